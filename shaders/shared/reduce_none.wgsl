@@ -1,0 +1,8 @@
+// One invocation per row: nothing to reduce across invocations.
+struct Ids {
+  @builtin(workgroup_id) wg: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+}
+
+fn reduce_max(v: f32, ids: Ids) -> f32 { return v; }
+fn reduce_sum(v: f32, ids: Ids) -> f32 { return v; }

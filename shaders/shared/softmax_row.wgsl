@@ -1,0 +1,69 @@
+// What the softmax shaders share: where a row lies, its scores, and how a result is written.
+//
+// Bindings (group 0)
+//   0 x     [n0, n1, n2, cols] by strides, any of the three dtypes
+//   1 y     the same shape, own strides and dtype
+//   2 mask  words; broadcast to x by strides of 0 (where HAS_MASK)
+//   3 lse   f32 [rows] (where HAS_LSE)
+//   4 scratch (two-step algorithm only)
+//
+// A score is scale * x + mask. A score that is masked is params.neg_inf, which is told by its bits: WGSL
+// lets a compiler assume that no value is infinite.
+
+
+const NEG_INF_BITS: u32 = 0xff800000u;
+// The maximum of a row starts here: a real score cannot be lower, and an equal one gives the same maximum.
+const LOWEST: f32 = -0x1.fffffep+127;
+
+struct Row {
+  x: u32,        // element where the row starts
+  y: u32,
+  mask: u32,
+  phase: u32,    // 1 if the row starts in the upper half of a packed word of y
+  chunks: u32,   // of the whole row
+  visible: u32,  // columns that the causal mask leaves
+  reach: u32,    // chunks that hold them
+}
+
+fn locate(row: u32) -> Row {
+  let i2 = row % params.n2;
+  let i1 = (row / params.n2) % params.n1;
+  let i0 = row / params.n2 / params.n1;
+  var r: Row;
+  r.x = params.x_offset + i0 * params.x_s0 + i1 * params.x_s1 + i2 * params.x_s2;
+  r.y = params.y_offset + i0 * params.y_s0 + i1 * params.y_s1 + i2 * params.y_s2;
+  r.mask = params.mask_offset + i0 * params.mask_s0 + i1 * params.mask_s1 + i2 * params.mask_s2;
+  r.phase = select(0u, r.y & 1u, VEC == 2u);
+  r.chunks = chunk_count(params.cols, r.phase);
+  r.visible = params.cols;
+  if params.causal != 0u {
+    // Query i2 of n2 sees keys up to i2 + cols - n2.
+    r.visible = select(0u, min(params.cols, i2 + params.cols + 1u - params.n2), i2 + params.cols >= params.n2);
+  }
+  r.reach = select(chunk_count(r.visible, r.phase), 0u, r.visible == 0u);
+  return r;
+}
+
+// The scores of chunk c; what is masked, or not of this row, has the bits of minus infinity.
+fn score(r: Row, c: u32) -> V {
+  var s = params.scale * x_chunk(r.x, c, r.phase, params.cols);
+  if HAS_MASK {
+    let bias = mask_bias_chunk(r.mask, params.mask_step, c, r.phase, params.cols);
+    s = select(s + bias, V(params.neg_inf), equal_bits(bias, NEG_INF_BITS));
+  }
+  return select(V(params.neg_inf), s, chunk_live(c, r.phase, r.visible));
+}
+
+// exp(s - m), and 0 for what is masked.
+fn weight(s: V, m: V) -> V { return select(exp(s - m), V(0.0), equal_bits(s, NEG_INF_BITS)); }
+
+// The log-softmax of a score; what is masked gives minus infinity, and so does a row with sum 0.
+fn log_weight(s: V, m: f32, log_sum: f32, sum: f32) -> V {
+  let hide = equal_bits(s, NEG_INF_BITS) | (V(sum) == V(0.0));
+  return select((s - m) - log_sum, V(params.neg_inf), hide);
+}
+
+fn log_sum_exp(m: f32, sum: f32) -> f32 {
+  if sum == 0.0 { return params.neg_inf; }
+  return m + log(sum);
+}

@@ -1,0 +1,27 @@
+// Softmax of rows of any length: one pass over x keeps a running maximum and a sum scaled to it
+// (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), a second reads x again
+// and writes y. For rows too long for registers; where the row stays in cache the second read is cheap.
+//
+// LANES invocations share a row, a workgroup of WG_SIZE has WG_SIZE / LANES rows. KEEP chunks are taken
+// at a time, so that the sum is rescaled once per KEEP chunks.
+#import softmax_row
+
+const ROWS_PER_WG: u32 = WG_SIZE / LANES;
+
+@compute @workgroup_size(WG_SIZE)
+fn softmax_online(ids: Ids) {
+  let lane = ids.local % LANES;
+  let row = (ids.wg.y * params.grid_x + ids.wg.x) * ROWS_PER_WG + ids.local / LANES;
+  let r = locate(min(row, params.rows - 1u));
+
+  let part = online_part(r, lane, 0u, r.reach);
+  let m_own = h_max(part.m);
+  let m = reduce_max(m_own, ids);
+  let sum = reduce_sum(h_sum(part.sum * exp(part.m - m)), ids);
+
+  if row < params.rows {
+    write_part(r, lane, 0u, r.chunks, m, sum);
+    if lane == 0u { lse_store(row, log_sum_exp(m, sum)); }
+  }
+}
+#import softmax_online_part

@@ -1,0 +1,51 @@
+// Softmax of rows that fit into registers: x is read once and y written once.
+//
+// LANES invocations share a row, each holding up to KEEP chunks of it; a workgroup of WG_SIZE has
+// WG_SIZE / LANES rows. Short rows take few lanes, so that a workgroup has many rows; a row of a
+// few thousand takes the whole workgroup. Workgroup (x, y) has the rows from (y * grid_x + x) *
+// (WG_SIZE / LANES).
+#import softmax_row
+
+const ROWS_PER_WG: u32 = WG_SIZE / LANES;
+
+@compute @workgroup_size(WG_SIZE)
+fn softmax_registers(ids: Ids) {
+  let lane = ids.local % LANES;
+  let row = (ids.wg.y * params.grid_x + ids.wg.x) * ROWS_PER_WG + ids.local / LANES;
+  // Invocations past the last row repeat it without writing: the reductions need all of them.
+  let r = locate(min(row, params.rows - 1u));
+
+  var s: array<V, KEEP>;
+  var m_own = V(LOWEST);
+  for (var k = 0u; k < KEEP; k++) {
+    s[k] = V(params.neg_inf);
+    if lane + k * LANES < r.reach { s[k] = score(r, lane + k * LANES); }
+    m_own = max(m_own, s[k]);
+  }
+  let m = reduce_max(h_max(m_own), ids);
+
+  var sum_own = V(0.0);
+  if params.log != 0u {
+    for (var k = 0u; k < KEEP; k++) { sum_own += weight(s[k], V(m)); }
+  } else {
+    for (var k = 0u; k < KEEP; k++) {
+      s[k] = weight(s[k], V(m));
+      sum_own += s[k];
+    }
+  }
+  let sum = reduce_sum(h_sum(sum_own), ids);
+
+  if row < params.rows {
+    let log_sum = log(max(sum, 1.0)); // the largest weight is 1 unless the row sees nothing
+    let inverse = 1.0 / max(sum, 1.0);
+    for (var k = 0u; k < KEEP; k++) {
+      let c = lane + k * LANES;
+      if c < r.chunks {
+        var y = s[k] * inverse;
+        if params.log != 0u { y = log_weight(s[k], m, log_sum, sum); }
+        y_store(r.y, c, r.phase, params.cols, y);
+      }
+    }
+    if lane == 0u { lse_store(row, log_sum_exp(m, sum)); }
+  }
+}

@@ -1,0 +1,17 @@
+// First of two steps for few, very long rows (vocabulary logits): the row is split into `parts` of
+// `part_chunks` chunks, so that more workgroups than rows are busy. Workgroup w = y * grid_x + x has
+// part w % parts of row w / parts, and leaves its maximum and its sum in scratch[w].
+#import softmax_row
+#import softmax_online_part
+
+@compute @workgroup_size(WG_SIZE)
+fn softmax_split_reduce(ids: Ids) {
+  let w = ids.wg.y * params.grid_x + ids.wg.x;
+  if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
+  let r = locate(w / params.parts);
+  let first = (w % params.parts) * params.part_chunks;
+  let part = online_part(r, ids.local, first, min(first + params.part_chunks, r.reach));
+  let m = reduce_max(h_max(part.m), ids);
+  let sum = reduce_sum(h_sum(part.sum * exp(part.m - m)), ids);
+  if ids.local == 0u { scratch[w] = vec2<f32>(m, sum); }
+}

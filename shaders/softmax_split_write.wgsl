@@ -1,0 +1,26 @@
+// Second of two steps for few, very long rows: every workgroup combines the row's parts, in the same
+// order everywhere, and writes its own part of y. The grid is that of softmax_split_reduce.
+#import softmax_row
+#import softmax_online_part
+
+@compute @workgroup_size(WG_SIZE)
+fn softmax_split_write(ids: Ids) {
+  let w = ids.wg.y * params.grid_x + ids.wg.x;
+  if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
+  let row = w / params.parts;
+  let r = locate(row);
+
+  var m_own = LOWEST;
+  for (var p = ids.local; p < params.parts; p += LANES) { m_own = max(m_own, scratch[row * params.parts + p].x); }
+  let m = reduce_max(m_own, ids);
+  var sum_own = 0.0;
+  for (var p = ids.local; p < params.parts; p += LANES) {
+    let part = scratch[row * params.parts + p];
+    sum_own += part.y * exp(part.x - m);
+  }
+  let sum = reduce_sum(sum_own, ids);
+
+  let first = (w % params.parts) * params.part_chunks;
+  write_part(r, ids.local, first, min(first + params.part_chunks, r.chunks), m, sum);
+  if ids.local == 0u && w % params.parts == 0u { lse_store(row, log_sum_exp(m, sum)); }
+}

@@ -1,0 +1,444 @@
+//! [`Caps`]: what an adapter and its device can do, as plain facts.
+
+use std::fmt;
+
+/// Facts of an adapter and of the device made from it. All fields are public, so that a test can
+/// build one by hand; [`presets`] mimics common GPUs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caps {
+    pub name: String,
+    /// Driver name and version as the adapter reports them.
+    pub driver: String,
+    pub backend: wgpu::Backend,
+    pub device_type: wgpu::DeviceType,
+    pub vendor: Vendor,
+    /// Limits of the *device*.
+    pub limits: wgpu::Limits,
+    /// `SHADER_F16`.
+    pub f16: bool,
+    /// Bytes of immediates, 0 where the device has none.
+    pub immediate_bytes: u32,
+    /// Subgroup operations in compute shaders, where the device has them.
+    pub subgroup: Option<Subgroup>,
+    /// Cooperative-matrix shapes that the device offers and that are not on the deny list.
+    pub coop: Vec<CoopShape>,
+    /// Why shapes that the adapter lists are not in `coop`.
+    pub coop_denied: Option<&'static str>,
+    /// Whether `Kernels::probe` has seen every shape of `coop` compute right results.
+    pub coop_probed: bool,
+    /// Timestamp queries at pass boundaries.
+    pub timestamps: bool,
+    /// wgpu's pipeline cache.
+    pub pipeline_cache: bool,
+}
+
+/// The range of subgroup sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Subgroup {
+    pub min: u32,
+    pub max: u32,
+}
+
+impl Subgroup {
+    /// The size, where every pipeline has the same.
+    pub fn fixed(self) -> Option<u32> {
+        (self.min == self.max).then_some(self.min)
+    }
+}
+
+/// One cooperative-matrix multiply: `[m, k] x [k, n]`, in `ab` type, accumulated in `acc` type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CoopShape {
+    pub m: u32,
+    pub n: u32,
+    pub k: u32,
+    pub ab: CoopScalar,
+    pub acc: CoopScalar,
+}
+
+/// Element types of cooperative matrices that kernels use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CoopScalar {
+    F16,
+    F32,
+}
+
+/// Who made the GPU, or that there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Vendor {
+    Amd,
+    Apple,
+    Arm,
+    Intel,
+    Nvidia,
+    Qualcomm,
+    /// llvmpipe, lavapipe: Mesa on the CPU.
+    Mesa,
+    SwiftShader,
+    /// WARP.
+    Microsoft,
+    Unknown,
+}
+
+/// What the tables of Configs are looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The shader runs on the CPU.
+    Software,
+    Integrated,
+    Discrete,
+}
+
+impl Caps {
+    /// The facts of `adapter` and of `device`, which was made from it.
+    pub fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
+        let info = adapter.get_info();
+        let features = device.features();
+        let limits = device.limits();
+        let vendor = Vendor::of(&info);
+        let subgroup = features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some(Subgroup { min: info.subgroup_min_size, max: info.subgroup_max_size });
+        let (coop, coop_denied) = if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+            match deny_coop(&info) {
+                Some(reason) => (Vec::new(), Some(reason)),
+                None => (coop_shapes(adapter), None),
+            }
+        } else {
+            (Vec::new(), None)
+        };
+        Caps {
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+            name: info.name,
+            backend: info.backend,
+            device_type: info.device_type,
+            vendor,
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            immediate_bytes: if features.contains(wgpu::Features::IMMEDIATES) { limits.max_immediate_size } else { 0 },
+            subgroup,
+            coop,
+            coop_denied,
+            coop_probed: false,
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
+            limits,
+        }
+    }
+
+    /// The features of `adapter` that kernels make use of, for your own `request_device`. Cooperative
+    /// matrices are among them only where they are safe to ask for; they are experimental in wgpu,
+    /// so that `experimental_features` must be enabled beside them.
+    pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+        use wgpu::Features as F;
+        let mut wanted = F::SHADER_F16 | F::SUBGROUP | F::IMMEDIATES | F::TIMESTAMP_QUERY | F::PIPELINE_CACHE;
+        if deny_coop(&adapter.get_info()).is_none() {
+            wanted |= F::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
+        adapter.features() & wanted
+    }
+
+    /// A device with [`wanted_features`](Self::wanted_features) and all that the adapter allows of limits.
+    pub fn device_descriptor(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
+        let required_features = Self::wanted_features(adapter);
+        let experimental = required_features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        wgpu::DeviceDescriptor {
+            label: Some("tileloom"),
+            required_features,
+            required_limits: adapter.limits(),
+            // SAFETY: the only experimental feature is that of cooperative matrices; kernels use them only
+            // after `Kernels::probe` has seen right results, and not on the drivers of the deny list.
+            experimental_features: if experimental {
+                unsafe { wgpu::ExperimentalFeatures::enabled() }
+            } else {
+                wgpu::ExperimentalFeatures::disabled()
+            },
+            ..Default::default()
+        }
+    }
+
+    /// The row of the Config tables that this adapter goes by.
+    pub fn class(&self) -> Class {
+        match (self.device_type, self.vendor) {
+            (wgpu::DeviceType::Cpu, _) | (_, Vendor::Mesa | Vendor::SwiftShader | Vendor::Microsoft) => Class::Software,
+            (wgpu::DeviceType::DiscreteGpu, _) => Class::Discrete,
+            _ => Class::Integrated,
+        }
+    }
+
+    /// The subgroup size, where it is one size and the driver's word on it can be trusted. wgpu's
+    /// Metal and DX12 backends report ranges that hold for some GPU, not for this one.
+    pub fn trusted_subgroup_size(&self) -> Option<u32> {
+        match self.backend {
+            wgpu::Backend::Vulkan => self.subgroup?.fixed(),
+            _ => None,
+        }
+    }
+
+    /// A name for report rows: adapter, backend, driver.
+    pub fn label(&self) -> String {
+        format!("{} ({:?}, {})", self.name, self.backend, self.driver)
+    }
+}
+
+impl fmt::Display for Caps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let l = &self.limits;
+        writeln!(f, "{}", self.label())?;
+        writeln!(f, "  type            {:?}, {:?}, class {:?}", self.device_type, self.vendor, self.class())?;
+        writeln!(
+            f,
+            "  workgroup       {} invocations, {} bytes, {} workgroups per dimension",
+            l.max_compute_invocations_per_workgroup,
+            l.max_compute_workgroup_storage_size,
+            l.max_compute_workgroups_per_dimension
+        )?;
+        writeln!(
+            f,
+            "  bindings        {} storage buffers of {} bytes, offsets in steps of {}",
+            l.max_storage_buffers_per_shader_stage,
+            l.max_storage_buffer_binding_size,
+            l.min_storage_buffer_offset_alignment
+        )?;
+        match self.subgroup {
+            Some(s) if self.trusted_subgroup_size().is_some() => writeln!(f, "  subgroup        {}", s.min)?,
+            Some(s) => writeln!(f, "  subgroup        {} to {}, not trusted to be one size", s.min, s.max)?,
+            None => writeln!(f, "  subgroup        none")?,
+        }
+        writeln!(f, "  f16             {}", if self.f16 { "native" } else { "packed in u32" })?;
+        writeln!(f, "  immediates      {} bytes", self.immediate_bytes)?;
+        write!(f, "  coop. matrices  ")?;
+        match (self.coop_denied, self.coop.is_empty()) {
+            (Some(reason), _) => write!(f, "denied: {reason}")?,
+            (None, true) => write!(f, "none")?,
+            (None, false) => {
+                for (i, s) in self.coop.iter().enumerate() {
+                    let sep = if i == 0 { "" } else { ", " };
+                    write!(f, "{sep}{}x{}x{} {:?} to {:?}", s.m, s.n, s.k, s.ab, s.acc)?;
+                }
+                write!(f, "{}", if self.coop_probed { "" } else { " (not probed)" })?;
+            }
+        }
+        writeln!(f)?;
+        write!(f, "  timestamps      {}", if self.timestamps { "yes" } else { "no" })
+    }
+}
+
+impl Vendor {
+    fn of(info: &wgpu::AdapterInfo) -> Vendor {
+        let text = format!("{} {} {}", info.name, info.driver, info.driver_info).to_lowercase();
+        for (word, vendor) in [
+            ("llvmpipe", Vendor::Mesa),
+            ("swiftshader", Vendor::SwiftShader),
+            ("basic render driver", Vendor::Microsoft),
+            ("apple", Vendor::Apple),
+            ("adreno", Vendor::Qualcomm),
+            ("mali", Vendor::Arm),
+        ] {
+            if text.contains(word) {
+                return vendor;
+            }
+        }
+        // PCI ids; wgpu's GL backend derives them from the renderer's name.
+        match info.vendor {
+            0x1002 | 0x1022 => Vendor::Amd,
+            0x106b => Vendor::Apple,
+            0x10de => Vendor::Nvidia,
+            0x13b5 => Vendor::Arm,
+            0x1414 => Vendor::Microsoft,
+            0x1ae0 => Vendor::SwiftShader,
+            0x5143 => Vendor::Qualcomm,
+            0x8086 => Vendor::Intel,
+            0x10005 => Vendor::Mesa,
+            _ if text.contains("nvidia") || text.contains("nvk") => Vendor::Nvidia,
+            _ if text.contains("radeon") || text.contains("radv") => Vendor::Amd,
+            _ if text.contains("intel") => Vendor::Intel,
+            _ => Vendor::Unknown,
+        }
+    }
+}
+
+/// Why cooperative matrices must not even be requested on this adapter.
+fn deny_coop(info: &wgpu::AdapterInfo) -> Option<&'static str> {
+    let name = info.name.to_lowercase();
+    match Vendor::of(info) {
+        Vendor::Mesa if info.subgroup_min_size != 8 || info.subgroup_max_size != 8 => {
+            Some("llvmpipe has them at subgroup width 8 only: at 4 request_device panics, at 16 the driver crashes")
+        }
+        // Turing reports the shapes; the multiply hangs or faults on some drivers.
+        Vendor::Nvidia
+            if ["rtx 20", "gtx 16", "quadro rtx", "tesla t4", "titan rtx", "tu10", "tu11"]
+                .iter()
+                .any(|word| name.contains(word)) =>
+        {
+            Some("NVIDIA Turing: wrong results or device loss on some drivers")
+        }
+        Vendor::Intel if ["xe3", "panther lake", "ptl"].iter().any(|word| name.contains(word)) => {
+            Some("Intel Xe3: wrong results on some drivers")
+        }
+        _ => None,
+    }
+}
+
+fn coop_shapes(adapter: &wgpu::Adapter) -> Vec<CoopShape> {
+    let scalar = |t| match t {
+        wgpu::CooperativeScalarType::F16 => Some(CoopScalar::F16),
+        wgpu::CooperativeScalarType::F32 => Some(CoopScalar::F32),
+        _ => None,
+    };
+    let mut shapes: Vec<CoopShape> = Vec::new();
+    for p in adapter.cooperative_matrix_properties() {
+        let (Some(ab), Some(acc)) = (scalar(p.ab_type), scalar(p.cr_type)) else {
+            continue;
+        };
+        let shape = CoopShape { m: p.m_size, n: p.n_size, k: p.k_size, ab, acc };
+        // The square sizes that WGSL can name here.
+        let square = shape.m == shape.n && shape.n == shape.k && (shape.m == 8 || shape.m == 16);
+        if square && !p.saturating_accumulation && !shapes.contains(&shape) {
+            shapes.push(shape);
+        }
+    }
+    shapes
+}
+
+/// Caps that mimic kinds of adapters, for tests of `choose` and of composed shaders.
+///
+/// Each is what the kind typically reports through wgpu, none is a particular product.
+pub fn presets() -> Vec<Caps> {
+    use wgpu::{Backend, DeviceType};
+    let baseline = Caps {
+        name: "WebGPU baseline".into(),
+        driver: "preset".into(),
+        backend: Backend::BrowserWebGpu,
+        device_type: DeviceType::Other,
+        vendor: Vendor::Unknown,
+        limits: wgpu::Limits::default(),
+        f16: false,
+        immediate_bytes: 0,
+        subgroup: None,
+        coop: Vec::new(),
+        coop_denied: None,
+        coop_probed: false,
+        timestamps: false,
+        pipeline_cache: false,
+    };
+    let limits = |invocations: u32, workgroup_bytes: u32, immediates: u32| wgpu::Limits {
+        max_compute_invocations_per_workgroup: invocations,
+        max_compute_workgroup_size_x: invocations,
+        max_compute_workgroup_size_y: invocations,
+        max_compute_workgroup_storage_size: workgroup_bytes,
+        max_storage_buffers_per_shader_stage: 16,
+        max_storage_buffer_binding_size: (2 << 30) - 4,
+        max_buffer_size: 4 << 30,
+        max_immediate_size: immediates,
+        ..wgpu::Limits::default()
+    };
+    let gpu = |name: &str, vendor, backend, device_type, subgroup: (u32, u32), limits: wgpu::Limits| Caps {
+        name: name.into(),
+        vendor,
+        backend,
+        device_type,
+        f16: true,
+        immediate_bytes: limits.max_immediate_size,
+        subgroup: Some(Subgroup { min: subgroup.0, max: subgroup.1 }),
+        timestamps: true,
+        pipeline_cache: backend == Backend::Vulkan,
+        limits,
+        ..baseline.clone()
+    };
+    let coop = |size, ab, acc| CoopShape { m: size, n: size, k: size, ab, acc };
+    use CoopScalar::{F16, F32};
+    vec![
+        Caps {
+            coop: vec![coop(8, F32, F32), coop(8, F16, F16), coop(8, F16, F32)],
+            coop_probed: true,
+            ..gpu("Apple", Vendor::Apple, Backend::Metal, DeviceType::IntegratedGpu, (4, 64), limits(1024, 32768, 4096))
+        },
+        Caps {
+            coop: vec![coop(16, F16, F16), coop(16, F16, F32)],
+            coop_probed: true,
+            ..gpu("AMD", Vendor::Amd, Backend::Vulkan, DeviceType::DiscreteGpu, (32, 64), limits(1024, 65536, 128))
+        },
+        gpu("AMD on DX12", Vendor::Amd, Backend::Dx12, DeviceType::DiscreteGpu, (32, 64), limits(1024, 32768, 128)),
+        gpu("Intel", Vendor::Intel, Backend::Vulkan, DeviceType::IntegratedGpu, (8, 32), limits(1024, 65536, 256)),
+        Caps {
+            coop: vec![coop(16, F16, F16), coop(16, F16, F32)],
+            coop_probed: true,
+            ..gpu(
+                "NVIDIA",
+                Vendor::Nvidia,
+                Backend::Vulkan,
+                DeviceType::DiscreteGpu,
+                (32, 32),
+                limits(1024, 49152, 256),
+            )
+        },
+        gpu(
+            "Qualcomm",
+            Vendor::Qualcomm,
+            Backend::Vulkan,
+            DeviceType::IntegratedGpu,
+            (64, 128),
+            limits(1024, 32768, 128),
+        ),
+        Caps {
+            coop: vec![coop(8, F16, F16), coop(8, F16, F32)],
+            coop_probed: true,
+            ..gpu("lavapipe, Mesa 26", Vendor::Mesa, Backend::Vulkan, DeviceType::Cpu, (8, 8), limits(1024, 32768, 256))
+        },
+        gpu("lavapipe", Vendor::Mesa, Backend::Vulkan, DeviceType::Cpu, (8, 8), limits(1024, 32768, 256)),
+        Caps {
+            f16: false,
+            ..gpu("SwiftShader", Vendor::SwiftShader, Backend::Vulkan, DeviceType::Cpu, (4, 4), limits(256, 32768, 256))
+        },
+        Caps {
+            f16: false,
+            subgroup: None,
+            timestamps: false,
+            ..gpu("llvmpipe GL", Vendor::Mesa, Backend::Gl, DeviceType::Cpu, (4, 128), limits(1024, 32768, 256))
+        },
+        gpu("WARP", Vendor::Microsoft, Backend::Dx12, DeviceType::Cpu, (4, 128), limits(1024, 32768, 128)),
+        baseline,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(name: &str, vendor: u32, subgroup: u32) -> wgpu::AdapterInfo {
+        wgpu::AdapterInfo {
+            name: name.into(),
+            vendor,
+            subgroup_min_size: subgroup,
+            subgroup_max_size: subgroup,
+            ..wgpu::AdapterInfo::new(wgpu::DeviceType::Cpu, wgpu::Backend::Vulkan)
+        }
+    }
+
+    #[test]
+    fn cooperative_matrices_are_denied_where_drivers_break() {
+        for (name, vendor, width, denied) in [
+            ("llvmpipe (LLVM 21, 256 bits)", 0x10005, 8, false),
+            ("llvmpipe (LLVM 21, 128 bits)", 0x10005, 4, true),
+            ("llvmpipe (LLVM 21, 512 bits)", 0x10005, 16, true),
+            ("NVIDIA GeForce RTX 2080", 0x10de, 32, true),
+            ("NVIDIA GeForce RTX 4090", 0x10de, 32, false),
+            ("Intel(R) Graphics (PTL)", 0x8086, 16, true),
+        ] {
+            assert_eq!(deny_coop(&info(name, vendor, width)).is_some(), denied, "{name}");
+        }
+    }
+
+    #[test]
+    fn presets_print_and_have_a_class() {
+        for caps in presets() {
+            let text = caps.to_string();
+            assert!(text.contains(&caps.name) && text.contains("workgroup"), "{text}");
+        }
+        let class = |name: &str| presets().iter().find(|c| c.name == name).unwrap().class();
+        assert_eq!(class("SwiftShader"), Class::Software);
+        assert_eq!(class("llvmpipe GL"), Class::Software);
+        assert_eq!(class("NVIDIA"), Class::Discrete);
+        assert_eq!(class("Apple"), Class::Integrated);
+    }
+}

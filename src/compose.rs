@@ -1,0 +1,384 @@
+//! From a Config to one WGSL source: generated constants, aliases, bindings and accessors, then the
+//! file of the kernel with its `#import` lines replaced by files of `shaders/shared/`.
+//!
+//! A shader file never sees how a tensor is stored. For a tensor `x` the composer writes
+//! `x_load(i) -> f32` (element `i`), `x_chunk(base, c, phase, cols) -> V` (the chunk `c` of the row
+//! that starts at element `base`) and, for outputs, `x_store(base, c, phase, cols, v)`. A chunk is
+//! 4 elements where every row is aligned to that, 2 where an output packs two 16-bit values into one
+//! word, 1 otherwise; `V` is the matching vector of f32. `phase` is 1 where a row of a packed output
+//! starts in the upper half of a word, so that chunks follow words, not elements.
+
+use std::fmt::{Display, Write};
+
+use include_dir::{Dir, include_dir};
+
+use crate::{Caps, Dtype};
+
+/// Every shader file, by its path below `shaders/`.
+static SHADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/shaders");
+
+/// The uniform buffer's binding where the device has no immediates.
+pub const PARAMS_BINDING: u32 = 15;
+
+/// How a tensor of some [`Dtype`] is declared in a shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Storage {
+    F32,
+    /// `f16`, which needs `SHADER_F16`.
+    F16,
+    /// Two binary16 in a u32.
+    F16Packed,
+    /// Two bfloat16 in a u32.
+    Bf16Packed,
+}
+
+impl Storage {
+    /// The best way to hold `dtype` on this device.
+    pub fn of(dtype: Dtype, caps: &Caps) -> Storage {
+        match dtype {
+            Dtype::F32 => Storage::F32,
+            Dtype::F16 if caps.f16 => Storage::F16,
+            Dtype::F16 => Storage::F16Packed,
+            Dtype::Bf16 => Storage::Bf16Packed,
+        }
+    }
+
+    /// Whether two elements share a word that a shader can only address whole.
+    pub fn packed(self) -> bool {
+        matches!(self, Storage::F16Packed | Storage::Bf16Packed)
+    }
+}
+
+/// The parameters of one run as the shader reads them; made by [`params!`](crate::params).
+pub trait Params: bytemuck::Pod {
+    /// The WGSL struct.
+    const WGSL: &'static str;
+    /// Field names with their byte offsets in Rust.
+    const FIELDS: &'static [(&'static str, usize)];
+}
+
+/// Declares a `Params` struct once, for Rust and for WGSL. Fields are `u32`, `i32` or `f32`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! params {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ident,)* }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
+
+        impl $crate::compose::Params for $name {
+            const WGSL: &'static str = concat!(
+                "struct Params {\n", $("  ", stringify!($field), ": ", stringify!($ty), ",\n",)* "}\n"
+            );
+            const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), std::mem::offset_of!($name, $field)),)*];
+        }
+    };
+}
+
+/// A storage buffer that the shader declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declared {
+    pub binding: u32,
+    pub name: &'static str,
+    pub writable: bool,
+}
+
+/// One pipeline's shader: the file, and all that its Config generates.
+#[derive(Debug, Clone)]
+pub struct Shader {
+    stem: &'static str,
+    enable_f16: bool,
+    enable_coop: bool,
+    vec: u32,
+    header: String,
+    imports: Vec<&'static str>,
+    bindings: Vec<Declared>,
+    params: Option<(&'static str, u32)>,
+    wg_size: u32,
+    wg_bytes: u32,
+}
+
+/// How one tensor is bound and accessed.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor {
+    pub binding: u32,
+    pub name: &'static str,
+    pub storage: Storage,
+    /// Declared read_write: it is written, or it shares its buffer with something that is.
+    pub writable: bool,
+    /// Generate the store, too.
+    pub output: bool,
+    /// Rows of a packed output share words, which are then written by atomics, half by half.
+    pub edge: bool,
+}
+
+impl Shader {
+    /// The shader of `shaders/<stem>.wgsl`, whose entry point is `<stem>`, run by `wg_size`
+    /// invocations that share `wg_bytes` bytes of workgroup memory, in chunks of `vec` elements.
+    pub fn new(stem: &'static str, wg_size: u32, wg_bytes: u32, vec: u32) -> Shader {
+        let mut shader = Shader {
+            stem,
+            enable_f16: false,
+            enable_coop: false,
+            vec,
+            header: String::new(),
+            imports: Vec::new(),
+            bindings: Vec::new(),
+            params: None,
+            wg_size,
+            wg_bytes,
+        };
+        shader = shader.constant("WG_SIZE", wg_size).constant("VEC", vec);
+        shader.import(match vec {
+            1 => "chunk1",
+            2 => "chunk2",
+            4 => "chunk4",
+            _ => unreachable!("chunks have 1, 2 or 4 elements, not {vec}"),
+        })
+    }
+
+    /// `const NAME: u32 = value;`
+    pub fn constant(mut self, name: &str, value: u32) -> Self {
+        let _ = writeln!(self.header, "const {name}: u32 = {value}u;");
+        self
+    }
+
+    /// `const NAME: bool = value;`
+    pub fn flag(mut self, name: &str, value: bool) -> Self {
+        let _ = writeln!(self.header, "const {name}: bool = {value};");
+        self
+    }
+
+    /// `alias NAME = ty;`
+    pub fn alias(mut self, name: &str, ty: &str) -> Self {
+        self.enable_f16 |= ty.contains("f16");
+        self.enable_coop |= ty.contains("coop_mat");
+        let _ = writeln!(self.header, "alias {name} = {ty};");
+        self
+    }
+
+    /// A file of `shaders/shared/`, besides those that the kernel's file imports.
+    pub fn import(mut self, name: &'static str) -> Self {
+        self.imports.push(name);
+        self
+    }
+
+    /// The parameters, as `params`.
+    pub fn params<P: Params>(mut self) -> Self {
+        self.params = Some((P::WGSL, size_of::<P>() as u32));
+        self
+    }
+
+    /// A plain storage buffer of `element`s.
+    pub fn buffer(mut self, binding: u32, name: &'static str, element: &str, writable: bool) -> Self {
+        self.declare(binding, name, element, writable);
+        self
+    }
+
+    /// A tensor with its accessors.
+    pub fn tensor(mut self, t: Tensor) -> Self {
+        let element = match (t.storage, self.vec) {
+            (Storage::F32, 4) => "vec4<f32>",
+            (Storage::F16, 4) => "vec4<f16>",
+            (_, 4) => "vec2<u32>",
+            (Storage::F32, _) => "f32",
+            (Storage::F16, _) => "f16",
+            _ if t.edge => "atomic<u32>",
+            _ => "u32",
+        };
+        self.enable_f16 |= t.storage == Storage::F16;
+        if t.storage.packed() {
+            self.imports.push("pack");
+        }
+        self.declare(t.binding, t.name, element, t.writable);
+        self.accessors(t.name, t, t.output)
+    }
+
+    /// Loads of `name` that read the memory of `of`: an op that works in place.
+    pub fn tensor_in_place(self, name: &'static str, of: Tensor) -> Self {
+        self.accessors(name, of, false)
+    }
+
+    /// A chunk of any scalar function `f(i: u32) -> f32`, as `f_chunk(base, step, c, phase, cols)`;
+    /// `step` is the distance of neighbours.
+    pub fn gather(mut self, f: &str) -> Self {
+        let body = match self.vec {
+            4 => format!(
+                "  let i = base + 4u * c * step;\n  return V({f}(i), {f}(i + step), {f}(i + 2u * step), {f}(i + 3u * step));"
+            ),
+            // A half that is not of this row is loaded from within the row, and ignored by the caller.
+            2 => format!(
+                "  let j = vec2<u32>(clamp(chunk_cols(c, phase), vec2<i32>(0), vec2<i32>(i32(cols) - 1)));\n  return V({f}(base + step * j.x), {f}(base + step * j.y));"
+            ),
+            _ => format!("  return {f}(base + step * c);"),
+        };
+        let _ = writeln!(
+            self.header,
+            "fn {f}_chunk(base: u32, step: u32, c: u32, phase: u32, cols: u32) -> V {{\n{body}\n}}"
+        );
+        self
+    }
+
+    fn declare(&mut self, binding: u32, name: &'static str, element: &str, writable: bool) {
+        let access = if writable { "read_write" } else { "read" };
+        let _ = writeln!(self.header, "@group(0) @binding({binding}) var<storage, {access}> {name}: array<{element}>;");
+        self.bindings.push(Declared { binding, name, writable });
+    }
+
+    fn accessors(mut self, name: &str, t: Tensor, output: bool) -> Self {
+        let memory = t.name;
+        let unpack = match t.storage {
+            Storage::F16Packed => "unpack2x16float",
+            _ => "unpack_bf16",
+        };
+        let pack = match t.storage {
+            Storage::F16Packed => "pack_f16",
+            _ => "pack_bf16",
+        };
+        let word = |i: &str| {
+            if t.edge { format!("atomicLoad(&{memory}[{i}])") } else { format!("{memory}[{i}]") }
+        };
+        let mut text = String::new();
+        if self.vec == 4 {
+            let load = match t.storage {
+                Storage::F32 => format!("return {memory}[(base >> 2u) + c];"),
+                Storage::F16 => format!("return V({memory}[(base >> 2u) + c]);"),
+                _ => format!("let w = {memory}[(base >> 2u) + c];\n  return V({unpack}(w.x), {unpack}(w.y));"),
+            };
+            let _ = writeln!(text, "fn {name}_chunk(base: u32, c: u32, phase: u32, cols: u32) -> V {{\n  {load}\n}}");
+        } else {
+            let load = match t.storage {
+                Storage::F32 => format!("{memory}[i]"),
+                Storage::F16 => format!("f32({memory}[i])"),
+                _ => format!("{unpack}({})[i & 1u]", word("i >> 1u")),
+            };
+            let _ = writeln!(text, "fn {name}_load(i: u32) -> f32 {{ return {load}; }}");
+            self.header.push_str(&std::mem::take(&mut text));
+            self = self.gather(&format!("{name}_load"));
+            let _ = writeln!(
+                text,
+                "fn {name}_chunk(base: u32, c: u32, phase: u32, cols: u32) -> V {{\n  return {name}_load_chunk(base, 1u, c, phase, cols);\n}}"
+            );
+        }
+        if output {
+            let store = match (t.storage, self.vec) {
+                (Storage::F32, 4) => format!("{memory}[(base >> 2u) + c] = v;"),
+                (Storage::F16, 4) => format!("{memory}[(base >> 2u) + c] = vec4<f16>(v);"),
+                (_, 4) => format!("{memory}[(base >> 2u) + c] = vec2<u32>({pack}(v.xy), {pack}(v.zw));"),
+                (Storage::F32, _) => format!("{memory}[base + c] = v;"),
+                (Storage::F16, _) => format!("{memory}[base + c] = f16(v);"),
+                // base is rounded down to its word: phase says in which half the row starts.
+                _ if t.edge => format!(
+                    "let i = (base >> 1u) + c;\n  let w = {pack}(v);\n  let live = chunk_live(c, phase, cols);\n  \
+                     if (all(live)) {{\n    atomicStore(&{memory}[i], w);\n  }} else if (live.x) {{\n    \
+                     atomicAnd(&{memory}[i], 0xffff0000u);\n    atomicOr(&{memory}[i], w & 0xffffu);\n  }} else if (live.y) {{\n    \
+                     atomicAnd(&{memory}[i], 0xffffu);\n    atomicOr(&{memory}[i], w & 0xffff0000u);\n  }}"
+                ),
+                _ => format!("{memory}[(base >> 1u) + c] = {pack}(v);"),
+            };
+            let _ = writeln!(text, "fn {name}_store(base: u32, c: u32, phase: u32, cols: u32, v: V) {{\n  {store}\n}}");
+        }
+        self.header.push_str(&text);
+        self
+    }
+
+    /// The file's and the entry point's name.
+    pub fn stem(&self) -> &'static str {
+        self.stem
+    }
+
+    /// The storage buffers, in the order of declaration.
+    pub fn bindings(&self) -> &[Declared] {
+        &self.bindings
+    }
+
+    /// Bytes of the parameters.
+    pub fn params_bytes(&self) -> u32 {
+        self.params.map_or(0, |(_, bytes)| bytes)
+    }
+
+    /// Invocations per workgroup.
+    pub fn wg_size(&self) -> u32 {
+        self.wg_size
+    }
+
+    /// Bytes of workgroup memory.
+    pub fn wg_bytes(&self) -> u32 {
+        self.wg_bytes
+    }
+
+    /// Whether it needs `SHADER_F16`.
+    pub fn needs_f16(&self) -> bool {
+        self.enable_f16
+    }
+
+    /// Whether it needs cooperative matrices.
+    pub fn needs_coop(&self) -> bool {
+        self.enable_coop
+    }
+
+    /// The WGSL source; parameters come as immediates or in the uniform buffer at [`PARAMS_BINDING`].
+    ///
+    /// # Panics
+    /// If a file that is named does not exist: a defect of the crate, which its tests would show.
+    pub fn source(&self, immediates: bool) -> String {
+        let mut out = String::new();
+        if self.enable_f16 {
+            out.push_str("enable f16;\n");
+        }
+        if self.enable_coop {
+            out.push_str("enable wgpu_cooperative_matrix;\n");
+        }
+        if let Some((wgsl, _)) = self.params {
+            out.push_str(wgsl);
+            if immediates {
+                out.push_str("var<immediate> params: Params;\n");
+            } else {
+                let _ = writeln!(out, "@group(0) @binding({PARAMS_BINDING}) var<uniform> params: Params;");
+            }
+        }
+        out.push_str(&self.header);
+        let mut seen = Vec::new();
+        for name in &self.imports {
+            import(name, &mut seen, &mut out);
+        }
+        paste(file(&format!("{}.wgsl", self.stem)), &mut seen, &mut out);
+        out
+    }
+}
+
+impl Display for Shader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.source(true))
+    }
+}
+
+/// The stems of all kernel shaders.
+pub fn stems() -> impl Iterator<Item = &'static str> {
+    SHADERS.files().filter_map(|f| f.path().to_str()?.strip_suffix(".wgsl"))
+}
+
+fn file(path: &str) -> &'static str {
+    SHADERS.get_file(path).and_then(|f| f.contents_utf8()).unwrap_or_else(|| panic!("shaders/{path} does not exist"))
+}
+
+fn import(name: &str, seen: &mut Vec<String>, out: &mut String) {
+    if !seen.iter().any(|s| s == name) {
+        seen.push(name.to_string());
+        paste(file(&format!("shared/{name}.wgsl")), seen, out);
+    }
+}
+
+fn paste(text: &str, seen: &mut Vec<String>, out: &mut String) {
+    for line in text.lines() {
+        match line.strip_prefix("#import ") {
+            Some(name) => import(name.trim(), seen, out),
+            None => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! [`Context`] and [`Batch`]: the high level's device, uploads, and submits.
+
+use std::sync::{Arc, Mutex};
+
+use crate::kernels::{gpu_error, lock, scoped};
+use crate::tensor::Scalar;
+use crate::{Caps, Dispatch, Error, Kernels, Result, Tensor};
+
+/// A device with its kernels. Cheap to clone; tensors hold on to it.
+#[derive(Debug, Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: wgpu::Queue,
+    kernels: Kernels,
+    faults: Arc<Mutex<Faults>>,
+}
+
+/// What the handlers of a device have heard.
+#[derive(Debug, Default)]
+struct Faults {
+    lost: Option<String>,
+    /// The first error that no scope caught, until it is reported.
+    error: Option<Error>,
+}
+
+const OP: &str = "context";
+
+impl Context {
+    /// The adapter that wgpu prefers (`WGPU_BACKEND` and `WGPU_ADAPTER_NAME` narrow it), with every
+    /// feature and limit that kernels make use of. Errors of the device come back from the calls of this
+    /// context; none panics.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], or what the device request says.
+    pub async fn new() -> Result<Context> {
+        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        let backends = descriptor.backends;
+        let instance = wgpu::Instance::new(descriptor);
+        #[cfg(not(target_arch = "wasm32"))]
+        let named = match std::env::var("WGPU_ADAPTER_NAME") {
+            Ok(name) => {
+                let name = name.to_lowercase();
+                let adapters = instance.enumerate_adapters(backends).await;
+                let found = adapters.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&name));
+                Some(found.ok_or_else(|| Error::NoAdapter { reason: format!("none is named `{name}`") })?)
+            }
+            Err(_) => None,
+        };
+        #[cfg(target_arch = "wasm32")]
+        let (named, _) = (None, backends);
+        let adapter = match named {
+            Some(adapter) => adapter,
+            None => instance
+                .request_adapter(&wgpu::RequestAdapterOptions {
+                    power_preference: wgpu::PowerPreference::HighPerformance,
+                    ..Default::default()
+                })
+                .await
+                .map_err(|error| Error::NoAdapter { reason: error.to_string() })?,
+        };
+        let (device, queue) = adapter
+            .request_device(&Caps::device_descriptor(&adapter))
+            .await
+            .map_err(|error| Error::Gpu { op: OP, message: error.to_string() })?;
+        let context = Self::from_wgpu(&adapter, device, queue);
+        context.install_handlers();
+        Ok(context)
+    }
+
+    /// A context on the caller's device. The device's error handlers stay the caller's.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Context {
+        let kernels = Kernels::new(&device, Caps::of(adapter, &device));
+        Self::from_kernels(kernels, queue)
+    }
+
+    /// A context that shares pipelines with the low level.
+    pub fn from_kernels(kernels: Kernels, queue: wgpu::Queue) -> Context {
+        Context { inner: Arc::new(Inner { queue, kernels, faults: Arc::default() }) }
+    }
+
+    fn install_handlers(&self) {
+        let device = self.device();
+        let faults = self.inner.faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            lock(&faults).lost = Some(format!("{reason:?}: {message}"));
+        });
+        let faults = self.inner.faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            log::error!("uncaptured: {error}");
+            lock(&faults).error.get_or_insert(gpu_error("device", error));
+        }));
+    }
+
+    /// What has gone wrong since the last call: a lost device stays lost, another error is told once.
+    fn fault(&self, op: &'static str) -> Result<()> {
+        let mut faults = lock(&self.inner.faults);
+        let error = faults.error.take();
+        match (&faults.lost, error) {
+            (Some(reason), _) => Err(Error::DeviceLost { op, reason: reason.clone() }),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// The kernels, for the low level.
+    pub fn kernels(&self) -> &Kernels {
+        &self.inner.kernels
+    }
+
+    pub fn device(&self) -> &wgpu::Device {
+        self.inner.kernels.device()
+    }
+
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// A tensor with these values.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub fn upload<T: Scalar>(&self, data: &[T], shape: &[usize]) -> Result<Tensor<T>> {
+        const OP: &str = "upload";
+        let need = shape.iter().product();
+        if data.len() != need {
+            return Err(Error::DataLength { op: OP, shape: shape.to_vec(), need, have: data.len() });
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        self.allocate(OP, shape, Some(bytes))
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub fn zeros<T: Scalar>(&self, shape: &[usize]) -> Result<Tensor<T>> {
+        self.allocate("zeros", shape, None)
+    }
+
+    pub(crate) fn allocate<T: Scalar>(
+        &self,
+        op: &'static str,
+        shape: &[usize],
+        data: Option<&[u8]>,
+    ) -> Result<Tensor<T>> {
+        self.fault(op)?;
+        let elements = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
+        let bytes = elements.and_then(|n| n.checked_mul(size_of::<T>() as u64)).map(|n| n.next_multiple_of(4).max(4));
+        let limit = self.device().limits().max_buffer_size;
+        let Some(bytes) = bytes.filter(|&bytes| bytes <= limit) else {
+            return Err(Error::OutOfMemory { op, bytes });
+        };
+        let (buffer, errors) = scoped(self.device(), || {
+            let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some(op),
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            if let Some(data) = data.filter(|data| !data.is_empty()) {
+                let whole = data.len() / 4 * 4;
+                if whole > 0 {
+                    self.queue().write_buffer(&buffer, 0, &data[..whole]);
+                }
+                if whole < data.len() {
+                    let mut last = [0; 4];
+                    last[..data.len() - whole].copy_from_slice(&data[whole..]);
+                    self.queue().write_buffer(&buffer, whole as u64, &last);
+                }
+            }
+            buffer
+        });
+        match crate::kernels::ready(errors) {
+            Some(wgpu::Error::OutOfMemory { .. }) => return Err(Error::OutOfMemory { op, bytes: Some(bytes) }),
+            Some(error) => return Err(gpu_error(op, error)),
+            None => self.fault(op)?,
+        }
+        Ok(Tensor::new(self.clone(), buffer, shape))
+    }
+
+    pub(crate) fn same(&self, other: &Context) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Several ops, one submit.
+    pub fn batch(&self) -> Batch {
+        Batch { context: self.clone(), dispatches: Vec::new() }
+    }
+
+    pub(crate) async fn read(&self, op: &'static str, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
+        self.fault(op)?;
+        let result = self.inner.kernels.read(op, &self.inner.queue, buffer, bytes).await;
+        // The handlers know better than the read why it failed.
+        self.fault(op)?;
+        result
+    }
+}
+
+/// Ops in the order in which they run; nothing runs before [`submit`](Batch::submit). Each op has a
+/// method here and one on [`Tensor`], which submits at once.
+#[derive(Debug)]
+#[must_use = "a batch does nothing until it is submitted"]
+pub struct Batch {
+    context: Context,
+    dispatches: Vec<Dispatch>,
+}
+
+impl Batch {
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn push(&mut self, dispatch: Dispatch) {
+        self.dispatches.push(dispatch);
+    }
+
+    /// Refuses a tensor of another context.
+    pub(crate) fn own<T: Scalar>(&self, op: &'static str, arg: &'static str, tensor: &Tensor<T>) -> Result<()> {
+        match self.context.same(tensor.context()) {
+            true => Ok(()),
+            false => Err(Error::ForeignTensor { op, arg }),
+        }
+    }
+
+    /// Records all ops into one pass of one encoder, and submits it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or what the device has complained of.
+    pub fn submit(self) -> Result<()> {
+        const OP: &str = "submit";
+        self.context.fault(OP)?;
+        let ((), errors) = scoped(self.context.device(), || {
+            let mut encoder = self.context.device().create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                for dispatch in &self.dispatches {
+                    dispatch.record_in(&mut pass);
+                }
+            }
+            self.context.queue().submit([encoder.finish()]);
+        });
+        if let Some(error) = crate::kernels::ready(errors) {
+            return Err(gpu_error(OP, error));
+        }
+        self.context.fault(OP)
+    }
+}

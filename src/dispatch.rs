@@ -1,0 +1,246 @@
+//! [`Dispatch`]: pipelines, bind groups and grids, ready to record; and the checks of buffers before.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::compose::{PARAMS_BINDING, Params};
+use crate::kernels::Compiled;
+use crate::{Caps, Error, Kernels, Result};
+
+/// A range of a buffer: all of it (`&buffer`), or a `wgpu::BufferBinding`.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding<'a> {
+    buffer: &'a wgpu::Buffer,
+    offset: u64,
+    size: u64,
+}
+
+impl<'a> From<&'a wgpu::Buffer> for Binding<'a> {
+    fn from(buffer: &'a wgpu::Buffer) -> Self {
+        Binding { buffer, offset: 0, size: buffer.size() }
+    }
+}
+
+impl<'a> From<wgpu::BufferBinding<'a>> for Binding<'a> {
+    fn from(b: wgpu::BufferBinding<'a>) -> Self {
+        let rest = b.buffer.size().saturating_sub(b.offset);
+        Binding { buffer: b.buffer, offset: b.offset, size: b.size.map_or(rest, |s| s.get().min(rest)) }
+    }
+}
+
+/// One tensor argument: its memory, and the bytes that the kernel reaches from the binding's start.
+#[derive(Debug, Clone)]
+pub(crate) struct Arg<'a> {
+    pub slot: u32,
+    pub name: &'static str,
+    pub binding: Binding<'a>,
+    /// Bytes of one element.
+    pub element: u64,
+    /// Elements reached, from the first to one past the last.
+    pub elements: Range<u64>,
+    pub writes: bool,
+}
+
+impl Arg<'_> {
+    /// Bytes that the binding must have; whole words.
+    fn need(&self) -> u64 {
+        (self.elements.end * self.element).next_multiple_of(4)
+    }
+
+    /// Bytes of the buffer that the kernel touches.
+    fn span(&self) -> Range<u64> {
+        let start = self.binding.offset;
+        start + self.elements.start * self.element..start + self.elements.end * self.element
+    }
+
+    /// Refuses what wgpu would refuse later, or what would read past the end.
+    pub fn check(&self, op: &'static str, caps: &Caps) -> Result<()> {
+        let buffer = self.name;
+        let usage = self.binding.buffer.usage();
+        if !usage.contains(wgpu::BufferUsages::STORAGE) {
+            return Err(Error::MissingUsage { op, buffer, missing: wgpu::BufferUsages::STORAGE });
+        }
+        let align = caps.limits.min_storage_buffer_offset_alignment as u64;
+        let offset = self.binding.offset;
+        if !offset.is_multiple_of(align) {
+            return Err(Error::Misaligned { op, buffer, offset, align, element_offset: offset % align / self.element });
+        }
+        let (need, have) = (self.need(), self.binding.size);
+        if need > have {
+            return Err(Error::BufferTooSmall { op, buffer, need, have });
+        }
+        let limit = caps.limits.max_storage_buffer_binding_size;
+        if need > limit {
+            return Err(Error::BindingTooLarge { op, buffer, need, limit });
+        }
+        Ok(())
+    }
+
+    /// Whether both lie in one buffer.
+    pub fn same_buffer(&self, other: &Arg) -> bool {
+        self.binding.buffer == other.binding.buffer
+    }
+
+    /// Whether both start at the same byte of the same buffer.
+    pub fn same_start(&self, other: &Arg) -> bool {
+        self.same_buffer(other) && self.binding.offset == other.binding.offset
+    }
+
+    /// Whether the bytes that the kernel touches overlap.
+    pub fn overlaps(&self, other: &Arg) -> bool {
+        let (a, b) = (self.span(), other.span());
+        self.same_buffer(other) && a.start < b.end && b.start < a.end
+    }
+}
+
+/// Whether `args[i]` must be declared read_write: it is written, or it lies in a buffer that another
+/// binding of this dispatch writes (wgpu tracks whole buffers).
+pub(crate) fn read_write(args: &[Arg], i: usize) -> bool {
+    args[i].writes || args.iter().any(|other| other.writes && other.same_buffer(&args[i]))
+}
+
+/// Workgroups in x and y for `count` of them, folded where a dimension does not hold them all.
+/// A shader finds its number as `y * grid_x + x` and ignores numbers from `count` on.
+pub(crate) fn fold(op: &'static str, caps: &Caps, count: u64) -> Result<[u32; 3]> {
+    let limit = caps.limits.max_compute_workgroups_per_dimension as u64;
+    let y = count.div_ceil(limit).max(1);
+    if y > limit {
+        return Err(Error::TooManyWorkgroups { op, need: count, limit: limit * limit });
+    }
+    // As even as possible, so that few workgroups find nothing to do.
+    Ok([count.div_ceil(y) as u32, y as u32, 1])
+}
+
+#[derive(Debug)]
+struct Step {
+    pipeline: Arc<Compiled>,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+}
+
+/// Parameters as they travel: in the pass itself, or in a uniform buffer filled once.
+#[derive(Debug)]
+struct Immediates {
+    bytes: [u8; 128],
+    len: usize,
+}
+
+/// One kernel call, checked and compiled: recording it cannot fail, allocates nothing and never waits.
+///
+/// It may be recorded any number of times. It holds on to its buffers.
+#[derive(Debug)]
+pub struct Dispatch {
+    op: &'static str,
+    steps: Vec<Step>,
+    immediates: Option<Immediates>,
+}
+
+impl Dispatch {
+    /// A call that has nothing to compute.
+    pub(crate) fn nothing(op: &'static str) -> Dispatch {
+        Dispatch { op, steps: Vec::new(), immediates: None }
+    }
+
+    /// A call whose steps share `params`.
+    pub(crate) fn new<P: Params>(
+        op: &'static str,
+        kernels: &Kernels,
+        args: &[Arg],
+        params: &P,
+        passes: Vec<(Arc<Compiled>, [u32; 3])>,
+    ) -> Dispatch {
+        let device = kernels.device();
+        let bytes = bytemuck::bytes_of(params);
+        let immediates = kernels.immediates_hold(bytes.len() as u32);
+        let uniform = (!immediates && !bytes.is_empty()).then(|| {
+            // Filled while mapped: no queue is needed, and two calls never share one.
+            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(op),
+                size: bytes.len() as u64,
+                usage: wgpu::BufferUsages::UNIFORM,
+                mapped_at_creation: true,
+            });
+            if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
+                view.copy_from_slice(bytes);
+            }
+            buffer.unmap();
+            buffer
+        });
+        let mut steps = Vec::with_capacity(passes.len());
+        for (pipeline, grid) in passes {
+            let mut entries = Vec::with_capacity(args.len() + 1);
+            for declared in pipeline.bindings() {
+                if let Some(arg) = args.iter().find(|arg| arg.slot == declared.binding) {
+                    entries.push(wgpu::BindGroupEntry {
+                        binding: declared.binding,
+                        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                            buffer: arg.binding.buffer,
+                            offset: arg.binding.offset,
+                            size: wgpu::BufferSize::new(arg.need()),
+                        }),
+                    });
+                }
+            }
+            if let Some(buffer) = &uniform {
+                entries.push(wgpu::BindGroupEntry { binding: PARAMS_BINDING, resource: buffer.as_entire_binding() });
+            }
+            let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(op),
+                layout: pipeline.layout(),
+                entries: &entries,
+            });
+            steps.push(Step { pipeline, bind_group, grid });
+        }
+        let immediates = (immediates && !bytes.is_empty()).then(|| {
+            let mut held = Immediates { bytes: [0; 128], len: bytes.len() };
+            held.bytes[..bytes.len()].copy_from_slice(bytes);
+            held
+        });
+        Dispatch { op, steps, immediates }
+    }
+
+    /// Records into `encoder`, in a compute pass of its own.
+    pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(self.op), timestamp_writes: None });
+        self.record_in(&mut pass);
+    }
+
+    /// Records into a pass of the caller's. Bind group 0, the pipeline and the immediates change.
+    pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for step in &self.steps {
+            pass.set_pipeline(step.pipeline.pipeline());
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            if let Some(immediates) = &self.immediates {
+                pass.set_immediates(0, &immediates.bytes[..immediates.len]);
+            }
+            let [x, y, z] = step.grid;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// The name of the op.
+    pub fn op(&self) -> &'static str {
+        self.op
+    }
+
+    /// What runs, a line per step: shader and Config, with the grid.
+    pub fn steps(&self) -> impl Iterator<Item = (&str, [u32; 3])> {
+        self.steps.iter().map(|step| (step.pipeline.label(), step.grid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_fold_evenly() {
+        let caps = crate::caps::presets().pop().unwrap();
+        assert_eq!(fold("test", &caps, 65535).unwrap(), [65535, 1, 1]);
+        assert_eq!(fold("test", &caps, 65536).unwrap(), [32768, 2, 1]);
+        assert_eq!(fold("test", &caps, 200_001).unwrap(), [50001, 4, 1]);
+        assert_eq!(fold("test", &caps, 0).unwrap(), [0, 1, 1]);
+        assert!(matches!(fold("test", &caps, 1 << 33), Err(Error::TooManyWorkgroups { .. })));
+    }
+}

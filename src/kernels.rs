@@ -1,0 +1,432 @@
+//! [`Kernels`]: the compiled pipelines of one device.
+
+use std::any::{Any, TypeId};
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::future::Future;
+use std::hash::Hash;
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::task::{Poll, Waker};
+
+use crate::compose::{Declared, PARAMS_BINDING, Shader};
+use crate::poll::Poller;
+use crate::{Caps, Error, Result};
+
+/// What names a pipeline: equal values compile to the same shader.
+pub trait Pipeline: Hash + Eq + Clone + Debug + Send + Sync + 'static {
+    fn shader(&self) -> Shader;
+}
+
+/// How [`Kernels`] compiles.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Compile with all of wgpu's runtime checks (bounds, loop bounding) and with zeroed workgroup
+    /// memory. Slower; the results are the same, and tests compare.
+    pub checked: bool,
+    /// A folder for wgpu's pipeline cache, read now and written by [`Kernels::save_pipeline_cache`].
+    /// Without effect on backends that have none (all but Vulkan).
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// A compiled pipeline.
+#[derive(Debug)]
+pub struct Compiled {
+    label: String,
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    bindings: Vec<Declared>,
+}
+
+impl Compiled {
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn pipeline(&self) -> &wgpu::ComputePipeline {
+        &self.pipeline
+    }
+
+    pub(crate) fn layout(&self) -> &wgpu::BindGroupLayout {
+        &self.layout
+    }
+
+    pub(crate) fn bindings(&self) -> &[Declared] {
+        &self.bindings
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+type AnyMap = Box<dyn Any + Send + Sync>;
+#[cfg(target_arch = "wasm32")]
+type AnyMap = Box<dyn Any>;
+
+/// Compiled once, by whoever comes first; others wait for it.
+type Slot = Arc<Mutex<Option<Arc<Compiled>>>>;
+
+/// The pipelines of one device, compiled on first use. Cheap to clone, and shared by its clones;
+/// any thread may use it.
+#[derive(Clone)]
+pub struct Kernels {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    device: wgpu::Device,
+    caps: RwLock<Arc<Caps>>,
+    options: Options,
+    /// By the type of the pipeline's name, a `HashMap<P, Slot>`.
+    pipelines: Mutex<HashMap<TypeId, AnyMap>>,
+    compiled: AtomicUsize,
+    cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    /// One buffer serves every dispatch: a dispatch writes its scratch before it reads it, its steps
+    /// are recorded without a gap, and a queue runs what is recorded in order.
+    scratch: Mutex<Option<wgpu::Buffer>>,
+    poller: Poller,
+}
+
+impl Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernels")
+            .field("caps", &self.caps().label())
+            .field("pipelines", &self.pipeline_count())
+            .field("options", &self.inner.options)
+            .finish()
+    }
+}
+
+impl Kernels {
+    /// Kernels for `device`, compiled without runtime checks; see the crate's ARCHITECTURE.md for why
+    /// that is sound.
+    pub fn new(device: &wgpu::Device, caps: Caps) -> Kernels {
+        Self::with_options(device, caps, Options::default())
+    }
+
+    /// Kernels with [`Options`].
+    pub fn with_options(device: &wgpu::Device, caps: Caps, options: Options) -> Kernels {
+        let cache = options.cache_dir.as_deref().and_then(|dir| open_cache(device, &caps, dir));
+        Kernels {
+            inner: Arc::new(Inner {
+                device: device.clone(),
+                caps: RwLock::new(Arc::new(caps)),
+                options,
+                pipelines: Mutex::default(),
+                compiled: AtomicUsize::new(0),
+                cache,
+                scratch: Mutex::default(),
+                poller: Poller::default(),
+            }),
+        }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// What the device can do, and what the probe has found.
+    pub fn caps(&self) -> Arc<Caps> {
+        self.inner.caps.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_caps(&self, caps: Caps) {
+        *self.inner.caps.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(caps);
+    }
+
+    /// How many pipelines have been compiled.
+    pub fn pipeline_count(&self) -> usize {
+        self.inner.compiled.load(Ordering::Relaxed)
+    }
+
+    /// Whether parameters of this size travel as immediates.
+    pub(crate) fn immediates_hold(&self, bytes: u32) -> bool {
+        bytes <= self.caps().immediate_bytes.min(128)
+    }
+
+    /// The pipeline of this name, compiled now if it is new.
+    pub(crate) fn pipeline<P: Pipeline>(&self, op: &'static str, name: &P) -> Result<Arc<Compiled>> {
+        let slot: Slot = {
+            let mut maps = lock(&self.inner.pipelines);
+            let map = maps
+                .entry(TypeId::of::<P>())
+                .or_insert_with(|| Box::new(HashMap::<P, Slot>::new()))
+                .downcast_mut::<HashMap<P, Slot>>()
+                .expect("the map under a TypeId has that type");
+            match map.get(name) {
+                Some(slot) => slot.clone(),
+                None => map.entry(name.clone()).or_default().clone(),
+            }
+        };
+        let mut slot = lock(&slot);
+        if let Some(compiled) = &*slot {
+            return Ok(compiled.clone());
+        }
+        let compiled = Arc::new(self.compile(op, name)?);
+        *slot = Some(compiled.clone());
+        self.inner.compiled.fetch_add(1, Ordering::Relaxed);
+        Ok(compiled)
+    }
+
+    fn compile<P: Pipeline>(&self, op: &'static str, name: &P) -> Result<Compiled> {
+        let shader = name.shader();
+        let caps = self.caps();
+        check_limits(op, &shader, &caps)?;
+        let device = &self.inner.device;
+        let label = format!("{} {name:?}", shader.stem());
+        log::debug!("compiling {label}");
+        let immediates = self.immediates_hold(shader.params_bytes());
+        let checked = self.inner.options.checked;
+
+        let (compiled, errors) = scoped(device, || {
+            let descriptor = wgpu::ShaderModuleDescriptor {
+                label: Some(shader.stem()),
+                source: wgpu::ShaderSource::Wgsl(shader.source(immediates).into()),
+            };
+            let module = if checked {
+                device.create_shader_module(descriptor)
+            } else {
+                // SAFETY: `prepare` proves every affine index below the end of its binding, the shaders
+                // clamp every index and every loop bound that they read from a buffer, no loop is endless
+                // and no divisor is zero. Tests run the same calls with all checks on and compare.
+                unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+            };
+            let storage = |declared: &Declared| wgpu::BindGroupLayoutEntry {
+                binding: declared.binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: !declared.writable },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            };
+            let mut entries: Vec<_> = shader.bindings().iter().map(storage).collect();
+            if !immediates && shader.params_bytes() > 0 {
+                entries.push(wgpu::BindGroupLayoutEntry {
+                    binding: PARAMS_BINDING,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer {
+                        ty: wgpu::BufferBindingType::Uniform,
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
+                    },
+                    count: None,
+                });
+            }
+            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(shader.stem()),
+                entries: &entries,
+            });
+            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(shader.stem()),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: if immediates { shader.params_bytes() } else { 0 },
+            });
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(shader.stem()),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    zero_initialize_workgroup_memory: checked,
+                },
+                cache: self.inner.cache.as_ref().map(|(cache, _)| cache),
+            });
+            Compiled { label: label.clone(), pipeline, layout, bindings: shader.bindings().to_vec() }
+        });
+        match ready(errors) {
+            Some(error) => Err(gpu_error(op, error)),
+            None => Ok(compiled),
+        }
+    }
+
+    /// Scratch memory of at least `bytes`, shared by all dispatches.
+    pub(crate) fn scratch(&self, op: &'static str, bytes: u64) -> Result<wgpu::Buffer> {
+        let mut held = lock(&self.inner.scratch);
+        if let Some(buffer) = held.as_ref().filter(|buffer| buffer.size() >= bytes) {
+            return Ok(buffer.clone());
+        }
+        let size = bytes.max(4096).next_power_of_two();
+        let limit = self.inner.device.limits().max_buffer_size;
+        let size = if size > limit { bytes } else { size };
+        if size > limit {
+            return Err(Error::BindingTooLarge { op, buffer: "scratch", need: size, limit });
+        }
+        let (buffer, errors) = scoped(&self.inner.device, || {
+            self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("tileloom scratch"),
+                size,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            })
+        });
+        match ready(errors) {
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { op, bytes: Some(size) }),
+            Some(error) => Err(gpu_error(op, error)),
+            None => {
+                *held = Some(buffer.clone());
+                Ok(buffer)
+            }
+        }
+    }
+
+    /// Runs `plan` under error scopes. On the web the scopes answer later than this returns: use
+    /// [`later`](Self::later) there.
+    pub(crate) fn now<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (result, errors) = scoped(&self.inner.device, plan);
+        match ready(errors) {
+            Some(error) => Err(gpu_error(op, error)),
+            None => result,
+        }
+    }
+
+    /// Runs `plan` under error scopes and waits for them.
+    pub(crate) async fn later<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (result, errors) = scoped(&self.inner.device, plan);
+        match errors.await {
+            Some(error) => Err(gpu_error(op, error)),
+            None => result,
+        }
+    }
+
+    /// The first `bytes` of `buffer` (a multiple of 4), once what was submitted before has run.
+    pub(crate) async fn read(
+        &self,
+        op: &'static str,
+        queue: &wgpu::Queue,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<Vec<u8>> {
+        crate::poll::read(op, self.device(), queue, &self.inner.poller, buffer, bytes).await
+    }
+
+    /// Writes wgpu's pipeline cache into [`Options::cache_dir`], so that the next process compiles
+    /// less. Does nothing where there is no cache.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save_pipeline_cache(&self) -> Result<()> {
+        let Some((cache, path)) = &self.inner.cache else {
+            return Ok(());
+        };
+        let Some(data) = cache.get_data() else {
+            return Ok(());
+        };
+        let io = |error: std::io::Error| Error::Io { path: path.display().to_string(), reason: error.to_string() };
+        // Written beside and moved into place, so that a reader never sees half of it.
+        let part = path.with_extension(format!("part{}", std::process::id()));
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(io)?;
+        }
+        std::fs::write(&part, data).map_err(io)?;
+        std::fs::rename(&part, path).map_err(io)
+    }
+}
+
+fn open_cache(device: &wgpu::Device, caps: &Caps, dir: &Path) -> Option<(wgpu::PipelineCache, PathBuf)> {
+    if !caps.pipeline_cache {
+        return None;
+    }
+    let key = wgpu::util::pipeline_cache_key(&device.adapter_info())?;
+    let path = dir.join(key);
+    let data = std::fs::read(&path).ok();
+    // SAFETY: the data was written by `save_pipeline_cache` from `get_data` under the same key; wgpu and
+    // the driver check a header and fall back to an empty cache if it is not theirs.
+    let cache = unsafe {
+        device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+            label: Some("tileloom"),
+            data: data.as_deref(),
+            fallback: true,
+        })
+    };
+    Some((cache, path))
+}
+
+/// wgpu 30 checks an invocation count and sizes per dimension, but no workgroup memory.
+fn check_limits(op: &'static str, shader: &Shader, caps: &Caps) -> Result<()> {
+    let limits = &caps.limits;
+    let unfit = |what: &str, need: u32, have: u32| Error::ConfigUnfit {
+        op,
+        reason: format!("{} needs {need} {what}, the device has {have}", shader.stem()),
+    };
+    let invocations = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+    if shader.wg_size() > invocations {
+        return Err(unfit("invocations per workgroup", shader.wg_size(), invocations));
+    }
+    if shader.wg_bytes() > limits.max_compute_workgroup_storage_size {
+        return Err(unfit("bytes of workgroup memory", shader.wg_bytes(), limits.max_compute_workgroup_storage_size));
+    }
+    if shader.needs_f16() && !caps.f16 {
+        return Err(Error::MissingFeature { op, feature: "SHADER_F16" });
+    }
+    let limit = limits.max_storage_buffers_per_shader_stage;
+    if shader.bindings().len() as u32 > limit {
+        return Err(Error::TooManyBindings { op, names: shader.bindings().iter().map(|b| b.name).collect(), limit });
+    }
+    Ok(())
+}
+
+/// Runs `f` under validation, out-of-memory and internal error scopes. Natively the future is ready.
+pub(crate) fn scoped<T, F: FnOnce() -> T>(
+    device: &wgpu::Device,
+    f: F,
+) -> (T, impl Future<Output = Option<wgpu::Error>> + use<T, F>) {
+    let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let result = f();
+    let validation = validation.pop();
+    let memory = memory.pop();
+    let internal = internal.pop();
+    (result, async move {
+        // All are awaited; running out of memory explains the others.
+        let (validation, memory, internal) = (validation.await, memory.await, internal.await);
+        memory.or(internal).or(validation)
+    })
+}
+
+/// The output of a future that is ready; of one that is not (the web), nothing.
+pub(crate) fn ready<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
+    let mut future = pin!(future);
+    match Pin::as_mut(&mut future).poll(&mut std::task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => None,
+    }
+}
+
+/// With `TILELOOM_PRINT_CONFIG=1`, prints each choice once.
+pub(crate) fn print_choice(op: &str, problem: &dyn Debug, config: &dyn Debug) {
+    static PRINTED: OnceLock<Option<Mutex<HashSet<String>>>> = OnceLock::new();
+    let wanted = || std::env::var_os("TILELOOM_PRINT_CONFIG").is_some_and(|v| v == "1").then(Mutex::default);
+    if let Some(printed) = PRINTED.get_or_init(wanted) {
+        let line = format!("{op}: {problem:?} -> {config:?}");
+        if lock(printed).insert(line.clone()) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+pub(crate) fn gpu_error(op: &'static str, error: wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { op, bytes: None },
+        other => Error::Gpu { op, message: other.to_string() },
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_cross_threads() {
+        fn assert<T: Send + Sync + Clone>() {}
+        assert::<Kernels>();
+    }
+}

@@ -1,0 +1,167 @@
+//! Where the rows of a tensor argument lie inside its binding.
+
+use crate::{Error, Result};
+
+/// An element offset and `N` outer strides in elements; the innermost axis has stride 1.
+///
+/// Without strides the tensor is contiguous. The offset counts from the start of the binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout<const N: usize> {
+    pub offset: usize,
+    pub strides: Option<[usize; N]>,
+}
+
+impl<const N: usize> Default for Layout<N> {
+    fn default() -> Self {
+        Layout { offset: 0, strides: None }
+    }
+}
+
+impl<const N: usize> Layout<N> {
+    /// Contiguous, starting at element `offset`.
+    pub const fn at(offset: usize) -> Self {
+        Layout { offset, strides: None }
+    }
+
+    /// Strided, starting at element `offset`.
+    pub const fn strided(offset: usize, strides: [usize; N]) -> Self {
+        Layout { offset, strides: Some(strides) }
+    }
+
+    /// The element at which row `row` starts, for outer sizes `sizes` (row-major) and inner size `inner`.
+    pub fn row_start(&self, sizes: [usize; N], inner: usize, row: usize) -> usize {
+        let strides = self.strides.unwrap_or_else(|| contiguous(sizes, inner));
+        let mut rest = row;
+        let mut start = self.offset;
+        for axis in (0..N).rev() {
+            start += rest % sizes[axis] * strides[axis];
+            rest /= sizes[axis];
+        }
+        start
+    }
+
+    /// Resolves against outer sizes `sizes` and inner size `inner`.
+    pub(crate) fn resolve(
+        &self,
+        op: &'static str,
+        arg: &'static str,
+        sizes: [usize; N],
+        inner: usize,
+    ) -> Result<View<N>> {
+        let strides = self.strides.unwrap_or_else(|| contiguous(sizes, inner));
+        let empty = inner == 0 || sizes.contains(&0);
+        let mut last = self.offset as u128;
+        if !empty {
+            last += inner as u128 - 1;
+            for axis in 0..N {
+                last += (sizes[axis] as u128 - 1) * strides[axis] as u128;
+            }
+            if last > u32::MAX as u128 {
+                return Err(Error::IndexOverflow { op, arg, last });
+            }
+        }
+        Ok(View { offset: self.offset, strides, sizes, inner, end: if empty { 0 } else { last as u64 + 1 } })
+    }
+}
+
+fn contiguous<const N: usize>(sizes: [usize; N], inner: usize) -> [usize; N] {
+    let mut strides = [0; N];
+    let mut next = inner;
+    for axis in (0..N).rev() {
+        strides[axis] = next;
+        next = next.saturating_mul(sizes[axis]);
+    }
+    strides
+}
+
+/// A resolved [`Layout`]: every index that a shader computes from it is below `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct View<const N: usize> {
+    pub offset: usize,
+    pub strides: [usize; N],
+    pub sizes: [usize; N],
+    pub inner: usize,
+    /// One past the last element, 0 when there is none.
+    pub end: u64,
+}
+
+impl<const N: usize> View<N> {
+    /// Whether offset, strides and inner size are all multiples of `n`.
+    pub fn multiple_of(&self, n: usize) -> bool {
+        self.offset.is_multiple_of(n)
+            && self.inner.is_multiple_of(n)
+            && (0..N).all(|a| self.sizes[a] <= 1 || self.strides[a].is_multiple_of(n))
+    }
+
+    /// A stride as a shader parameter; that of an axis of size 1 is never multiplied by more than 0.
+    pub fn stride(&self, axis: usize) -> u32 {
+        if self.sizes[axis] <= 1 { 0 } else { self.strides[axis] as u32 }
+    }
+
+    /// Whether two rows of this view share an element (an output must not).
+    pub fn overlaps_itself(&self) -> bool {
+        let mut axes: Vec<_> = (0..N).filter(|&a| self.sizes[a] > 1).collect();
+        axes.sort_by_key(|&a| self.strides[a]);
+        let mut reach = self.inner as u128;
+        for axis in axes {
+            if (self.strides[axis] as u128) < reach {
+                return true;
+            }
+            reach += (self.sizes[axis] as u128 - 1) * self.strides[axis] as u128;
+        }
+        false
+    }
+
+    /// Whether the two views, of one dtype and one shape, interleave without sharing an element:
+    /// the case of a fused QKV buffer.
+    pub fn interleaves(&self, other: &View<N>) -> bool {
+        if self.sizes != other.sizes || self.strides != other.strides || self.inner != other.inner {
+            return false;
+        }
+        let steps = (0..N).filter(|&a| self.sizes[a] > 1).map(|a| self.strides[a]);
+        let Some(step) = steps.clone().min().filter(|&s| s > 0) else {
+            return false;
+        };
+        if !steps.clone().all(|s| s.is_multiple_of(step)) {
+            return false;
+        }
+        let shift = self.offset.abs_diff(other.offset) % step;
+        shift >= self.inner && step - shift >= self.inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(layout: Layout<3>, sizes: [usize; 3], inner: usize) -> View<3> {
+        layout.resolve("test", "x", sizes, inner).unwrap()
+    }
+
+    #[test]
+    fn contiguous_strides_and_end() {
+        let v = view(Layout::at(5), [2, 3, 4], 10);
+        assert_eq!(v.strides, [120, 40, 10]);
+        assert_eq!(v.end, 5 + 240);
+        assert!(!v.overlaps_itself());
+        assert_eq!(view(Layout::at(5), [2, 0, 4], 10).end, 0);
+    }
+
+    #[test]
+    fn indices_past_u32_are_refused() {
+        let error = Layout::<1>::default().resolve("test", "x", [65536], 65537).unwrap_err();
+        assert!(matches!(error, Error::IndexOverflow { arg: "x", last: 4295032831, .. }), "{error}");
+        assert!(Layout::<1>::default().resolve("test", "x", [65536], 65536).is_ok());
+    }
+
+    #[test]
+    fn overlap_within_and_between() {
+        assert!(view(Layout::strided(0, [0, 0, 9]), [1, 1, 2], 10).overlaps_itself());
+        assert!(!view(Layout::strided(0, [0, 0, 10]), [1, 1, 2], 10).overlaps_itself());
+        let q = view(Layout::strided(0, [0, 0, 30]), [1, 1, 7], 10);
+        let k = view(Layout::strided(10, [0, 0, 30]), [1, 1, 7], 10);
+        let shifted = view(Layout::strided(5, [0, 0, 30]), [1, 1, 7], 10);
+        assert!(q.interleaves(&k) && k.interleaves(&q));
+        assert!(!q.interleaves(&shifted) && !q.interleaves(&q));
+    }
+}

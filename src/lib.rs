@@ -1,0 +1,79 @@
+//! GPU compute kernels on [wgpu]: each one a handwritten WGSL shader behind a dispatch layer that
+//! picks tiles and workgroup sizes for the adapter, each one held against a CPU [`reference`].
+//!
+//! | kernel | what | file |
+//! |---|---|---|
+//! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
+//!
+//! # Low level: your device, your buffers, your encoder
+//!
+//! ```no_run
+//! use tileloom::{Caps, Kernels, softmax, wgpu};
+//!
+//! fn scores_to_weights(
+//!     adapter: &wgpu::Adapter,
+//!     device: &wgpu::Device,
+//!     queue: &wgpu::Queue,
+//!     scores: &wgpu::Buffer,  // f32 [rows, cols]
+//!     weights: &wgpu::Buffer, // f32 [rows, cols]
+//! ) -> Result<(), tileloom::Error> {
+//!     let kernels = Kernels::new(device, Caps::of(adapter, device)); // once
+//!     let problem = softmax::Problem { rows: 4096, cols: 1024, ..Default::default() };
+//!     let dispatch = softmax::prepare(&kernels, &problem, softmax::Buffers::new(scores, weights))?;
+//!
+//!     let mut encoder = device.create_command_encoder(&Default::default());
+//!     dispatch.record(&mut encoder); // cannot fail, allocates nothing
+//!     queue.submit([encoder.finish()]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # High level: tensors
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), tileloom::Error> {
+//! use tileloom::{Context, SoftmaxOptions};
+//!
+//! let context = Context::new().await?;
+//! let x = context.upload(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3])?;
+//! let y = x.softmax(&SoftmaxOptions::default())?;
+//! println!("{:?}", y.read().await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Words
+//!
+//! `Problem` is what is computed and never mentions tiles; `Config` is how, and names a pipeline;
+//! `Buffers` is which memory; [`Dispatch`] is ready to record; [`Caps`] is what the adapter can do.
+//! `choose` is pure, `prepare` may fail, `record` cannot.
+
+pub mod caps;
+pub mod compose;
+mod context;
+mod dispatch;
+mod dtype;
+mod error;
+mod kernels;
+mod layout;
+mod ops;
+mod poll;
+mod probe;
+pub mod reference;
+mod tensor;
+
+pub use caps::Caps;
+pub use context::{Batch, Context};
+pub use dispatch::{Binding, Dispatch};
+pub use dtype::{Dtype, Element};
+pub use error::{Error, Result};
+pub use kernels::{Kernels, Options as KernelsOptions};
+pub use layout::Layout;
+pub use ops::*;
+pub use tensor::{Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
+pub use wgpu;
+
+/// The examples of the README compile with the crate.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,3 @@
+//! One module per kernel: Problem, Config + choose, Params, Buffers, prepare.
+
+pub mod softmax;

@@ -1,0 +1,780 @@
+//! Softmax over the last axis, fused: scale, mask, causal mask, softmax or log-softmax, log-sum-exp.
+//!
+//! With `s = scale * x + mask`, per row: `y = exp(s - max s) / sum exp(s - max s)`, or
+//! `y = s - lse` with `log`, where `lse = max s + ln sum exp(s - max s)`. A score is hidden by an
+//! additive mask of minus infinity, by a boolean mask or by `causal`; a row with nothing visible gives
+//! 0 (minus infinity with `log`) and an `lse` of minus infinity. Sums are f32 whatever the dtypes.
+//!
+//! # Algorithms
+//! * [`Algorithm::Registers`]: the row stays in registers, `x` is read once and `y` written once.
+//! * [`Algorithm::Online`]: rows too long for that; one pass for the maximum and the sum (Milakov and
+//!   Gimelshein, 2018), one that writes.
+//! * [`Algorithm::Split`]: few, very long rows; several workgroups per row, two steps, scratch.
+//!
+//! # Measured
+//! Mesa 26.2 lavapipe on two cores is the adapter that the software rows of the table were measured on:
+//! see `benches/results/`.
+
+use crate::compose::{Shader, Storage, Tensor};
+use crate::dispatch::{Arg, fold, read_write};
+use crate::kernels::Pipeline;
+use crate::layout::View;
+use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Result, caps::Class};
+
+const OP: &str = "softmax";
+
+/// What is computed. `x` and `y` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
+/// `dims = [n1, n2]`; the default dims of `[1, 1]` make it `[rows, cols]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Problem {
+    /// Rows, all outer axes together.
+    pub rows: usize,
+    /// Elements per row.
+    pub cols: usize,
+    /// Sizes of the two innermost row axes, for strided layouts, broadcast masks and `causal`.
+    pub dims: [usize; 2],
+    /// Dtype of `x`.
+    pub x: Dtype,
+    /// Dtype of `y`.
+    pub y: Dtype,
+    /// Where the rows of `x` lie: strides of `n0, n1, n2`.
+    pub x_layout: Layout<3>,
+    /// Where the rows of `y` lie. Rows must not overlap.
+    pub y_layout: Layout<3>,
+    /// Multiplies `x` before the mask is added.
+    pub scale: f32,
+    /// Log-softmax.
+    pub log: bool,
+    /// Row `i` of axis `n2` sees columns `j <= i + cols - n2`: aligned to the bottom right.
+    pub causal: bool,
+    /// Hides or shifts scores.
+    pub mask: Option<Mask>,
+    /// Write the log-sum-exp of each row, f32 `[rows]`, from this element of its binding.
+    pub lse: Option<usize>,
+}
+
+impl Default for Problem {
+    /// One row of one f32, unscaled and unmasked: sizes are yours to set.
+    fn default() -> Self {
+        Problem {
+            rows: 1,
+            cols: 1,
+            dims: [1, 1],
+            x: Dtype::F32,
+            y: Dtype::F32,
+            x_layout: Layout::default(),
+            y_layout: Layout::default(),
+            scale: 1.0,
+            log: false,
+            causal: false,
+            mask: None,
+            lse: None,
+        }
+    }
+}
+
+/// A mask, broadcast to `x` by strides of 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mask {
+    pub kind: MaskKind,
+    /// Where it lies, in its own elements: strides of `n0, n1, n2`. Without strides it has the shape of
+    /// `x` (bits: with rows padded to words).
+    pub layout: Layout<3>,
+    /// One value for all columns of a row: the mask's last axis is 1.
+    pub broadcast_cols: bool,
+}
+
+impl Mask {
+    /// A mask of the shape of `x`, contiguous.
+    pub const fn new(kind: MaskKind) -> Mask {
+        Mask { kind, layout: Layout { offset: 0, strides: None }, broadcast_cols: false }
+    }
+
+    /// One `[n2, cols]` mask for all of `n0` and `n1`, contiguous.
+    pub const fn shared(kind: MaskKind, cols: usize) -> Mask {
+        let row = match kind {
+            MaskKind::Bits => cols.next_multiple_of(32),
+            _ => cols,
+        };
+        Mask { kind, layout: Layout { offset: 0, strides: Some([0, 0, row]) }, broadcast_cols: false }
+    }
+}
+
+/// `dims` of the Problem, and the strides of a contiguous mask of shape `mask` that is broadcast to
+/// `x` by NumPy's rules; the last axis of both is `cols`. `None` if the shapes do not fit, or if the
+/// axes before the last two alternate between broadcast and not more often than two row axes hold.
+pub fn broadcast(kind: MaskKind, mask: &[usize], x: &[usize]) -> Option<([usize; 2], Mask)> {
+    let (cols, x_rows) = x.split_last()?;
+    if mask.len() > x.len() {
+        return None;
+    }
+    let mut padded = vec![1; x.len() - mask.len()];
+    padded.extend_from_slice(mask);
+    let (&mask_cols, mask_rows) = padded.split_last()?;
+    let fits = |have: usize, want: usize| have == want || have == 1;
+    if !fits(mask_cols, *cols) || !mask_rows.iter().zip(x_rows).all(|(&m, &x)| fits(m, x)) {
+        return None;
+    }
+    let mut stride = match kind {
+        MaskKind::Bits => mask_cols.next_multiple_of(32),
+        _ => mask_cols,
+    };
+    // From the inside: (size, stride) of row axes, the innermost kept for `causal`, the others merged.
+    let mut axes: Vec<(usize, usize)> = Vec::new();
+    for (i, (&m, &n)) in mask_rows.iter().zip(x_rows).rev().enumerate() {
+        let own = if m == 1 { 0 } else { stride };
+        stride *= m;
+        let merges = axes.len() > 1;
+        match axes.last_mut() {
+            _ if n == 1 && i > 0 => {}
+            Some((size, step)) if merges && own == *size * *step => *size *= n,
+            _ => axes.push((n, own)),
+        }
+    }
+    if axes.len() > 3 {
+        return None;
+    }
+    axes.resize(3, (1, 0));
+    let layout = Layout::strided(0, [axes[2].1, axes[1].1, axes[0].1]);
+    Some(([axes[1].0, axes[0].0], Mask { kind, layout, broadcast_cols: mask_cols == 1 && *cols != 1 }))
+}
+
+/// What a mask holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MaskKind {
+    /// Added to the scaled score; minus infinity hides it.
+    Additive(Dtype),
+    /// One byte per element, 0 hides (`torch.bool`, NumPy's `bool`).
+    Bytes,
+    /// Bit `i % 32` of word `i / 32`, 0 hides.
+    Bits,
+}
+
+impl MaskKind {
+    fn code(self) -> u32 {
+        match self {
+            MaskKind::Additive(Dtype::F32) => 0,
+            MaskKind::Additive(Dtype::F16) => 1,
+            MaskKind::Additive(Dtype::Bf16) => 2,
+            MaskKind::Bytes => 3,
+            MaskKind::Bits => 4,
+        }
+    }
+}
+
+/// How it is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Config {
+    pub algorithm: Algorithm,
+    /// Invocations per workgroup.
+    pub wg_size: u32,
+    /// Invocations per row, a power of two that divides `wg_size`.
+    pub lanes: u32,
+    /// `Registers`: chunks that an invocation can hold. Else: chunks taken at a time.
+    pub keep: u32,
+    pub reduce: Reduce,
+    pub form: Form,
+}
+
+/// The algorithm; each has shader files of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    Registers,
+    Online,
+    Split,
+}
+
+/// How the invocations of a row combine their maxima and sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reduce {
+    /// One invocation per row.
+    None,
+    /// Through workgroup memory; works everywhere.
+    Tree,
+    /// Within a subgroup of trusted size; `lanes` is at most that.
+    Shuffle,
+    /// Subgroup operations, then workgroup memory; `lanes` is `wg_size`.
+    Subgroup,
+}
+
+/// What the Problem, the device and the buffers decide of a Config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
+    pub vec: u32,
+    pub x: Storage,
+    pub y: Storage,
+    pub mask: bool,
+    pub lse: bool,
+    /// Words of a packed `y` are shared by rows, or with what lies beside them.
+    pub edge: bool,
+    /// `x` is read from the binding of `y`. Set by `prepare`.
+    pub in_place: bool,
+    /// `x` lies in a buffer that is written. Set by `prepare`.
+    pub x_writable: bool,
+    /// The mask lies in a buffer that is written. Set by `prepare`.
+    pub mask_writable: bool,
+}
+
+crate::params! {
+    /// What one run tells the shader.
+    pub struct Params {
+        rows: u32,
+        cols: u32,
+        n1: u32,
+        n2: u32,
+        x_offset: u32,
+        x_s0: u32,
+        x_s1: u32,
+        x_s2: u32,
+        y_offset: u32,
+        y_s0: u32,
+        y_s1: u32,
+        y_s2: u32,
+        mask_offset: u32,
+        mask_s0: u32,
+        mask_s1: u32,
+        mask_s2: u32,
+        mask_step: u32,
+        mask_kind: u32,
+        lse_offset: u32,
+        causal: u32,
+        log: u32,
+        grid_x: u32,
+        parts: u32,
+        part_chunks: u32,
+        scale: f32,
+        neg_inf: f32,
+    }
+}
+
+/// The views that a Problem's layouts resolve to.
+struct Views {
+    x: View<3>,
+    y: View<3>,
+    mask: Option<(MaskKind, View<3>)>,
+}
+
+impl Problem {
+    /// `[n0, n1, n2]`, whose product is `rows`.
+    pub fn sizes(&self) -> [usize; 3] {
+        let [n1, n2] = self.dims;
+        [self.rows.checked_div(n1 * n2).unwrap_or(0), n1, n2]
+    }
+
+    fn invalid(arg: &'static str, reason: String) -> Error {
+        Error::InvalidProblem { op: OP, arg, reason }
+    }
+
+    fn views(&self) -> Result<Views> {
+        let [n1, n2] = self.dims;
+        let inner = n1.checked_mul(n2).filter(|&n| n > 0).ok_or_else(|| {
+            Self::invalid("dims", format!("[{n1}, {n2}]: sizes must be at least 1 and their product fit a usize"))
+        })?;
+        if !self.rows.is_multiple_of(inner) {
+            let reason = format!("{} rows are not a multiple of dims {n1} * {n2}", self.rows);
+            return Err(Self::invalid("rows", reason));
+        }
+        for (arg, n) in [("rows", self.rows), ("cols", self.cols)] {
+            if n > u32::MAX as usize / 2 {
+                return Err(Self::invalid(arg, format!("{n} is more than 2^31 - 1")));
+            }
+        }
+        if self.cols == 0 && self.lse.is_some() && self.rows > 0 {
+            return Err(Self::invalid("lse", "asked for rows without columns".into()));
+        }
+        if !self.scale.is_finite() {
+            return Err(Self::invalid("scale", format!("{} is not finite", self.scale)));
+        }
+        let sizes = self.sizes();
+        let x = self.x_layout.resolve(OP, "x", sizes, self.cols)?;
+        let y = self.y_layout.resolve(OP, "y", sizes, self.cols)?;
+        if y.overlaps_itself() {
+            let reason = format!("rows overlap: strides {:?} for sizes {sizes:?} and {} columns", y.strides, self.cols);
+            return Err(Self::invalid("y_layout", reason));
+        }
+        if let Some(offset) = self.lse {
+            Layout::<1>::at(offset).resolve(OP, "lse", [self.rows], 1)?;
+        }
+        let mask = match self.mask {
+            None => None,
+            Some(mask) => {
+                let inner = if mask.broadcast_cols { 1 } else { self.cols };
+                Some((mask.kind, self.mask_layout(mask).resolve(OP, "mask", sizes, inner)?))
+            }
+        };
+        Ok(Views { x, y, mask })
+    }
+
+    /// The mask's layout with its strides written out.
+    fn mask_layout(&self, mask: Mask) -> Layout<3> {
+        let [_, n1, n2] = self.sizes();
+        let inner = if mask.broadcast_cols { 1 } else { self.cols };
+        // Rows of bits are padded to words.
+        let padded = if mask.kind == MaskKind::Bits { inner.next_multiple_of(32) } else { inner };
+        let contiguous = [n1 * n2 * padded, n2 * padded, padded];
+        Layout::strided(mask.layout.offset, mask.layout.strides.unwrap_or(contiguous))
+    }
+
+    /// The element of the mask that belongs to column `col` of row `row`.
+    ///
+    /// # Panics
+    /// Without a mask.
+    pub fn mask_index(&self, row: usize, col: usize) -> usize {
+        let mask = self.mask.expect("a mask");
+        let start = self.mask_layout(mask).row_start(self.sizes(), self.cols, row);
+        start + if mask.broadcast_cols { 0 } else { col }
+    }
+
+    fn form(&self, caps: &Caps, views: &Views) -> Form {
+        let (x, y) = (Storage::of(self.x, caps), Storage::of(self.y, caps));
+        let vec = match y {
+            _ if views.x.multiple_of(4) && views.y.multiple_of(4) => 4,
+            y if y.packed() => 2,
+            _ => 1,
+        };
+        Form {
+            vec,
+            x,
+            y,
+            mask: self.mask.is_some(),
+            lse: self.lse.is_some(),
+            edge: vec == 2 && !views.y.multiple_of(2),
+            in_place: false,
+            x_writable: false,
+            mask_writable: false,
+        }
+    }
+}
+
+/// A row of the table: which tile for rows of up to `chunks` chunks.
+struct Row {
+    class: Class,
+    /// Largest `lanes * keep` for `Registers`.
+    chunks: u32,
+    /// Chunks per invocation to aim at before more lanes are taken.
+    aim: u32,
+    /// Most lanes per row.
+    lanes: u32,
+    /// Workgroup size where several rows share one.
+    wg_size: u32,
+    /// Lanes and chunks at a time of `Online` and `Split`.
+    online: (u32, u32),
+    /// Workgroups that keep the adapter busy: with fewer rows than this, a long row is split.
+    busy: u32,
+}
+
+/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (`benches/results/`): no barrier beats anything,
+/// a row per subgroup streams best. Discrete and Integrated: not measured yet; they follow from
+/// occupancy (256 invocations, at most 64 f32 of a row in registers).
+const TABLE: [Row; 3] = [
+    Row { class: Class::Software, chunks: 64, aim: 4, lanes: 8, wg_size: 32, online: (8, 4), busy: 16 },
+    Row { class: Class::Integrated, chunks: 2048, aim: 2, lanes: 256, wg_size: 128, online: (256, 4), busy: 64 },
+    Row { class: Class::Discrete, chunks: 4096, aim: 2, lanes: 256, wg_size: 256, online: (256, 4), busy: 256 },
+];
+
+/// Chunks below which splitting a row does not pay.
+const SPLIT_CHUNKS: u32 = 4096;
+const MAX_PARTS: u32 = 256;
+
+/// The Config for this Problem on this device: the best of [`candidates`].
+///
+/// # Errors
+/// Those of the Problem: sizes, layouts.
+pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
+    let config = candidates(caps, problem)?
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::ConfigUnfit { op: OP, reason: "no candidate fits the device".into() })?;
+    crate::kernels::print_choice(OP, problem, &config);
+    Ok(config)
+}
+
+/// Every Config of the table that fits, the best first.
+///
+/// # Errors
+/// Those of the Problem.
+pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
+    let views = problem.views()?;
+    let form = problem.form(caps, &views);
+    let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
+    let chunks = chunks(problem, form.vec);
+    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+
+    // Reductions that this device has, the best first.
+    let reduce = |lanes: u32, wg_size: u32| -> Vec<Reduce> {
+        let mut kinds = Vec::new();
+        if lanes == 1 {
+            kinds.push(Reduce::None);
+        }
+        if lanes > 1 && caps.trusted_subgroup_size().is_some_and(|size| lanes <= size) {
+            kinds.push(Reduce::Shuffle);
+        }
+        if lanes > 1 && lanes == wg_size && caps.subgroup.is_some() {
+            kinds.push(Reduce::Subgroup);
+        }
+        if lanes > 1 {
+            kinds.push(Reduce::Tree);
+        }
+        kinds
+    };
+    // Without a subgroup, software adapters pay for every barrier: one lane per row, or few.
+    let cap = |lanes: u32| lanes.min(most);
+    let mut found = Vec::new();
+    let mut offer = |algorithm, wg_size: u32, lanes: u32, keep: u32| {
+        for reduce in reduce(lanes, wg_size) {
+            let config = Config { algorithm, wg_size, lanes, keep, reduce, form };
+            match config.fits(caps, problem) {
+                Ok(()) => found.push(config),
+                Err(reason) => log::trace!("{OP}: {config:?} dropped: {reason}"),
+            }
+        }
+    };
+
+    let register_rows = |offer: &mut dyn FnMut(Algorithm, u32, u32, u32)| {
+        let lanes = chunks.div_ceil(row.aim).next_power_of_two().min(cap(row.lanes));
+        let keep = chunks.div_ceil(lanes).next_power_of_two();
+        if lanes * keep <= row.chunks.max(lanes) {
+            offer(Algorithm::Registers, row.wg_size.max(lanes).min(most), lanes, keep);
+        }
+    };
+    let (online_lanes, online_keep) = row.online;
+    let split = problem.rows < row.busy as usize && chunks >= SPLIT_CHUNKS;
+    if split {
+        offer(Algorithm::Split, cap(online_lanes), cap(online_lanes), online_keep);
+    }
+    register_rows(&mut offer);
+    offer(Algorithm::Online, cap(online_lanes), cap(online_lanes), online_keep);
+    if !split && chunks > 1 {
+        offer(Algorithm::Split, cap(online_lanes), cap(online_lanes), online_keep);
+    }
+    Ok(found)
+}
+
+/// Chunks of the longest row.
+fn chunks(problem: &Problem, vec: u32) -> u32 {
+    let phase = u32::from(vec == 2);
+    (problem.cols as u32 + phase).div_ceil(vec).max(1)
+}
+
+/// Parts per row, and chunks per part, of the two-step algorithm.
+fn parts(problem: &Problem, config: &Config) -> (u32, u32) {
+    if config.algorithm != Algorithm::Split {
+        return (1, chunks(problem, config.form.vec));
+    }
+    let chunks = chunks(problem, config.form.vec);
+    // A part is long enough to be worth a workgroup, and there are at most MAX_PARTS.
+    let step = config.lanes * config.keep;
+    let part = chunks.div_ceil(MAX_PARTS).max(step * 4).next_multiple_of(step);
+    (chunks.div_ceil(part), part)
+}
+
+/// Bytes of scratch: a maximum and a sum per part, for `Split`; else 0.
+pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
+    match config.algorithm {
+        Algorithm::Split => problem.rows as u64 * parts(problem, config).0 as u64 * 8,
+        _ => 0,
+    }
+}
+
+impl Config {
+    /// Why the Config cannot run this Problem on this device.
+    fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), String> {
+        let limits = &caps.limits;
+        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        if self.wg_size == 0 || self.wg_size > most {
+            return Err(format!("wg_size {} is not in 1..={most}", self.wg_size));
+        }
+        if !self.lanes.is_power_of_two() || !self.wg_size.is_multiple_of(self.lanes) {
+            return Err(format!("lanes {} is not a power of two that divides wg_size {}", self.lanes, self.wg_size));
+        }
+        if self.keep == 0 || self.keep > 1024 {
+            return Err(format!("keep {} is not in 1..=1024", self.keep));
+        }
+        let chunks = chunks(problem, self.form.vec);
+        match self.algorithm {
+            Algorithm::Registers if (self.lanes as u64 * self.keep as u64) < chunks as u64 => {
+                return Err(format!("{} lanes of {} chunks do not hold a row of {chunks}", self.lanes, self.keep));
+            }
+            Algorithm::Split if self.lanes != self.wg_size => {
+                return Err(format!("split needs lanes {} to equal wg_size {}", self.lanes, self.wg_size));
+            }
+            _ => {}
+        }
+        match self.reduce {
+            Reduce::None if self.lanes != 1 => return Err(format!("{} lanes need a reduction", self.lanes)),
+            Reduce::Shuffle => match caps.trusted_subgroup_size() {
+                Some(size) if self.lanes <= size => {}
+                Some(size) => return Err(format!("{} lanes are more than a subgroup of {size}", self.lanes)),
+                None => return Err("the subgroup size is not known for sure".into()),
+            },
+            Reduce::Subgroup if caps.subgroup.is_none() => return Err("the device lacks SUBGROUP".into()),
+            Reduce::Subgroup if self.lanes != self.wg_size => {
+                return Err(format!("subgroup reduction needs lanes {} to equal wg_size {}", self.lanes, self.wg_size));
+            }
+            _ => {}
+        }
+        let shared = self.wg_bytes();
+        if shared > limits.max_compute_workgroup_storage_size {
+            return Err(format!(
+                "{shared} bytes of workgroup memory, the device has {}",
+                limits.max_compute_workgroup_storage_size
+            ));
+        }
+        Ok(())
+    }
+
+    fn wg_bytes(&self) -> u32 {
+        match self.reduce {
+            Reduce::None | Reduce::Shuffle => 0,
+            Reduce::Tree => self.wg_size * 4,
+            Reduce::Subgroup => self.wg_size.div_ceil(4) * 4,
+        }
+    }
+
+    /// The pipelines that it names, in the order in which they run.
+    pub fn passes(&self) -> Vec<Pass> {
+        let steps: &[_] = match self.algorithm {
+            Algorithm::Registers => &["softmax_registers"],
+            Algorithm::Online => &["softmax_online"],
+            Algorithm::Split => &["softmax_split_reduce", "softmax_split_write"],
+        };
+        steps.iter().map(|&stem| Pass { stem, config: *self }).collect()
+    }
+}
+
+/// One pipeline of a Config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pass {
+    stem: &'static str,
+    config: Config,
+}
+
+const X: u32 = 0;
+const Y: u32 = 1;
+const MASK: u32 = 2;
+const LSE: u32 = 3;
+const SCRATCH: u32 = 4;
+
+impl Pipeline for Pass {
+    fn shader(&self) -> Shader {
+        let Config { wg_size, lanes, keep, reduce, form, .. } = self.config;
+        let writes = self.stem != "softmax_split_reduce";
+        let mut shader = Shader::new(self.stem, wg_size, self.config.wg_bytes(), form.vec)
+            .params::<Params>()
+            .constant("LANES", lanes)
+            .constant("KEEP", keep)
+            .flag("HAS_MASK", form.mask)
+            .import(match reduce {
+                Reduce::None => "reduce_none",
+                Reduce::Tree => "reduce_tree",
+                Reduce::Shuffle => "reduce_shuffle",
+                Reduce::Subgroup => "reduce_subgroup",
+            });
+        let x =
+            Tensor { binding: X, name: "x", storage: form.x, writable: form.x_writable, output: false, edge: false };
+        let y = Tensor { binding: Y, name: "y", storage: form.y, writable: true, output: true, edge: form.edge };
+        // A step declares only what it uses.
+        shader = match (form.in_place, writes) {
+            (true, _) => shader.tensor(y).tensor_in_place("x", y),
+            (false, true) => shader.tensor(x).tensor(y),
+            (false, false) => shader.tensor(x).import("store_none"),
+        };
+        shader = if form.mask {
+            shader.buffer(MASK, "mask", "u32", form.mask_writable).import("mask_bias").gather("mask_bias")
+        } else {
+            shader.import("mask_none")
+        };
+        shader = if form.lse && writes {
+            shader.buffer(LSE, "lse", "f32", true).import("lse")
+        } else {
+            shader.import("lse_none")
+        };
+        if self.config.algorithm == Algorithm::Split {
+            shader = shader.buffer(SCRATCH, "scratch", "vec2<f32>", true);
+        }
+        shader
+    }
+}
+
+/// Which memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Buffers<'a> {
+    x: Binding<'a>,
+    y: Binding<'a>,
+    mask: Option<Binding<'a>>,
+    lse: Option<Binding<'a>>,
+    scratch: Option<Binding<'a>>,
+}
+
+impl<'a> Buffers<'a> {
+    /// `x` is read, `y` written; they may be the same view, where dtypes and layouts are equal.
+    pub fn new(x: impl Into<Binding<'a>>, y: impl Into<Binding<'a>>) -> Self {
+        Buffers { x: x.into(), y: y.into(), mask: None, lse: None, scratch: None }
+    }
+
+    /// The result takes the place of `x`.
+    pub fn in_place(x: impl Into<Binding<'a>>) -> Self {
+        let x = x.into();
+        Buffers { x, y: x, mask: None, lse: None, scratch: None }
+    }
+
+    /// The mask that the Problem asks for.
+    pub fn mask(mut self, mask: impl Into<Binding<'a>>) -> Self {
+        self.mask = Some(mask.into());
+        self
+    }
+
+    /// The log-sum-exp that the Problem asks for.
+    pub fn lse(mut self, lse: impl Into<Binding<'a>>) -> Self {
+        self.lse = Some(lse.into());
+        self
+    }
+
+    /// The caller's scratch of [`scratch_bytes`]; without it, that of `Kernels` is used.
+    pub fn scratch(mut self, scratch: impl Into<Binding<'a>>) -> Self {
+        self.scratch = Some(scratch.into());
+        self
+    }
+}
+
+/// Checks, compiles what is not compiled yet, and binds.
+///
+/// # Errors
+/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
+/// nothing has been written then.
+pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
+    kernels.now(OP, || plan(kernels, problem, None, &buffers))
+}
+
+/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers.
+pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
+    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
+}
+
+/// [`prepare`] that waits for the device's verdict: on the web that comes later.
+pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
+    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
+}
+
+fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
+    let caps = kernels.caps();
+    let views = problem.views()?;
+    given("mask", problem.mask.is_some(), buffers.mask.is_some())?;
+    given("lse", problem.lse.is_some(), buffers.lse.is_some())?;
+    let mut config = match config {
+        Some(config) => Config { form: problem.form(&caps, &views), ..*config },
+        None => choose(&caps, problem)?,
+    };
+    config.fits(&caps, problem).map_err(|reason| Error::ConfigUnfit { op: OP, reason })?;
+    if problem.rows == 0 || problem.cols == 0 {
+        return Ok(Dispatch::nothing(OP));
+    }
+
+    let tensor = |slot, name, binding, dtype: Dtype, view: &View<3>, writes| Arg {
+        slot,
+        name,
+        binding,
+        element: dtype.bytes(),
+        elements: view.offset as u64..view.end,
+        writes,
+    };
+    let x = tensor(X, "x", buffers.x, problem.x, &views.x, false);
+    let y = tensor(Y, "y", buffers.y, problem.y, &views.y, true);
+    let mut args = vec![x, y];
+    if let (Some((kind, view)), Some(binding)) = (&views.mask, buffers.mask) {
+        let (start, end) = (view.offset as u64, view.end);
+        let (element, elements) = match kind {
+            MaskKind::Additive(dtype) => (dtype.bytes(), start..end),
+            MaskKind::Bytes => (1, start..end),
+            MaskKind::Bits => (4, start / 32..end.div_ceil(32)),
+        };
+        args.push(Arg { slot: MASK, name: "mask", binding, element, elements, writes: false });
+    }
+    if let (Some(offset), Some(binding)) = (problem.lse, buffers.lse) {
+        let elements = offset as u64..(offset + problem.rows) as u64;
+        args.push(Arg { slot: LSE, name: "lse", binding, element: 4, elements, writes: true });
+    }
+    let scratch_need = scratch_bytes(problem, &config);
+    let pooled;
+    if scratch_need > 0 {
+        let binding = match buffers.scratch {
+            Some(binding) => binding,
+            None => {
+                pooled = kernels.scratch(OP, scratch_need)?;
+                Binding::from(&pooled)
+            }
+        };
+        args.push(Arg { slot: SCRATCH, name: "scratch", binding, element: 1, elements: 0..scratch_need, writes: true });
+    }
+    for arg in &args {
+        arg.check(OP, &caps)?;
+    }
+
+    let (x, y) = (&args[0], &args[1]);
+    let same_view = x.same_start(y) && problem.x == problem.y && views.x == views.y;
+    let interleaved = x.same_start(y) && problem.x == problem.y && views.x.interleaves(&views.y);
+    config.form.in_place = same_view;
+    for (i, a) in args.iter().enumerate() {
+        for b in &args[i + 1..] {
+            let allowed = (a.slot, b.slot) == (X, Y) && (same_view || interleaved);
+            if (a.writes || b.writes) && a.overlaps(b) && !allowed {
+                return Err(Error::Aliased { op: OP, first: a.name, second: b.name });
+            }
+        }
+    }
+    config.form.x_writable = !same_view && read_write(&args, 0);
+    config.form.mask_writable = args.iter().position(|a| a.slot == MASK).is_some_and(|i| read_write(&args, i));
+
+    let (parts, part_chunks) = parts(problem, &config);
+    let workgroups = match config.algorithm {
+        Algorithm::Split => problem.rows as u64 * parts as u64,
+        _ => (problem.rows as u64).div_ceil((config.wg_size / config.lanes) as u64),
+    };
+    let grid = fold(OP, &caps, workgroups)?;
+    let (mask_kind, mask_offset, mask_strides) = match &views.mask {
+        Some((kind, view)) => (kind.code(), view.offset as u32, [0, 1, 2].map(|axis| view.stride(axis))),
+        None => (0, 0, [0; 3]),
+    };
+    let params = Params {
+        rows: problem.rows as u32,
+        cols: problem.cols as u32,
+        n1: problem.dims[0] as u32,
+        n2: problem.dims[1] as u32,
+        x_offset: views.x.offset as u32,
+        x_s0: views.x.stride(0),
+        x_s1: views.x.stride(1),
+        x_s2: views.x.stride(2),
+        y_offset: views.y.offset as u32,
+        y_s0: views.y.stride(0),
+        y_s1: views.y.stride(1),
+        y_s2: views.y.stride(2),
+        mask_offset,
+        mask_s0: mask_strides[0],
+        mask_s1: mask_strides[1],
+        mask_s2: mask_strides[2],
+        mask_step: u32::from(problem.mask.is_some_and(|mask| !mask.broadcast_cols)),
+        mask_kind,
+        lse_offset: problem.lse.unwrap_or(0) as u32,
+        causal: problem.causal.into(),
+        log: problem.log.into(),
+        grid_x: grid[0],
+        parts,
+        part_chunks,
+        scale: problem.scale,
+        neg_inf: f32::NEG_INFINITY,
+    };
+    let mut passes = Vec::with_capacity(2);
+    for pass in config.passes() {
+        passes.push((kernels.pipeline(OP, &pass)?, grid));
+    }
+    Ok(Dispatch::new(OP, kernels, &args, &params, passes))
+}
+
+fn given(buffer: &'static str, needed: bool, have: bool) -> Result<()> {
+    match (needed, have) {
+        (true, false) => Err(Error::MissingBuffer { op: OP, buffer }),
+        (false, true) => Err(Error::UnusedBuffer { op: OP, buffer }),
+        _ => Ok(()),
+    }
+}

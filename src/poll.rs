@@ -1,0 +1,134 @@
+//! Waiting for the GPU without blocking: reads that complete under any executor.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use crate::kernels::lock;
+use crate::{Error, Result};
+
+/// Polls a device natively, from a thread of its own that sleeps while nothing is pending. On the web
+/// the browser does it.
+#[derive(Debug, Default)]
+pub(crate) struct Poller {
+    #[cfg(not(target_arch = "wasm32"))]
+    thread: Mutex<Option<std::sync::mpsc::Sender<()>>>,
+}
+
+impl Poller {
+    /// Sees to it that what is submitted by now completes and calls back.
+    pub fn kick(&self, op: &'static str, device: &wgpu::Device) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let mut thread = lock(&self.thread);
+            if thread.as_ref().is_none_or(|sender| sender.send(()).is_err()) {
+                let (sender, wakes) = std::sync::mpsc::channel();
+                let device = device.clone();
+                // Ends when the poller goes, and with it the sender.
+                let poll = move || {
+                    while wakes.recv().is_ok() {
+                        let _ = device.poll(wgpu::PollType::wait_indefinitely());
+                    }
+                };
+                std::thread::Builder::new()
+                    .name("tileloom poll".into())
+                    .spawn(poll)
+                    .map_err(|error| Error::Gpu { op, message: format!("no thread to poll from: {error}") })?;
+                let _ = sender.send(());
+                *thread = Some(sender);
+            }
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = (op, device);
+        Ok(())
+    }
+}
+
+/// The bytes of `buffer` from `range`, which starts and ends at multiples of 4.
+pub(crate) async fn read(
+    op: &'static str,
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    poller: &Poller,
+    buffer: &wgpu::Buffer,
+    bytes: u64,
+) -> Result<Vec<u8>> {
+    if bytes == 0 {
+        return Ok(Vec::new());
+    }
+    let (staging, errors) = crate::kernels::scoped(device, || {
+        let staging = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tileloom read"),
+            size: bytes,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        let mut encoder =
+            device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tileloom read") });
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
+        queue.submit([encoder.finish()]);
+        staging
+    });
+    if let Some(error) = errors.await {
+        return Err(crate::kernels::gpu_error(op, error));
+    }
+    let (done, mapped) = signal();
+    staging.map_async(wgpu::MapMode::Read, .., move |result| done.send(result));
+    poller.kick(op, device)?;
+    let lost = |what: &dyn std::fmt::Display| Error::DeviceLost { op, reason: what.to_string() };
+    match mapped.await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => return Err(lost(&error)),
+        None => return Err(lost(&"the read was dropped")),
+    }
+    let view = staging.get_mapped_range(..).map_err(|error| lost(&error))?;
+    Ok(view.to_vec())
+}
+
+struct Shared<T> {
+    value: Option<T>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+/// Sends one value to a future; dropped without, the future gives `None`.
+struct Sender<T>(Arc<Mutex<Shared<T>>>);
+struct Receiver<T>(Arc<Mutex<Shared<T>>>);
+
+fn signal<T>() -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Mutex::new(Shared { value: None, closed: false, waker: None }));
+    (Sender(shared.clone()), Receiver(shared))
+}
+
+impl<T> Sender<T> {
+    fn send(self, value: T) {
+        lock(&self.0).value = Some(value);
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let waker = {
+            let mut shared = lock(&self.0);
+            shared.closed = true;
+            shared.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Future for Receiver<T> {
+    type Output = Option<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let mut shared = lock(&self.0);
+        if shared.closed {
+            return Poll::Ready(shared.value.take());
+        }
+        shared.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,120 @@
+//! The adapters of this machine, and a device on each.
+
+use std::sync::OnceLock;
+
+use tileloom::{Caps, Kernels, KernelsOptions, wgpu};
+
+/// All adapters of the enabled backends; `WGPU_BACKEND` narrows the backends, `TILELOOM_ADAPTER` (a part
+/// of a [`slug`], case-insensitive) the adapters.
+pub fn adapters() -> Vec<wgpu::Adapter> {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let backends = descriptor.backends;
+    let instance = wgpu::Instance::new(descriptor);
+    let wanted = std::env::var("TILELOOM_ADAPTER").unwrap_or_default().to_lowercase();
+    pollster::block_on(instance.enumerate_adapters(backends))
+        .into_iter()
+        // WebGL-class adapters cannot run compute at all.
+        .filter(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
+        .filter(|a| {
+            let info = a.get_info();
+            wanted.is_empty() || slug(&info).contains(&wanted) || info.name.to_lowercase().contains(&wanted)
+        })
+        .collect()
+}
+
+/// What to do when [`adapters`] finds none.
+pub const NO_ADAPTER: &str = "no GPU adapter was found; `tools/drivers setup` sets up software drivers on Debian and Ubuntu (or apt-get install mesa-vulkan-drivers)";
+
+/// A short name that tells adapters of one machine apart: `llvmpipe-mesa-26.2.6-vulkan-w8`.
+pub fn slug(info: &wgpu::AdapterInfo) -> String {
+    let words = |text: &str, n: usize| {
+        let clean: String =
+            text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { ' ' }).collect();
+        clean.split_whitespace().take(n).collect::<Vec<_>>().join("-")
+    };
+    let software = info.device_type == wgpu::DeviceType::Cpu;
+    let name = words(&info.name, if software { 1 } else { 4 });
+    // GL drivers say "4.5 (Core Profile) Mesa 22.3.6".
+    let driver = match info.driver_info.find("Mesa") {
+        Some(at) => words(&info.driver_info[at..], 2),
+        None => words(&info.driver_info, 1),
+    };
+    let backend = format!("{:?}", info.backend).to_lowercase();
+    let width = match info.backend {
+        wgpu::Backend::Vulkan if software => format!("w{}", info.subgroup_max_size),
+        _ => String::new(),
+    };
+    [name, driver, backend, width].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// A device and its kernels.
+pub struct Gpu {
+    pub slug: String,
+    pub adapter: wgpu::Adapter,
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub kernels: Kernels,
+    checked: OnceLock<Kernels>,
+}
+
+impl Gpu {
+    /// A device with all that kernels make use of.
+    ///
+    /// # Errors
+    /// What the device request says.
+    pub fn open(adapter: &wgpu::Adapter) -> Result<Gpu, String> {
+        let (device, queue) = pollster::block_on(adapter.request_device(&Caps::device_descriptor(adapter)))
+            .map_err(|error| error.to_string())?;
+        let kernels = Kernels::new(&device, Caps::of(adapter, &device));
+        let slug = slug(&adapter.get_info());
+        Ok(Gpu { slug, adapter: adapter.clone(), device, queue, kernels, checked: OnceLock::new() })
+    }
+
+    /// Kernels compiled with all of wgpu's runtime checks.
+    pub fn checked(&self) -> &Kernels {
+        self.checked.get_or_init(|| {
+            let options = KernelsOptions { checked: true, ..Default::default() };
+            Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options)
+        })
+    }
+
+    /// A storage buffer that holds `bytes`, a multiple of 4.
+    pub fn buffer(&self, bytes: &[u8]) -> wgpu::Buffer {
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("loom"),
+            size: bytes.len().max(4) as u64,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        if !bytes.is_empty() {
+            self.queue.write_buffer(&buffer, 0, bytes);
+        }
+        buffer
+    }
+
+    /// All bytes of `buffer`, once what was submitted before has run.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, String> {
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("loom read"),
+            size: buffer.size(),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+        self.queue.submit([encoder.finish()]);
+        let (sender, result) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |r| drop(sender.send(r)));
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+        match result.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(error) => return Err(error.to_string()),
+        }
+        let view = staging.get_mapped_range(..).map_err(|error| error.to_string())?;
+        Ok(view.to_vec())
+    }
+}

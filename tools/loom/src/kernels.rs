@@ -1,0 +1,3 @@
+//! The kernels that `loom` knows, one file each.
+
+pub mod softmax;
