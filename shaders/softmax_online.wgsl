@@ -15,13 +15,12 @@ fn softmax_online(ids: Ids) {
   let r = locate(min(row, params.rows - 1u));
 
   let part = online_part(r, lane, 0u, r.reach);
-  let m_own = h_max(part.m);
-  let m = reduce_max(m_own, ids);
-  let sum = reduce_sum(h_sum(part.sum * exp(part.m - m)), ids);
+  let m = reduce_max(h_max(part.m), ids);
+  let t = total(m, reduce_sum(h_sum(part.sum * exp2(part.m - m)), ids));
 
   if row < params.rows {
-    write_part(r, lane, 0u, r.chunks, m, sum);
-    if lane == 0u { lse_store(row, log_sum_exp(m, sum)); }
+    write_part(r, lane, 0u, r.chunks, t);
+    if lane == 0u { lse_store(row, log_sum_exp(t)); }
   }
 }
 #import softmax_online_part

@@ -33,19 +33,17 @@ fn softmax_registers(ids: Ids) {
       sum_own += s[k];
     }
   }
-  let sum = reduce_sum(h_sum(sum_own), ids);
+  let t = total(m, reduce_sum(h_sum(sum_own), ids));
 
   if row < params.rows {
-    let log_sum = log(max(sum, 1.0)); // the largest weight is 1 unless the row sees nothing
-    let inverse = 1.0 / max(sum, 1.0);
     for (var k = 0u; k < KEEP; k++) {
       let c = lane + k * LANES;
       if c < r.chunks {
-        var y = s[k] * inverse;
-        if params.log != 0u { y = log_weight(s[k], m, log_sum, sum); }
+        var y = s[k] * t.inverse;
+        if params.log != 0u { y = log_result(s[k], t); }
         y_store(r.y, c, r.phase, params.cols, y);
       }
     }
-    if lane == 0u { lse_store(row, log_sum_exp(m, sum)); }
+    if lane == 0u { lse_store(row, log_sum_exp(t)); }
   }
 }

@@ -16,11 +16,11 @@ fn softmax_split_write(ids: Ids) {
   var sum_own = 0.0;
   for (var p = ids.local; p < params.parts; p += LANES) {
     let part = scratch[row * params.parts + p];
-    sum_own += part.y * exp(part.x - m);
+    sum_own += part.y * exp2(part.x - m);
   }
-  let sum = reduce_sum(sum_own, ids);
+  let t = total(m, reduce_sum(sum_own, ids));
 
   let first = (w % params.parts) * params.part_chunks;
-  write_part(r, ids.local, first, min(first + params.part_chunks, r.chunks), m, sum);
-  if ids.local == 0u && w % params.parts == 0u { lse_store(row, log_sum_exp(m, sum)); }
+  write_part(r, ids.local, first, min(first + params.part_chunks, r.chunks), t);
+  if ids.local == 0u && w % params.parts == 0u { lse_store(row, log_sum_exp(t)); }
 }

@@ -12,6 +12,7 @@ use std::fmt::{Display, Write};
 
 use include_dir::{Dir, include_dir};
 
+use crate::caps::Class;
 use crate::{Caps, Dtype};
 
 /// Every shader file, by its path below `shaders/`.
@@ -33,13 +34,24 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// The best way to hold `dtype` on this device.
+    /// The best way to hold `dtype` on this device. Software adapters convert native f16 one by one in
+    /// a library call, packed pairs by one instruction.
     pub fn of(dtype: Dtype, caps: &Caps) -> Storage {
         match dtype {
             Dtype::F32 => Storage::F32,
-            Dtype::F16 if caps.f16 => Storage::F16,
+            Dtype::F16 if caps.f16 && caps.class() != Class::Software => Storage::F16,
             Dtype::F16 => Storage::F16Packed,
             Dtype::Bf16 => Storage::Bf16Packed,
+        }
+    }
+
+    /// Whether `dtype` can be held so on this device.
+    pub fn holds(self, dtype: Dtype, caps: &Caps) -> bool {
+        match self {
+            Storage::F32 => dtype == Dtype::F32,
+            Storage::F16 => dtype == Dtype::F16 && caps.f16,
+            Storage::F16Packed => dtype == Dtype::F16,
+            Storage::Bf16Packed => dtype == Dtype::Bf16,
         }
     }
 

@@ -1,36 +1,49 @@
-// The online pass over a part of a row, and the pass that writes it.
+// The online pass over a part of a row, and the pass that writes it. A block is KEEP chunks for each of
+// the LANES invocations; full blocks go without a check per chunk.
+
+const BLOCK: u32 = LANES * KEEP;
 
 struct Online {
   m: V,    // maximum of the scores seen by this invocation, per element of the chunk
-  sum: V,  // sum of exp(score - m)
+  sum: V,  // sum of 2^(score - m)
 }
 
-// Chunks from `first` up to `end` in steps of LANES, KEEP at a time.
+// Chunks from `first` up to `end`.
 fn online_part(r: Row, lane: u32, first: u32, end: u32) -> Online {
   var o = Online(V(LOWEST), V(0.0));
-  for (var c = first + lane; c < end; c += LANES * KEEP) {
+  var c = first;
+  for (; c + BLOCK <= end; c += BLOCK) {
     var s: array<V, KEEP>;
     var m = o.m;
     for (var k = 0u; k < KEEP; k++) {
-      s[k] = V(params.neg_inf);
-      if c + k * LANES < end { s[k] = score(r, c + k * LANES); }
+      s[k] = score(r, c + lane + k * LANES);
       m = max(m, s[k]);
     }
-    o.sum *= exp(o.m - m);
+    o.sum *= exp2(o.m - m);
     for (var k = 0u; k < KEEP; k++) { o.sum += weight(s[k], m); }
+    o.m = m;
+  }
+  for (c += lane; c < end; c += LANES) {
+    let s = score(r, c);
+    let m = max(o.m, s);
+    o.sum = o.sum * exp2(o.m - m) + weight(s, m);
     o.m = m;
   }
   return o;
 }
 
-fn write_part(r: Row, lane: u32, first: u32, end: u32, m: f32, sum: f32) {
-  let log_sum = log(max(sum, 1.0)); // the largest weight is 1 unless the row sees nothing
-  let inverse = 1.0 / max(sum, 1.0);
-  for (var c = first + lane; c < end; c += LANES) {
-    var s = V(params.neg_inf);
-    if c < r.reach { s = score(r, c); }
-    var y = weight(s, V(m)) * inverse;
-    if params.log != 0u { y = log_weight(s, m, log_sum, sum); }
-    y_store(r.y, c, r.phase, params.cols, y);
+fn write_part(r: Row, lane: u32, first: u32, end: u32, t: Total) {
+  // Chunks that the causal mask hides whole are written without a look at x.
+  let seen = clamp(r.reach, first, end);
+  var c = first;
+  if params.log == 0u {
+    for (; c + BLOCK <= seen; c += BLOCK) {
+      for (var k = 0u; k < KEEP; k++) {
+        let i = c + lane + k * LANES;
+        y_store(r.y, i, r.phase, params.cols, weight(score(r, i), V(t.m)) * t.inverse);
+      }
+    }
   }
+  for (c += lane; c < seen; c += LANES) { y_store(r.y, c, r.phase, params.cols, result(score(r, c), t)); }
+  for (; c < end; c += LANES) { y_store(r.y, c, r.phase, params.cols, result(V(params.neg_inf), t)); }
 }

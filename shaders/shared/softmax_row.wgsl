@@ -7,11 +7,14 @@
 //   3 lse   f32 [rows] (where HAS_LSE)
 //   4 scratch (two-step algorithm only)
 //
-// A score is scale * x + mask. A score that is masked is params.neg_inf, which is told by its bits: WGSL
-// lets a compiler assume that no value is infinite.
+// A score is scale * x + mask. A hidden score is params.neg_inf, which is told by its bits: WGSL lets a
+// compiler assume that no value is infinite. HIDES says whether this form of the op hides anything
+// (mask, causal, words that two rows share).
 
 
 const NEG_INF_BITS: u32 = 0xff800000u;
+const LOG2_E: f32 = 1.4426950408889634;
+const LN_2: f32 = 0.6931471805599453;
 // The maximum of a row starts here: a real score cannot be lower, and an equal one gives the same maximum.
 const LOWEST: f32 = -0x1.fffffep+127;
 
@@ -44,26 +47,49 @@ fn locate(row: u32) -> Row {
   return r;
 }
 
-// The scores of chunk c; what is masked, or not of this row, has the bits of minus infinity.
+// The scores of chunk c, times log2(e), so that a weight is one exp2; what is hidden, or not of this
+// row, has the bits of minus infinity.
 fn score(r: Row, c: u32) -> V {
-  var s = params.scale * x_chunk(r.x, c, r.phase, params.cols);
+  var s = params.scale_log2e * x_chunk(r.x, c, r.phase, params.cols);
   if HAS_MASK {
     let bias = mask_bias_chunk(r.mask, params.mask_step, c, r.phase, params.cols);
-    s = select(s + bias, V(params.neg_inf), equal_bits(bias, NEG_INF_BITS));
+    s = select(s + bias * LOG2_E, V(params.neg_inf), equal_bits(bias, NEG_INF_BITS));
   }
-  return select(V(params.neg_inf), s, chunk_live(c, r.phase, r.visible));
+  if HIDES { s = select(V(params.neg_inf), s, chunk_live(c, r.phase, r.visible)); }
+  return s;
 }
 
-// exp(s - m), and 0 for what is masked.
-fn weight(s: V, m: V) -> V { return select(exp(s - m), V(0.0), equal_bits(s, NEG_INF_BITS)); }
-
-// The log-softmax of a score; what is masked gives minus infinity, and so does a row with sum 0.
-fn log_weight(s: V, m: f32, log_sum: f32, sum: f32) -> V {
-  let hide = equal_bits(s, NEG_INF_BITS) | (V(sum) == V(0.0));
-  return select((s - m) - log_sum, V(params.neg_inf), hide);
+// 2^(s - m), and 0 for what is hidden. Where nothing hides, a score of minus infinity can only come from
+// x itself, and exp2 makes it 0 or the smallest normal number.
+fn weight(s: V, m: V) -> V {
+  let w = exp2(s - m);
+  if HIDES { return select(w, V(0.0), equal_bits(s, NEG_INF_BITS)); }
+  return w;
 }
 
-fn log_sum_exp(m: f32, sum: f32) -> f32 {
-  if sum == 0.0 { return params.neg_inf; }
-  return m + log(sum);
+// What a row comes to: its maximum (times log2 e) and the sum of its weights.
+struct Total {
+  m: f32,
+  log2_sum: f32,
+  inverse: f32,  // of the sum; 0 for a row that sees nothing
+  dead: bool,
 }
+
+fn total(m: f32, sum: f32) -> Total {
+  let dead = m <= LOWEST;
+  // The largest weight is 1, so that a sum below 1 is rounding.
+  return Total(m, log2(max(sum, 1.0)), select(1.0 / max(sum, 1.0), 0.0, dead), dead);
+}
+
+// y for a score.
+fn result(s: V, t: Total) -> V {
+  if params.log == 0u { return weight(s, V(t.m)) * t.inverse; }
+  return log_result(s, t);
+}
+
+fn log_result(s: V, t: Total) -> V {
+  let hide = equal_bits(s, NEG_INF_BITS) | (V(t.inverse) == V(0.0));
+  return select(((s - t.m) - t.log2_sum) * LN_2, V(params.neg_inf), hide);
+}
+
+fn log_sum_exp(t: Total) -> f32 { return select((t.m + t.log2_sum) * LN_2, params.neg_inf, t.dead); }

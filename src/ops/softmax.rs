@@ -205,6 +205,8 @@ pub struct Form {
     pub x: Storage,
     pub y: Storage,
     pub mask: bool,
+    /// Some scores may be hidden: by a mask, by `causal`, or because they are not of the row.
+    pub hides: bool,
     pub lse: bool,
     /// Words of a packed `y` are shared by rows, or with what lies beside them.
     pub edge: bool,
@@ -243,7 +245,7 @@ crate::params! {
         grid_x: u32,
         parts: u32,
         part_chunks: u32,
-        scale: f32,
+        scale_log2e: f32,
         neg_inf: f32,
     }
 }
@@ -326,20 +328,26 @@ impl Problem {
         start + if mask.broadcast_cols { 0 } else { col }
     }
 
-    fn form(&self, caps: &Caps, views: &Views) -> Form {
-        let (x, y) = (Storage::of(self.x, caps), Storage::of(self.y, caps));
+    /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
+    fn form(&self, caps: &Caps, views: &Views, wish: Option<Form>) -> Form {
+        let storage = |wish: Option<Storage>, dtype| {
+            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
+        };
+        let (x, y) = (storage(wish.map(|f| f.x), self.x), storage(wish.map(|f| f.y), self.y));
         let vec = match y {
             _ if views.x.multiple_of(4) && views.y.multiple_of(4) => 4,
             y if y.packed() => 2,
             _ => 1,
         };
+        let edge = vec == 2 && !views.y.multiple_of(2);
         Form {
             vec,
             x,
             y,
             mask: self.mask.is_some(),
+            hides: self.mask.is_some() || self.causal || edge,
             lse: self.lse.is_some(),
-            edge: vec == 2 && !views.y.multiple_of(2),
+            edge,
             in_place: false,
             x_writable: false,
             mask_writable: false,
@@ -347,30 +355,40 @@ impl Problem {
     }
 }
 
-/// A row of the table: which tile for rows of up to `chunks` chunks.
+/// A row of the table: the tiles of one class of adapters.
 struct Row {
     class: Class,
-    /// Largest `lanes * keep` for `Registers`.
-    chunks: u32,
-    /// Chunks per invocation to aim at before more lanes are taken.
-    aim: u32,
-    /// Most lanes per row.
-    lanes: u32,
-    /// Workgroup size where several rows share one.
-    wg_size: u32,
-    /// Lanes and chunks at a time of `Online` and `Split`.
-    online: (u32, u32),
-    /// Workgroups that keep the adapter busy: with fewer rows than this, a long row is split.
-    busy: u32,
+    /// Up to so many chunks per row: lanes per row, workgroup size. In ascending order.
+    registers: &'static [(u32, u32, u32)],
+    /// From so many rows on: lanes per row, workgroup size, chunks at a time. In descending order.
+    online: &'static [(usize, u32, u32, u32)],
+    /// Below so many rows of at least `SPLIT_CHUNKS`: workgroup size, chunks at a time.
+    split: (usize, u32, u32),
 }
 
-/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (`benches/results/`): no barrier beats anything,
-/// a row per subgroup streams best. Discrete and Integrated: not measured yet; they follow from
-/// occupancy (256 invocations, at most 64 f32 of a row in registers).
+/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, where a workgroup is one subgroup and nothing
+/// waits (a barrier costs two thirds of the speed), short rows go one per invocation, and half a
+/// kilobyte per invocation still stays in registers. Discrete and Integrated are not measured yet: they
+/// keep at most 64 f32 of a row per invocation, and neighbours read neighbouring chunks.
 const TABLE: [Row; 3] = [
-    Row { class: Class::Software, chunks: 64, aim: 4, lanes: 8, wg_size: 32, online: (8, 4), busy: 16 },
-    Row { class: Class::Integrated, chunks: 2048, aim: 2, lanes: 256, wg_size: 128, online: (256, 4), busy: 64 },
-    Row { class: Class::Discrete, chunks: 4096, aim: 2, lanes: 256, wg_size: 256, online: (256, 4), busy: 256 },
+    Row {
+        class: Class::Software,
+        registers: &[(16, 1, 8), (256, 8, 8)],
+        online: &[(64, 2, 8, 8), (0, 8, 8, 8)],
+        split: (4, 8, 8),
+    },
+    Row {
+        class: Class::Integrated,
+        registers: &[(1, 1, 128), (4, 2, 128), (16, 8, 128), (64, 32, 128), (1024, 128, 128), (4096, 256, 256)],
+        online: &[(0, 256, 256, 4)],
+        split: (64, 256, 4),
+    },
+    Row {
+        class: Class::Discrete,
+        registers: &[(1, 1, 256), (4, 2, 256), (16, 8, 256), (64, 32, 256), (256, 64, 256), (4096, 256, 256)],
+        online: &[(0, 256, 256, 4)],
+        split: (256, 256, 4),
+    },
 ];
 
 /// Chunks below which splitting a row does not pay.
@@ -396,57 +414,43 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
 /// Those of the Problem.
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let views = problem.views()?;
-    let form = problem.form(caps, &views);
+    let form = problem.form(caps, &views, None);
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
     let chunks = chunks(problem, form.vec);
     let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
 
-    // Reductions that this device has, the best first.
-    let reduce = |lanes: u32, wg_size: u32| -> Vec<Reduce> {
-        let mut kinds = Vec::new();
-        if lanes == 1 {
-            kinds.push(Reduce::None);
-        }
-        if lanes > 1 && caps.trusted_subgroup_size().is_some_and(|size| lanes <= size) {
-            kinds.push(Reduce::Shuffle);
-        }
-        if lanes > 1 && lanes == wg_size && caps.subgroup.is_some() {
-            kinds.push(Reduce::Subgroup);
-        }
-        if lanes > 1 {
-            kinds.push(Reduce::Tree);
-        }
-        kinds
-    };
-    // Without a subgroup, software adapters pay for every barrier: one lane per row, or few.
-    let cap = |lanes: u32| lanes.min(most);
+    // Algorithm, workgroup size, lanes, keep.
+    let mut tiles = Vec::new();
+    if let Some(&(_, lanes, wg_size)) = row.registers.iter().find(|&&(reach, ..)| chunks <= reach) {
+        tiles.push((Algorithm::Registers, wg_size, lanes, chunks.div_ceil(lanes).next_power_of_two()));
+    }
+    let online = row.online.iter().filter(|&&(rows, ..)| problem.rows >= rows);
+    tiles.extend(online.map(|&(_, lanes, wg_size, keep)| (Algorithm::Online, wg_size, lanes, keep)));
+    let (few, wg_size, keep) = row.split;
+    let split = (Algorithm::Split, wg_size, wg_size, keep);
+    match problem.rows < few && chunks >= SPLIT_CHUNKS {
+        true => tiles.insert(0, split),
+        false => tiles.push(split),
+    }
+    // The same with one invocation per row: no reduction, no feature.
+    tiles.extend(row.online.first().map(|&(_, _, wg_size, keep)| (Algorithm::Online, wg_size, 1, keep)));
+
     let mut found = Vec::new();
-    let mut offer = |algorithm, wg_size: u32, lanes: u32, keep: u32| {
-        for reduce in reduce(lanes, wg_size) {
+    for (algorithm, wg_size, lanes, keep) in tiles {
+        for reduce in [Reduce::None, Reduce::Shuffle, Reduce::Subgroup, Reduce::Tree] {
+            let (wg_size, lanes) = (wg_size.min(most), lanes.min(most));
             let config = Config { algorithm, wg_size, lanes, keep, reduce, form };
             match config.fits(caps, problem) {
+                Ok(()) if found.contains(&config) => {}
                 Ok(()) => found.push(config),
                 Err(reason) => log::trace!("{OP}: {config:?} dropped: {reason}"),
             }
         }
-    };
-
-    let register_rows = |offer: &mut dyn FnMut(Algorithm, u32, u32, u32)| {
-        let lanes = chunks.div_ceil(row.aim).next_power_of_two().min(cap(row.lanes));
-        let keep = chunks.div_ceil(lanes).next_power_of_two();
-        if lanes * keep <= row.chunks.max(lanes) {
-            offer(Algorithm::Registers, row.wg_size.max(lanes).min(most), lanes, keep);
-        }
-    };
-    let (online_lanes, online_keep) = row.online;
-    let split = problem.rows < row.busy as usize && chunks >= SPLIT_CHUNKS;
-    if split {
-        offer(Algorithm::Split, cap(online_lanes), cap(online_lanes), online_keep);
     }
-    register_rows(&mut offer);
-    offer(Algorithm::Online, cap(online_lanes), cap(online_lanes), online_keep);
-    if !split && chunks > 1 {
-        offer(Algorithm::Split, cap(online_lanes), cap(online_lanes), online_keep);
+    if row.class == Class::Software {
+        // Whatever waits at a barrier comes last, unless only it keeps more than one core busy.
+        let few = problem.rows < row.split.0;
+        found.sort_by_key(|config| !few && matches!(config.reduce, Reduce::Subgroup | Reduce::Tree));
     }
     Ok(found)
 }
@@ -477,6 +481,32 @@ pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
     }
 }
 
+/// `registers wg8 lanes8 keep32 shuffle f32>bf16x2 mask lse`: what differs, in a line.
+impl std::fmt::Display for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Config { algorithm, wg_size, lanes, keep, reduce, form } = self;
+        let text = format!(
+            "{algorithm:?} wg{wg_size} lanes{lanes} keep{keep} {reduce:?} {:?}>{:?}x{}",
+            form.x, form.y, form.vec
+        );
+        f.write_str(&text.to_lowercase())?;
+        for (name, on) in [
+            ("mask", form.mask),
+            ("hides", form.hides),
+            ("lse", form.lse),
+            ("edge", form.edge),
+            ("in_place", form.in_place),
+            ("x_writable", form.x_writable),
+            ("mask_writable", form.mask_writable),
+        ] {
+            if on {
+                write!(f, " {name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// Why the Config cannot run this Problem on this device.
     fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), String> {
@@ -502,6 +532,9 @@ impl Config {
             _ => {}
         }
         match self.reduce {
+            Reduce::Shuffle | Reduce::Subgroup | Reduce::Tree if self.lanes == 1 => {
+                return Err("one lane needs no reduction".into());
+            }
             Reduce::None if self.lanes != 1 => return Err(format!("{} lanes need a reduction", self.lanes)),
             Reduce::Shuffle => match caps.trusted_subgroup_size() {
                 Some(size) if self.lanes <= size => {}
@@ -544,10 +577,16 @@ impl Config {
 }
 
 /// One pipeline of a Config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pass {
     stem: &'static str,
     config: Config,
+}
+
+impl std::fmt::Debug for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.config)
+    }
 }
 
 const X: u32 = 0;
@@ -565,6 +604,7 @@ impl Pipeline for Pass {
             .constant("LANES", lanes)
             .constant("KEEP", keep)
             .flag("HAS_MASK", form.mask)
+            .flag("HIDES", form.hides)
             .import(match reduce {
                 Reduce::None => "reduce_none",
                 Reduce::Tree => "reduce_tree",
@@ -647,7 +687,8 @@ pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result
     kernels.now(OP, || plan(kernels, problem, None, &buffers))
 }
 
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers.
+/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that `x` and
+/// `y` may ask for native or packed f16.
 pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
     kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
 }
@@ -663,7 +704,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
     given("mask", problem.mask.is_some(), buffers.mask.is_some())?;
     given("lse", problem.lse.is_some(), buffers.lse.is_some())?;
     let mut config = match config {
-        Some(config) => Config { form: problem.form(&caps, &views), ..*config },
+        Some(config) => Config { form: problem.form(&caps, &views, Some(config.form)), ..*config },
         None => choose(&caps, problem)?,
     };
     config.fits(&caps, problem).map_err(|reason| Error::ConfigUnfit { op: OP, reason })?;
@@ -761,7 +802,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         grid_x: grid[0],
         parts,
         part_chunks,
-        scale: problem.scale,
+        scale_log2e: (problem.scale as f64 * std::f64::consts::LOG2_E) as f32,
         neg_inf: f32::NEG_INFINITY,
     };
     let mut passes = Vec::with_capacity(2);
