@@ -16,7 +16,7 @@ fn softmax_online(ids: Ids) {
 
   let part = online_part(r, lane, 0u, r.reach);
   let m = reduce_max(h_max(part.m), ids);
-  let t = total(m, reduce_sum(h_sum(part.sum * exp2(part.m - m)), ids));
+  let t = total(m, reduce_sum(h_sum(part.sum * exp(part.m - m)), ids));
 
   if row < params.rows {
     write_part(r, lane, 0u, r.chunks, t);

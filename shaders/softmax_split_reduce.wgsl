@@ -12,6 +12,6 @@ fn softmax_split_reduce(ids: Ids) {
   let first = (w % params.parts) * params.part_chunks;
   let part = online_part(r, ids.local, first, min(first + params.part_chunks, r.reach));
   let m = reduce_max(h_max(part.m), ids);
-  let sum = reduce_sum(h_sum(part.sum * exp2(part.m - m)), ids);
+  let sum = reduce_sum(h_sum(part.sum * exp(part.m - m)), ids);
   if ids.local == 0u { scratch[w] = vec2<f32>(m, sum); }
 }

@@ -16,7 +16,7 @@ fn softmax_split_write(ids: Ids) {
   var sum_own = 0.0;
   for (var p = ids.local; p < params.parts; p += LANES) {
     let part = scratch[row * params.parts + p];
-    sum_own += part.y * exp2(part.x - m);
+    sum_own += part.y * exp(part.x - m);
   }
   let t = total(m, reduce_sum(sum_own, ids));
 

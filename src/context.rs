@@ -30,43 +30,54 @@ struct Faults {
 const OP: &str = "context";
 
 impl Context {
-    /// The adapter that wgpu prefers (`WGPU_BACKEND` and `WGPU_ADAPTER_NAME` narrow it), with every
-    /// feature and limit that kernels make use of. Errors of the device come back from the calls of this
-    /// context; none panics.
+    /// The adapter that wgpu prefers (`WGPU_BACKEND` narrows the backends, `WGPU_ADAPTER_NAME` names one),
+    /// with every feature and limit that kernels make use of. Errors of the device come back from the
+    /// calls of this context; none panics.
     ///
     /// # Errors
     /// [`Error::NoAdapter`], or what the device request says.
     pub async fn new() -> Result<Context> {
+        if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
+            return Self::named(&name).await;
+        }
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| Error::NoAdapter { reason: error.to_string() })?;
+        Self::open(&adapter).await
+    }
+
+    /// As [`new`](Self::new), on the first adapter whose name contains `name`, whatever the case.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn named(name: &str) -> Result<Context> {
         let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
         let backends = descriptor.backends;
-        let instance = wgpu::Instance::new(descriptor);
-        #[cfg(not(target_arch = "wasm32"))]
-        let named = match std::env::var("WGPU_ADAPTER_NAME") {
-            Ok(name) => {
-                let name = name.to_lowercase();
-                let adapters = instance.enumerate_adapters(backends).await;
-                let found = adapters.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&name));
-                Some(found.ok_or_else(|| Error::NoAdapter { reason: format!("none is named `{name}`") })?)
-            }
-            Err(_) => None,
+        let adapters = wgpu::Instance::new(descriptor).enumerate_adapters(backends).await;
+        let wanted = name.to_lowercase();
+        let found = adapters.iter().find(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted));
+        let Some(adapter) = found else {
+            let names: Vec<_> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+            return Err(Error::NoAdapter { reason: format!("none of {names:?} is named `{name}`") });
         };
-        #[cfg(target_arch = "wasm32")]
-        let (named, _) = (None, backends);
-        let adapter = match named {
-            Some(adapter) => adapter,
-            None => instance
-                .request_adapter(&wgpu::RequestAdapterOptions {
-                    power_preference: wgpu::PowerPreference::HighPerformance,
-                    ..Default::default()
-                })
-                .await
-                .map_err(|error| Error::NoAdapter { reason: error.to_string() })?,
-        };
+        Self::open(adapter).await
+    }
+
+    /// As [`new`](Self::new), on this adapter.
+    ///
+    /// # Errors
+    /// What the device request says.
+    pub async fn open(adapter: &wgpu::Adapter) -> Result<Context> {
         let (device, queue) = adapter
-            .request_device(&Caps::device_descriptor(&adapter))
+            .request_device(&Caps::device_descriptor(adapter))
             .await
             .map_err(|error| Error::Gpu { op: OP, message: error.to_string() })?;
-        let context = Self::from_wgpu(&adapter, device, queue);
+        let context = Self::from_wgpu(adapter, device, queue);
         context.install_handlers();
         Ok(context)
     }
@@ -97,6 +108,9 @@ impl Context {
 
     /// What has gone wrong since the last call: a lost device stays lost, another error is told once.
     fn fault(&self, op: &'static str) -> Result<()> {
+        // A loss is told when the device is polled.
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = self.device().poll(wgpu::PollType::Poll);
         let mut faults = lock(&self.inner.faults);
         let error = faults.error.take();
         match (&faults.lost, error) {

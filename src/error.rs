@@ -1,7 +1,5 @@
 //! The crate's one error type.
 
-use crate::Dtype;
-
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -56,9 +54,6 @@ pub enum Error {
     /// The caller's Config does not fit the Problem or the device.
     #[error("{op}: the config does not fit: {reason}")]
     ConfigUnfit { op: &'static str, reason: String },
-    /// The device lacks a feature.
-    #[error("{op}: the device lacks {feature}")]
-    MissingFeature { op: &'static str, feature: &'static str },
     /// The problem needs more workgroups than one dispatch can hold.
     #[error("{op}: {need} workgroups are more than one dispatch holds here ({limit})")]
     TooManyWorkgroups { op: &'static str, need: u64, limit: u64 },
@@ -82,13 +77,25 @@ pub enum Error {
     /// A tensor has a shape that the op cannot take.
     #[error("{op}: `{arg}` has shape {have:?}, expected {expected}")]
     Shape { op: &'static str, arg: &'static str, have: Vec<usize>, expected: String },
-    /// A dtype that the op cannot take.
-    #[error("{op}: `{arg}` has dtype {have}, expected {expected}")]
-    DtypeMismatch { op: &'static str, arg: &'static str, have: Dtype, expected: &'static str },
     /// Tensors of two contexts met in one op.
     #[error("{op}: `{arg}` belongs to another context")]
     ForeignTensor { op: &'static str, arg: &'static str },
     /// A file of a cache could not be read or written.
     #[error("{path}: {reason}")]
     Io { path: String, reason: String },
+}
+
+/// Why a Config does not fit a Problem or a device: cheap, since most candidates of a table do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {have} against {limit}")]
+pub struct Misfit {
+    pub what: &'static str,
+    pub have: u32,
+    pub limit: u32,
+}
+
+impl Misfit {
+    pub(crate) fn error(self, op: &'static str) -> Error {
+        Error::ConfigUnfit { op, reason: self.to_string() }
+    }
 }

@@ -360,7 +360,10 @@ fn check_limits(op: &'static str, shader: &Shader, caps: &Caps) -> Result<()> {
         return Err(unfit("bytes of workgroup memory", shader.wg_bytes(), limits.max_compute_workgroup_storage_size));
     }
     if shader.needs_f16() && !caps.f16 {
-        return Err(Error::MissingFeature { op, feature: "SHADER_F16" });
+        return Err(Error::ConfigUnfit {
+            op,
+            reason: format!("{} needs SHADER_F16, which the device lacks", shader.stem()),
+        });
     }
     let limit = limits.max_storage_buffers_per_shader_stage;
     if shader.bindings().len() as u32 > limit {

@@ -1,5 +1,5 @@
 //! GPU compute kernels on [wgpu]: each one a handwritten WGSL shader behind a dispatch layer that
-//! picks tiles and workgroup sizes for the adapter, each one held against a CPU [`reference`].
+//! picks tiles and workgroup sizes for the adapter, each one held against a CPU [`mod@reference`].
 //!
 //! | kernel | what | file |
 //! |---|---|---|
@@ -54,7 +54,7 @@ mod context;
 mod dispatch;
 mod dtype;
 mod error;
-mod kernels;
+pub mod kernels;
 mod layout;
 mod ops;
 mod poll;
@@ -66,7 +66,7 @@ pub use caps::Caps;
 pub use context::{Batch, Context};
 pub use dispatch::{Binding, Dispatch};
 pub use dtype::{Dtype, Element};
-pub use error::{Error, Result};
+pub use error::{Error, Misfit, Result};
 pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;

@@ -45,7 +45,7 @@ impl Poller {
     }
 }
 
-/// The bytes of `buffer` from `range`, which starts and ends at multiples of 4.
+/// The first `bytes` of `buffer`, a multiple of 4.
 pub(crate) async fn read(
     op: &'static str,
     device: &wgpu::Device,
@@ -57,6 +57,7 @@ pub(crate) async fn read(
     if bytes == 0 {
         return Ok(Vec::new());
     }
+    let (done, mapped) = signal();
     let (staging, errors) = crate::kernels::scoped(device, || {
         let staging = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("tileloom read"),
@@ -68,13 +69,12 @@ pub(crate) async fn read(
             device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tileloom read") });
         encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
         queue.submit([encoder.finish()]);
+        staging.map_async(wgpu::MapMode::Read, .., move |result| done.send(result));
         staging
     });
     if let Some(error) = errors.await {
         return Err(crate::kernels::gpu_error(op, error));
     }
-    let (done, mapped) = signal();
-    staging.map_async(wgpu::MapMode::Read, .., move |result| done.send(result));
     poller.kick(op, device)?;
     let lost = |what: &dyn std::fmt::Display| Error::DeviceLost { op, reason: what.to_string() };
     match mapped.await {

@@ -5,7 +5,7 @@ const BLOCK: u32 = LANES * KEEP;
 
 struct Online {
   m: V,    // maximum of the scores seen by this invocation, per element of the chunk
-  sum: V,  // sum of 2^(score - m)
+  sum: V,  // sum of exp(score - m)
 }
 
 // Chunks from `first` up to `end`.
@@ -19,14 +19,14 @@ fn online_part(r: Row, lane: u32, first: u32, end: u32) -> Online {
       s[k] = score(r, c + lane + k * LANES);
       m = max(m, s[k]);
     }
-    o.sum *= exp2(o.m - m);
+    o.sum *= exp(o.m - m);
     for (var k = 0u; k < KEEP; k++) { o.sum += weight(s[k], m); }
     o.m = m;
   }
   for (c += lane; c < end; c += LANES) {
     let s = score(r, c);
     let m = max(o.m, s);
-    o.sum = o.sum * exp2(o.m - m) + weight(s, m);
+    o.sum = o.sum * exp(o.m - m) + weight(s, m);
     o.m = m;
   }
   return o;

@@ -14,7 +14,6 @@
 
 const NEG_INF_BITS: u32 = 0xff800000u;
 const LOG2_E: f32 = 1.4426950408889634;
-const LN_2: f32 = 0.6931471805599453;
 // The maximum of a row starts here: a real score cannot be lower, and an equal one gives the same maximum.
 const LOWEST: f32 = -0x1.fffffep+127;
 
@@ -47,30 +46,29 @@ fn locate(row: u32) -> Row {
   return r;
 }
 
-// The scores of chunk c, times log2(e), so that a weight is one exp2; what is hidden, or not of this
-// row, has the bits of minus infinity.
+// The scores of chunk c; what is hidden, or not of this row, has the bits of minus infinity.
 fn score(r: Row, c: u32) -> V {
-  var s = params.scale_log2e * x_chunk(r.x, c, r.phase, params.cols);
+  var s = params.scale * x_chunk(r.x, c, r.phase, params.cols);
   if HAS_MASK {
     let bias = mask_bias_chunk(r.mask, params.mask_step, c, r.phase, params.cols);
-    s = select(s + bias * LOG2_E, V(params.neg_inf), equal_bits(bias, NEG_INF_BITS));
+    s = select(s + bias, V(params.neg_inf), equal_bits(bias, NEG_INF_BITS));
   }
   if HIDES { s = select(V(params.neg_inf), s, chunk_live(c, r.phase, r.visible)); }
   return s;
 }
 
-// 2^(s - m), and 0 for what is hidden. Where nothing hides, a score of minus infinity can only come from
+// exp(s - m), and 0 for what is hidden. Where nothing hides, a score of minus infinity can only come from
 // x itself, and exp2 makes it 0 or the smallest normal number.
 fn weight(s: V, m: V) -> V {
-  let w = exp2(s - m);
+  let w = exp2((s - m) * LOG2_E);
   if HIDES { return select(w, V(0.0), equal_bits(s, NEG_INF_BITS)); }
   return w;
 }
 
-// What a row comes to: its maximum (times log2 e) and the sum of its weights.
+// What a row comes to: its maximum and the sum of its weights.
 struct Total {
   m: f32,
-  log2_sum: f32,
+  log_sum: f32,
   inverse: f32,  // of the sum; 0 for a row that sees nothing
   dead: bool,
 }
@@ -78,7 +76,7 @@ struct Total {
 fn total(m: f32, sum: f32) -> Total {
   let dead = m <= LOWEST;
   // The largest weight is 1, so that a sum below 1 is rounding.
-  return Total(m, log2(max(sum, 1.0)), select(1.0 / max(sum, 1.0), 0.0, dead), dead);
+  return Total(m, log(max(sum, 1.0)), select(1.0 / max(sum, 1.0), 0.0, dead), dead);
 }
 
 // y for a score.
@@ -89,7 +87,7 @@ fn result(s: V, t: Total) -> V {
 
 fn log_result(s: V, t: Total) -> V {
   let hide = equal_bits(s, NEG_INF_BITS) | (V(t.inverse) == V(0.0));
-  return select(((s - t.m) - t.log2_sum) * LN_2, V(params.neg_inf), hide);
+  return select((s - t.m) - t.log_sum, V(params.neg_inf), hide);
 }
 
-fn log_sum_exp(t: Total) -> f32 { return select((t.m + t.log2_sum) * LN_2, params.neg_inf, t.dead); }
+fn log_sum_exp(t: Total) -> f32 { return select(t.m + t.log_sum, params.neg_inf, t.dead); }

@@ -19,7 +19,7 @@ use crate::compose::{Shader, Storage, Tensor};
 use crate::dispatch::{Arg, fold, read_write};
 use crate::kernels::Pipeline;
 use crate::layout::View;
-use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Result, caps::Class};
+use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
 
 const OP: &str = "softmax";
 
@@ -245,7 +245,7 @@ crate::params! {
         grid_x: u32,
         parts: u32,
         part_chunks: u32,
-        scale_log2e: f32,
+        scale: f32,
         neg_inf: f32,
     }
 }
@@ -508,53 +508,41 @@ impl std::fmt::Display for Config {
 }
 
 impl Config {
-    /// Why the Config cannot run this Problem on this device.
-    fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), String> {
+    /// Whether the Config can run this Problem on this device.
+    ///
+    /// # Errors
+    /// The first thing that does not fit.
+    pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
         let limits = &caps.limits;
         let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-        if self.wg_size == 0 || self.wg_size > most {
-            return Err(format!("wg_size {} is not in 1..={most}", self.wg_size));
-        }
-        if !self.lanes.is_power_of_two() || !self.wg_size.is_multiple_of(self.lanes) {
-            return Err(format!("lanes {} is not a power of two that divides wg_size {}", self.lanes, self.wg_size));
-        }
-        if self.keep == 0 || self.keep > 1024 {
-            return Err(format!("keep {} is not in 1..=1024", self.keep));
-        }
         let chunks = chunks(problem, self.form.vec);
-        match self.algorithm {
-            Algorithm::Registers if (self.lanes as u64 * self.keep as u64) < chunks as u64 => {
-                return Err(format!("{} lanes of {} chunks do not hold a row of {chunks}", self.lanes, self.keep));
+        let Config { wg_size, lanes, keep, .. } = *self;
+        let whole = lanes == wg_size;
+        let subgroup = caps.trusted_subgroup_size();
+        let misfit = |what, have, limit| Err(Misfit { what, have, limit });
+        match (self.algorithm, self.reduce) {
+            _ if wg_size == 0 || wg_size > most => misfit("wg_size must be at least 1 and at most", wg_size, most),
+            _ if !lanes.is_power_of_two() => misfit("lanes must be a power of two", lanes, wg_size),
+            _ if !wg_size.is_multiple_of(lanes) => misfit("lanes must divide wg_size", lanes, wg_size),
+            _ if keep == 0 || keep > 1024 => misfit("keep must be at least 1 and at most", keep, 1024),
+            (Algorithm::Registers, _) if u64::from(lanes) * u64::from(keep) < u64::from(chunks) => {
+                misfit("lanes * keep must hold the chunks of a row", lanes * keep, chunks)
             }
-            Algorithm::Split if self.lanes != self.wg_size => {
-                return Err(format!("split needs lanes {} to equal wg_size {}", self.lanes, self.wg_size));
+            (Algorithm::Split, _) if !whole => misfit("split needs lanes to be wg_size", lanes, wg_size),
+            (_, Reduce::None) if lanes != 1 => misfit("without a reduction lanes must be", lanes, 1),
+            (_, Reduce::Tree | Reduce::Shuffle | Reduce::Subgroup) if lanes == 1 => {
+                misfit("a reduction needs lanes of at least", lanes, 2)
             }
-            _ => {}
+            (_, Reduce::Shuffle) if subgroup.is_none_or(|size| lanes > size) => {
+                misfit("shuffles need lanes of at most the trusted subgroup size", lanes, subgroup.unwrap_or(0))
+            }
+            (_, Reduce::Subgroup) if caps.subgroup.is_none() => misfit("subgroup reduction needs SUBGROUP", 0, 1),
+            (_, Reduce::Subgroup) if !whole => misfit("subgroup reduction needs lanes to be wg_size", lanes, wg_size),
+            _ if self.wg_bytes() > limits.max_compute_workgroup_storage_size => {
+                misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
+            }
+            _ => Ok(()),
         }
-        match self.reduce {
-            Reduce::Shuffle | Reduce::Subgroup | Reduce::Tree if self.lanes == 1 => {
-                return Err("one lane needs no reduction".into());
-            }
-            Reduce::None if self.lanes != 1 => return Err(format!("{} lanes need a reduction", self.lanes)),
-            Reduce::Shuffle => match caps.trusted_subgroup_size() {
-                Some(size) if self.lanes <= size => {}
-                Some(size) => return Err(format!("{} lanes are more than a subgroup of {size}", self.lanes)),
-                None => return Err("the subgroup size is not known for sure".into()),
-            },
-            Reduce::Subgroup if caps.subgroup.is_none() => return Err("the device lacks SUBGROUP".into()),
-            Reduce::Subgroup if self.lanes != self.wg_size => {
-                return Err(format!("subgroup reduction needs lanes {} to equal wg_size {}", self.lanes, self.wg_size));
-            }
-            _ => {}
-        }
-        let shared = self.wg_bytes();
-        if shared > limits.max_compute_workgroup_storage_size {
-            return Err(format!(
-                "{shared} bytes of workgroup memory, the device has {}",
-                limits.max_compute_workgroup_storage_size
-            ));
-        }
-        Ok(())
     }
 
     fn wg_bytes(&self) -> u32 {
@@ -707,7 +695,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         Some(config) => Config { form: problem.form(&caps, &views, Some(config.form)), ..*config },
         None => choose(&caps, problem)?,
     };
-    config.fits(&caps, problem).map_err(|reason| Error::ConfigUnfit { op: OP, reason })?;
+    config.fits(&caps, problem).map_err(|misfit| misfit.error(OP))?;
     if problem.rows == 0 || problem.cols == 0 {
         return Ok(Dispatch::nothing(OP));
     }
@@ -802,7 +790,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         grid_x: grid[0],
         parts,
         part_chunks,
-        scale_log2e: (problem.scale as f64 * std::f64::consts::LOG2_E) as f32,
+        scale: problem.scale,
         neg_inf: f32::NEG_INFINITY,
     };
     let mut passes = Vec::with_capacity(2);

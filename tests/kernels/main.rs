@@ -1,1 +1,163 @@
-fn main() {}
+//! Every case on every adapter of the machine, each as a test named `adapter::kernel::case`.
+//!
+//! * `TILELOOM_ADAPTER`, `WGPU_BACKEND`: narrow the adapters.
+//! * `TILELOOM_NARROW=1`: only the cases that each driver must see, for the slow drivers of a CI run.
+//! * `TILELOOM_FULL=1`: the full product of forms and Configs.
+//! * `TILELOOM_REPORT=FILE`: appends a record per case, for `loom matrix`.
+
+mod allocations;
+mod context;
+mod ledger;
+mod softmax;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use loom::Gpu;
+use loom::report::{Outcome, Record};
+
+/// How much is run on an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// What every driver must see.
+    Narrow,
+    /// That, and what one driver is enough for.
+    Wide,
+    /// The full product.
+    Full,
+}
+
+impl Depth {
+    fn of_env() -> Depth {
+        let set = |name| std::env::var(name).is_ok_and(|value| value == "1");
+        match (set("TILELOOM_FULL"), set("TILELOOM_NARROW")) {
+            (true, _) => Depth::Full,
+            (false, true) => Depth::Narrow,
+            (false, false) => Depth::Wide,
+        }
+    }
+}
+
+type Test = Box<dyn FnOnce(&Gpu) -> Result<(), String> + Send>;
+
+/// The cases of one kernel on one adapter.
+pub struct Suite {
+    pub gpu: Arc<Gpu>,
+    pub depth: Depth,
+    cases: Vec<(String, Result<Test, String>)>,
+}
+
+impl Suite {
+    pub fn case(&mut self, name: impl Into<String>, test: impl FnOnce(&Gpu) -> Result<(), String> + Send + 'static) {
+        self.cases.push((name.into(), Ok(Box::new(test))));
+    }
+
+    /// A case for adapters that have what it is about; `lack` says what this one has not.
+    pub fn case_unless(
+        &mut self,
+        lack: Option<&str>,
+        name: impl Into<String>,
+        test: impl FnOnce(&Gpu) -> Result<(), String> + Send + 'static,
+    ) {
+        match lack {
+            None => self.case(name, test),
+            Some(reason) => self.cases.push((name.into(), Err(reason.to_string()))),
+        }
+    }
+}
+
+/// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
+const SUITES: [(&str, fn(&mut Suite)); 2] = [("context", context::cases), ("softmax", softmax::cases)];
+
+fn main() {
+    env_logger::init();
+    let arguments = Arguments::from_args();
+    let depth = Depth::of_env();
+    let records: Arc<Mutex<Vec<Record>>> = Arc::default();
+    let mut trials = Vec::new();
+    let mut gpus = Vec::new();
+
+    let adapters = loom::gpu::adapters();
+    if adapters.is_empty() {
+        trials.push(Trial::test("an adapter is there", || Err(Failed::from(loom::gpu::NO_ADAPTER))));
+    }
+    for adapter in adapters {
+        let slug = loom::gpu::slug(&adapter.get_info());
+        let gpu = match Gpu::open(&adapter) {
+            Ok(gpu) => Arc::new(gpu),
+            Err(error) => {
+                trials.push(Trial::test(format!("{slug}::device"), || Err(Failed::from(error))));
+                continue;
+            }
+        };
+        gpus.push(gpu.clone());
+        for (kernel, cases) in SUITES {
+            let mut suite = Suite { gpu: gpu.clone(), depth, cases: Vec::new() };
+            cases(&mut suite);
+            for (case, test) in suite.cases {
+                trials.push(trial(&gpu, kernel, case, test, &records, &arguments));
+            }
+        }
+    }
+
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let records = records.lock().unwrap();
+    for record in records.iter().filter(|r| matches!(r.outcome, Outcome::Skipped | Outcome::Waived)) {
+        println!("{:?} {}::{}::{}: {}", record.outcome, record.adapter, record.kernel, record.case, record.reason);
+    }
+    for gpu in gpus {
+        // A pipeline is what a software driver spends its time on.
+        println!("{}: {} pipelines", gpu.slug, gpu.pipeline_count());
+    }
+    if let Some(path) = std::env::var_os("TILELOOM_REPORT") {
+        loom::report::append(path.as_ref(), &records).expect("the report can be written");
+    }
+    conclusion.exit();
+}
+
+fn trial(
+    gpu: &Arc<Gpu>,
+    kernel: &str,
+    case: String,
+    test: Result<Test, String>,
+    records: &Arc<Mutex<Vec<Record>>>,
+    arguments: &Arguments,
+) -> Trial {
+    let name = format!("{}::{kernel}::{case}", gpu.slug);
+    let record = |outcome, reason: String| Record {
+        adapter: gpu.slug.clone(),
+        kernel: kernel.into(),
+        case: case.clone(),
+        outcome,
+        reason,
+    };
+    let test = match test {
+        Ok(test) => test,
+        Err(lack) => {
+            if arguments.filter.as_ref().is_none_or(|filter| name.contains(filter)) {
+                records.lock().unwrap().push(record(Outcome::Skipped, lack));
+            }
+            return Trial::test(name, || Ok(())).with_ignored_flag(true);
+        }
+    };
+    let waiver = ledger::waiver(&gpu.slug, kernel, &case);
+    let (gpu, records, blank) = (gpu.clone(), records.clone(), record(Outcome::Passed, String::new()));
+    Trial::test(name, move || {
+        let result = catch_unwind(AssertUnwindSafe(|| test(&gpu))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or("panicked".into()))
+        });
+        let (outcome, reason) = match (result, waiver) {
+            (Ok(()), None) => (Outcome::Passed, String::new()),
+            (Err(error), None) => (Outcome::Failed, error),
+            (Err(_), Some(reason)) => (Outcome::Waived, reason.to_string()),
+            (Ok(()), Some(reason)) => (Outcome::Failed, format!("passes, so that its waiver must go: {reason}")),
+        };
+        records.lock().unwrap().push(Record { outcome, reason: reason.clone(), ..blank });
+        match outcome {
+            Outcome::Failed => Err(Failed::from(reason)),
+            _ => Ok(()),
+        }
+    })
+}

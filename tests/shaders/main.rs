@@ -1,1 +1,142 @@
-fn main() {}
+//! Every shipped shader without a GPU: composed for every Config that the tables give for every preset
+//! of Caps, validated by naga, and translated for the backend of that preset.
+
+mod softmax;
+
+use std::collections::HashSet;
+
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use tileloom::compose::{PARAMS_BINDING, Params, Shader};
+use tileloom::{Caps, wgpu};
+
+/// A shader that a Config of `caps` names: fits the device, is valid, and translates.
+pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
+    let limits = &caps.limits;
+    let stem = shader.stem();
+    assert!(
+        shader.wg_size() <= limits.max_compute_invocations_per_workgroup,
+        "{what}: {} invocations",
+        shader.wg_size()
+    );
+    assert!(shader.wg_bytes() <= limits.max_compute_workgroup_storage_size, "{what}: {} bytes", shader.wg_bytes());
+    assert!(shader.bindings().len() as u32 <= limits.max_storage_buffers_per_shader_stage, "{what}: bindings");
+    assert!(!shader.needs_f16() || caps.f16, "{what}: f16");
+
+    let immediates = shader.params_bytes() <= caps.immediate_bytes.min(128);
+    let source = shader.source(immediates);
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(&source)));
+    // unpack2x16float: every device but those of WebGL.
+    let mut allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    allowed.set(Capabilities::IMMEDIATES, immediates);
+    allowed.set(Capabilities::SUBGROUP, caps.subgroup.is_some());
+    allowed.set(Capabilities::SHADER_FLOAT16, caps.f16);
+    allowed.set(Capabilities::COOPERATIVE_MATRIX, !caps.coop.is_empty());
+    let info = Validator::new(ValidationFlags::all(), allowed)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(&source)));
+
+    assert_eq!(module.entry_points.len(), 1, "{what}");
+    let entry = &module.entry_points[0];
+    assert_eq!(entry.name, stem, "{what}: the entry point bears the file's name");
+    assert_eq!(entry.workgroup_size, [shader.wg_size(), 1, 1], "{what}");
+    assert_eq!(workgroup_bytes(&module, &info), shader.wg_bytes(), "{what}: workgroup memory");
+    params_agree::<P>(&module, what);
+    declared_are_used(&module, &info, shader, what);
+    translate(&module, &info, caps, what);
+}
+
+/// What the entry point uses of workgroup memory.
+fn workgroup_bytes(module: &naga::Module, info: &ModuleInfo) -> u32 {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).expect("a layout");
+    let used = |(handle, variable): (naga::Handle<naga::GlobalVariable>, &naga::GlobalVariable)| {
+        let workgroup = variable.space == naga::AddressSpace::WorkGroup && !info.get_entry_point(0)[handle].is_empty();
+        workgroup.then(|| layouter[variable.ty].size)
+    };
+    module.global_variables.iter().filter_map(used).sum()
+}
+
+/// Field by field: naga's offsets in the WGSL struct, and Rust's.
+fn params_agree<P: Params>(module: &naga::Module, what: &str) {
+    let ty = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params"));
+    let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, span }, .. })) = ty else {
+        panic!("{what}: no struct Params");
+    };
+    let wgsl: Vec<_> = members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect();
+    let rust: Vec<_> = P::FIELDS.iter().map(|&(name, offset)| (name.to_string(), offset)).collect();
+    assert_eq!(wgsl, rust, "{what}");
+    assert_eq!(*span as usize, size_of::<P>(), "{what}");
+}
+
+/// A binding that a shader does not use costs one of eight.
+fn declared_are_used(module: &naga::Module, info: &ModuleInfo, shader: &Shader, what: &str) {
+    let mut used = HashSet::new();
+    for (handle, variable) in module.global_variables.iter() {
+        if let (Some(binding), false) = (&variable.binding, info.get_entry_point(0)[handle].is_empty()) {
+            used.insert(binding.binding);
+        }
+    }
+    used.remove(&PARAMS_BINDING);
+    let declared: HashSet<u32> = shader.bindings().iter().map(|b| b.binding).collect();
+    assert_eq!(declared, used, "{what}");
+}
+
+fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) {
+    let stem = &module.entry_points[0].name;
+    match caps.backend {
+        wgpu::Backend::Vulkan => {
+            let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+            let words =
+                naga::back::spv::write_vec(module, info, &options, None).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(words[0], 0x0723_0203, "{what}");
+        }
+        wgpu::Backend::Metal => {
+            let options =
+                naga::back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+            let (text, _) = naga::back::msl::write_string(module, info, &options, &Default::default())
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(text.contains(stem.as_str()), "{what}");
+        }
+        wgpu::Backend::Dx12 => {
+            let options = naga::back::hlsl::Options {
+                shader_model: naga::back::hlsl::ShaderModel::V6_2,
+                fake_missing_bindings: true,
+                immediates_target: Some(naga::back::hlsl::BindTarget::default()),
+                ..Default::default()
+            };
+            let mut text = String::new();
+            naga::back::hlsl::Writer::new(&mut text, &options, &Default::default())
+                .write(module, info, None)
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(text.contains(stem.as_str()), "{what}");
+        }
+        wgpu::Backend::Gl => {
+            let options =
+                naga::back::glsl::Options { version: naga::back::glsl::Version::Desktop(450), ..Default::default() };
+            let pipeline = naga::back::glsl::PipelineOptions {
+                shader_stage: naga::ShaderStage::Compute,
+                entry_point: stem.clone(),
+                multiview: None,
+            };
+            let mut text = String::new();
+            naga::back::glsl::Writer::new(&mut text, module, info, &options, &pipeline, Default::default())
+                .and_then(|mut writer| writer.write())
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(text.contains("local_size_x"), "{what}");
+        }
+        // The browser takes WGSL; naga has validated it against the baseline.
+        _ => {}
+    }
+}
+
+#[test]
+fn every_shader_file_is_composed_by_a_test() {
+    let mut composed = HashSet::new();
+    composed.extend(softmax::STEMS);
+    composed.insert("coop_probe"); // private to the crate; run on devices that have it
+    let files: HashSet<&str> = tileloom::compose::stems().collect();
+    assert_eq!(files, composed);
+}

@@ -78,6 +78,11 @@ impl Gpu {
         })
     }
 
+    /// Pipelines compiled so far, checked ones included.
+    pub fn pipeline_count(&self) -> usize {
+        self.kernels.pipeline_count() + self.checked.get().map_or(0, Kernels::pipeline_count)
+    }
+
     /// A storage buffer that holds `bytes`, a multiple of 4.
     pub fn buffer(&self, bytes: &[u8]) -> wgpu::Buffer {
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {

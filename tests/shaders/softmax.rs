@@ -1,0 +1,122 @@
+//! Softmax's Configs, composed.
+
+use std::collections::HashSet;
+
+use tileloom::caps::{Class, presets};
+use tileloom::compose::Storage;
+use tileloom::kernels::Pipeline;
+use tileloom::softmax::{Algorithm, Config, Mask, MaskKind, Params, Problem, Reduce, candidates, choose};
+use tileloom::{Caps, Dtype, Layout};
+
+pub const STEMS: [&str; 4] = ["softmax_registers", "softmax_online", "softmax_split_reduce", "softmax_split_write"];
+
+const SIZES: [(usize, usize); 12] = [
+    (1, 1),
+    (7, 3),
+    (65_536, 16),
+    (4096, 64),
+    (33, 255),
+    (512, 1000),
+    (128, 1024),
+    (4096, 4096),
+    (16, 50_257),
+    (1, 152_064),
+    (2, 1_000_000),
+    (100_000, 8),
+];
+
+/// Dtypes, mask, causal, lse and odd layouts.
+fn forms(rows: usize, cols: usize) -> Vec<Problem> {
+    let base = Problem { rows, cols, ..Default::default() };
+    let mut problems = Vec::new();
+    for (x, y) in [
+        (Dtype::F32, Dtype::F32),
+        (Dtype::F16, Dtype::F16),
+        (Dtype::Bf16, Dtype::Bf16),
+        (Dtype::F16, Dtype::F32),
+        (Dtype::F32, Dtype::Bf16),
+    ] {
+        problems.push(Problem { x, y, ..base });
+        problems.push(Problem { x, y, mask: Some(Mask::new(MaskKind::Bits)), lse: Some(0), causal: true, ..base });
+        problems.push(Problem { x, y, y_layout: Layout::at(1), causal: true, ..base });
+    }
+    problems
+}
+
+fn compose(caps: &Caps, config: &Config, seen: &mut HashSet<(String, Config)>) {
+    if !seen.insert((caps.name.clone(), *config)) {
+        return;
+    }
+    for pass in config.passes() {
+        super::check::<Params>(caps, &pass.shader(), &format!("{} on {}", config, caps.name));
+    }
+}
+
+#[test]
+fn candidates_compose_on_every_preset() {
+    let mut seen = HashSet::new();
+    for caps in presets() {
+        for (rows, cols) in SIZES {
+            for problem in forms(rows, cols) {
+                let configs = candidates(&caps, &problem).unwrap();
+                assert_eq!(configs.first(), Some(&choose(&caps, &problem).unwrap()));
+                for config in &configs {
+                    config.fits(&caps, &problem).unwrap();
+                    compose(&caps, config, &mut seen);
+                }
+            }
+        }
+    }
+    // Each algorithm and each reduction is shipped somewhere.
+    let configs: HashSet<Config> = seen.into_iter().map(|(_, config)| config).collect();
+    for algorithm in [Algorithm::Registers, Algorithm::Online, Algorithm::Split] {
+        assert!(configs.iter().any(|c| c.algorithm == algorithm), "{algorithm:?}");
+    }
+    for reduce in [Reduce::None, Reduce::Tree, Reduce::Shuffle, Reduce::Subgroup] {
+        assert!(configs.iter().any(|c| c.reduce == reduce), "{reduce:?}");
+    }
+    for storage in [Storage::F32, Storage::F16, Storage::F16Packed, Storage::Bf16Packed] {
+        assert!(configs.iter().any(|c| c.form.y == storage), "{storage:?}");
+    }
+}
+
+#[test]
+fn shared_buffers_compose() {
+    for caps in presets() {
+        let mask = Some(Mask::new(MaskKind::Bytes));
+        let problem = Problem { rows: 8, cols: 20_000, mask, lse: Some(0), ..Default::default() };
+        for config in candidates(&caps, &problem).unwrap() {
+            for (in_place, x_writable) in [(true, false), (false, true)] {
+                let mut shared = config;
+                (shared.form.in_place, shared.form.x_writable, shared.form.mask_writable) =
+                    (in_place, x_writable, true);
+                compose(&caps, &shared, &mut HashSet::new());
+            }
+        }
+    }
+}
+
+#[test]
+fn choices_are_what_the_tables_say() {
+    let of = |name: &str| presets().into_iter().find(|caps| caps.name == name).unwrap();
+    let choice = |caps: &Caps, rows, cols| choose(caps, &Problem { rows, cols, ..Default::default() }).unwrap();
+    for caps in presets() {
+        // Few very long rows are split everywhere, many are not.
+        assert_eq!(choice(&caps, 1, 152_064).algorithm, Algorithm::Split, "{}", caps.name);
+        assert_eq!(choice(&caps, 10_000, 152_064).algorithm, Algorithm::Online, "{}", caps.name);
+        // Short rows share a workgroup.
+        let short = choice(&caps, 10_000, 16);
+        assert!(short.algorithm == Algorithm::Registers && short.lanes < short.wg_size, "{}: {short}", caps.name);
+        // Without a trusted size no choice depends on one.
+        if caps.trusted_subgroup_size().is_none() {
+            assert_ne!(choice(&caps, 10_000, 1024).reduce, Reduce::Shuffle, "{}", caps.name);
+        }
+        // On a CPU nothing waits at a barrier.
+        if caps.class() == Class::Software {
+            let long = choice(&caps, 4096, 4096);
+            assert!(matches!(long.reduce, Reduce::None | Reduce::Shuffle), "{}: {long}", caps.name);
+        }
+    }
+    assert_eq!(choice(&of("NVIDIA"), 4096, 4096).reduce, Reduce::Subgroup);
+    assert_eq!(choice(&of("WebGPU baseline"), 4096, 4096).reduce, Reduce::Tree);
+}
