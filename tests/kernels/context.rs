@@ -27,7 +27,9 @@ pub fn cases(suite: &mut Suite) {
             let mut batch = context.batch();
             let masked = SoftmaxOptions { mask: Some((&mask).into()), scale: 0.0, ..Default::default() };
             let half = batch.softmax(&y, &masked)?;
-            let log = batch.softmax(&x, &SoftmaxOptions { log: true, causal: true, ..Default::default() })?;
+            let all = context.upload(&[1u8], &[1])?;
+            let causal = SoftmaxOptions { log: true, causal: true, mask: Some((&all).into()), ..Default::default() };
+            let log = batch.softmax(&x, &causal)?;
             batch.submit()?;
             Ok::<_, Error>((y.read().await?, lse.read().await?, half.read().await?, log.read().await?))
         };

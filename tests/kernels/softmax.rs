@@ -162,6 +162,7 @@ fn everywhere(suite: &mut Suite) {
         let problem = Problem {
             dims: [2, 5],
             mask,
+            lse: Some(0),
             x_layout: Layout::strided(5, [0, 17, 34]),
             y_layout: Layout::strided(7, [130, 13, 26]),
             ..shape(30, 11)
@@ -266,8 +267,8 @@ fn everywhere(suite: &mut Suite) {
         Ok(())
     });
     suite.case("record_in allocates nothing of its own", |gpu| {
-        let problem = Problem { lse: Some(0), ..shape(4, 16) };
-        let (x, y, lse) = (gpu.buffer(&[0; 256]), gpu.buffer(&[0; 256]), gpu.buffer(&[0; 16]));
+        let problem = Problem { lse: Some(0), ..shape(1, 64) };
+        let (x, y, lse) = (gpu.buffer(&[0; 256]), gpu.buffer(&[0; 256]), gpu.buffer(&[0; 4]));
         let buffers = Buffers::new(&x, &y).lse(&lse);
         let dispatch = softmax::prepare(&gpu.kernels, &problem, buffers).map_err(|e| e.to_string())?;
         // The same calls of wgpu by hand: a pipeline, a bind group, immediates, a dispatch.
@@ -659,8 +660,9 @@ fn errors(suite: &mut Suite) {
     });
     suite.case("a buffer of another device", |gpu| {
         let other = Gpu::open(&gpu.adapter)?;
-        let (x, y) = (gpu.buffer(&[0; 256]), other.buffer(&[0; 256]));
-        match softmax::prepare(&gpu.kernels, &shape(4, 16), Buffers::new(&x, &y)) {
+        let (x, y, lse) = (gpu.buffer(&[0; 256]), other.buffer(&[0; 256]), gpu.buffer(&[0; 4]));
+        let problem = Problem { lse: Some(0), ..shape(1, 64) };
+        match softmax::prepare(&gpu.kernels, &problem, Buffers::new(&x, &y).lse(&lse)) {
             Err(Error::Gpu { op: "softmax", .. }) => Ok(()),
             other => Err(format!("{other:?}")),
         }
