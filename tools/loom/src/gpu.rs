@@ -25,6 +25,41 @@ pub fn adapters() -> Vec<wgpu::Adapter> {
 /// What to do when [`adapters`] finds none.
 pub const NO_ADAPTER: &str = "no GPU adapter was found; `tools/drivers setup` sets up software drivers on Debian and Ubuntu (or apt-get install mesa-vulkan-drivers)";
 
+/// The adapters whose slug or name contains `name`, the most able first; all of them without a name.
+///
+/// # Errors
+/// [`NO_ADAPTER`], or which there are when none is called so.
+pub fn select(name: Option<&str>) -> Result<Vec<wgpu::Adapter>, String> {
+    let mut found = adapters();
+    if found.is_empty() {
+        return Err(NO_ADAPTER.into());
+    }
+    let slugs = || found.iter().map(|a| slug(&a.get_info())).collect::<Vec<_>>().join(", ");
+    if let Some(name) = name {
+        let there = slugs();
+        let wanted = name.to_lowercase();
+        found.retain(|a| {
+            let info = a.get_info();
+            slug(&info).contains(&wanted) || info.name.to_lowercase().contains(&wanted)
+        });
+        if found.is_empty() {
+            return Err(format!("no adapter is called `{name}`; there are: {there}"));
+        }
+    }
+    found.sort_by_key(|a| {
+        let info = a.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        (kind, info.backend == wgpu::Backend::Gl)
+    });
+    Ok(found)
+}
+
 /// A short name that tells adapters of one machine apart: `llvmpipe-mesa-26.2.6-vulkan-w8`.
 pub fn slug(info: &wgpu::AdapterInfo) -> String {
     let words = |text: &str, n: usize| {
@@ -68,6 +103,19 @@ impl Gpu {
         let kernels = Kernels::new(&device, Caps::of(adapter, &device));
         let slug = slug(&adapter.get_info());
         Ok(Gpu { slug, adapter: adapter.clone(), device, queue, kernels, checked: OnceLock::new() })
+    }
+
+    /// Whether the shader runs on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.kernels.caps().class() == tileloom::caps::Class::Software
+    }
+
+    /// Waits until all that was submitted has run.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn wait(&self) -> Result<(), String> {
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map(drop).map_err(|error| error.to_string())
     }
 
     /// Kernels compiled with all of wgpu's runtime checks.
