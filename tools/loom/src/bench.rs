@@ -80,6 +80,8 @@ pub struct Timer<'a> {
     pub source: Source,
     /// Time by timestamps over wall time, of the copy.
     pub agreement: Option<f64>,
+    /// Wall time per pass of the last sample, submitting and waiting included.
+    pub wall: f64,
 }
 
 impl<'a> Timer<'a> {
@@ -88,8 +90,8 @@ impl<'a> Timer<'a> {
     /// # Errors
     /// Those of the profiler.
     pub fn new(gpu: &'a Gpu) -> Result<Timer<'a>, String> {
-        let mut timer =
-            Timer { gpu, profiler: None, source: Source::Wall("no TIMESTAMP_QUERY".into()), agreement: None };
+        let source = Source::Wall("no TIMESTAMP_QUERY".into());
+        let mut timer = Timer { gpu, profiler: None, source, agreement: None, wall: 0.0 };
         if gpu.kernels.caps().timestamps {
             let settings = GpuProfilerSettings { enable_debug_groups: false, ..Default::default() };
             timer.profiler = Some(GpuProfiler::new(&gpu.device, settings).map_err(|error| error.to_string())?);
@@ -133,10 +135,11 @@ impl<'a> Timer<'a> {
     /// A lost device.
     pub fn sample(&mut self, passes: &[Pass]) -> Result<Vec<f64>, String> {
         let (stamps, wall) = self.both(passes)?;
+        self.wall = wall / passes.len() as f64;
         match self.source {
             Source::Timestamps if stamps.len() == passes.len() => Ok(stamps),
             Source::Timestamps => Err(format!("{} of {} timestamps came back", stamps.len(), passes.len())),
-            Source::Wall(_) => Ok(vec![wall / passes.len() as f64]),
+            Source::Wall(_) => Ok(vec![self.wall]),
         }
     }
 
@@ -148,9 +151,9 @@ impl<'a> Timer<'a> {
         if self.source != Source::Timestamps {
             return Ok(());
         }
-        let mut ratios = Vec::new();
-        for _ in 0..5 {
-            let (stamps, wall) = self.both(&[long; 4])?;
+        let (mut ratios, start) = (Vec::new(), Instant::now());
+        while ratios.len() < 2 || (ratios.len() < 5 && start.elapsed() < Duration::from_millis(300)) {
+            let (stamps, wall) = self.both(&[long, long])?;
             ratios.push(stamps.iter().sum::<f64>() / wall);
         }
         let ratio = median(&ratios);
@@ -175,8 +178,8 @@ struct Effort {
     sets: f64,
 }
 
-const FULL: Effort = Effort { budget: Duration::from_secs(3), least: 10, most: 200, sets: 256e6 };
-const QUICK: Effort = Effort { budget: Duration::from_millis(400), least: 3, most: 20, sets: 64e6 };
+const FULL: Effort = Effort { budget: Duration::from_secs(3), least: 5, most: 200, sets: 256e6 };
+const QUICK: Effort = Effort { budget: Duration::from_millis(300), least: 3, most: 20, sets: 64e6 };
 
 /// One line of the report.
 #[derive(Debug, Clone, Serialize)]
@@ -197,6 +200,8 @@ pub struct Figures {
     pub input_sets: usize,
     pub samples: usize,
     pub median_s: f64,
+    /// Median by wall time per call, submitting and waiting included.
+    pub wall_s: f64,
     pub p10_s: f64,
     pub p90_s: f64,
     pub gflops: f64,
@@ -239,8 +244,8 @@ impl Report {
 /// # Errors
 /// A lost device. A kernel that is wrong, or does not run, is a line of the report.
 pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, quick: bool) -> Result<Report, String> {
-    let benches: Vec<(&str, Bench)> =
-        kernels.iter().flat_map(|kernel| kernel.benches().into_iter().map(|bench| (kernel.name(), bench))).collect();
+    let all = kernels.iter().flat_map(|kernel| kernel.benches().into_iter().map(|bench| (kernel.name(), bench)));
+    let benches: Vec<(&str, Bench)> = all.filter(|(_, bench)| bench.quick || !quick).collect();
     let progress = Progress::new(benches.len() + 1);
     progress.step(&format!("{}: roofline", gpu.slug), true);
     let mut timer = Timer::new(gpu)?;
@@ -296,8 +301,8 @@ fn shape(
     let by_copy = bench.bytes / roofline.copy_rate >= bench.flops / roofline.fma_rate;
     let program: &Program = if by_copy { &roofline.copy } else { &roofline.fma };
     let bound = |pass: &mut wgpu::ComputePass<'_>| program.record(pass);
-    // All sets once, so that no page is touched for the first time below.
-    let warm: Vec<Pass> = sets.iter().map(|set| set as Pass).collect();
+    // All sets once, so that no page is touched for the first time below; the first is warm.
+    let warm: Vec<Pass> = sets.iter().skip(1).map(|set| set as Pass).collect();
     let mut seconds = Vec::new();
     for passes in warm.chunks(16) {
         seconds.extend(timer.sample(passes)?);
@@ -305,13 +310,14 @@ fn shape(
     // Submissions long enough for the clock.
     let together = |seconds: f64| (0.005 / seconds.max(1e-7)).ceil().clamp(1.0, 32.0) as usize;
     let (many, many_bound) = (together(median(&seconds)), together(program.work / roofline.rate(by_copy)));
-    let (mut own, mut bounds) = (Vec::new(), Vec::new());
+    let (mut own, mut walls, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
     let (start, mut next, mut turns) = (Instant::now(), 0, 0);
     // In turns: the machine may be shared, and clocks move.
     while turns < effort.least || (turns < effort.most && start.elapsed() < effort.budget) {
         bounds.extend(timer.sample(&vec![&bound as Pass; many_bound])?);
         let passes: Vec<Pass> = (0..many).map(|i| &sets[(next + i) % sets.len()] as Pass).collect();
         own.extend(timer.sample(&passes)?);
+        walls.push(timer.wall);
         next += many;
         turns += 1;
     }
@@ -322,6 +328,7 @@ fn shape(
         input_sets,
         samples: own.len(),
         median_s,
+        wall_s: median(&walls),
         p10_s: quantile(&own, 0.1),
         p90_s: quantile(&own, 0.9),
         gflops: bench.flops / median_s * 1e-9,

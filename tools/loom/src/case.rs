@@ -200,7 +200,9 @@ impl Case {
             .map(|(name, t)| TensorView::new(t.dtype, t.shape.clone(), &t.data).map(|view| (name.as_str(), view)))
             .collect();
         let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
-        safetensors::serialize(views.map_err(|error| format(&error))?, Some(metadata)).map_err(|error| format(&error))
+        // An empty map without tensors would come out as a broken header.
+        let metadata = (!metadata.is_empty()).then_some(metadata);
+        safetensors::serialize(views.map_err(|error| format(&error))?, metadata).map_err(|error| format(&error))
     }
 
     /// Writes a case file: beside `path` first, then moved into place, so that half a file never stands there.
@@ -431,6 +433,7 @@ mod tests {
         assert_eq!(read.tensors["mask"].numbers().unwrap(), [1.0, 0.0, 1.0]);
         assert_eq!(read.tensors["indices"].integers().unwrap(), [7, u32::MAX as i64]);
         assert_eq!(read.tensors["x"].integers(), None);
+        assert_eq!(Case::parse(&Case::default().to_bytes().unwrap()).unwrap(), Case::default());
     }
 
     #[test]

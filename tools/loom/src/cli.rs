@@ -113,7 +113,8 @@ type Result = std::result::Result<bool, Stop>;
 
 /// Runs the program's arguments, and gives its exit code.
 pub fn main() -> ExitCode {
-    let filter = env_logger::Env::default().default_filter_or("error");
+    // Drivers of wgpu-hal report what the results tell anyway.
+    let filter = env_logger::Env::default().default_filter_or("error,tileloom=warn,wgpu_hal=off");
     let _ = env_logger::Builder::from_env(filter).try_init();
     ExitCode::from(run(std::env::args_os(), &mut io::stdout(), &mut io::stderr()))
 }

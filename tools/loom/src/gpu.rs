@@ -1,6 +1,6 @@
 //! The adapters of this machine, and a device on each.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tileloom::{Caps, Kernels, KernelsOptions, wgpu};
 
@@ -32,7 +32,12 @@ pub const NO_ADAPTER: &str = "no GPU adapter was found; `tools/drivers setup` se
 pub fn select(name: Option<&str>) -> Result<Vec<wgpu::Adapter>, String> {
     let mut found = adapters();
     if found.is_empty() {
-        return Err(NO_ADAPTER.into());
+        return Err(match std::env::var("TILELOOM_ADAPTER") {
+            Ok(wanted) if !wanted.is_empty() => {
+                format!("no adapter is called `{wanted}`, which TILELOOM_ADAPTER asks for; or {NO_ADAPTER}")
+            }
+            _ => NO_ADAPTER.into(),
+        });
     }
     let slugs = || found.iter().map(|a| slug(&a.get_info())).collect::<Vec<_>>().join(", ");
     if let Some(name) = name {
@@ -90,6 +95,8 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     pub kernels: Kernels,
     checked: OnceLock<Kernels>,
+    /// The first error that no scope caught, until it is told.
+    fault: Arc<Mutex<Option<String>>>,
 }
 
 impl Gpu {
@@ -102,7 +109,21 @@ impl Gpu {
             .map_err(|error| error.to_string())?;
         let kernels = Kernels::new(&device, Caps::of(adapter, &device));
         let slug = slug(&adapter.get_info());
-        Ok(Gpu { slug, adapter: adapter.clone(), device, queue, kernels, checked: OnceLock::new() })
+        let fault = Arc::new(Mutex::new(None));
+        let heard = fault.clone();
+        // wgpu's own handler panics; here the next read or wait tells.
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
+        }));
+        Ok(Gpu { slug, adapter: adapter.clone(), device, queue, kernels, checked: OnceLock::new(), fault })
+    }
+
+    /// What no error scope has caught since the last call.
+    fn fault(&self) -> Result<(), String> {
+        match self.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// Whether the shader runs on the CPU.
@@ -113,9 +134,10 @@ impl Gpu {
     /// Waits until all that was submitted has run.
     ///
     /// # Errors
-    /// A lost device.
+    /// A lost device, or an error since the last wait or read that nothing else has told.
     pub fn wait(&self) -> Result<(), String> {
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map(drop).map_err(|error| error.to_string())
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+        self.fault()
     }
 
     /// Kernels compiled with all of wgpu's runtime checks.
@@ -143,8 +165,9 @@ impl Gpu {
     /// All bytes of `buffer`, once what was submitted before has run.
     ///
     /// # Errors
-    /// A lost device.
+    /// As [`wait`](Self::wait).
     pub fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, String> {
+        self.fault()?; // before a copy out of a buffer that is none
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("loom read"),
             size: buffer.size(),
@@ -156,7 +179,7 @@ impl Gpu {
         self.queue.submit([encoder.finish()]);
         let (sender, result) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |r| drop(sender.send(r)));
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+        self.wait()?;
         match result.recv() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error.to_string()),

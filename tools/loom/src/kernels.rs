@@ -85,6 +85,8 @@ pub enum Rule {
 /// One shape of `loom bench`.
 pub struct Bench {
     pub shape: String,
+    /// One of the few that `--quick` measures.
+    pub quick: bool,
     /// Operations of one call.
     pub flops: f64,
     /// Each input and output byte of one call, once.

@@ -74,6 +74,12 @@ fn exact(out: &[f64], expected: &[f64]) -> Verdict {
     verdict
 }
 
+/// The fewest digits that tell the value from its neighbours: most are an f32's.
+fn shortest(value: f64) -> String {
+    let narrow = value as f32;
+    if f64::from(narrow) == value { format!("{narrow:e}") } else { format!("{value:e}") }
+}
+
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Finding { output, shape, verdict, unjudged } = self;
@@ -85,10 +91,10 @@ impl std::fmt::Display for Finding {
         if let Some(w) = verdict.worst {
             write!(
                 f,
-                "; worst at {:?}: {:e}, expected {:e} (error {:.2e}, allowed {:.2e})",
+                "; worst at {:?}: {}, expected {} (error {:.2e}, allowed {:.2e})",
                 place(shape, w.index),
-                w.out,
-                w.expected,
+                shortest(w.out),
+                shortest(w.expected),
                 if w.out == w.expected { 0.0 } else { (w.out - w.expected).abs() },
                 w.bound
             )?;

@@ -203,6 +203,7 @@ fn bench(shape: &str, problem: Problem) -> Bench {
     let mask_bytes = if problem.mask.is_some() { (n2 * cols * 4) as f64 } else { 0.0 };
     Bench {
         shape: shape.into(),
+        quick: matches!(shape, "4096x4096 f32" | "8192x1000 f32" | "16x50257 f32"),
         // Scale, maximum, exponential of a difference, sum, product.
         flops: 5.0 * elements * seen,
         bytes: elements * (seen * problem.x.bytes() as f64 + problem.y.bytes() as f64) + mask_bytes,
