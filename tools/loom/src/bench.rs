@@ -247,12 +247,17 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, quick: bool) -> 
     let all = kernels.iter().flat_map(|kernel| kernel.benches().into_iter().map(|bench| (kernel.name(), bench)));
     let benches: Vec<(&str, Bench)> = all.filter(|(_, bench)| bench.quick || !quick).collect();
     let progress = Progress::new(benches.len() + 1);
-    progress.step(&format!("{}: roofline", gpu.slug), true);
+    let told = |what: &str| {
+        let what = format!("{}: {what}", gpu.slug);
+        progress.step(&what);
+        progress.line(&what);
+    };
+    told("roofline");
     let mut timer = Timer::new(gpu)?;
     let roofline = Roofline::of(gpu, pool, &mut timer, quick)?;
     let mut lines = Vec::new();
     for (kernel, bench) in &benches {
-        progress.step(&format!("{}: {kernel} {}", gpu.slug, bench.shape), true);
+        told(&format!("{kernel} {}", bench.shape));
         let mut config = String::new();
         let effort = if quick { QUICK } else { FULL };
         let result = shape(gpu, bench, pool, &mut timer, &roofline, &effort, &mut config);

@@ -1,5 +1,8 @@
 //! `loom check`: telling cases of each kernel on each adapter.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tileloom::reference::Verdict;
 
 use crate::Gpu;
@@ -25,7 +28,10 @@ impl Tally {
         let mut tally = Tally { adapter: gpu.slug.clone(), kernel: kernel.name().into(), ..Tally::default() };
         for check in kernel.checks() {
             told(check.name);
-            let (outcome, reason) = match (check.run)(gpu) {
+            // A driver may bring wgpu to panic: that is a finding, and the other cases go on.
+            let checked = catch_unwind(AssertUnwindSafe(|| (check.run)(gpu)));
+            let checked = checked.unwrap_or_else(|panic| Checked::Failed(format!("panicked: {}", message(&*panic))));
+            let (outcome, reason) = match checked {
                 Checked::Skipped(reason) => (Outcome::Skipped, reason),
                 Checked::Failed(reason) => (Outcome::Failed, reason),
                 Checked::Ran(verdict) => {
@@ -64,6 +70,11 @@ impl Tally {
     pub fn ok(&self) -> bool {
         self.count(Outcome::Failed) == 0
     }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// A table of kernels and adapters, and what failed or was skipped.

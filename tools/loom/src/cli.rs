@@ -236,8 +236,9 @@ fn check(out: &mut Pipe, names: &[String], name: Option<&str>, file: Option<Path
         let gpu = open(adapter);
         for kernel in &kernels {
             let what = format!("{slug}: {}", kernel.name());
+            progress.line(&what);
             tallies.push(match &gpu {
-                Ok(gpu) => Tally::of(*kernel, gpu, |case| progress.step(&format!("{what}, {case}"), false)),
+                Ok(gpu) => Tally::of(*kernel, gpu, |case| progress.step(&format!("{what}, {case}"))),
                 Err(reason) => Tally::unopened(*kernel, slug.clone(), reason.clone()),
             });
             if let Some(file) = &file {
@@ -303,7 +304,7 @@ fn folder(out: &mut Pipe, dir: &std::path::Path, file: Option<PathBuf>, name: Op
     let (mut rows, mut malformed, mut right) = (Vec::new(), Vec::new(), true);
     for path in &paths {
         let title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        progress.step(&title, false);
+        progress.step(&title);
         let replay = match run::open(path, check) {
             Ok((_, replay)) => replay,
             Err(reason) => {

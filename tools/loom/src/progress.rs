@@ -17,16 +17,18 @@ impl Progress {
         Progress { bar }
     }
 
-    /// The next step starts; `told` elsewhere than on a terminal only if it is worth a line.
-    pub fn step(&self, what: &str, told: bool) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(what.to_string());
-                bar.inc(1);
-            }
-            // A closed stderr is no reason to stop.
-            None if told => drop(writeln!(std::io::stderr(), "{what}")),
-            None => {}
+    /// The next step starts.
+    pub fn step(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_string());
+            bar.inc(1);
+        }
+    }
+
+    /// A line, where there is no terminal.
+    pub fn line(&self, what: &str) {
+        if self.bar.is_none() {
+            let _ = writeln!(std::io::stderr(), "{what}"); // a closed stderr is no reason to stop
         }
     }
 }

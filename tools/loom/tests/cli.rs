@@ -4,9 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use loom::bench::{Source, Timer};
 use loom::case::{Case, Tensor};
-use loom::kernels::{Bench, Check, Kernel, Prepared, Replay};
+use loom::check::{self, Tally};
+use loom::kernels::{Bench, Check, Checked, Kernel, Prepared, Replay};
 use loom::report::{self, Outcome, Record};
+use loom::roofline::Roofline;
 use loom::{Gpu, bench, gpu};
 use tileloom::Dtype;
 use tileloom::reference::Verdict;
@@ -238,7 +241,12 @@ impl Kernel for Wrong {
         &[]
     }
     fn checks(&self) -> Vec<Check> {
-        Vec::new()
+        let verdict = Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() };
+        vec![
+            Check { name: "panics", run: Box::new(|_| panic!("device gone")) },
+            Check { name: "wrong", run: Box::new(move |_| Checked::Ran(verdict.clone())) },
+            Check { name: "lacks", run: Box::new(|_| Checked::Skipped("no such thing".into())) },
+        ]
     }
     fn replay(&self, _: &Case) -> Result<Replay, loom::case::Fault> {
         unreachable!("it has no ops")
@@ -263,6 +271,36 @@ fn a_wrong_kernel_gets_no_figure() {
     let report = bench::measure(&gpu, &[&Wrong], &bench::Pool::new(1), true).unwrap();
     assert!(!report.ok() && report.lines[0].figures.is_none());
     assert!(bench::render(&report).contains("FAILED: wrong: 1 of 2 wrong"), "{}", bench::render(&report));
+
+    let tally = Tally::of(&Wrong, &gpu, |_| {});
+    assert!(!tally.ok());
+    let text = check::render(&[tally]);
+    for part in [
+        " 0/2 ",
+        ", panics: panicked: device gone\n",
+        ", wrong: 1 of 2 wrong\n",
+        &format!("skipped wrong on {}, lacks: no such thing\n", gpu.slug),
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+/// Adapters without TIMESTAMP_QUERY go by wall time.
+#[test]
+fn a_roofline_by_wall_time() {
+    let Some(adapter) = gpu::adapters().into_iter().next() else {
+        eprintln!("not tested: {}", gpu::NO_ADAPTER);
+        return;
+    };
+    let gpu = Gpu::open(&adapter).unwrap();
+    let mut timer = Timer::new(&gpu).unwrap();
+    timer.source = Source::Wall("asked for".into());
+    let roofline = Roofline::of(&gpu, &bench::Pool::new(1), &mut timer, true).unwrap();
+    assert!(roofline.copy_rate > 1e6 && roofline.fma_rate > 1e6);
+    assert_eq!(
+        timer.sample(&[&|pass| roofline.copy.record(pass), &|pass| roofline.fma.record(pass)]).unwrap().len(),
+        1
+    );
 }
 
 /// The binary itself, where no adapter is needed.
