@@ -1,6 +1,6 @@
 //! The adapters of this machine, and a device on each.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tileloom::{Caps, Kernels, KernelsOptions, wgpu};
 
@@ -24,6 +24,46 @@ pub fn adapters() -> Vec<wgpu::Adapter> {
 
 /// What to do when [`adapters`] finds none.
 pub const NO_ADAPTER: &str = "no GPU adapter was found; `tools/drivers setup` sets up software drivers on Debian and Ubuntu (or apt-get install mesa-vulkan-drivers)";
+
+/// The adapters whose slug or name contains `name`, the most able first; all of them without a name.
+///
+/// # Errors
+/// [`NO_ADAPTER`], or which there are when none is called so.
+pub fn select(name: Option<&str>) -> Result<Vec<wgpu::Adapter>, String> {
+    let mut found = adapters();
+    if found.is_empty() {
+        return Err(match std::env::var("TILELOOM_ADAPTER") {
+            Ok(wanted) if !wanted.is_empty() => {
+                format!("no adapter is called `{wanted}`, which TILELOOM_ADAPTER asks for; or {NO_ADAPTER}")
+            }
+            _ => NO_ADAPTER.into(),
+        });
+    }
+    let slugs = || found.iter().map(|a| slug(&a.get_info())).collect::<Vec<_>>().join(", ");
+    if let Some(name) = name {
+        let there = slugs();
+        let wanted = name.to_lowercase();
+        found.retain(|a| {
+            let info = a.get_info();
+            slug(&info).contains(&wanted) || info.name.to_lowercase().contains(&wanted)
+        });
+        if found.is_empty() {
+            return Err(format!("no adapter is called `{name}`; there are: {there}"));
+        }
+    }
+    found.sort_by_key(|a| {
+        let info = a.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        (kind, info.backend == wgpu::Backend::Gl)
+    });
+    Ok(found)
+}
 
 /// A short name that tells adapters of one machine apart: `llvmpipe-mesa-26.2.6-vulkan-w8`.
 pub fn slug(info: &wgpu::AdapterInfo) -> String {
@@ -55,6 +95,8 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     pub kernels: Kernels,
     checked: OnceLock<Kernels>,
+    /// The first error that no scope caught, until it is told.
+    fault: Arc<Mutex<Option<String>>>,
 }
 
 impl Gpu {
@@ -67,7 +109,35 @@ impl Gpu {
             .map_err(|error| error.to_string())?;
         let kernels = Kernels::new(&device, Caps::of(adapter, &device));
         let slug = slug(&adapter.get_info());
-        Ok(Gpu { slug, adapter: adapter.clone(), device, queue, kernels, checked: OnceLock::new() })
+        let fault = Arc::new(Mutex::new(None));
+        let heard = fault.clone();
+        // wgpu's own handler panics; here the next read or wait tells.
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
+        }));
+        Ok(Gpu { slug, adapter: adapter.clone(), device, queue, kernels, checked: OnceLock::new(), fault })
+    }
+
+    /// What no error scope has caught since the last call.
+    fn fault(&self) -> Result<(), String> {
+        match self.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the shader runs on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.kernels.caps().class() == tileloom::caps::Class::Software
+    }
+
+    /// Waits until all that was submitted has run.
+    ///
+    /// # Errors
+    /// A lost device, or an error since the last wait or read that nothing else has told.
+    pub fn wait(&self) -> Result<(), String> {
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+        self.fault()
     }
 
     /// Kernels compiled with all of wgpu's runtime checks.
@@ -100,8 +170,9 @@ impl Gpu {
     /// All bytes of `buffer`, once what was submitted before has run.
     ///
     /// # Errors
-    /// A lost device.
+    /// As [`wait`](Self::wait).
     pub fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, String> {
+        self.fault()?; // before a copy out of a buffer that is none
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("loom read"),
             size: buffer.size(),
@@ -113,7 +184,7 @@ impl Gpu {
         self.queue.submit([encoder.finish()]);
         let (sender, result) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |r| drop(sender.send(r)));
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
+        self.wait()?;
         match result.recv() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error.to_string()),

@@ -1,11 +1,23 @@
 //! What `loom` and the tests share: adapters, kernel calls with their oracles, case files, benchmarks.
 //!
-//! Each kernel has one file of its stem in `kernels/`.
+//! Each kernel has one file of its stem in `kernels/`; each command one of its own name.
 
+pub mod adapters;
+pub mod bench;
+pub mod case;
+pub mod check;
+pub mod cli;
 pub mod gpu;
 pub mod kernels;
+pub mod matrix;
 pub mod memory;
 pub mod random;
 pub mod report;
+pub mod roofline;
+pub mod run;
+
+mod progress;
+mod stats;
+mod table;
 
 pub use gpu::Gpu;

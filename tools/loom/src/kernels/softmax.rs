@@ -8,6 +8,10 @@ use crate::Gpu;
 use crate::memory::{FRONT, Image, POISON, Rows};
 use crate::random::Random;
 
+mod command;
+
+pub use command::{KERNEL, Softmax};
+
 /// Where `x` and `y` lie relative to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memory {
@@ -213,12 +217,17 @@ impl Call {
         Ok(Output { y: after.gather(&y_view), lse, steps })
     }
 
+    /// The formula in f64 and in f32.
+    fn references(&self) -> (reference::softmax::Output, reference::softmax::Output) {
+        let (p, bias) = (&self.problem, self.bias());
+        let oracle = reference::softmax::reference::<f64>(p, &self.x, bias.as_deref());
+        (oracle, reference::softmax::reference::<f32>(p, &self.x, bias.as_deref()))
+    }
+
     /// Holds an output against the oracle by the numerics rule.
     pub fn judge(&self, output: &Output) -> Verdict {
-        let bias = self.bias();
         let p = &self.problem;
-        let oracle = reference::softmax::reference::<f64>(p, &self.x, bias.as_deref());
-        let low = reference::softmax::reference::<f32>(p, &self.x, bias.as_deref());
+        let (oracle, low) = self.references();
         let mut verdict =
             Judge { cols: p.cols, dtype: p.y, oracle: &oracle.y, low: &low.y, mag: &oracle.mag, widen: (0.0, 0.0) }
                 .judge(&output.y);

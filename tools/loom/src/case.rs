@@ -1,0 +1,526 @@
+//! Case files: one kernel call as a safetensors file, its inputs as tensors, its options as metadata.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype as Stored, SafeTensors};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use tileloom::Dtype;
+
+/// What is wrong with a case file: names the tensor or the option, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("cannot be read: {0}")]
+    Io(String),
+    #[error("is not a safetensors file: {0}")]
+    Format(String),
+    #[error("`{0}` stands twice in the header")]
+    Duplicate(String),
+    #[error("metadata `op` is missing, expected one of: {}", known.join(", "))]
+    NoOp { known: Vec<&'static str> },
+    #[error("op `{op}` is not known, expected one of: {}", known.join(", "))]
+    UnknownOp { op: String, known: Vec<&'static str> },
+    #[error("option `{name}` is not known, expected one of: {}", known.join(", "))]
+    UnknownOption { name: String, known: Vec<&'static str> },
+    #[error("option `{name}` is `{value}`, expected {expected}")]
+    BadOption { name: &'static str, value: String, expected: String },
+    #[error("tensor `{name}` is missing, expected {expected}")]
+    MissingTensor { name: &'static str, expected: &'static str },
+    #[error("tensor `{name}` is not used by this op, expected only: {}", known.join(", "))]
+    UnusedTensor { name: String, known: Vec<String> },
+    #[error("tensor `{name}` has dtype {have}, expected {expected}")]
+    BadDtype { name: String, have: String, expected: &'static str },
+    #[error("tensor `{name}` has shape {have:?}, expected {expected}")]
+    BadShape { name: String, have: Vec<usize>, expected: String },
+    #[error("there is no tensor `expected.*` to check against, expected one of: {}", known.join(", "))]
+    NothingExpected { known: Vec<String> },
+}
+
+pub const VALUES: &str = "F32, F16 or BF16";
+pub const INDICES: &str = "I32, U32 or I64";
+pub const VALUES_OR_BOOLEANS: &str = "F32, F16, BF16, BOOL or U8";
+
+/// A tensor as stored: contiguous, little-endian.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    pub dtype: Stored,
+    pub shape: Vec<usize>,
+    pub data: Vec<u8>,
+}
+
+fn stored(dtype: Dtype) -> Stored {
+    match dtype {
+        Dtype::F32 => Stored::F32,
+        Dtype::F16 => Stored::F16,
+        Dtype::Bf16 => Stored::BF16,
+    }
+}
+
+impl Tensor {
+    /// `values`, rounded to `dtype`.
+    ///
+    /// # Panics
+    /// If the shape does not hold as many.
+    pub fn values(dtype: Dtype, shape: &[usize], values: &[f64]) -> Tensor {
+        let mut data = dtype.encode(values);
+        data.truncate(values.len() * dtype.bytes() as usize); // `encode` pads to words
+        Self::of(stored(dtype), shape, values.len(), data)
+    }
+
+    /// A boolean mask.
+    ///
+    /// # Panics
+    /// If the shape does not hold as many.
+    pub fn bools(shape: &[usize], values: &[bool]) -> Tensor {
+        Self::of(Stored::BOOL, shape, values.len(), values.iter().map(|&v| u8::from(v)).collect())
+    }
+
+    /// Indices.
+    ///
+    /// # Panics
+    /// If the shape does not hold as many.
+    pub fn indices(shape: &[usize], values: &[u32]) -> Tensor {
+        Self::of(Stored::U32, shape, values.len(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    fn of(dtype: Stored, shape: &[usize], have: usize, data: Vec<u8>) -> Tensor {
+        assert_eq!(shape.iter().product::<usize>(), have, "shape {shape:?}");
+        Tensor { dtype, shape: shape.to_vec(), data }
+    }
+
+    /// The dtype, where it is one of values.
+    pub fn float(&self) -> Option<Dtype> {
+        Dtype::ALL.into_iter().find(|&dtype| stored(dtype) == self.dtype)
+    }
+
+    pub fn is_boolean(&self) -> bool {
+        matches!(self.dtype, Stored::BOOL | Stored::U8)
+    }
+
+    /// The elements as numbers, for every dtype that a case may have; a boolean is 0 or 1.
+    pub fn numbers(&self) -> Option<Vec<f64>> {
+        if let Some(dtype) = self.float() {
+            return Some(dtype.decode(&self.data));
+        }
+        if self.is_boolean() {
+            return Some(self.data.iter().map(|&b| f64::from(b != 0)).collect());
+        }
+        self.integers().map(|values| values.into_iter().map(|v| v as f64).collect())
+    }
+
+    /// The elements of an index tensor.
+    pub fn integers(&self) -> Option<Vec<i64>> {
+        fn words<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+            data.as_chunks::<N>().0.iter().copied()
+        }
+        match self.dtype {
+            Stored::I32 => Some(words(&self.data).map(|b| i32::from_le_bytes(b) as i64).collect()),
+            Stored::U32 => Some(words(&self.data).map(|b| u32::from_le_bytes(b) as i64).collect()),
+            Stored::I64 => Some(words(&self.data).map(i64::from_le_bytes).collect()),
+            _ => None,
+        }
+    }
+}
+
+/// The place of element `at` in a tensor of this shape.
+pub fn place(shape: &[usize], mut at: usize) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (i, &size) in index.iter_mut().zip(shape).rev() {
+        *i = at % size.max(1);
+        at /= size.max(1);
+    }
+    index
+}
+
+/// One kernel call: all of a case file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Case {
+    /// `op` and the options.
+    pub metadata: BTreeMap<String, String>,
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl Case {
+    pub fn new(op: &str) -> Case {
+        Case::default().option("op", op)
+    }
+
+    pub fn option(mut self, name: &str, value: impl fmt::Display) -> Case {
+        self.metadata.insert(name.into(), value.to_string());
+        self
+    }
+
+    pub fn tensor(mut self, name: &str, tensor: Tensor) -> Case {
+        self.tensors.insert(name.into(), tensor);
+        self
+    }
+
+    /// Reads a case file.
+    ///
+    /// # Errors
+    /// [`Fault::Io`], and as [`parse`](Self::parse).
+    pub fn read(path: &Path) -> Result<Case, Fault> {
+        Case::parse(&std::fs::read(path).map_err(|error| Fault::Io(error.to_string()))?)
+    }
+
+    /// The case that `bytes` hold.
+    ///
+    /// # Errors
+    /// [`Fault::Format`] and [`Fault::Duplicate`].
+    pub fn parse(bytes: &[u8]) -> Result<Case, Fault> {
+        let format = |error: &dyn fmt::Display| Fault::Format(error.to_string());
+        let (header, info) = SafeTensors::read_metadata(bytes).map_err(|error| format(&error))?;
+        let names: Names = serde_json::from_slice(&bytes[8..8 + header]).map_err(|error| format(&error))?;
+        if let Some(twice) = names.twice {
+            return Err(Fault::Duplicate(twice));
+        }
+        let file = SafeTensors::deserialize(bytes).map_err(|error| format(&error))?;
+        let tensors = file
+            .iter()
+            .map(|(name, view)| {
+                let tensor = Tensor { dtype: view.dtype(), shape: view.shape().to_vec(), data: view.data().to_vec() };
+                (name.to_string(), tensor)
+            })
+            .collect();
+        let metadata = info.metadata().clone().unwrap_or_default().into_iter().collect();
+        Ok(Case { metadata, tensors })
+    }
+
+    /// The bytes of a case file.
+    ///
+    /// # Errors
+    /// Those of the format, such as a header that is too large.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
+        let format = |error: &dyn fmt::Display| Fault::Format(error.to_string());
+        let views: Result<Vec<_>, _> = self
+            .tensors
+            .iter()
+            .map(|(name, t)| TensorView::new(t.dtype, t.shape.clone(), &t.data).map(|view| (name.as_str(), view)))
+            .collect();
+        let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
+        // An empty map without tensors would come out as a broken header.
+        let metadata = (!metadata.is_empty()).then_some(metadata);
+        safetensors::serialize(views.map_err(|error| format(&error))?, metadata).map_err(|error| format(&error))
+    }
+
+    /// Writes a case file: beside `path` first, then moved into place, so that half a file never stands there.
+    ///
+    /// # Errors
+    /// [`Fault::Io`], and as [`to_bytes`](Self::to_bytes).
+    pub fn write(&self, path: &Path) -> Result<(), Fault> {
+        let bytes = self.to_bytes()?;
+        let mut part = path.as_os_str().to_owned();
+        part.push(format!(".part{}", std::process::id()));
+        let moved = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
+        moved.map_err(|error| {
+            let _ = std::fs::remove_file(&part);
+            Fault::Io(error.to_string())
+        })
+    }
+}
+
+/// The first name that the header, or its metadata, has twice: parsers keep one of the two and say nothing.
+struct Names {
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let (mut seen, mut twice) = (HashSet::new(), None);
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        twice = twice.or(map.next_value::<Names>()?.twice);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                    if !seen.insert(name.clone()) {
+                        twice = twice.or(Some(name));
+                    }
+                }
+                Ok(Names { twice })
+            }
+        }
+        deserializer.deserialize_map(Map)
+    }
+}
+
+/// A type of option values.
+pub trait OptionValue: Sized {
+    const EXPECTED: &'static str;
+    fn parse(text: &str) -> Option<Self>;
+}
+
+impl OptionValue for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn parse(text: &str) -> Option<bool> {
+        text.parse().ok()
+    }
+}
+
+impl OptionValue for f32 {
+    const EXPECTED: &'static str = "a finite decimal number";
+    fn parse(text: &str) -> Option<f32> {
+        text.parse().ok().filter(|v: &f32| v.is_finite())
+    }
+}
+
+impl OptionValue for f64 {
+    const EXPECTED: &'static str = "a finite decimal number";
+    fn parse(text: &str) -> Option<f64> {
+        text.parse().ok().filter(|v: &f64| v.is_finite())
+    }
+}
+
+impl OptionValue for i64 {
+    const EXPECTED: &'static str = "an integer";
+    fn parse(text: &str) -> Option<i64> {
+        text.parse().ok()
+    }
+}
+
+impl OptionValue for Dtype {
+    const EXPECTED: &'static str = "f32, f16 or bf16";
+    fn parse(text: &str) -> Option<Dtype> {
+        text.parse().ok()
+    }
+}
+
+/// Takes a case apart, and knows at the end what was left.
+pub struct Reader<'a> {
+    case: &'a Case,
+    tensors: BTreeSet<&'static str>,
+    options: BTreeSet<&'static str>,
+}
+
+/// What every op's case may have.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Expected {
+    /// By the name of the output.
+    pub tensors: BTreeMap<&'static str, Tensor>,
+    /// `tolerance` and `rtolerance`.
+    pub widen: (f64, f64),
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(case: &'a Case) -> Reader<'a> {
+        Reader { case, tensors: BTreeSet::new(), options: ["op", "format"].into() }
+    }
+
+    /// A tensor that must be there.
+    ///
+    /// # Errors
+    /// [`Fault::MissingTensor`].
+    pub fn tensor(&mut self, name: &'static str, expected: &'static str) -> Result<&'a Tensor, Fault> {
+        self.optional(name).ok_or(Fault::MissingTensor { name, expected })
+    }
+
+    pub fn optional(&mut self, name: &'static str) -> Option<&'a Tensor> {
+        self.tensors.insert(name);
+        self.case.tensors.get(name)
+    }
+
+    /// An option, or its default.
+    ///
+    /// # Errors
+    /// [`Fault::BadOption`].
+    pub fn option<T: OptionValue>(&mut self, name: &'static str, default: T) -> Result<T, Fault> {
+        self.options.insert(name);
+        match self.case.metadata.get(name) {
+            None => Ok(default),
+            Some(value) => T::parse(value).ok_or_else(|| Fault::BadOption {
+                name,
+                value: value.clone(),
+                expected: T::EXPECTED.into(),
+            }),
+        }
+    }
+
+    /// One of a few words; the first is the default.
+    ///
+    /// # Errors
+    /// [`Fault::BadOption`].
+    pub fn word(&mut self, name: &'static str, words: &[&'static str]) -> Result<&'static str, Fault> {
+        self.options.insert(name);
+        let Some(value) = self.case.metadata.get(name) else {
+            return Ok(words[0]);
+        };
+        words.iter().find(|word| *word == value).copied().ok_or_else(|| Fault::BadOption {
+            name,
+            value: value.clone(),
+            expected: words.join(" or "),
+        })
+    }
+
+    /// What is expected of `outputs`, which are name and shape; all else must have been read.
+    ///
+    /// # Errors
+    /// [`Fault::UnknownOption`], [`Fault::UnusedTensor`], and what is wrong with a tensor `expected.*`.
+    pub fn finish(mut self, outputs: &[(&'static str, Vec<usize>)]) -> Result<Expected, Fault> {
+        let mut tolerance = |name| match self.option(name, 0.0)? {
+            value if value >= 0.0 => Ok(value),
+            value => Err(Fault::BadOption { name, value: value.to_string(), expected: "at least 0".into() }),
+        };
+        let widen = (tolerance("tolerance")?, tolerance("rtolerance")?);
+        if let Some(name) = self.case.metadata.keys().find(|name| !self.options.contains(name.as_str())) {
+            return Err(Fault::UnknownOption { name: name.clone(), known: self.options.into_iter().collect() });
+        }
+        let mut expected = Expected { tensors: BTreeMap::new(), widen };
+        for (name, tensor) in &self.case.tensors {
+            if self.tensors.contains(name.as_str()) {
+                continue;
+            }
+            let output = outputs.iter().find(|(output, _)| name.strip_prefix("expected.") == Some(output));
+            let Some((output, shape)) = output else {
+                let known = self.tensors.iter().map(|name| name.to_string());
+                let known = known.chain(outputs.iter().map(|(name, _)| format!("expected.{name}"))).collect();
+                return Err(Fault::UnusedTensor { name: name.clone(), known });
+            };
+            if tensor.shape != *shape {
+                let (have, expected) = (tensor.shape.clone(), format!("{shape:?}"));
+                return Err(Fault::BadShape { name: name.clone(), have, expected });
+            }
+            if tensor.numbers().is_none() {
+                let have = tensor.dtype.to_string();
+                return Err(Fault::BadDtype { name: name.clone(), have, expected: VALUES });
+            }
+            expected.tensors.insert(output, tensor.clone());
+        }
+        Ok(expected)
+    }
+}
+
+/// The dtype of a tensor of values.
+///
+/// # Errors
+/// [`Fault::BadDtype`].
+pub fn float(name: &str, tensor: &Tensor) -> Result<Dtype, Fault> {
+    tensor.float().ok_or_else(|| Fault::BadDtype {
+        name: name.into(),
+        have: tensor.dtype.to_string(),
+        expected: VALUES,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case() -> Case {
+        Case::new("softmax")
+            .option("scale", 0.5)
+            .tensor("x", Tensor::values(Dtype::F16, &[1, 3], &[1.0, 2.0, 3.0]))
+            .tensor("mask", Tensor::bools(&[3], &[true, false, true]))
+            .tensor("indices", Tensor::indices(&[2], &[7, u32::MAX]))
+            .tensor("empty", Tensor::values(Dtype::F32, &[0, 4], &[]))
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let read = Case::parse(&case().to_bytes().unwrap()).unwrap();
+        assert_eq!(read, case());
+        assert_eq!(read.tensors["x"].numbers().unwrap(), [1.0, 2.0, 3.0]);
+        assert_eq!(read.tensors["mask"].numbers().unwrap(), [1.0, 0.0, 1.0]);
+        assert_eq!(read.tensors["indices"].integers().unwrap(), [7, u32::MAX as i64]);
+        assert_eq!(read.tensors["x"].integers(), None);
+        assert_eq!(Case::parse(&Case::default().to_bytes().unwrap()).unwrap(), Case::default());
+    }
+
+    #[test]
+    fn integers_of_every_width() {
+        let data: Vec<u8> = [-1i64, 1 << 40].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let tensor = Tensor { dtype: Stored::I64, shape: vec![2], data };
+        assert_eq!(tensor.integers().unwrap(), [-1, 1 << 40]);
+        let data: Vec<u8> = (-2i32).to_le_bytes().into();
+        assert_eq!(Tensor { dtype: Stored::I32, shape: vec![1], data }.numbers().unwrap(), [-2.0]);
+    }
+
+    #[test]
+    fn files_that_are_none() {
+        let text = |bytes: &[u8]| Case::parse(bytes).unwrap_err().to_string();
+        assert_eq!(text(b"abc"), "is not a safetensors file: header too small");
+        let mut bytes = case().to_bytes().unwrap();
+        bytes.pop();
+        assert_eq!(text(&bytes), "is not a safetensors file: incomplete metadata, file not fully covered");
+        let error = Case::read(Path::new("/no/such/file")).unwrap_err().to_string();
+        assert!(error.starts_with("cannot be read: "), "{error}");
+        for header in [
+            r#"{"__metadata__":{"op":"softmax","op":"gemm"}}"#,
+            r#"{"op":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"op":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#,
+        ] {
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.as_bytes());
+            assert_eq!(text(&bytes), "`op` stands twice in the header");
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_is_refused() {
+        let case = case();
+        let text = |read: &dyn Fn(&mut Reader) -> Result<(), Fault>, case: &Case| {
+            let mut reader = Reader::new(case);
+            match read(&mut reader).and_then(|()| reader.finish(&[("y", vec![1, 3])])) {
+                Ok(_) => String::new(),
+                Err(fault) => fault.to_string(),
+            }
+        };
+        let all = |reader: &mut Reader| -> Result<(), Fault> {
+            reader.tensor("x", "[.., cols]")?;
+            for name in ["mask", "indices", "empty"] {
+                reader.optional(name);
+            }
+            reader.option("scale", 1f32).map(drop)
+        };
+        assert_eq!(text(&all, &case), "");
+        assert_eq!(
+            text(&|_| Ok(()), &case),
+            "option `scale` is not known, expected one of: format, op, rtolerance, tolerance"
+        );
+        let only_scale = |reader: &mut Reader| reader.option("scale", 1f32).map(drop);
+        assert_eq!(text(&only_scale, &case), "tensor `empty` is not used by this op, expected only: expected.y");
+        assert_eq!(text(&|r| r.tensor("z", "[n]").map(drop), &case), "tensor `z` is missing, expected [n]");
+        assert_eq!(
+            text(&|r| r.option("scale", true).map(drop), &case),
+            "option `scale` is `0.5`, expected true or false"
+        );
+        assert_eq!(
+            text(&|r| r.word("scale", &["a", "b"]).map(drop), &case),
+            "option `scale` is `0.5`, expected a or b"
+        );
+        assert_eq!(
+            text(&|r| float("mask", r.optional("mask").unwrap()).map(drop), &case),
+            "tensor `mask` has dtype BOOL, expected F32, F16 or BF16"
+        );
+        let infinite = case.clone().option("scale", "inf");
+        assert_eq!(text(&all, &infinite), "option `scale` is `inf`, expected a finite decimal number");
+        let negative = case.clone().option("tolerance", -1);
+        assert_eq!(text(&all, &negative), "option `tolerance` is `-1`, expected at least 0");
+        let other = case.clone().tensor("expected.z", case.tensors["x"].clone());
+        assert_eq!(
+            text(&all, &other),
+            "tensor `expected.z` is not used by this op, expected only: empty, indices, mask, x, expected.y"
+        );
+        let shape = case.clone().tensor("expected.y", Tensor::values(Dtype::F32, &[3], &[0.0; 3]));
+        assert_eq!(text(&all, &shape), "tensor `expected.y` has shape [3], expected [1, 3]");
+        let expected = Tensor { dtype: Stored::F64, shape: vec![1, 3], data: vec![0; 24] };
+        let dtype = case.tensor("expected.y", expected);
+        assert_eq!(text(&all, &dtype), "tensor `expected.y` has dtype F64, expected F32, F16 or BF16");
+    }
+
+    #[test]
+    fn places() {
+        assert_eq!(place(&[2, 3, 4], 23), [1, 2, 3]);
+        assert_eq!(place(&[2, 3, 4], 4), [0, 1, 0]);
+        assert_eq!(place(&[], 0), [0usize; 0]);
+    }
+}

@@ -1,0 +1,111 @@
+//! `loom check`: telling cases of each kernel on each adapter.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tileloom::reference::Verdict;
+
+use crate::Gpu;
+use crate::kernels::{Checked, Kernel};
+use crate::report::{Outcome, Record};
+use crate::table::table;
+
+/// One kernel on one adapter.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub adapter: String,
+    pub kernel: String,
+    pub records: Vec<Record>,
+    /// The verdict that came closest to its bound or went past it, and its case.
+    worst: Option<(&'static str, Verdict)>,
+    /// Largest error of all cases.
+    max_error: f64,
+}
+
+impl Tally {
+    /// Runs all checks of `kernel` on `gpu`; `told` hears of each before it starts.
+    pub fn of(kernel: &dyn Kernel, gpu: &Gpu, mut told: impl FnMut(&str)) -> Tally {
+        let mut tally = Tally { adapter: gpu.slug.clone(), kernel: kernel.name().into(), ..Tally::default() };
+        for check in kernel.checks() {
+            told(check.name);
+            // A driver may bring wgpu to panic: that is a finding, and the other cases go on.
+            let checked = catch_unwind(AssertUnwindSafe(|| (check.run)(gpu)));
+            let checked = checked.unwrap_or_else(|panic| Checked::Failed(format!("panicked: {}", message(&*panic))));
+            let (outcome, reason) = match checked {
+                Checked::Skipped(reason) => (Outcome::Skipped, reason),
+                Checked::Failed(reason) => (Outcome::Failed, reason),
+                Checked::Ran(verdict) => {
+                    let told = if verdict.ok() {
+                        (Outcome::Passed, String::new())
+                    } else {
+                        (Outcome::Failed, verdict.to_string())
+                    };
+                    tally.max_error = tally.max_error.max(verdict.max_error);
+                    if tally.worst.as_ref().is_none_or(|(_, worst)| verdict.ratio > worst.ratio) {
+                        tally.worst = Some((check.name, verdict));
+                    }
+                    told
+                }
+            };
+            tally.records.push(tally.record(check.name, outcome, reason));
+        }
+        tally
+    }
+
+    /// An adapter that gave no device.
+    pub fn unopened(kernel: &dyn Kernel, adapter: String, reason: String) -> Tally {
+        let mut tally = Tally { adapter, kernel: kernel.name().into(), ..Tally::default() };
+        tally.records.push(tally.record("open", Outcome::Failed, reason));
+        tally
+    }
+
+    fn record(&self, case: &str, outcome: Outcome, reason: String) -> Record {
+        Record { adapter: self.adapter.clone(), kernel: self.kernel.clone(), case: case.into(), outcome, reason }
+    }
+
+    fn count(&self, outcome: Outcome) -> usize {
+        self.records.iter().filter(|record| record.outcome == outcome).count()
+    }
+
+    pub fn ok(&self) -> bool {
+        self.count(Outcome::Failed) == 0
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+/// A table of kernels and adapters, and what failed or was skipped.
+pub fn render(tallies: &[Tally]) -> String {
+    let rows = tallies.iter().map(|tally| {
+        let (ratio, place) = match &tally.worst {
+            Some((case, verdict)) => {
+                let at = verdict.worst.map_or(String::new(), |worst| format!(", element {}", worst.index));
+                (format!("{:.2}", verdict.ratio), format!("{case}{at}"))
+            }
+            None => (String::new(), String::new()),
+        };
+        vec![
+            tally.kernel.clone(),
+            tally.adapter.clone(),
+            format!("{}/{}", tally.count(Outcome::Passed), tally.records.len() - tally.count(Outcome::Skipped)),
+            tally.count(Outcome::Skipped).to_string(),
+            ratio,
+            format!("{:.1e}", tally.max_error),
+            place,
+        ]
+    });
+    let mut text =
+        table(&["kernel", "adapter", ">passed", ">skipped", ">error / bound", ">max error", "worst in"], rows);
+    for record in tallies.iter().flat_map(|tally| &tally.records) {
+        let Record { adapter, kernel, case, reason, .. } = record;
+        match record.outcome {
+            Outcome::Failed => text += &format!("FAILED  {kernel} on {adapter}, {case}: {reason}\n"),
+            Outcome::Skipped => text += &format!("skipped {kernel} on {adapter}, {case}: {reason}\n"),
+            _ => {}
+        }
+    }
+    text
+}

@@ -1,0 +1,154 @@
+//! `loom run`: case files, replayed and held against what they expect.
+
+use std::path::Path;
+
+use tileloom::reference::{Judge, Verdict, Worst};
+
+use crate::Gpu;
+use crate::case::{Case, Expected, Fault, Tensor, place};
+use crate::kernels::{self, Outputs, Replay, Rule};
+
+/// Reads and understands a case; with `check` it must expect something.
+///
+/// # Errors
+/// What is wrong with it, with the file's name.
+pub fn open(path: &Path, check: bool) -> Result<(Case, Replay), String> {
+    let open = || {
+        let case = Case::read(path)?;
+        let replay = kernels::replay(&case)?;
+        if check && replay.expected.tensors.is_empty() {
+            let known = (replay.rules)().iter().map(|(name, _)| format!("expected.{name}")).collect();
+            return Err(Fault::NothingExpected { known });
+        }
+        Ok((case, replay))
+    };
+    open().map_err(|fault: Fault| format!("{}: {fault}", path.display()))
+}
+
+/// The verdict on one output.
+pub struct Finding {
+    pub output: &'static str,
+    pub shape: Vec<usize>,
+    pub verdict: Verdict,
+    /// Expected to be NaN, which judges nothing.
+    pub unjudged: usize,
+}
+
+/// Holds the outputs against what the case expects of them.
+///
+/// The bound is that of the numerics rule on the case's inputs: a wrong expectation must not widen it.
+pub fn judge(outputs: &Outputs, rules: Vec<(&'static str, Rule)>, expected: &Expected) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (output, rule) in rules {
+        let have = outputs.tensors.iter().find(|(name, _)| *name == output);
+        let (Some((_, have)), Some(want)) = (have, expected.tensors.get(output)) else {
+            continue;
+        };
+        let out = have.numbers().expect("outputs are of known dtypes");
+        let target = want.numbers().expect("the reader has checked the dtype");
+        let unjudged = target.iter().filter(|v| v.is_nan()).count();
+        let verdict = match rule {
+            Rule::Rows { cols, dtype, oracle, low, mag } => {
+                // `low` as far from the expectation as it is from the oracle.
+                let low: Vec<f64> =
+                    (0..target.len()).map(|i| target[i] + (dtype.round(low[i]) - dtype.round(oracle[i]))).collect();
+                Judge { cols, dtype, oracle: &target, low: &low, mag: &mag, widen: expected.widen }.judge(&out)
+            }
+            Rule::Exact => exact(&out, &target),
+        };
+        findings.push(Finding { output, shape: have.shape.clone(), verdict, unjudged });
+    }
+    findings
+}
+
+fn exact(out: &[f64], expected: &[f64]) -> Verdict {
+    let mut verdict = Verdict { checked: out.len(), ..Verdict::default() };
+    for (index, (&out, &expected)) in out.iter().zip(expected).enumerate() {
+        if out.to_bits() != expected.to_bits() {
+            verdict.wrong += 1;
+            verdict.ratio = f64::INFINITY;
+            verdict.max_error = verdict.max_error.max((out - expected).abs());
+            verdict.worst.get_or_insert(Worst { index, out, expected, bound: 0.0 });
+        }
+    }
+    verdict
+}
+
+/// The fewest digits that tell the value from its neighbours: most are an f32's.
+fn shortest(value: f64) -> String {
+    let narrow = value as f32;
+    if f64::from(narrow) == value { format!("{narrow:e}") } else { format!("{value:e}") }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Finding { output, shape, verdict, unjudged } = self;
+        let word = if verdict.ok() { "ok" } else { "WRONG" };
+        write!(f, "{output} {shape:?}: {word}, {} of {} wrong", verdict.wrong, verdict.checked)?;
+        if *unjudged > 0 {
+            write!(f, ", {unjudged} expected NaN and not judged")?;
+        }
+        if let Some(w) = verdict.worst {
+            write!(
+                f,
+                "; worst at {:?}: {}, expected {} (error {:.2e}, allowed {:.2e})",
+                place(shape, w.index),
+                shortest(w.out),
+                shortest(w.expected),
+                if w.out == w.expected { 0.0 } else { (w.out - w.expected).abs() },
+                w.bound
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The outputs as a file: tensors by name, and what ran where as metadata.
+pub fn result(case: &Case, outputs: Outputs, gpu: &Gpu) -> Case {
+    let caps = gpu.kernels.caps();
+    let op = case.metadata.get("op").map_or("", String::as_str);
+    let file = Case::new(op)
+        .option("adapter", format!("{} ({})", gpu.slug, caps.name))
+        .option("driver", format!("{:?} {}", caps.backend, caps.driver))
+        .option("config", &outputs.config);
+    outputs.tensors.into_iter().fold(file, |file, (name, tensor): (_, Tensor)| file.tensor(name, tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tileloom::Dtype;
+
+    fn finding(expected: &[f64], out: &[f64], widen: (f64, f64)) -> Finding {
+        let shape = [1, out.len()];
+        let outputs = Outputs { tensors: vec![("y", Tensor::values(Dtype::F32, &shape, out))], config: String::new() };
+        let tensors = [("y", Tensor::values(Dtype::F32, &shape, expected))].into();
+        let truth = vec![0.5; out.len()];
+        let rule = Rule::Rows { cols: out.len(), dtype: Dtype::F32, oracle: truth.clone(), low: truth, mag: vec![1.0] };
+        judge(&outputs, vec![("y", rule)], &Expected { tensors, widen }).pop().unwrap()
+    }
+
+    #[test]
+    fn a_wrong_expectation_widens_nothing() {
+        assert!(finding(&[0.5, 0.5], &[0.5, 0.5 + 1e-7], (0.0, 0.0)).verdict.ok());
+        let wrong = finding(&[0.5, 0.75], &[0.5, 0.5], (0.0, 0.0));
+        assert_eq!(wrong.verdict.wrong, 1);
+        let text = wrong.to_string();
+        assert!(text.starts_with("y [1, 2]: WRONG, 1 of 2 wrong; worst at [0, 1]: 5e-1, expected 7.5e-1"), "{text}");
+        assert!(finding(&[0.5, 0.75], &[0.5, 0.5], (0.25, 0.0)).verdict.ok());
+        assert!(finding(&[0.5, 0.75], &[0.5, 0.5], (0.0, 0.34)).verdict.ok());
+    }
+
+    #[test]
+    fn nan_expectations_are_told() {
+        let text = finding(&[f64::NAN, 0.5], &[0.0, 0.5], (0.0, 0.0)).to_string();
+        assert!(text.contains("0 of 2 wrong, 1 expected NaN and not judged"), "{text}");
+    }
+
+    #[test]
+    fn exact_means_bits() {
+        assert!(exact(&[1.0, 2.0], &[1.0, 2.0]).ok());
+        let verdict = exact(&[1.0, 2.0, 0.0], &[1.0, 3.0, -0.0]);
+        assert_eq!((verdict.wrong, verdict.worst.unwrap().index), (2, 1));
+    }
+}

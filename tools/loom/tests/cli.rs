@@ -1,0 +1,341 @@
+//! The commands as people meet them: exit codes, messages, files. What needs an adapter runs on whatever the
+//! machine offers, in this process, so that a cargo runner that sets up a driver reaches it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use loom::bench::{Source, Timer};
+use loom::case::{Case, Tensor};
+use loom::check::{self, Tally};
+use loom::kernels::{Bench, Check, Checked, Kernel, Prepared, Replay};
+use loom::report::{self, Outcome, Record};
+use loom::roofline::Roofline;
+use loom::{Gpu, bench, gpu};
+use tileloom::Dtype;
+use tileloom::reference::Verdict;
+
+/// A folder of one test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("loom-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn case(&self, name: &str, case: &Case) -> PathBuf {
+        let path = self.file(name);
+        case.write(&path).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Exit code, stdout and stderr.
+fn loom(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let program = std::ffi::OsString::from("loom");
+    let all = std::iter::once(program).chain(arguments.iter().map(|argument| argument.as_ref().to_owned()));
+    let code = loom::cli::run(all, &mut out, &mut err);
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+/// Whether to go on; without an adapter a run must say so.
+fn adapter(case: &Path) -> bool {
+    let found = !gpu::adapters().is_empty();
+    if !found {
+        let (code, out, err) = loom(&[&"run", &case]);
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.contains(gpu::NO_ADAPTER), "{err}");
+        eprintln!("not tested: {}", gpu::NO_ADAPTER);
+    }
+    found
+}
+
+/// `softmax([0, ln 3]) = [1/4, 3/4]` with an LSE of `ln 4`, in rows of two.
+fn quarters(dtype: Dtype, rows: usize) -> Case {
+    let x: Vec<f64> = (0..rows).flat_map(|row| [row as f64, row as f64 + 3f64.ln()]).collect();
+    Case::new("softmax").tensor("x", Tensor::values(dtype, &[rows, 2], &x))
+}
+
+fn expect(case: Case, shape: &[usize], y: &[f64], lse: &[f64]) -> Case {
+    case.tensor("expected.y", Tensor::values(Dtype::F32, shape, y))
+        .tensor("expected.lse", Tensor::values(Dtype::F32, &shape[..shape.len() - 1], lse))
+}
+
+#[test]
+fn right_wrong_and_malformed() {
+    let folder = Folder::new("codes");
+    let (lse, y) = ([4f64.ln(), 1.0 + 4f64.ln()], [0.25, 0.75, 0.25, 0.75]);
+    let right = folder.case("right.safetensors", &expect(quarters(Dtype::F32, 2), &[2, 2], &y, &lse));
+    let off = [0.25, 0.75, 0.26, 0.75];
+    let wrong = folder.case("wrong.safetensors", &expect(quarters(Dtype::F32, 2), &[2, 2], &off, &lse));
+    let out = folder.file("out.safetensors");
+
+    // A malformed case is refused before an adapter is asked for, and writes nothing.
+    let bad = folder.case("bad.txt", &quarters(Dtype::F32, 2).option("scael", 2));
+    let (code, text, err) = loom(&[&"run", &bad, &"--out", &out]);
+    assert_eq!((code, text.as_str()), (2, ""));
+    assert!(err.contains("bad.txt: option `scael` is not known, expected one of: causal,"), "{err}");
+    assert!(!out.exists());
+    let plain = folder.case("plain.txt", &quarters(Dtype::F32, 2));
+    let (code, _, err) = loom(&[&"run", &plain, &"--check"]);
+    assert_eq!(code, 2);
+    assert!(
+        err.ends_with("there is no tensor `expected.*` to check against, expected one of: expected.y, expected.lse\n")
+    );
+    let (code, _, err) = loom(&[&"run", &folder.file("none.txt")]);
+    assert!(code == 2 && err.contains("none.txt: cannot be read: "), "{err}");
+    let (code, _, err) = loom(&[&"run", &folder.case("op.txt", &Case::new("softmix"))]);
+    assert!(code == 2 && err.contains("op.txt: op `softmix` is not known, expected one of: softmax"), "{err}");
+    let (code, _, err) = loom(&[&"run", &folder.case("noop.txt", &Case::default())]);
+    assert!(code == 2 && err.contains("noop.txt: metadata `op` is missing, expected one of: softmax"), "{err}");
+
+    if !adapter(&right) {
+        return;
+    }
+    let (code, text, err) = loom(&[&"run", &right, &"--check", &"--out", &out]);
+    assert_eq!((code, err.as_str()), (0, ""), "{text}");
+    assert!(text.contains("y [2, 2]: ok, 0 of 4 wrong") && text.contains("lse [2]: ok, 0 of 2 wrong"), "{text}");
+    let written = Case::read(&out).unwrap();
+    assert_eq!(written.tensors.keys().collect::<Vec<_>>(), ["lse", "y"]);
+    assert_eq!((written.tensors["y"].shape.as_slice(), written.tensors["y"].float()), (&[2, 2][..], Some(Dtype::F32)));
+    assert_eq!(written.tensors["lse"].shape, [2]);
+    for name in ["adapter", "driver", "config"] {
+        assert!(!written.metadata[name].is_empty(), "{name}");
+    }
+    assert!(written.metadata["config"].contains("softmax_"), "{}", written.metadata["config"]);
+
+    let (code, text, _) = loom(&[&"run", &wrong, &"--check"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("y [2, 2]: WRONG, 1 of 4 wrong; worst at [1, 0]: 2.5"), "{text}");
+    assert!(text.contains(", expected 2.6e-1 (error 1.00e-2, allowed "), "{text}");
+    // The case may widen what is allowed; without --check nothing is compared.
+    let widened = Case::read(&wrong).unwrap().option("tolerance", 0.02);
+    assert_eq!(loom(&[&"run", &folder.case("widened.txt", &widened), &"--check"]).0, 0);
+    assert_eq!(loom(&[&"run", &wrong]).0, 0);
+
+    let (code, text, _) = loom(&[&"run", &folder.0]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("| right.safetensors") && text.contains("passed") && text.contains("WRONG"), "{text}");
+    std::fs::remove_file(&wrong).unwrap();
+    std::fs::remove_file(&out).unwrap();
+    assert_eq!(loom(&[&"run", &folder.0]).0, 0);
+    folder.case("bad.safetensors", &Case::read(&bad).unwrap());
+    let (code, text, err) = loom(&[&"run", &folder.0]);
+    assert!(code == 2 && text.contains("malformed") && err.contains("scael"), "{text}{err}");
+    assert_eq!(loom(&[&"run", &folder.0, &"--out", &out]).0, 2);
+    let (code, _, err) = loom(&[&"run", &right, &"--adapter", &"no such adapter"]);
+    assert!(code == 2 && err.contains("no adapter is called `no such adapter`; there are: "), "{err}");
+}
+
+/// Each runs and gives what was worked out by hand.
+#[test]
+fn every_input_of_softmax() {
+    let folder = Folder::new("inputs");
+    let inf = f64::INFINITY;
+    let ln = f64::ln;
+    let x =
+        |shape: &[usize], values: &[f64]| Case::new("softmax").tensor("x", Tensor::values(Dtype::F32, shape, values));
+    let six = [0.0, ln(2.0), ln(5.0), 0.0, ln(2.0), ln(5.0)];
+    let mut cases = vec![
+        ("scale", expect(x(&[2], &[0.0, 2.0 * ln(3.0)]).option("scale", 0.5), &[2], &[0.25, 0.75], &[ln(4.0)])),
+        ("log", expect(x(&[2], &[0.0, ln(3.0)]).option("log", true), &[2], &[-ln(4.0), ln(0.75)], &[ln(4.0)])),
+        (
+            "causal",
+            expect(
+                x(&[2, 3], &six).option("causal", true).option("format", "pt"),
+                &[2, 3],
+                &[1.0 / 3.0, 2.0 / 3.0, 0.0, 0.125, 0.25, 0.625],
+                &[ln(3.0), ln(8.0)],
+            ),
+        ),
+        ("no rows", expect(x(&[0, 3], &[]), &[0, 3], &[], &[])),
+        ("no columns", expect(x(&[2, 0], &[]), &[2, 0], &[], &[-inf, -inf])),
+        (
+            "boolean mask",
+            expect(
+                x(&[2, 3], &six).tensor("mask", Tensor::bools(&[2, 3], &[true, true, false, false, false, false])),
+                &[2, 3],
+                &[1.0 / 3.0, 2.0 / 3.0, 0.0, 0.0, 0.0, 0.0],
+                &[ln(3.0), -inf],
+            ),
+        ),
+    ];
+    for dtype in Dtype::ALL {
+        let name = ["f32 mask", "f16 mask", "bf16 mask"][cases.len() % 3];
+        let mask = Tensor::values(dtype, &[3], &[0.0, -inf, 0.0]);
+        let y = [1.0 / 6.0, 0.0, 5.0 / 6.0];
+        cases.push((name, expect(x(&[2, 3], &six).tensor("mask", mask), &[2, 3], &y.repeat(2), &[ln(6.0); 2])));
+        let rows = quarters(dtype, 1).option("out_dtype", dtype).option("rtolerance", 0.01);
+        cases.push(("dtype", expect(rows, &[1, 2], &[0.25, 0.75], &[ln(4.0)])));
+    }
+    // Bytes other than 0 and 1 show, too; and axes that alternate between broadcast and not.
+    let bytes = Tensor {
+        dtype: Tensor::bools(&[0], &[]).dtype,
+        shape: vec![2, 1, 2, 1, 2, 1],
+        data: vec![1, 0, 7, 0, 1, 0, 1, 0],
+    };
+    let y: Vec<f64> = (0..72).flat_map(|row| if row % 2 == 0 { [0.5, 0.5] } else { [0.0, 0.0] }).collect();
+    let lse: Vec<f64> = (0..72).map(|row| if row % 2 == 0 { ln(2.0) } else { -inf }).collect();
+    let shape = [2, 3, 2, 3, 2, 2];
+    cases.push(("alternating mask", expect(x(&shape, &[0.0; 144]).tensor("mask", bytes), &shape, &y, &lse)));
+
+    let any = folder.case("any", &cases[0].1);
+    if !adapter(&any) {
+        return;
+    }
+    for (name, case) in cases {
+        let path = folder.case("case", &case);
+        let (code, out, err) = loom(&[&"run", &path, &"--check", &"--out", &folder.file("out")]);
+        assert_eq!(code, 0, "{name}: {out}{err}");
+        let y = &Case::read(&folder.file("out")).unwrap().tensors["y"];
+        assert_eq!(y.shape, case.tensors["expected.y"].shape, "{name}");
+    }
+    let halves = quarters(Dtype::F32, 3).option("out_dtype", "bf16");
+    assert_eq!(loom(&[&"run", &folder.case("case", &halves), &"--out", &folder.file("out")]).0, 0);
+    let out = Case::read(&folder.file("out")).unwrap();
+    assert_eq!((out.tensors["y"].float(), out.tensors["lse"].float()), (Some(Dtype::Bf16), Some(Dtype::F32)));
+}
+
+#[test]
+fn adapters_and_checks() {
+    let folder = Folder::new("check");
+    let case = folder.case("case", &quarters(Dtype::F32, 1));
+    let (code, _, err) = loom(&[&"check", &"softmix"]);
+    assert!(code == 2 && err.contains("kernel `softmix` is not known, expected one of: softmax"), "{err}");
+    if !adapter(&case) {
+        return;
+    }
+    let (code, out, err) = loom(&[&"adapters", &"--json"]);
+    assert_eq!(code, 0, "{err}");
+    let facts: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let slug = facts[0]["adapter"].as_str().unwrap();
+    assert!(loom(&[&"adapters"]).1.contains(slug));
+    let report = folder.file("report.jsonl");
+    let (code, out, err) = loom(&[&"check", &"softmax", &"--adapter", &slug, &"--report", &report]);
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, out, _) = loom(&[&"matrix", &report]);
+    assert!(code == 0 && out.contains(slug), "{out}");
+}
+
+/// A kernel whose results are wrong.
+struct Wrong;
+
+impl Kernel for Wrong {
+    fn name(&self) -> &'static str {
+        "wrong"
+    }
+    fn ops(&self) -> &'static [&'static str] {
+        &[]
+    }
+    fn checks(&self) -> Vec<Check> {
+        let verdict = Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() };
+        vec![
+            Check { name: "panics", run: Box::new(|_| panic!("device gone")) },
+            Check { name: "wrong", run: Box::new(move |_| Checked::Ran(verdict.clone())) },
+            Check { name: "lacks", run: Box::new(|_| Checked::Skipped("no such thing".into())) },
+        ]
+    }
+    fn replay(&self, _: &Case) -> Result<Replay, loom::case::Fault> {
+        unreachable!("it has no ops")
+    }
+    fn benches(&self) -> Vec<Bench> {
+        let softmax = loom::kernels::softmax::KERNEL.benches().swap_remove(2);
+        let prepare = move |gpu: &Gpu, pool: &bench::Pool, sets: usize| {
+            let check = Box::new(|_: &Gpu| Ok(Verdict { wrong: 1, checked: 2, ..Verdict::default() }));
+            Ok(Prepared { check, ..(softmax.prepare)(gpu, pool, sets)? })
+        };
+        vec![Bench { shape: "1".into(), quick: true, flops: 1e9, bytes: 1e9, prepare: Box::new(prepare) }]
+    }
+}
+
+#[test]
+fn a_wrong_kernel_gets_no_figure() {
+    let Some(adapter) = gpu::adapters().into_iter().next() else {
+        eprintln!("not tested: {}", gpu::NO_ADAPTER);
+        return;
+    };
+    let gpu = Gpu::open(&adapter).unwrap();
+    let report = bench::measure(&gpu, &[&Wrong], &bench::Pool::new(1), true).unwrap();
+    assert!(!report.ok() && report.lines[0].figures.is_none());
+    assert!(bench::render(&report).contains("FAILED: wrong: 1 of 2 wrong"), "{}", bench::render(&report));
+
+    let tally = Tally::of(&Wrong, &gpu, |_| {});
+    assert!(!tally.ok());
+    let text = check::render(&[tally]);
+    for part in [
+        " 0/2 ",
+        ", panics: panicked: device gone\n",
+        ", wrong: 1 of 2 wrong\n",
+        &format!("skipped wrong on {}, lacks: no such thing\n", gpu.slug),
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+/// Adapters without TIMESTAMP_QUERY go by wall time.
+#[test]
+fn a_roofline_by_wall_time() {
+    let Some(adapter) = gpu::adapters().into_iter().next() else {
+        eprintln!("not tested: {}", gpu::NO_ADAPTER);
+        return;
+    };
+    let gpu = Gpu::open(&adapter).unwrap();
+    let mut timer = Timer::new(&gpu).unwrap();
+    timer.source = Source::Wall("asked for".into());
+    let roofline = Roofline::of(&gpu, &bench::Pool::new(1), &mut timer, true).unwrap();
+    assert!(roofline.copy_rate > 1e6 && roofline.fma_rate > 1e6);
+    assert_eq!(
+        timer.sample(&[&|pass| roofline.copy.record(pass), &|pass| roofline.fma.record(pass)]).unwrap().len(),
+        1
+    );
+}
+
+/// The binary itself, where no adapter is needed.
+#[test]
+fn exit_codes_of_the_binary() {
+    let folder = Folder::new("binary");
+    let code = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
+        command.args(arguments).current_dir(&folder.0).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().unwrap().code()
+    };
+    let record = |outcome| Record {
+        adapter: "a".into(),
+        kernel: "softmax".into(),
+        case: "c".into(),
+        outcome,
+        reason: String::new(),
+    };
+    report::append(&folder.file("good"), &[record(Outcome::Passed), record(Outcome::Skipped)]).unwrap();
+    report::append(&folder.file("failed"), &[record(Outcome::Failed)]).unwrap();
+    report::append(&folder.file("empty"), &[]).unwrap();
+    std::fs::write(folder.file("other"), "{}\n").unwrap();
+    assert_eq!(code(&["--help"]), Some(0));
+    assert_eq!(code(&["matrix", "good"]), Some(0));
+    assert_eq!(code(&["matrix", "good", "failed"]), Some(1));
+    assert_eq!(code(&["matrix", "empty"]), Some(1));
+    assert_eq!(code(&["matrix", "other"]), Some(2));
+    assert_eq!(code(&["matrix", "none"]), Some(2));
+    assert_eq!(code(&["matrix"]), Some(2));
+    assert_eq!(code(&["weave"]), Some(2));
+    assert_eq!(code(&["run", "none"]), Some(2));
+
+    // A reader that leaves at once.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
+    let mut child = command.args(["matrix", "failed"]).current_dir(&folder.0).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
