@@ -1,7 +1,7 @@
 // One mask element as an additive bias: of the bits of minus infinity where it hides its score.
 // `i` counts elements of the mask: f32, f16, bf16, bytes (0 hides) or bits (0 hides).
 fn mask_bias(i: u32) -> f32 {
-  switch params.mask_kind {
+  switch MASK_KIND {
     case 0u: { return bitcast<f32>(mask[i]); }
     case 1u: {
       let half = (mask[i >> 1u] >> (16u * (i & 1u))) & 0xffffu;

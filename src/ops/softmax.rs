@@ -204,7 +204,7 @@ pub struct Form {
     pub vec: u32,
     pub x: Storage,
     pub y: Storage,
-    pub mask: bool,
+    pub mask: Option<MaskKind>,
     /// Some scores may be hidden: by a mask, by `causal`, or because they are not of the row.
     pub hides: bool,
     pub lse: bool,
@@ -238,7 +238,6 @@ crate::params! {
         mask_s1: u32,
         mask_s2: u32,
         mask_step: u32,
-        mask_kind: u32,
         lse_offset: u32,
         causal: u32,
         log: u32,
@@ -344,7 +343,7 @@ impl Problem {
             vec,
             x,
             y,
-            mask: self.mask.is_some(),
+            mask: self.mask.map(|mask| mask.kind),
             hides: self.mask.is_some() || self.causal || edge,
             lse: self.lse.is_some(),
             edge,
@@ -490,8 +489,13 @@ impl std::fmt::Display for Config {
             form.x, form.y, form.vec
         );
         f.write_str(&text.to_lowercase())?;
+        match form.mask {
+            Some(MaskKind::Additive(dtype)) => write!(f, " mask_{dtype}")?,
+            Some(MaskKind::Bytes) => f.write_str(" mask_bytes")?,
+            Some(MaskKind::Bits) => f.write_str(" mask_bits")?,
+            None => {}
+        }
         for (name, on) in [
-            ("mask", form.mask),
             ("hides", form.hides),
             ("lse", form.lse),
             ("edge", form.edge),
@@ -591,7 +595,7 @@ impl Pipeline for Pass {
             .params::<Params>()
             .constant("LANES", lanes)
             .constant("KEEP", keep)
-            .flag("HAS_MASK", form.mask)
+            .flag("HAS_MASK", form.mask.is_some())
             .flag("HIDES", form.hides)
             .import(match reduce {
                 Reduce::None => "reduce_none",
@@ -608,8 +612,12 @@ impl Pipeline for Pass {
             (false, true) => shader.tensor(x).tensor(y),
             (false, false) => shader.tensor(x).import("store_none"),
         };
-        shader = if form.mask {
-            shader.buffer(MASK, "mask", "u32", form.mask_writable).import("mask_bias").gather("mask_bias")
+        shader = if let Some(kind) = form.mask {
+            shader
+                .constant("MASK_KIND", kind.code())
+                .buffer(MASK, "mask", "u32", form.mask_writable)
+                .import("mask_bias")
+                .gather("mask_bias")
         } else {
             shader.import("mask_none")
         };
@@ -761,9 +769,9 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         _ => (problem.rows as u64).div_ceil((config.wg_size / config.lanes) as u64),
     };
     let grid = fold(OP, &caps, workgroups)?;
-    let (mask_kind, mask_offset, mask_strides) = match &views.mask {
-        Some((kind, view)) => (kind.code(), view.offset as u32, [0, 1, 2].map(|axis| view.stride(axis))),
-        None => (0, 0, [0; 3]),
+    let (mask_offset, mask_strides) = match &views.mask {
+        Some((_, view)) => (view.offset as u32, [0, 1, 2].map(|axis| view.stride(axis))),
+        None => (0, [0; 3]),
     };
     let params = Params {
         rows: problem.rows as u32,
@@ -783,7 +791,6 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         mask_s1: mask_strides[1],
         mask_s2: mask_strides[2],
         mask_step: u32::from(problem.mask.is_some_and(|mask| !mask.broadcast_cols)),
-        mask_kind,
         lse_offset: problem.lse.unwrap_or(0) as u32,
         causal: problem.causal.into(),
         log: problem.log.into(),

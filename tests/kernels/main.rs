@@ -39,6 +39,7 @@ impl Depth {
     }
 }
 
+type Cases = fn(&mut Suite);
 type Test = Box<dyn FnOnce(&Gpu) -> Result<(), String> + Send>;
 
 /// The cases of one kernel on one adapter.
@@ -68,7 +69,7 @@ impl Suite {
 }
 
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
-const SUITES: [(&str, fn(&mut Suite)); 2] = [("context", context::cases), ("softmax", softmax::cases)];
+const SUITES: &[(&str, Cases)] = &[("context", context::cases), ("softmax", softmax::cases)];
 
 fn main() {
     env_logger::init();
@@ -92,7 +93,7 @@ fn main() {
             }
         };
         gpus.push(gpu.clone());
-        for (kernel, cases) in SUITES {
+        for &(kernel, cases) in SUITES {
             let mut suite = Suite { gpu: gpu.clone(), depth, cases: Vec::new() };
             cases(&mut suite);
             for (case, test) in suite.cases {

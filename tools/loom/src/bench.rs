@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tileloom::{Dtype, wgpu};
 use wgpu_profiler::{GpuProfiler, GpuProfilerSettings};
 
@@ -182,7 +182,7 @@ const FULL: Effort = Effort { budget: Duration::from_secs(3), least: 5, most: 20
 const QUICK: Effort = Effort { budget: Duration::from_millis(300), least: 3, most: 20, sets: 64e6 };
 
 /// One line of the report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Line {
     pub kernel: String,
     pub shape: String,
@@ -195,7 +195,7 @@ pub struct Line {
 }
 
 /// What was measured of one shape.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figures {
     pub input_sets: usize,
     pub samples: usize,
@@ -207,7 +207,7 @@ pub struct Figures {
     pub gflops: f64,
     pub gb_per_s: f64,
     /// What bounds this shape on this adapter: `copy` or `fma`.
-    pub bound: &'static str,
+    pub bound: String,
     /// The bound's rate while the shape was measured: GB/s or GFLOP/s.
     pub roofline: f64,
     /// Of that rate.
@@ -217,7 +217,7 @@ pub struct Figures {
 }
 
 /// All of one adapter.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     pub adapter: String,
     pub name: String,
@@ -237,6 +237,35 @@ impl Report {
     pub fn ok(&self) -> bool {
         self.lines.iter().all(|line| line.failed.is_none())
     }
+}
+
+/// Reports of several runs in one table: shapes by adapters, the rate and its share of the roofline.
+pub fn compare(reports: &[Report]) -> String {
+    let mut header = vec!["kernel, shape"];
+    header.extend(reports.iter().map(|report| report.adapter.as_str()));
+    let mut shapes: Vec<(&str, &str)> = Vec::new();
+    for line in reports.iter().flat_map(|report| &report.lines) {
+        if !shapes.contains(&(&line.kernel, &line.shape)) {
+            shapes.push((&line.kernel, &line.shape));
+        }
+    }
+    let cell = |report: &Report, (kernel, shape): (&str, &str)| {
+        let line = report.lines.iter().find(|line| line.kernel == kernel && line.shape == shape);
+        match line.map(|line| (&line.failed, &line.figures)) {
+            None => "not measured".into(),
+            Some((Some(_), _)) => "WRONG".into(),
+            Some((None, Some(f))) if f.bound == "copy" => {
+                format!("{:.2} GB/s, {:.0} % of copy", f.gb_per_s, 100.0 * f.share)
+            }
+            Some((None, Some(f))) => format!("{:.2} GFLOP/s, {:.0} % of fma", f.gflops, 100.0 * f.share),
+            Some((None, None)) => "no figure".into(),
+        }
+    };
+    let rows = shapes.iter().map(|&(kernel, shape)| {
+        let name = format!("{kernel} {shape}");
+        std::iter::once(name).chain(reports.iter().map(|report| cell(report, (kernel, shape)))).collect()
+    });
+    table(&header, rows)
 }
 
 /// Measures `kernels` on `gpu`.
@@ -338,7 +367,7 @@ fn shape(
         p90_s: quantile(&own, 0.9),
         gflops: bench.flops / median_s * 1e-9,
         gb_per_s: bench.bytes / median_s * 1e-9,
-        bound: if by_copy { "copy" } else { "fma" },
+        bound: if by_copy { "copy" } else { "fma" }.into(),
         roofline: rate * 1e-9,
         share: own_rate / rate,
         error_ratio: verdict.ratio,

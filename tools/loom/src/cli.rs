@@ -1,7 +1,7 @@
 //! The command line: arguments, messages, exit codes.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -87,6 +87,9 @@ enum Command {
         /// JSON lines, as `loom check --report` and the tests write them
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
+        /// Files of `loom bench --out`: their figures follow in a table of their own
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        bench: Vec<PathBuf>,
     },
 }
 
@@ -150,7 +153,7 @@ where
         Command::Bench { kernels, adapter, json, quick, out: file } => {
             measure(&mut out, &kernels, adapter.as_deref(), json, quick, file)
         }
-        Command::Matrix { files } => join(&mut out, &files),
+        Command::Matrix { files, bench } => join(&mut out, &files, &bench),
     };
     match result.and_then(|right| Ok(out.flush().map(|()| right)?)) {
         Ok(true) => 0,
@@ -384,14 +387,25 @@ fn measure(
     Ok(right)
 }
 
-fn join(out: &mut Pipe, files: &[PathBuf]) -> Result {
+fn join(out: &mut Pipe, files: &[PathBuf], benches: &[PathBuf]) -> Result {
+    let read = |file: &Path| std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()));
     let mut records = Vec::new();
+    let mut reports: Vec<bench::Report> = Vec::new();
+    for file in benches {
+        let found: Vec<_> =
+            serde_json::from_str(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))?;
+        reports.extend(found);
+    }
     for file in files {
-        let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let text = read(file)?;
         records.extend(matrix::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?);
     }
     out.write_all(matrix::render(&records).as_bytes())?;
-    Ok(matrix::ok(&records))
+    if !reports.is_empty() {
+        writeln!(out)?;
+        out.write_all(bench::compare(&reports).as_bytes())?;
+    }
+    Ok(matrix::ok(&records) && reports.iter().all(bench::Report::ok))
 }
 
 #[cfg(test)]

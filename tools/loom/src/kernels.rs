@@ -7,17 +7,10 @@ use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Expected, Fault, Tensor};
 
-/// One word per kernel: `kernels/<word>.rs` is its module, and its `KERNEL` what the commands go by.
-macro_rules! kernels {
-    ($($stem:ident)*) => {
-        $(pub mod $stem;)*
+pub mod softmax;
 
-        /// All of them.
-        pub const ALL: &[&dyn Kernel] = &[$(&$stem::KERNEL),*];
-    };
-}
-
-kernels! { softmax }
+/// What the commands go by.
+pub const ALL: &[&dyn Kernel] = &[&softmax::KERNEL];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {
