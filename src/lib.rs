@@ -3,6 +3,7 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
+//! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
 //!
 //! # Low level: your device, your buffers, your encoder

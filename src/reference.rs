@@ -5,6 +5,7 @@
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
 mod numerics;
+pub mod rope;
 pub mod softmax;
 
 pub use numerics::{Judge, Verdict, Worst};

@@ -8,6 +8,7 @@
 mod allocations;
 mod context;
 mod ledger;
+mod rope;
 mod softmax;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,7 +70,7 @@ impl Suite {
 }
 
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
-const SUITES: &[(&str, Cases)] = &[("context", context::cases), ("softmax", softmax::cases)];
+const SUITES: &[(&str, Cases)] = &[("context", context::cases), ("rope", rope::cases), ("softmax", softmax::cases)];
 
 fn main() {
     env_logger::init();

@@ -7,10 +7,11 @@ use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Expected, Fault, Tensor};
 
+pub mod rope;
 pub mod softmax;
 
 /// What the commands go by.
-pub const ALL: &[&dyn Kernel] = &[&softmax::KERNEL];
+pub const ALL: &[&dyn Kernel] = &[&rope::KERNEL, &softmax::KERNEL];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {

@@ -1,0 +1,98 @@
+// Rotary position embedding of q, and of k in the same dispatch: each pair (a, b) of a head vector at
+// position p turns by the angle p * frequency(pair),
+//   a' = a cos - b sin,  b' = b cos + a sin,
+// and what is not rotated is copied where the output is another view.
+//
+// Bindings (group 0)
+//   0 q          [batch, q_heads, seq, head_dim] by strides (absent in place)
+//   1 q_out      the same shape, own strides
+//   2 k, 3 k_out [batch, k_heads, seq, head_dim] by strides (where HAS_K)
+//   4 positions  u32 or i32 [axes, batch, seq] by strides (where HAS_POSITIONS)
+//   5 pairs      per item three U of PAIRS words: the frequency in turns per position as a 64-bit fraction
+//                (upper, lower words), or with HAS_TABLES the first elements in cos_table and sin_table;
+//                then how far the positions of the pair's axis lie from those of axis 0
+//   6 cos_table, 7 sin_table  f32 [max_pos, rotary_dim / 2] (where HAS_TABLES)
+//
+// An item is PAIRS pairs of a token, or a chunk of the tail that is only copied. An invocation has one item
+// of one token in up to `heads_per` heads of q or of k, so that an angle is computed once for all of them.
+// Neighbours have neighbouring items, then neighbouring tokens.
+//
+// Angles are exact at any position: the product of a position and a 64-bit fraction of a turn, modulo one
+// turn, is integer arithmetic. WGSL's own sin and cos are not used.
+#import rope_turn
+
+const INTERLEAVED: u32 = 1u;   // bits of params.flags
+const SIGNED: u32 = 2u;
+const SEVERAL_AXES: u32 = 4u;
+
+@compute @workgroup_size(WG_SIZE)
+fn rope(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let i = (wg.y * params.grid_x + wg.x) * WG_SIZE + local;
+  let item = i % params.items;
+  let token = i / params.items % params.tokens;
+  let group = i / params.items / params.tokens;
+  if group >= params.groups { return; }
+  let b = token / params.seq;
+  let s = token % params.seq;
+
+  let is_k = HAS_K && group >= params.q_groups;
+  var head = group * params.heads_per;
+  var heads = params.q_heads;
+  var x = params.q_offset + b * params.q_s0 + s * params.q_s2;
+  var y = params.q_out_offset + b * params.q_out_s0 + s * params.q_out_s2;
+  var x_step = params.q_s1;
+  var y_step = params.q_out_s1;
+  if is_k {
+    head = (group - params.q_groups) * params.heads_per;
+    heads = params.k_heads;
+    x = params.k_offset + b * params.k_s0 + s * params.k_s2;
+    y = params.k_out_offset + b * params.k_out_s0 + s * params.k_out_s2;
+    x_step = params.k_s1;
+    y_step = params.k_out_s1;
+  }
+  let end = min(head + params.heads_per, heads);
+  x += head * x_step;
+  y += head * y_step;
+
+  if item < params.pair_items {
+    let turn = angle(item, token_positions(b, s, item));
+    for (; head < end; head++) {
+      let p = load_pairs(is_k, x, item);
+      store_pairs(is_k, y, item, Pairs(p.a * turn.cos - p.b * turn.sin, p.b * turn.cos + p.a * turn.sin));
+      x += x_step;
+      y += y_step;
+    }
+  } else {
+    for (; head < end; head++) {
+      store_chunk(is_k, y, item + params.pair_items, load_chunk(is_k, x, item + params.pair_items));
+      x += x_step;
+      y += y_step;
+    }
+  }
+}
+
+// The position of each pair of the item. Any value is safe: fractions wrap, tables are clamped.
+fn token_positions(b: u32, s: u32, item: u32) -> U {
+  if !HAS_POSITIONS { return U(params.first_position + s); }
+  let at = params.first_position + b * params.positions_s1 + s;
+  if (params.flags & SEVERAL_AXES) == 0u { return U(position(at)); }
+  return gather_positions(at, pairs[3u * item + 2u]);
+}
+
+// cos and sin of the angle of each pair, times their factors (attention scaling; the inverse has a negative
+// sin_factor).
+fn angle(item: u32, position: U) -> SinCos {
+  let upper = pairs[3u * item];
+  let lower = pairs[3u * item + 1u];
+  let negative = (position >= U(0x80000000u)) & (U(params.flags & SIGNED) != U(0u));
+  var turn: SinCos;
+  if HAS_TABLES {
+    let row = min(select(position, U(0u), negative), U(params.max_pos - 1u)) * (params.pair_items * PAIRS);
+    turn = SinCos(gather_sin(lower + row), gather_cos(upper + row));
+  } else {
+    // The 96-bit product modulo 2^64; a negative position is its word less 2^32.
+    let high = upper * position + multiply_high(lower, position) - select(U(0u), lower, negative);
+    turn = sincos_turn(high, lower * position);
+  }
+  return SinCos(turn.sin * params.sin_factor, turn.cos * params.cos_factor);
+}

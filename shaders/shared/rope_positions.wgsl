@@ -1,0 +1,1 @@
+fn position(i: u32) -> u32 { return positions[i]; }
