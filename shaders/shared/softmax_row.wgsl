@@ -74,8 +74,8 @@ struct Total {
 }
 
 fn total(m: f32, sum: f32) -> Total {
-  let dead = m <= LOWEST;
-  // The largest weight is 1, so that a sum below 1 is rounding.
+  // The largest weight is 1: a smaller sum says that nothing is visible, or is rounding.
+  let dead = sum < 0.5;
   return Total(m, log(max(sum, 1.0)), select(1.0 / max(sum, 1.0), 0.0, dead), dead);
 }
 

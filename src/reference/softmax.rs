@@ -44,7 +44,9 @@ pub fn reference<R: Real>(problem: &Problem, x: &[f64], bias: Option<&[f64]>) ->
             (false, Some(s)) => ((*s - max).exp() / sum).f64(),
         }));
         out.lse.push(lse.f64());
-        let reach = 1.0 + visible().fold(0.0, |peak: f64, s| peak.max(s.f64().abs()));
+        // Scores far below the maximum have no weight, and no error: exp(-120) is below every f32 ULP.
+        let weighs = |s: &R| s.f64() > max.f64() - 120.0;
+        let reach = 1.0 + visible().filter(weighs).fold(0.0, |peak: f64, s| peak.max(s.f64().abs()));
         let peak = if problem.log || dead { 1.0 } else { 1.0 / sum.f64() };
         out.mag.push(peak * reach);
         out.lse_mag.push(reach);

@@ -143,8 +143,14 @@ fn everywhere(suite: &mut Suite) {
             check(gpu, &call, &plain(gpu))?;
             // A finite mask value is a number, however low: the row is uniform, not dead.
             call = Call::new(problem, vec![1.0; rows.len() * 4]);
-            call.mask = Some(vec![-1e9; rows.len() * 4]);
-            check(gpu, &call, &plain(gpu))?;
+            for low in [-1e9, f64::from(f32::MIN)] {
+                call.mask = Some(vec![low; rows.len() * 4]);
+                let y = check(gpu, &call, &plain(gpu))?.y;
+                let uniform = if log { 0.25f64.ln() } else { 0.25 };
+                if y.iter().any(|v| (v - uniform).abs() > 1e-6) {
+                    return Err(format!("a row of {low} is uniform: {y:?}"));
+                }
+            }
         }
         Ok(())
     });

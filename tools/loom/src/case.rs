@@ -24,7 +24,7 @@ pub enum Fault {
     UnknownOp { op: String, known: Vec<&'static str> },
     #[error("option `{name}` is not known, expected one of: {}", known.join(", "))]
     UnknownOption { name: String, known: Vec<&'static str> },
-    #[error("option `{name}` is `{value}`, expected {expected}")]
+    #[error("option `{name}` is {value:?}, expected {expected}")]
     BadOption { name: &'static str, value: String, expected: String },
     #[error("tensor `{name}` is missing, expected {expected}")]
     MissingTensor { name: &'static str, expected: &'static str },
@@ -99,13 +99,13 @@ impl Tensor {
         matches!(self.dtype, Stored::BOOL | Stored::U8)
     }
 
-    /// The elements as numbers, for every dtype that a case may have; a boolean is 0 or 1.
+    /// The elements as numbers, for every dtype that a case may have; a boolean is its byte, of which 0 is false.
     pub fn numbers(&self) -> Option<Vec<f64>> {
         if let Some(dtype) = self.float() {
             return Some(dtype.decode(&self.data));
         }
         if self.is_boolean() {
-            return Some(self.data.iter().map(|&b| f64::from(b != 0)).collect());
+            return Some(self.data.iter().map(|&b| f64::from(b)).collect());
         }
         self.integers().map(|values| values.into_iter().map(|v| v as f64).collect())
     }
@@ -184,6 +184,13 @@ impl Case {
                 (name.to_string(), tensor)
             })
             .collect();
+        // Sizes that no device can index, beside an axis of 0 that makes the file small.
+        if let Some((name, tensor)) =
+            file.iter().find(|(_, tensor)| tensor.shape().iter().any(|&size| size > i32::MAX as usize))
+        {
+            let (name, have) = (name.to_string(), tensor.shape().to_vec());
+            return Err(Fault::BadShape { name, have, expected: "axes of at most 2^31 - 1".into() });
+        }
         let metadata = info.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(Case { metadata, tensors })
     }
@@ -211,12 +218,17 @@ impl Case {
     /// [`Fault::Io`], and as [`to_bytes`](Self::to_bytes).
     pub fn write(&self, path: &Path) -> Result<(), Fault> {
         let bytes = self.to_bytes()?;
+        let io = |error: std::io::Error| Fault::Io(error.to_string());
+        // A pipe or a device must not be replaced by a file.
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return std::fs::write(path, bytes).map_err(io);
+        }
         let mut part = path.as_os_str().to_owned();
         part.push(format!(".part{}", std::process::id()));
         let moved = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
         moved.map_err(|error| {
             let _ = std::fs::remove_file(&part);
-            Fault::Io(error.to_string())
+            io(error)
         })
     }
 }
@@ -367,6 +379,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Fault::UnknownOption`], [`Fault::UnusedTensor`], and what is wrong with a tensor `expected.*`.
     pub fn finish(mut self, outputs: &[(&'static str, Vec<usize>)]) -> Result<Expected, Fault> {
+        // An option of every op; those without heads have nothing to lay out.
+        self.word("layout", &["bhsd", "bshd"])?;
         let mut tolerance = |name| match self.option(name, 0.0)? {
             value if value >= 0.0 => Ok(value),
             value => Err(Fault::BadOption { name, value: value.to_string(), expected: "at least 0".into() }),

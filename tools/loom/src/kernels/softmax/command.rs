@@ -100,6 +100,9 @@ impl Kernel for Softmax {
         }
         let outputs = [("y", x.shape.clone()), ("lse", outer.to_vec())];
         let expected = reader.finish(&outputs)?;
+        for (name, tensor) in &expected.tensors {
+            case::float(&format!("expected.{name}"), tensor)?;
+        }
 
         let [(_, y_shape), (_, lse_shape)] = outputs;
         let call = Rc::new(call);
