@@ -38,7 +38,7 @@ impl<T: Scalar> Tensor<T> {
 
     /// Elements.
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 
     pub fn is_empty(&self) -> bool {

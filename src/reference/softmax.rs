@@ -17,6 +17,9 @@ pub struct Output {
 /// `y[r, j] = exp(s[r, j] - max) / sum` or `s[r, j] - lse`, over the visible `j`, where
 /// `s = scale * x + bias`. `x` and `bias` are contiguous `[rows, cols]`; a bias of minus infinity hides.
 /// Layouts and dtypes of the Problem have no say here.
+///
+/// # Panics
+/// If `x` or `bias` has fewer than `rows * cols` values, or `dims` a size of 0.
 pub fn reference<R: Real>(problem: &Problem, x: &[f64], bias: Option<&[f64]>) -> Output {
     let Problem { rows, cols, dims: [_, seq_q], scale, .. } = *problem;
     let mut out = Output { y: Vec::new(), lse: Vec::new(), mag: Vec::new(), lse_mag: Vec::new() };

@@ -498,27 +498,27 @@ mod tests {
         assert_eq!(text(&all, &case), "");
         assert_eq!(
             text(&|_| Ok(()), &case),
-            "option `scale` is not known, expected one of: format, op, rtolerance, tolerance"
+            "option `scale` is not known, expected one of: format, layout, op, rtolerance, tolerance"
         );
         let only_scale = |reader: &mut Reader| reader.option("scale", 1f32).map(drop);
         assert_eq!(text(&only_scale, &case), "tensor `empty` is not used by this op, expected only: expected.y");
         assert_eq!(text(&|r| r.tensor("z", "[n]").map(drop), &case), "tensor `z` is missing, expected [n]");
         assert_eq!(
             text(&|r| r.option("scale", true).map(drop), &case),
-            "option `scale` is `0.5`, expected true or false"
+            "option `scale` is \"0.5\", expected true or false"
         );
         assert_eq!(
             text(&|r| r.word("scale", &["a", "b"]).map(drop), &case),
-            "option `scale` is `0.5`, expected a or b"
+            "option `scale` is \"0.5\", expected a or b"
         );
         assert_eq!(
             text(&|r| float("mask", r.optional("mask").unwrap()).map(drop), &case),
             "tensor `mask` has dtype BOOL, expected F32, F16 or BF16"
         );
         let infinite = case.clone().option("scale", "inf");
-        assert_eq!(text(&all, &infinite), "option `scale` is `inf`, expected a finite decimal number");
+        assert_eq!(text(&all, &infinite), "option `scale` is \"inf\", expected a finite decimal number");
         let negative = case.clone().option("tolerance", -1);
-        assert_eq!(text(&all, &negative), "option `tolerance` is `-1`, expected at least 0");
+        assert_eq!(text(&all, &negative), "option `tolerance` is \"-1\", expected at least 0");
         let other = case.clone().tensor("expected.z", case.tensors["x"].clone());
         assert_eq!(
             text(&all, &other),
