@@ -15,10 +15,11 @@ pub(crate) struct Poller {
     #[cfg(not(target_arch = "wasm32"))]
     thread: Mutex<Option<std::sync::mpsc::Sender<()>>>,
     /// Reads under way, to be told if polling fails.
-    pending: Arc<Mutex<Vec<Weak<Mutex<Shared<Mapped>>>>>>,
+    pending: Arc<Mutex<Vec<Pending>>>,
 }
 
 type Mapped = Result<(), wgpu::BufferAsyncError>;
+type Pending = Weak<Mutex<Shared<Mapped>>>;
 
 /// Polls a device. wgpu panics here when the driver reports a loss: that is an error like any other.
 pub(crate) fn once(op: &'static str, device: &wgpu::Device, how: wgpu::PollType) -> Result<()> {
