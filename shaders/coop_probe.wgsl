@@ -7,6 +7,6 @@
 fn coop_probe() {
   let left = coopLoadT<LEFT>(&lhs[0], SIZE);
   let right = coopLoadT<RIGHT>(&rhs[0], SIZE);
-  let zero = coopLoadT<PRODUCT>(&product[0], SIZE);
+  let zero = coopLoadT<PRODUCT>(&zeros[0], SIZE);
   coopStoreT(coopMultiplyAdd(left, right, zero), &product[0], SIZE);
 }

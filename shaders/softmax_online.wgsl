@@ -9,9 +9,9 @@
 const ROWS_PER_WG: u32 = WG_SIZE / LANES;
 
 @compute @workgroup_size(WG_SIZE)
-fn softmax_online(ids: Ids) {
+fn softmax_online(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let lane = ids.local % LANES;
-  let row = (ids.wg.y * params.grid_x + ids.wg.x) * ROWS_PER_WG + ids.local / LANES;
+  let row = (wg.y * params.grid_x + wg.x) * ROWS_PER_WG + ids.local / LANES;
   let r = locate(min(row, params.rows - 1u));
 
   let part = online_part(r, lane, 0u, r.reach);

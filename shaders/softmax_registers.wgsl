@@ -9,9 +9,9 @@
 const ROWS_PER_WG: u32 = WG_SIZE / LANES;
 
 @compute @workgroup_size(WG_SIZE)
-fn softmax_registers(ids: Ids) {
+fn softmax_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let lane = ids.local % LANES;
-  let row = (ids.wg.y * params.grid_x + ids.wg.x) * ROWS_PER_WG + ids.local / LANES;
+  let row = (wg.y * params.grid_x + wg.x) * ROWS_PER_WG + ids.local / LANES;
   // Invocations past the last row repeat it without writing: the reductions need all of them.
   let r = locate(min(row, params.rows - 1u));
 
@@ -25,13 +25,10 @@ fn softmax_registers(ids: Ids) {
   let m = reduce_max(h_max(m_own), ids);
 
   var sum_own = V(0.0);
-  if params.log != 0u {
-    for (var k = 0u; k < KEEP; k++) { sum_own += weight(s[k], V(m)); }
-  } else {
-    for (var k = 0u; k < KEEP; k++) {
-      s[k] = weight(s[k], V(m));
-      sum_own += s[k];
-    }
+  for (var k = 0u; k < KEEP; k++) {
+    let w = select(V(0.0), weight(s[k], V(m)), lane + k * LANES < r.reach);
+    sum_own += w;
+    if params.log == 0u { s[k] = w; }
   }
   let t = total(m, reduce_sum(h_sum(sum_own), ids));
 

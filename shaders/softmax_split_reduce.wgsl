@@ -5,8 +5,8 @@
 #import softmax_online_part
 
 @compute @workgroup_size(WG_SIZE)
-fn softmax_split_reduce(ids: Ids) {
-  let w = ids.wg.y * params.grid_x + ids.wg.x;
+fn softmax_split_reduce(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
+  let w = wg.y * params.grid_x + wg.x;
   if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
   let r = locate(w / params.parts);
   let first = (w % params.parts) * params.part_chunks;

@@ -4,8 +4,8 @@
 #import softmax_online_part
 
 @compute @workgroup_size(WG_SIZE)
-fn softmax_split_write(ids: Ids) {
-  let w = ids.wg.y * params.grid_x + ids.wg.x;
+fn softmax_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
+  let w = wg.y * params.grid_x + wg.x;
   if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
   let row = w / params.parts;
   let r = locate(row);

@@ -266,7 +266,20 @@ fn deny_coop(info: &wgpu::AdapterInfo) -> Option<&'static str> {
         }
         // Turing reports the shapes; the multiply hangs or faults on some drivers.
         Vendor::Nvidia
-            if ["rtx 20", "gtx 16", "quadro rtx", "tesla t4", "titan rtx", "tu10", "tu11"]
+            if !name.contains("ada")
+                && [
+                    "rtx 20",
+                    "gtx 16",
+                    "quadro rtx",
+                    "tesla t4",
+                    "titan rtx",
+                    "t400",
+                    "t600",
+                    "t1000",
+                    "mx450",
+                    "tu10",
+                    "tu11",
+                ]
                 .iter()
                 .any(|word| name.contains(word)) =>
         {
@@ -423,6 +436,7 @@ mod tests {
             ("llvmpipe (LLVM 21, 512 bits)", 0x10005, 16, true),
             ("NVIDIA GeForce RTX 2080", 0x10de, 32, true),
             ("NVIDIA GeForce RTX 4090", 0x10de, 32, false),
+            ("NVIDIA RTX 2000 Ada Generation", 0x10de, 32, false),
             ("Intel(R) Graphics (PTL)", 0x8086, 16, true),
         ] {
             assert_eq!(deny_coop(&info(name, vendor, width)).is_some(), denied, "{name}");

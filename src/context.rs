@@ -29,6 +29,14 @@ struct Faults {
 
 const OP: &str = "context";
 
+/// The backends that are compiled in; an instance without any panics.
+fn backends() -> Result<wgpu::InstanceDescriptor> {
+    match wgpu::Instance::enabled_backend_features().is_empty() {
+        true => Err(Error::NoAdapter { reason: "no backend is compiled in".into() }),
+        false => Ok(wgpu::InstanceDescriptor::new_without_display_handle_from_env()),
+    }
+}
+
 impl Context {
     /// The adapter that wgpu prefers (`WGPU_BACKEND` narrows the backends, `WGPU_ADAPTER_NAME` names one),
     /// with every feature and limit that kernels make use of. Errors of the device come back from the
@@ -40,7 +48,7 @@ impl Context {
         if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
             return Self::named(&name).await;
         }
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let instance = wgpu::Instance::new(backends()?);
         let adapter = instance
             .request_adapter(&wgpu::RequestAdapterOptions {
                 power_preference: wgpu::PowerPreference::HighPerformance,
@@ -56,7 +64,7 @@ impl Context {
     /// # Errors
     /// As there.
     pub async fn named(name: &str) -> Result<Context> {
-        let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        let descriptor = backends()?;
         let backends = descriptor.backends;
         let adapters = wgpu::Instance::new(descriptor).enumerate_adapters(backends).await;
         let wanted = name.to_lowercase();
@@ -82,7 +90,8 @@ impl Context {
         Ok(context)
     }
 
-    /// A context on the caller's device. The device's error handlers stay the caller's.
+    /// A context on the caller's device. The device's error handlers stay the caller's: so does the news
+    /// that the device is lost, which wgpu gives to those alone. Reads fail then, other calls may not.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Context {
         let kernels = Kernels::new(&device, Caps::of(adapter, &device));
         Self::from_kernels(kernels, queue)
@@ -108,16 +117,13 @@ impl Context {
 
     /// What has gone wrong since the last call: a lost device stays lost, another error is told once.
     fn fault(&self, op: &'static str) -> Result<()> {
+        let lost = |faults: &Faults| faults.lost.clone().map_or(Ok(()), |reason| Err(Error::DeviceLost { op, reason }));
+        lost(&lock(&self.inner.faults))?;
         // A loss is told when the device is polled.
-        #[cfg(not(target_arch = "wasm32"))]
-        let _ = self.device().poll(wgpu::PollType::Poll);
+        crate::poll::once(op, self.device(), wgpu::PollType::Poll)?;
         let mut faults = lock(&self.inner.faults);
-        let error = faults.error.take();
-        match (&faults.lost, error) {
-            (Some(reason), _) => Err(Error::DeviceLost { op, reason: reason.clone() }),
-            (None, Some(error)) => Err(error),
-            (None, None) => Ok(()),
-        }
+        lost(&faults)?;
+        faults.error.take().map_or(Ok(()), Err)
     }
 
     /// The kernels, for the low level.
@@ -139,7 +145,8 @@ impl Context {
     /// [`Error::DataLength`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub fn upload<T: Scalar>(&self, data: &[T], shape: &[usize]) -> Result<Tensor<T>> {
         const OP: &str = "upload";
-        let need = shape.iter().product();
+        let product = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+        let need = if shape.contains(&0) { 0 } else { product.unwrap_or(usize::MAX) };
         if data.len() != need {
             return Err(Error::DataLength { op: OP, shape: shape.to_vec(), need, have: data.len() });
         }
@@ -162,7 +169,10 @@ impl Context {
         data: Option<&[u8]>,
     ) -> Result<Tensor<T>> {
         self.fault(op)?;
-        let elements = shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
+        let elements = match shape.contains(&0) {
+            true => Some(0),
+            false => shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64)),
+        };
         let bytes = elements.and_then(|n| n.checked_mul(size_of::<T>() as u64)).map(|n| n.next_multiple_of(4).max(4));
         let limit = self.device().limits().max_buffer_size;
         let Some(bytes) = bytes.filter(|&bytes| bytes <= limit) else {

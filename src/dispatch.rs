@@ -34,8 +34,8 @@ pub(crate) struct Arg<'a> {
     pub slot: u32,
     pub name: &'static str,
     pub binding: Binding<'a>,
-    /// Bytes of one element.
-    pub element: u64,
+    /// Bits of one element: masks may hold single ones.
+    pub element_bits: u64,
     /// Elements reached, from the first to one past the last.
     pub elements: Range<u64>,
     pub writes: bool,
@@ -44,13 +44,14 @@ pub(crate) struct Arg<'a> {
 impl Arg<'_> {
     /// Bytes that the binding must have; whole words.
     fn need(&self) -> u64 {
-        (self.elements.end * self.element).next_multiple_of(4)
+        (self.elements.end * self.element_bits).div_ceil(32) * 4
     }
 
     /// Bytes of the buffer that the kernel touches.
     fn span(&self) -> Range<u64> {
         let start = self.binding.offset;
-        start + self.elements.start * self.element..start + self.elements.end * self.element
+        let bits = |elements: u64| elements * self.element_bits;
+        start + bits(self.elements.start) / 8..start + bits(self.elements.end).div_ceil(8)
     }
 
     /// Refuses what wgpu would refuse later, or what would read past the end.
@@ -63,7 +64,13 @@ impl Arg<'_> {
         let align = caps.limits.min_storage_buffer_offset_alignment as u64;
         let offset = self.binding.offset;
         if !offset.is_multiple_of(align) {
-            return Err(Error::Misaligned { op, buffer, offset, align, element_offset: offset % align / self.element });
+            return Err(Error::Misaligned {
+                op,
+                buffer,
+                offset,
+                align,
+                element_offset: offset % align * 8 / self.element_bits,
+            });
         }
         let (need, have) = (self.need(), self.binding.size);
         if need > have {
@@ -81,15 +88,33 @@ impl Arg<'_> {
         self.binding.buffer == other.binding.buffer
     }
 
-    /// Whether both start at the same byte of the same buffer.
+    /// Whether both bindings start at the same byte of the same buffer.
     pub fn same_start(&self, other: &Arg) -> bool {
         self.same_buffer(other) && self.binding.offset == other.binding.offset
     }
 
-    /// Whether the bytes that the kernel touches overlap.
-    pub fn overlaps(&self, other: &Arg) -> bool {
-        let (a, b) = (self.span(), other.span());
-        self.same_buffer(other) && a.start < b.end && b.start < a.end
+    /// Whether the first elements of both are at the same byte of the same buffer.
+    pub fn same_first(&self, other: &Arg) -> bool {
+        self.same_buffer(other) && self.span().start == other.span().start
+    }
+
+    /// Bytes of the buffer that are in the way of another binding: those that the kernel touches, or, in a
+    /// browser, those that are bound.
+    fn claim(&self, caps: &Caps) -> Range<u64> {
+        match caps.backend {
+            wgpu::Backend::BrowserWebGpu => self.binding.offset..self.binding.offset + self.need(),
+            _ => self.span(),
+        }
+    }
+
+    /// Refuses two bindings of which one is written and that claim the same bytes.
+    pub fn apart(&self, op: &'static str, caps: &Caps, other: &Arg) -> Result<()> {
+        let (a, b) = (self.claim(caps), other.claim(caps));
+        let clash = (self.writes || other.writes) && self.same_buffer(other) && a.start < b.end && b.start < a.end;
+        match clash {
+            true => Err(Error::Aliased { op, first: self.name, first_bytes: a, second: other.name, second_bytes: b }),
+            false => Ok(()),
+        }
     }
 }
 

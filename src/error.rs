@@ -42,9 +42,15 @@ pub enum Error {
     BindingTooLarge { op: &'static str, buffer: &'static str, need: u64, limit: u64 },
     /// Two views overlap in a way the kernel cannot work with.
     #[error(
-        "{op}: `{first}` and `{second}` overlap in memory; only exactly equal views may, where the op works in place"
+        "{op}: `{first}` (bytes {first_bytes:?} of its buffer) and `{second}` (bytes {second_bytes:?}) overlap; only exactly equal views may, where the op works in place"
     )]
-    Aliased { op: &'static str, first: &'static str, second: &'static str },
+    Aliased {
+        op: &'static str,
+        first: &'static str,
+        first_bytes: std::ops::Range<u64>,
+        second: &'static str,
+        second_bytes: std::ops::Range<u64>,
+    },
     /// An element index does not fit in u32.
     #[error("{op}: `{arg}` reaches element {last}, past the last one that a shader can index (2^32 - 1)")]
     IndexOverflow { op: &'static str, arg: &'static str, last: u128 },

@@ -179,7 +179,7 @@ impl Kernels {
         let immediates = self.immediates_hold(shader.params_bytes());
         let checked = self.inner.options.checked;
 
-        let (compiled, errors) = scoped(device, || {
+        let compiled = guarded(device, || {
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(shader.stem()),
                 source: wgpu::ShaderSource::Wgsl(shader.source(immediates).into()),
@@ -237,10 +237,7 @@ impl Kernels {
             });
             Compiled { label: label.clone(), pipeline, layout, bindings: shader.bindings().to_vec() }
         });
-        match ready(errors) {
-            Some(error) => Err(gpu_error(op, error)),
-            None => Ok(compiled),
-        }
+        compiled.map_err(|error| gpu_error(op, error))
     }
 
     /// Scratch memory of at least `bytes`, shared by all dispatches.
@@ -255,7 +252,7 @@ impl Kernels {
         if size > limit {
             return Err(Error::BindingTooLarge { op, buffer: "scratch", need: size, limit });
         }
-        let (buffer, errors) = scoped(&self.inner.device, || {
+        let buffer = guarded(&self.inner.device, || {
             self.inner.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("tileloom scratch"),
                 size,
@@ -263,10 +260,10 @@ impl Kernels {
                 mapped_at_creation: false,
             })
         });
-        match ready(errors) {
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { op, bytes: Some(size) }),
-            Some(error) => Err(gpu_error(op, error)),
-            None => {
+        match buffer {
+            Err(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { op, bytes: Some(size) }),
+            Err(error) => Err(gpu_error(op, error)),
+            Ok(buffer) => {
                 *held = Some(buffer.clone());
                 Ok(buffer)
             }
@@ -389,6 +386,16 @@ pub(crate) fn scoped<T, F: FnOnce() -> T>(
         let (validation, memory, internal) = (validation.await, memory.await, internal.await);
         memory.or(internal).or(validation)
     })
+}
+
+/// Runs `f` under error scopes of its own. On the web they would answer too late and keep the errors
+/// from the scopes of [`Kernels::later`], which then hear of them.
+fn guarded<T>(device: &wgpu::Device, f: impl FnOnce() -> T) -> std::result::Result<T, wgpu::Error> {
+    if cfg!(target_arch = "wasm32") {
+        return Ok(f());
+    }
+    let (result, errors) = scoped(device, f);
+    ready(errors).map_or(Ok(result), Err)
 }
 
 /// The output of a future that is ready; of one that is not (the web), nothing.

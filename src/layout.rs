@@ -98,6 +98,12 @@ impl<const N: usize> View<N> {
         if self.sizes[axis] <= 1 { 0 } else { self.strides[axis] as u32 }
     }
 
+    /// Whether both have the same rows, wherever they start.
+    pub fn same_rows(&self, other: &View<N>) -> bool {
+        let strides = |view: &View<N>| std::array::from_fn::<_, N, _>(|axis| view.stride(axis));
+        self.sizes == other.sizes && self.inner == other.inner && strides(self) == strides(other)
+    }
+
     /// Whether two rows of this view share an element (an output must not).
     pub fn overlaps_itself(&self) -> bool {
         let mut axes: Vec<_> = (0..N).filter(|&a| self.sizes[a] > 1).collect();
@@ -115,7 +121,7 @@ impl<const N: usize> View<N> {
     /// Whether the two views, of one dtype and one shape, interleave without sharing an element:
     /// the case of a fused QKV buffer.
     pub fn interleaves(&self, other: &View<N>) -> bool {
-        if self.sizes != other.sizes || self.strides != other.strides || self.inner != other.inner {
+        if !self.same_rows(other) {
             return false;
         }
         let steps = (0..N).filter(|&a| self.sizes[a] > 1).map(|a| self.strides[a]);

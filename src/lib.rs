@@ -71,7 +71,7 @@ pub use error::{Error, Misfit, Result};
 pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;
-pub use tensor::{Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
+pub use tensor::{RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
 pub use wgpu;
 
 /// The examples of the README compile with the crate.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::kernels::lock;
@@ -14,6 +14,22 @@ use crate::{Error, Result};
 pub(crate) struct Poller {
     #[cfg(not(target_arch = "wasm32"))]
     thread: Mutex<Option<std::sync::mpsc::Sender<()>>>,
+    /// Reads under way, to be told if polling fails.
+    pending: Arc<Mutex<Vec<Pending>>>,
+}
+
+type Mapped = Result<(), wgpu::BufferAsyncError>;
+type Pending = Weak<Mutex<Shared<Mapped>>>;
+
+/// Polls a device. wgpu panics here when the driver reports a loss: that is an error like any other.
+pub(crate) fn once(op: &'static str, device: &wgpu::Device, how: wgpu::PollType) -> Result<()> {
+    let poll = std::panic::AssertUnwindSafe(|| device.poll(how));
+    let lost = |reason: String| Error::DeviceLost { op, reason };
+    match std::panic::catch_unwind(poll) {
+        Ok(Ok(_) | Err(wgpu::PollError::Timeout)) => Ok(()),
+        Ok(Err(error)) => Err(lost(error.to_string())),
+        Err(_) => Err(lost("the driver gave up while the device was polled".into())),
+    }
 }
 
 impl Poller {
@@ -24,11 +40,15 @@ impl Poller {
             let mut thread = lock(&self.thread);
             if thread.as_ref().is_none_or(|sender| sender.send(()).is_err()) {
                 let (sender, wakes) = std::sync::mpsc::channel();
-                let device = device.clone();
+                let (device, pending) = (device.clone(), self.pending.clone());
                 // Ends when the poller goes, and with it the sender.
                 let poll = move || {
                     while wakes.recv().is_ok() {
-                        let _ = device.poll(wgpu::PollType::wait_indefinitely());
+                        if once(op, &device, wgpu::PollType::wait_indefinitely()).is_err() {
+                            let waiting = std::mem::take(&mut *lock(&pending));
+                            waiting.iter().filter_map(Weak::upgrade).for_each(|shared| close(&shared));
+                        }
+                        lock(&pending).retain(|shared| shared.strong_count() > 0);
                     }
                 };
                 std::thread::Builder::new()
@@ -58,6 +78,7 @@ pub(crate) async fn read(
         return Ok(Vec::new());
     }
     let (done, mapped) = signal();
+    lock(&poller.pending).push(Arc::downgrade(&mapped.0));
     let (staging, errors) = crate::kernels::scoped(device, || {
         let staging = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("tileloom read"),
@@ -86,7 +107,8 @@ pub(crate) async fn read(
     Ok(view.to_vec())
 }
 
-struct Shared<T> {
+#[derive(Debug)]
+pub(crate) struct Shared<T> {
     value: Option<T>,
     closed: bool,
     waker: Option<Waker>,
@@ -109,14 +131,19 @@ impl<T> Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        let waker = {
-            let mut shared = lock(&self.0);
-            shared.closed = true;
-            shared.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        close(&self.0);
+    }
+}
+
+/// Nothing more comes: the future is ready, with a value or without.
+fn close<T>(shared: &Mutex<Shared<T>>) {
+    let waker = {
+        let mut shared = lock(shared);
+        shared.closed = true;
+        shared.waker.take()
+    };
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

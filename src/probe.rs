@@ -16,7 +16,8 @@ struct Probe {
 
 const LHS: u32 = 0;
 const RHS: u32 = 1;
-const PRODUCT: u32 = 2;
+const ZEROS: u32 = 2;
+const PRODUCT: u32 = 3;
 
 fn dtype(scalar: CoopScalar) -> Dtype {
     match scalar {
@@ -37,6 +38,7 @@ impl Pipeline for Probe {
             .alias("PRODUCT", &matrix(&acc, "C"))
             .buffer(LHS, "lhs", &ab, false)
             .buffer(RHS, "rhs", &ab, false)
+            .buffer(ZEROS, "zeros", &acc, false)
             .buffer(PRODUCT, "product", &acc, true)
     }
 }
@@ -100,18 +102,20 @@ impl Kernels {
                     buffer
                 };
                 let (lhs, rhs) = (buffer(&ab.encode(&lhs)), buffer(&ab.encode(&rhs)));
-                let out = buffer(&acc.encode(&vec![0.0; size * size]));
+                let zeros = buffer(&acc.encode(&vec![0.0; size * size]));
+                let out = buffer(&acc.encode(&vec![f64::NAN; size * size]));
                 let arg = |slot, name, buffer, dtype: Dtype, writes| Arg {
                     slot,
                     name,
                     binding: Binding::from(buffer),
-                    element: dtype.bytes(),
+                    element_bits: 8 * dtype.bytes(),
                     elements: 0..(size * size) as u64,
                     writes,
                 };
                 let args = [
                     arg(LHS, "lhs", &lhs, ab, false),
                     arg(RHS, "rhs", &rhs, ab, false),
+                    arg(ZEROS, "zeros", &zeros, acc, false),
                     arg(PRODUCT, "product", &out, acc, true),
                 ];
                 // Whole subgroups, whatever their size.
@@ -120,9 +124,13 @@ impl Kernels {
                 Ok((Dispatch::new(OP, self, &args, &NoParams {}, vec![(pipeline, [1, 1, 1])]), out))
             })
             .await?;
-        let mut encoder = device.create_command_encoder(&Default::default());
-        dispatch.record(&mut encoder);
-        queue.submit([encoder.finish()]);
+        self.later(OP, || {
+            let mut encoder = device.create_command_encoder(&Default::default());
+            dispatch.record(&mut encoder);
+            queue.submit([encoder.finish()]);
+            Ok(())
+        })
+        .await?;
         let bytes = self.read(OP, queue, &out, (size * size) as u64 * acc.bytes()).await?;
         Ok(acc.decode(&bytes) == product)
     }
@@ -136,6 +144,21 @@ crate::params! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_listed_shape_composes() {
+        use naga::valid::{Capabilities, ValidationFlags, Validator};
+        for caps in crate::caps::presets() {
+            for &shape in &caps.coop {
+                let source = Probe { shape, wg_size: 64 }.shader().source(true);
+                let module =
+                    naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{shape:?}: {e}\n{source}"));
+                Validator::new(ValidationFlags::all(), Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16)
+                    .validate(&module)
+                    .unwrap_or_else(|e| panic!("{shape:?}: {e:?}\n{source}"));
+            }
+        }
+    }
 
     #[test]
     fn factors_are_not_symmetric() {

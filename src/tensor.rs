@@ -1,7 +1,9 @@
 //! [`Tensor`]: a contiguous array on a [`Context`]'s device. Each op's methods are in a file of its stem.
 
+mod rope;
 mod softmax;
 
+pub use rope::{RopeOptions, RopePositions};
 pub use softmax::{SoftmaxMask, SoftmaxOptions};
 
 use std::fmt::Debug;
@@ -38,7 +40,7 @@ impl<T: Scalar> Tensor<T> {
 
     /// Elements.
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 
     pub fn is_empty(&self) -> bool {

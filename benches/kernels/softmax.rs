@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use loom::Gpu;
 use loom::kernels::softmax::Call;
-use tileloom::softmax::{Buffers, Problem, prepare};
+use tileloom::softmax::{Buffers, Problem, choose, prepare, prepare_with};
 use tileloom::{Dtype, wgpu};
 
 pub fn benches(gpu: &Gpu, criterion: &mut Criterion) {
@@ -18,12 +18,13 @@ pub fn benches(gpu: &Gpu, criterion: &mut Criterion) {
         (1, 152_064, Dtype::F32),
     ] {
         let problem = Problem { rows, cols, x: dtype, y: dtype, ..Default::default() };
-        // A wrong kernel has no speed: its Config is checked on few rows.
+        // A wrong kernel has no speed: the Config that is timed is checked on few rows.
+        let config = choose(&gpu.kernels.caps(), &problem).expect("a Config");
         let few = Call::random(Problem { rows: rows.min(70), ..problem }, 1);
-        few.check(gpu, &gpu.kernels, None).expect("a right result");
+        few.check(gpu, &gpu.kernels, Some(&config)).expect("a right result");
         let x = Call::random(problem, 2).x;
         let (x, y) = (gpu.buffer(&dtype.encode(&x)), gpu.buffer(&dtype.encode(&x)));
-        let dispatch = prepare(&gpu.kernels, &problem, Buffers::new(&x, &y)).expect("a dispatch");
+        let dispatch = prepare_with(&gpu.kernels, &problem, &config, Buffers::new(&x, &y)).expect("a dispatch");
         let bytes = 2 * (rows * cols) as u64 * dtype.bytes();
         group.throughput(Throughput::Bytes(bytes));
         group.bench_function(BenchmarkId::from_parameter(format!("{rows}x{cols} {dtype}")), |bencher| {

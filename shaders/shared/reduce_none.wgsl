@@ -1,6 +1,5 @@
 // One invocation per row: nothing to reduce across invocations.
 struct Ids {
-  @builtin(workgroup_id) wg: vec3<u32>,
   @builtin(local_invocation_index) local: u32,
 }
 

@@ -2,7 +2,6 @@
 // workgroup memory and no barrier. LANES is a power of two, at most the smallest subgroup size, and
 // the device's word on that size is trusted.
 struct Ids {
-  @builtin(workgroup_id) wg: vec3<u32>,
   @builtin(local_invocation_index) local: u32,
 }
 

@@ -2,7 +2,6 @@
 // through workgroup memory; needs no feature. Every invocation of the run gets the result. Call in
 // uniform control flow.
 struct Ids {
-  @builtin(workgroup_id) wg: vec3<u32>,
   @builtin(local_invocation_index) local: u32,
 }
 

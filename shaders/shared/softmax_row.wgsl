@@ -74,9 +74,10 @@ struct Total {
 }
 
 fn total(m: f32, sum: f32) -> Total {
-  let dead = m <= LOWEST;
-  // The largest weight is 1, so that a sum below 1 is rounding.
-  return Total(m, log(max(sum, 1.0)), select(1.0 / max(sum, 1.0), 0.0, dead), dead);
+  // Of a row that sees something, however low, the largest weight is about 1.
+  let dead = m <= LOWEST && sum < 0.5;
+  let safe = select(sum, 1.0, dead);
+  return Total(m, log(safe), select(1.0 / safe, 0.0, dead), dead);
 }
 
 // y for a score.

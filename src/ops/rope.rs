@@ -712,8 +712,8 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
     let k = buffers.k.iter().zip(&views.k);
     let k = k.flat_map(|(b, v)| [(K, "k", b[0], &v[0], false), (K_OUT, "k_out", b[1], &v[1], true)]);
     for (slot, name, binding, view, writes) in named.into_iter().chain(k) {
-        let element = if writes { problem.y } else { problem.x }.bytes();
-        args.push(Arg { slot, name, binding, element, elements: view.offset as u64..view.end, writes });
+        let element_bits = 8 * if writes { problem.y } else { problem.x }.bytes();
+        args.push(Arg { slot, name, binding, element_bits, elements: view.offset as u64..view.end, writes });
         heads.push(view);
     }
     let range = |view: &Option<View<1>>| view.as_ref().map(|v| (v.offset, v.end));
@@ -723,7 +723,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         (SIN, "sin", buffers.tables.map(|t| t[1]), range(&views.sin)),
     ] {
         if let (Some(binding), Some((start, end))) = (binding, range) {
-            args.push(Arg { slot, name, binding, element: 4, elements: start as u64..end, writes: false });
+            args.push(Arg { slot, name, binding, element_bits: 32, elements: start as u64..end, writes: false });
         }
     }
     for arg in &args {
@@ -731,8 +731,8 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
     }
 
     let in_place = |i: usize| {
-        let equal = problem.x == problem.y && heads[i] == heads[i + 1];
-        equal && args[i].same_start(&args[i + 1])
+        let equal = problem.x == problem.y && heads[i].same_rows(heads[i + 1]);
+        equal && args[i].same_first(&args[i + 1])
     };
     config.form.q_in_place = in_place(0);
     config.form.k_in_place = config.form.k && in_place(2);
@@ -740,9 +740,15 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         for (j, b) in args.iter().enumerate().skip(i + 1) {
             let same = (i, j) == (0, 1) && config.form.q_in_place || (i, j) == (2, 3) && config.form.k_in_place;
             let views = || heads.get(i).zip(heads.get(j));
-            let apart = || a.element == b.element && a.same_start(b) && views().is_some_and(|(a, b)| disjoint(a, b));
-            if (a.writes || b.writes) && a.overlaps(b) && !same && !apart() {
-                return Err(Error::Aliased { op: OP, first: a.name, second: b.name });
+            // Views that interleave share a bound range, which browsers refuse.
+            let apart = || {
+                caps.backend != wgpu::Backend::BrowserWebGpu
+                    && a.element_bits == b.element_bits
+                    && a.same_start(b)
+                    && views().is_some_and(|(a, b)| disjoint(a, b))
+            };
+            if !same && !apart() {
+                a.apart(OP, &caps, b)?;
             }
         }
     }
@@ -763,10 +769,13 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         Angles::Tables { .. } => 1.0,
     };
     let [k, k_out] = match &views.k {
+        Some([_, k_out]) if form.k_in_place => [numbers(k_out); 2],
         Some([k, k_out]) => [numbers(k), numbers(k_out)],
         None => [[0; 4]; 2],
     };
-    let (q, q_out) = (numbers(&views.q), numbers(&views.q_out));
+    // In place, an input is read through the binding of its output.
+    let q_out = numbers(&views.q_out);
+    let q = if form.q_in_place { q_out } else { numbers(&views.q) };
     let interleaved = u32::from(problem.style == Style::Interleaved);
     let params = Params {
         seq: problem.seq as u32,
@@ -815,7 +824,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         slot: PAIRS,
         name: "pairs",
         binding: Binding::from(&pairs),
-        element: 4,
+        element_bits: 32,
         elements: 0..table.len() as u64,
         writes: false,
     });

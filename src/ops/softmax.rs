@@ -12,8 +12,16 @@
 //! * [`Algorithm::Split`]: few, very long rows; several workgroups per row, two steps, scratch.
 //!
 //! # Measured
-//! Mesa 26.2 lavapipe on two cores is the adapter that the software rows of the table were measured on:
-//! see `benches/results/`.
+//! On Mesa 26.2's lavapipe, 2 cores, 4096 x 4096 f32 unless said otherwise, against a vec4 copy in the same run
+//! (`loom bench`; all figures in `benches/results/`): 53 to 57 % of the copy. What it took, in order:
+//! * no barrier: a row by shuffles within one subgroup 40 ms, by a tree in workgroup memory 126 ms;
+//! * nothing hidden, no select per element; blocks of `keep` chunks without a check each: 40 to 29 ms;
+//! * two lanes per row rather than eight: 29 to 23 ms (four rows stream side by side, and share a workgroup);
+//! * rows of a few hundred elements in registers, one lane per row up to 64: 65536 x 64 from 10.9 to 5.6 ms;
+//! * f16 packed by integer arithmetic instead of `pack2x16float`: 44 to 26 ms; native f16 took 94 ms there;
+//! * the kind of mask as a constant instead of a branch: 128 x 512 x 512 from 71 to 51 ms.
+//!
+//! Mesa turns f16 and masked rows into arithmetic: they take the time of f32 for half the bytes.
 
 use crate::compose::{Shader, Storage, Tensor};
 use crate::dispatch::{Arg, fold, read_write};
@@ -93,7 +101,7 @@ impl Mask {
     /// One `[n2, cols]` mask for all of `n0` and `n1`, contiguous.
     pub const fn shared(kind: MaskKind, cols: usize) -> Mask {
         let row = match kind {
-            MaskKind::Bits => cols.next_multiple_of(32),
+            MaskKind::Bits => cols.div_ceil(32).saturating_mul(32),
             _ => cols,
         };
         Mask { kind, layout: Layout { offset: 0, strides: Some([0, 0, row]) }, broadcast_cols: false }
@@ -123,7 +131,7 @@ pub fn broadcast(kind: MaskKind, mask: &[usize], x: &[usize]) -> Option<([usize;
     let mut axes: Vec<(usize, usize)> = Vec::new();
     for (i, (&m, &n)) in mask_rows.iter().zip(x_rows).rev().enumerate() {
         let own = if m == 1 { 0 } else { stride };
-        stride *= m;
+        stride = stride.saturating_mul(m);
         let merges = axes.len() > 1;
         match axes.last_mut() {
             _ if n == 1 && i > 0 => {}
@@ -151,6 +159,15 @@ pub enum MaskKind {
 }
 
 impl MaskKind {
+    /// Bits of one element.
+    fn bits(self) -> u64 {
+        match self {
+            MaskKind::Additive(dtype) => 8 * dtype.bytes(),
+            MaskKind::Bytes => 8,
+            MaskKind::Bits => 1,
+        }
+    }
+
     fn code(self) -> u32 {
         match self {
             MaskKind::Additive(Dtype::F32) => 0,
@@ -260,7 +277,7 @@ impl Problem {
     /// `[n0, n1, n2]`, whose product is `rows`.
     pub fn sizes(&self) -> [usize; 3] {
         let [n1, n2] = self.dims;
-        [self.rows.checked_div(n1 * n2).unwrap_or(0), n1, n2]
+        [self.rows.checked_div(n1.saturating_mul(n2)).unwrap_or(0), n1, n2]
     }
 
     fn invalid(arg: &'static str, reason: String) -> Error {
@@ -312,8 +329,9 @@ impl Problem {
         let [_, n1, n2] = self.sizes();
         let inner = if mask.broadcast_cols { 1 } else { self.cols };
         // Rows of bits are padded to words.
-        let padded = if mask.kind == MaskKind::Bits { inner.next_multiple_of(32) } else { inner };
-        let contiguous = [n1 * n2 * padded, n2 * padded, padded];
+        let padded = if mask.kind == MaskKind::Bits { inner.div_ceil(32).saturating_mul(32) } else { inner };
+        let row = n2.saturating_mul(padded);
+        let contiguous = [n1.saturating_mul(row), row, padded];
         Layout::strided(mask.layout.offset, mask.layout.strides.unwrap_or(contiguous))
     }
 
@@ -399,10 +417,10 @@ const MAX_PARTS: u32 = 256;
 /// # Errors
 /// Those of the Problem: sizes, layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::ConfigUnfit { op: OP, reason: "no candidate fits the device".into() })?;
+    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
+        op: OP,
+        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
+    })?;
     crate::kernels::print_choice(OP, problem, &config);
     Ok(config)
 }
@@ -456,8 +474,9 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
 
 /// Chunks of the longest row.
 fn chunks(problem: &Problem, vec: u32) -> u32 {
-    let phase = u32::from(vec == 2);
-    (problem.cols as u32 + phase).div_ceil(vec).max(1)
+    let phase = usize::from(vec == 2);
+    let chunks = problem.cols.saturating_add(phase).div_ceil(vec.max(1) as usize).max(1);
+    u32::try_from(chunks).unwrap_or(u32::MAX)
 }
 
 /// Parts per row, and chunks per part, of the two-step algorithm.
@@ -467,7 +486,7 @@ fn parts(problem: &Problem, config: &Config) -> (u32, u32) {
     }
     let chunks = chunks(problem, config.form.vec);
     // A part is long enough to be worth a workgroup, and there are at most MAX_PARTS.
-    let step = config.lanes * config.keep;
+    let step = config.lanes.saturating_mul(config.keep).clamp(1, 1 << 20);
     let part = chunks.div_ceil(MAX_PARTS).max(step * 4).next_multiple_of(step);
     (chunks.div_ceil(part), part)
 }
@@ -524,6 +543,8 @@ impl Config {
         let whole = lanes == wg_size;
         let subgroup = caps.trusted_subgroup_size();
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
+        let buffers = 2 + u32::from(problem.mask.is_some()) + u32::from(problem.lse.is_some());
+        let limit = limits.max_storage_buffers_per_shader_stage;
         match (self.algorithm, self.reduce) {
             _ if wg_size == 0 || wg_size > most => misfit("wg_size must be at least 1 and at most", wg_size, most),
             _ if !lanes.is_power_of_two() => misfit("lanes must be a power of two", lanes, wg_size),
@@ -531,6 +552,9 @@ impl Config {
             _ if keep == 0 || keep > 1024 => misfit("keep must be at least 1 and at most", keep, 1024),
             (Algorithm::Registers, _) if u64::from(lanes) * u64::from(keep) < u64::from(chunks) => {
                 misfit("lanes * keep must hold the chunks of a row", lanes * keep, chunks)
+            }
+            (Algorithm::Split, _) if buffers == limit => {
+                misfit("split needs a storage buffer more", buffers + 1, limit)
             }
             (Algorithm::Split, _) if !whole => misfit("split needs lanes to be wg_size", lanes, wg_size),
             (_, Reduce::None) if lanes != 1 => misfit("without a reduction lanes must be", lanes, 1),
@@ -689,6 +713,16 @@ pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffe
     kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
 }
 
+/// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
+pub async fn prepare_with_async(
+    kernels: &Kernels,
+    problem: &Problem,
+    config: &Config,
+    buffers: Buffers<'_>,
+) -> Result<Dispatch> {
+    kernels.later(OP, || plan(kernels, problem, Some(config), &buffers)).await
+}
+
 /// [`prepare`] that waits for the device's verdict: on the web that comes later.
 pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
     kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
@@ -712,7 +746,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         slot,
         name,
         binding,
-        element: dtype.bytes(),
+        element_bits: 8 * dtype.bytes(),
         elements: view.offset as u64..view.end,
         writes,
     };
@@ -720,17 +754,12 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
     let y = tensor(Y, "y", buffers.y, problem.y, &views.y, true);
     let mut args = vec![x, y];
     if let (Some((kind, view)), Some(binding)) = (&views.mask, buffers.mask) {
-        let (start, end) = (view.offset as u64, view.end);
-        let (element, elements) = match kind {
-            MaskKind::Additive(dtype) => (dtype.bytes(), start..end),
-            MaskKind::Bytes => (1, start..end),
-            MaskKind::Bits => (4, start / 32..end.div_ceil(32)),
-        };
-        args.push(Arg { slot: MASK, name: "mask", binding, element, elements, writes: false });
+        let elements = view.offset as u64..view.end;
+        args.push(Arg { slot: MASK, name: "mask", binding, element_bits: kind.bits(), elements, writes: false });
     }
     if let (Some(offset), Some(binding)) = (problem.lse, buffers.lse) {
         let elements = offset as u64..(offset + problem.rows) as u64;
-        args.push(Arg { slot: LSE, name: "lse", binding, element: 4, elements, writes: true });
+        args.push(Arg { slot: LSE, name: "lse", binding, element_bits: 32, elements, writes: true });
     }
     let scratch_need = scratch_bytes(problem, &config);
     let pooled;
@@ -742,21 +771,32 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
                 Binding::from(&pooled)
             }
         };
-        args.push(Arg { slot: SCRATCH, name: "scratch", binding, element: 1, elements: 0..scratch_need, writes: true });
+        args.push(Arg {
+            slot: SCRATCH,
+            name: "scratch",
+            binding,
+            element_bits: 8,
+            elements: 0..scratch_need,
+            writes: true,
+        });
     }
     for arg in &args {
         arg.check(OP, &caps)?;
     }
 
     let (x, y) = (&args[0], &args[1]);
-    let same_view = x.same_start(y) && problem.x == problem.y && views.x == views.y;
-    let interleaved = x.same_start(y) && problem.x == problem.y && views.x.interleaves(&views.y);
+    let same_view = x.same_first(y) && problem.x == problem.y && views.x.same_rows(&views.y);
+    // Views that interleave share a bound range, which browsers refuse.
+    let interleaved = caps.backend != wgpu::Backend::BrowserWebGpu
+        && x.same_start(y)
+        && problem.x == problem.y
+        && views.x.interleaves(&views.y);
     config.form.in_place = same_view;
     for (i, a) in args.iter().enumerate() {
         for b in &args[i + 1..] {
             let allowed = (a.slot, b.slot) == (X, Y) && (same_view || interleaved);
-            if (a.writes || b.writes) && a.overlaps(b) && !allowed {
-                return Err(Error::Aliased { op: OP, first: a.name, second: b.name });
+            if !allowed {
+                a.apart(OP, &caps, b)?;
             }
         }
     }
@@ -773,15 +813,17 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         Some((_, view)) => (view.offset as u32, [0, 1, 2].map(|axis| view.stride(axis))),
         None => (0, [0; 3]),
     };
+    // In place, x is read through the binding of y.
+    let x_view = if same_view { &views.y } else { &views.x };
     let params = Params {
         rows: problem.rows as u32,
         cols: problem.cols as u32,
         n1: problem.dims[0] as u32,
         n2: problem.dims[1] as u32,
-        x_offset: views.x.offset as u32,
-        x_s0: views.x.stride(0),
-        x_s1: views.x.stride(1),
-        x_s2: views.x.stride(2),
+        x_offset: x_view.offset as u32,
+        x_s0: x_view.stride(0),
+        x_s1: x_view.stride(1),
+        x_s2: x_view.stride(2),
         y_offset: views.y.offset as u32,
         y_s0: views.y.stride(0),
         y_s1: views.y.stride(1),

@@ -17,6 +17,9 @@ pub struct Output {
 /// `y[r, j] = exp(s[r, j] - max) / sum` or `s[r, j] - lse`, over the visible `j`, where
 /// `s = scale * x + bias`. `x` and `bias` are contiguous `[rows, cols]`; a bias of minus infinity hides.
 /// Layouts and dtypes of the Problem have no say here.
+///
+/// # Panics
+/// If `x` or `bias` has fewer than `rows * cols` values, or `dims` a size of 0.
 pub fn reference<R: Real>(problem: &Problem, x: &[f64], bias: Option<&[f64]>) -> Output {
     let Problem { rows, cols, dims: [_, seq_q], scale, .. } = *problem;
     let mut out = Output { y: Vec::new(), lse: Vec::new(), mag: Vec::new(), lse_mag: Vec::new() };
@@ -44,7 +47,9 @@ pub fn reference<R: Real>(problem: &Problem, x: &[f64], bias: Option<&[f64]>) ->
             (false, Some(s)) => ((*s - max).exp() / sum).f64(),
         }));
         out.lse.push(lse.f64());
-        let reach = 1.0 + visible().fold(0.0, |peak: f64, s| peak.max(s.f64().abs()));
+        // Scores far below the maximum have no weight, and no error: exp(-120) is below every f32 ULP.
+        let weighs = |s: &R| s.f64() > max.f64() - 120.0;
+        let reach = 1.0 + visible().filter(weighs).fold(0.0, |peak: f64, s| peak.max(s.f64().abs()));
         let peak = if problem.log || dead { 1.0 } else { 1.0 / sum.f64() };
         out.mag.push(peak * reach);
         out.lse_mag.push(reach);

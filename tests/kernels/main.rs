@@ -11,7 +11,6 @@ mod ledger;
 mod rope;
 mod softmax;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -72,11 +71,25 @@ impl Suite {
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
 const SUITES: &[(&str, Cases)] = &[("context", context::cases), ("rope", rope::cases), ("softmax", softmax::cases)];
 
+/// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.
+#[derive(Default)]
+struct Records(Mutex<Vec<Record>>);
+
+impl Records {
+    fn push(&self, record: Record) {
+        let mut records = self.0.lock().unwrap();
+        if let Some(path) = std::env::var_os("TILELOOM_REPORT") {
+            loom::report::append(path.as_ref(), std::slice::from_ref(&record)).expect("the report can be written");
+        }
+        records.push(record);
+    }
+}
+
 fn main() {
     env_logger::init();
     let arguments = Arguments::from_args();
     let depth = Depth::of_env();
-    let records: Arc<Mutex<Vec<Record>>> = Arc::default();
+    let records: Arc<Records> = Arc::default();
     let mut trials = Vec::new();
     let mut gpus = Vec::new();
 
@@ -104,16 +117,13 @@ fn main() {
     }
 
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let records = records.lock().unwrap();
+    let records = records.0.lock().unwrap();
     for record in records.iter().filter(|r| matches!(r.outcome, Outcome::Skipped | Outcome::Waived)) {
         println!("{:?} {}::{}::{}: {}", record.outcome, record.adapter, record.kernel, record.case, record.reason);
     }
     for gpu in gpus {
         // A pipeline is what a software driver spends its time on.
         println!("{}: {} pipelines", gpu.slug, gpu.pipeline_count());
-    }
-    if let Some(path) = std::env::var_os("TILELOOM_REPORT") {
-        loom::report::append(path.as_ref(), &records).expect("the report can be written");
     }
     conclusion.exit();
 }
@@ -123,7 +133,7 @@ fn trial(
     kernel: &str,
     case: String,
     test: Result<Test, String>,
-    records: &Arc<Mutex<Vec<Record>>>,
+    records: &Arc<Records>,
     arguments: &Arguments,
 ) -> Trial {
     let name = format!("{}::{kernel}::{case}", gpu.slug);
@@ -138,7 +148,7 @@ fn trial(
         Ok(test) => test,
         Err(lack) => {
             if arguments.filter.as_ref().is_none_or(|filter| name.contains(filter)) {
-                records.lock().unwrap().push(record(Outcome::Skipped, lack));
+                records.push(record(Outcome::Skipped, lack));
             }
             return Trial::test(name, || Ok(())).with_ignored_flag(true);
         }
@@ -146,17 +156,14 @@ fn trial(
     let waiver = ledger::waiver(&gpu.slug, kernel, &case);
     let (gpu, records, blank) = (gpu.clone(), records.clone(), record(Outcome::Passed, String::new()));
     Trial::test(name, move || {
-        let result = catch_unwind(AssertUnwindSafe(|| test(&gpu))).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            Err(text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or("panicked".into()))
-        });
+        let result = loom::check::caught(|| test(&gpu)).and_then(|result| result);
         let (outcome, reason) = match (result, waiver) {
             (Ok(()), None) => (Outcome::Passed, String::new()),
             (Err(error), None) => (Outcome::Failed, error),
             (Err(_), Some(reason)) => (Outcome::Waived, reason.to_string()),
             (Ok(()), Some(reason)) => (Outcome::Failed, format!("passes, so that its waiver must go: {reason}")),
         };
-        records.lock().unwrap().push(Record { outcome, reason: reason.clone(), ..blank });
+        records.push(Record { outcome, reason: reason.clone(), ..blank });
         match outcome {
             Outcome::Failed => Err(Failed::from(reason)),
             _ => Ok(()),

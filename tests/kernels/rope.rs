@@ -3,7 +3,7 @@
 use loom::Gpu;
 use loom::kernels::rope::{Call, Memory, Output};
 use tileloom::rope::{self, Angles, Axes, Buffers, Frequencies, Heads, Positions, Problem, Scaling, Style, Yarn};
-use tileloom::{Dtype, Error, Layout};
+use tileloom::{Context, Dtype, Error, Layout, RopeOptions, RopePositions};
 
 use crate::{Depth, Suite};
 
@@ -197,6 +197,34 @@ fn wide(suite: &mut Suite) {
             }
         }
         Ok(())
+    });
+    suite.case("tensors", |gpu| {
+        let run = async {
+            let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+            let frequencies = Frequencies::new(4, 10_000.0)?;
+            let options = RopeOptions { tokens_first: true, ..RopeOptions::new(&frequencies) };
+            // [1, 2 tokens, 2 heads, 4] and one head of k; at position 3 cos is -0.98999, sin 0.14112.
+            let q = context.upload(&[1.0f32, 0.0, 0.0, 0.0].repeat(4), &[1, 2, 2, 4])?;
+            let k = context.upload(&[0.0f32, 0.0, 1.0, 0.0].repeat(2), &[1, 2, 1, 4])?;
+            let at = context.upload(&[0, 3], &[1, 2])?;
+            let mut batch = context.batch();
+            let at3 = RopeOptions { positions: RopePositions::Signed(&at), ..options };
+            let (q_out, k_out) = batch.rope_qk(&q, &k, &at3)?;
+            let back = batch.rope(&q_out, &RopeOptions { inverse: true, ..at3 })?;
+            batch.submit()?;
+            let refused = q.rope(&RopeOptions { positions: RopePositions::Signed(&at), axes: Axes::Axial, ..options });
+            assert!(matches!(refused, Err(Error::Shape { arg: "positions", .. })), "{refused:?}");
+            Ok::<_, Error>((q_out.read().await?, k_out.read().await?, back.read().await?))
+        };
+        let (q, k, back) = pollster::block_on(run).map_err(|error| error.to_string())?;
+        let (cos, sin) = (-0.989_992_5, 0.141_120_01);
+        let mut want = [1.0, 0.0, 0.0, 0.0].repeat(4);
+        let near = |have: &[f32], want: &[f32]| have.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6);
+        let ok = near(&back, &want) && near(&k[..4], &[0.0, 0.0, 1.0, 0.0]) && near(&k[4..], &[-sin, 0.0, cos, 0.0]);
+        for head in [8, 12] {
+            want[head..head + 4].copy_from_slice(&[cos, 0.0, sin, 0.0]);
+        }
+        if ok && near(&q, &want) { Ok(()) } else { Err(format!("{q:?} {k:?} {back:?}")) }
     });
     suite.case("every angle of a turn", |gpu| {
         // 2^20 positions go once around, at four places between two neighbours; (1, 0) turns to (cos, sin).

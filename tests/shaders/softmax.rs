@@ -37,7 +37,9 @@ fn forms(rows: usize, cols: usize) -> Vec<Problem> {
         (Dtype::F32, Dtype::Bf16),
     ] {
         problems.push(Problem { x, y, ..base });
-        problems.push(Problem { x, y, mask: Some(Mask::new(MaskKind::Bits)), lse: Some(0), causal: true, ..base });
+        for kind in [MaskKind::Bits, MaskKind::Bytes, MaskKind::Additive(x)] {
+            problems.push(Problem { x, y, mask: Some(Mask::new(kind)), lse: Some(0), causal: true, ..base });
+        }
         problems.push(Problem { x, y, y_layout: Layout::at(1), causal: true, ..base });
     }
     problems
@@ -55,7 +57,12 @@ fn compose(caps: &Caps, config: &Config, seen: &mut HashSet<(String, Config)>) {
 #[test]
 fn candidates_compose_on_every_preset() {
     let mut seen = HashSet::new();
-    for caps in presets() {
+    let uniform = presets().into_iter().map(|caps| Caps {
+        name: format!("{}, no immediates", caps.name),
+        immediate_bytes: 0,
+        ..caps
+    });
+    for caps in presets().into_iter().chain(uniform.filter(|caps| caps.f16).take(3)) {
         for (rows, cols) in SIZES {
             for problem in forms(rows, cols) {
                 let configs = candidates(&caps, &problem).unwrap();
@@ -84,8 +91,10 @@ fn candidates_compose_on_every_preset() {
 fn shared_buffers_compose() {
     for caps in presets() {
         let mask = Some(Mask::new(MaskKind::Bytes));
-        let problem = Problem { rows: 8, cols: 20_000, mask, lse: Some(0), ..Default::default() };
-        for config in candidates(&caps, &problem).unwrap() {
+        let base = Problem { rows: 8, cols: 20_000, mask, lse: Some(0), ..Default::default() };
+        let problems = [Dtype::F32, Dtype::F16, Dtype::Bf16]
+            .map(|x| [base, Problem { cols: 7, ..base }].map(|p| Problem { x, y: x, ..p }));
+        for config in problems.as_flattened().iter().flat_map(|problem| candidates(&caps, problem).unwrap()) {
             for (in_place, x_writable) in [(true, false), (false, true)] {
                 let mut shared = config;
                 (shared.form.in_place, shared.form.x_writable, shared.form.mask_writable) =

@@ -24,7 +24,7 @@ pub enum Fault {
     UnknownOp { op: String, known: Vec<&'static str> },
     #[error("option `{name}` is not known, expected one of: {}", known.join(", "))]
     UnknownOption { name: String, known: Vec<&'static str> },
-    #[error("option `{name}` is `{value}`, expected {expected}")]
+    #[error("option `{name}` is {value:?}, expected {expected}")]
     BadOption { name: &'static str, value: String, expected: String },
     #[error("tensor `{name}` is missing, expected {expected}")]
     MissingTensor { name: &'static str, expected: &'static str },
@@ -99,13 +99,13 @@ impl Tensor {
         matches!(self.dtype, Stored::BOOL | Stored::U8)
     }
 
-    /// The elements as numbers, for every dtype that a case may have; a boolean is 0 or 1.
+    /// The elements as numbers, for every dtype that a case may have; a boolean is its byte, of which 0 is false.
     pub fn numbers(&self) -> Option<Vec<f64>> {
         if let Some(dtype) = self.float() {
             return Some(dtype.decode(&self.data));
         }
         if self.is_boolean() {
-            return Some(self.data.iter().map(|&b| f64::from(b != 0)).collect());
+            return Some(self.data.iter().map(|&b| f64::from(b)).collect());
         }
         self.integers().map(|values| values.into_iter().map(|v| v as f64).collect())
     }
@@ -184,6 +184,13 @@ impl Case {
                 (name.to_string(), tensor)
             })
             .collect();
+        // Sizes that no device can index, beside an axis of 0 that makes the file small.
+        if let Some((name, tensor)) =
+            file.iter().find(|(_, tensor)| tensor.shape().iter().any(|&size| size > i32::MAX as usize))
+        {
+            let (name, have) = (name.to_string(), tensor.shape().to_vec());
+            return Err(Fault::BadShape { name, have, expected: "axes of at most 2^31 - 1".into() });
+        }
         let metadata = info.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(Case { metadata, tensors })
     }
@@ -211,12 +218,17 @@ impl Case {
     /// [`Fault::Io`], and as [`to_bytes`](Self::to_bytes).
     pub fn write(&self, path: &Path) -> Result<(), Fault> {
         let bytes = self.to_bytes()?;
+        let io = |error: std::io::Error| Fault::Io(error.to_string());
+        // A pipe or a device must not be replaced by a file.
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return std::fs::write(path, bytes).map_err(io);
+        }
         let mut part = path.as_os_str().to_owned();
         part.push(format!(".part{}", std::process::id()));
         let moved = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
         moved.map_err(|error| {
             let _ = std::fs::remove_file(&part);
-            Fault::Io(error.to_string())
+            io(error)
         })
     }
 }
@@ -367,6 +379,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Fault::UnknownOption`], [`Fault::UnusedTensor`], and what is wrong with a tensor `expected.*`.
     pub fn finish(mut self, outputs: &[(&'static str, Vec<usize>)]) -> Result<Expected, Fault> {
+        // An option of every op; those without heads have nothing to lay out.
+        self.word("layout", &["bhsd", "bshd"])?;
         let mut tolerance = |name| match self.option(name, 0.0)? {
             value if value >= 0.0 => Ok(value),
             value => Err(Fault::BadOption { name, value: value.to_string(), expected: "at least 0".into() }),
@@ -484,27 +498,27 @@ mod tests {
         assert_eq!(text(&all, &case), "");
         assert_eq!(
             text(&|_| Ok(()), &case),
-            "option `scale` is not known, expected one of: format, op, rtolerance, tolerance"
+            "option `scale` is not known, expected one of: format, layout, op, rtolerance, tolerance"
         );
         let only_scale = |reader: &mut Reader| reader.option("scale", 1f32).map(drop);
         assert_eq!(text(&only_scale, &case), "tensor `empty` is not used by this op, expected only: expected.y");
         assert_eq!(text(&|r| r.tensor("z", "[n]").map(drop), &case), "tensor `z` is missing, expected [n]");
         assert_eq!(
             text(&|r| r.option("scale", true).map(drop), &case),
-            "option `scale` is `0.5`, expected true or false"
+            "option `scale` is \"0.5\", expected true or false"
         );
         assert_eq!(
             text(&|r| r.word("scale", &["a", "b"]).map(drop), &case),
-            "option `scale` is `0.5`, expected a or b"
+            "option `scale` is \"0.5\", expected a or b"
         );
         assert_eq!(
             text(&|r| float("mask", r.optional("mask").unwrap()).map(drop), &case),
             "tensor `mask` has dtype BOOL, expected F32, F16 or BF16"
         );
         let infinite = case.clone().option("scale", "inf");
-        assert_eq!(text(&all, &infinite), "option `scale` is `inf`, expected a finite decimal number");
+        assert_eq!(text(&all, &infinite), "option `scale` is \"inf\", expected a finite decimal number");
         let negative = case.clone().option("tolerance", -1);
-        assert_eq!(text(&all, &negative), "option `tolerance` is `-1`, expected at least 0");
+        assert_eq!(text(&all, &negative), "option `tolerance` is \"-1\", expected at least 0");
         let other = case.clone().tensor("expected.z", case.tensors["x"].clone());
         assert_eq!(
             text(&all, &other),

@@ -22,6 +22,14 @@ pub struct Tally {
     max_error: f64,
 }
 
+/// What `f` gives, or the message of its panic.
+///
+/// # Errors
+/// The panic.
+pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| format!("panicked: {}", message(&*panic)))
+}
+
 impl Tally {
     /// Runs all checks of `kernel` on `gpu`; `told` hears of each before it starts.
     pub fn of(kernel: &dyn Kernel, gpu: &Gpu, mut told: impl FnMut(&str)) -> Tally {
@@ -29,8 +37,7 @@ impl Tally {
         for check in kernel.checks() {
             told(check.name);
             // A driver may bring wgpu to panic: that is a finding, and the other cases go on.
-            let checked = catch_unwind(AssertUnwindSafe(|| (check.run)(gpu)));
-            let checked = checked.unwrap_or_else(|panic| Checked::Failed(format!("panicked: {}", message(&*panic))));
+            let checked = caught(|| (check.run)(gpu)).unwrap_or_else(Checked::Failed);
             let (outcome, reason) = match checked {
                 Checked::Skipped(reason) => (Outcome::Skipped, reason),
                 Checked::Failed(reason) => (Outcome::Failed, reason),

@@ -263,9 +263,12 @@ fn first(name: Option<&str>) -> std::result::Result<Gpu, Stop> {
 
 fn replay(out: &mut Pipe, path: &std::path::Path, file: Option<PathBuf>, name: Option<&str>, check: bool) -> Result {
     let (case, replay) = run::open(path, check)?;
+    if let Some(file) = file.as_ref().filter(|file| file.canonicalize().ok() == path.canonicalize().ok()) {
+        return Err(Stop::Misuse(format!("--out {} would replace the case", file.display())));
+    }
     let gpu = first(name)?;
     writeln!(out, "{} on {}", path.display(), gpu.slug)?;
-    let outputs = match (replay.run)(&gpu) {
+    let outputs = match run::outputs(&replay, &gpu) {
         Ok(outputs) => outputs,
         Err(reason) => {
             writeln!(out, "FAILED: {reason}")?;
@@ -276,7 +279,7 @@ fn replay(out: &mut Pipe, path: &std::path::Path, file: Option<PathBuf>, name: O
     let mut right = true;
     if check {
         for finding in run::judge(&outputs, (replay.rules)(), &replay.expected) {
-            right &= finding.verdict.ok();
+            right &= finding.ok();
             writeln!(out, "{finding}")?;
         }
     } else {
@@ -316,7 +319,7 @@ fn folder(out: &mut Pipe, dir: &std::path::Path, file: Option<PathBuf>, name: Op
                 continue;
             }
         };
-        match (replay.run)(&gpu) {
+        match run::outputs(&replay, &gpu) {
             Err(reason) => {
                 right = false;
                 rows.push(vec![title, "FAILED".into(), String::new(), reason]);
@@ -326,7 +329,7 @@ fn folder(out: &mut Pipe, dir: &std::path::Path, file: Option<PathBuf>, name: Op
             }
             Ok(outputs) => {
                 let findings = run::judge(&outputs, (replay.rules)(), &replay.expected);
-                let ok = findings.iter().all(|finding| finding.verdict.ok());
+                let ok = findings.iter().all(run::Finding::ok);
                 let ratio = findings.iter().map(|finding| finding.verdict.ratio).fold(0.0, f64::max);
                 // The worst output speaks for the case.
                 let worst = findings.iter().max_by(|a, b| a.verdict.ratio.total_cmp(&b.verdict.ratio));

@@ -34,6 +34,21 @@ pub struct Finding {
     pub unjudged: usize,
 }
 
+impl Finding {
+    /// Right, and at least one element was judged.
+    pub fn ok(&self) -> bool {
+        self.verdict.ok() && (self.verdict.checked == 0 || self.unjudged < self.verdict.checked)
+    }
+}
+
+/// Runs a case; a panic is a failure of this case, not of the folder that it is in.
+///
+/// # Errors
+/// What `prepare` says, a lost device, or a panic's message.
+pub fn outputs(replay: &Replay, gpu: &Gpu) -> Result<Outputs, String> {
+    crate::check::caught(|| (replay.run)(gpu)).and_then(|result| result)
+}
+
 /// Holds the outputs against what the case expects of them.
 ///
 /// The bound is that of the numerics rule on the case's inputs: a wrong expectation must not widen it.
@@ -83,7 +98,11 @@ fn shortest(value: f64) -> String {
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Finding { output, shape, verdict, unjudged } = self;
-        let word = if verdict.ok() { "ok" } else { "WRONG" };
+        let word = match (self.ok(), verdict.ok()) {
+            (true, _) => "ok",
+            (false, true) => "NOTHING TO JUDGE",
+            (false, false) => "WRONG",
+        };
         write!(f, "{output} {shape:?}: {word}, {} of {} wrong", verdict.wrong, verdict.checked)?;
         if *unjudged > 0 {
             write!(f, ", {unjudged} expected NaN and not judged")?;
@@ -143,6 +162,8 @@ mod tests {
     fn nan_expectations_are_told() {
         let text = finding(&[f64::NAN, 0.5], &[0.0, 0.5], (0.0, 0.0)).to_string();
         assert!(text.contains("0 of 2 wrong, 1 expected NaN and not judged"), "{text}");
+        let nothing = finding(&[f64::NAN], &[0.0], (0.0, 0.0));
+        assert!(!nothing.ok() && nothing.to_string().contains("NOTHING TO JUDGE"), "{nothing}");
     }
 
     #[test]

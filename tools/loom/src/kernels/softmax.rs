@@ -90,6 +90,8 @@ impl Call {
                 values[at] = match mask.kind {
                     MaskKind::Additive(dtype) if !hidden => dtype.round(random.normal()),
                     MaskKind::Additive(_) => f64::NEG_INFINITY,
+                    // Any byte but 0 shows.
+                    MaskKind::Bytes if !hidden => f64::from(1u8 << (at % 8)),
                     _ => f64::from(!hidden),
                 };
             }
@@ -131,9 +133,7 @@ impl Call {
         match self.problem.mask.map(|mask| mask.kind) {
             Some(MaskKind::Additive(dtype)) => dtype.encode(values),
             // Any byte but 0 shows, as in C.
-            Some(MaskKind::Bytes) => {
-                values.iter().enumerate().map(|(i, &v)| if v == 0.0 { 0 } else { 1 << (i % 8) }).collect()
-            }
+            Some(MaskKind::Bytes) => values.iter().map(|&v| v as u8).collect(),
             _ => {
                 let mut bytes = vec![0u8; values.len().div_ceil(32) * 4];
                 for (i, &v) in values.iter().enumerate() {

@@ -100,6 +100,9 @@ impl Kernel for Softmax {
         }
         let outputs = [("y", x.shape.clone()), ("lse", outer.to_vec())];
         let expected = reader.finish(&outputs)?;
+        for (name, tensor) in &expected.tensors {
+            case::float(&format!("expected.{name}"), tensor)?;
+        }
 
         let [(_, y_shape), (_, lse_shape)] = outputs;
         let call = Rc::new(call);
@@ -282,9 +285,9 @@ mod tests {
         );
         assert_eq!(
             fault(&x(&[3]).option("out_dtype", "f64")),
-            "option `out_dtype` is `f64`, expected f32, f16 or bf16"
+            "option `out_dtype` is \"f64\", expected f32, f16 or bf16"
         );
-        assert_eq!(fault(&x(&[3]).option("log", "yes")), "option `log` is `yes`, expected true or false");
+        assert_eq!(fault(&x(&[3]).option("log", "yes")), "option `log` is \"yes\", expected true or false");
         assert!(fault(&x(&[3]).option("axis", 0)).starts_with("option `axis` is not known, expected one of: causal,"));
         let mask = |shape: &[usize]| Tensor::bools(shape, &vec![true; shape.iter().product()]);
         assert_eq!(
