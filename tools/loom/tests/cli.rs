@@ -204,6 +204,45 @@ fn every_input_of_softmax() {
 }
 
 #[test]
+fn rope_is_replayed() {
+    let folder = Folder::new("rope");
+    // d = 4: frequencies 1 and 1/100; the pairs of `half` are (0, 2) and (1, 3), of `interleaved` (0, 1) and (2, 3).
+    let turn = |a: f64, b: f64, angle: f64| (a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin());
+    let (near, far) = (5.0, 1_000_003.0);
+    let x = [1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0];
+    let case = |style: &str, pairs: [[usize; 2]; 2]| {
+        let mut y = x;
+        for (row, position) in [(0, near), (4, far)] {
+            for ([a, b], frequency) in pairs.into_iter().zip([1.0, 0.01]) {
+                (y[row + a], y[row + b]) = turn(x[row + a], x[row + b], position * frequency);
+            }
+        }
+        Case::new("rope")
+            .option("style", style)
+            .tensor("x", Tensor::values(Dtype::F32, &[1, 1, 2, 4], &x))
+            .tensor("positions", Tensor::indices(&[1, 2], &[near as u32, far as u32]))
+            .tensor("expected.y", Tensor::values(Dtype::F32, &[1, 1, 2, 4], &y))
+    };
+    let half = case("half", [[0, 2], [1, 3]]);
+    folder.case("half.safetensors", &half);
+    folder.case("interleaved.safetensors", &case("interleaved", [[0, 1], [2, 3]]));
+    // Linear scaling by 2 halves the positions; the same by a base of one's own stays as it is.
+    let scaled = half.clone().option("scaling", r#"{"rope_type": "linear", "factor": 2.0}"#);
+    let scaled = scaled.tensor("positions", Tensor::indices(&[1, 2], &[2 * near as u32, 2 * far as u32]));
+    let any = folder.case("scaled.safetensors", &scaled);
+    adapter(&any);
+    let (code, text, err) = loom(&[&"run", &folder.0, &"--check"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{text}");
+    assert_eq!(text.matches("passed").count(), 3, "{text}");
+    // The other style is wrong, and said so.
+    let wrong = folder.case("wrong", &half.clone().option("style", "interleaved"));
+    assert_eq!(loom(&[&"run", &wrong, &"--check"]).0, 1);
+    let bad = folder.case("bad", &half.option("rotary_dim", 3));
+    let (code, _, err) = loom(&[&"run", &bad]);
+    assert!(code == 2 && err.contains("rotary_dim"), "{err}");
+}
+
+#[test]
 fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
