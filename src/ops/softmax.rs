@@ -13,7 +13,7 @@
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores, 4096 x 4096 f32 unless said otherwise, against a vec4 copy in the same run
-//! (`loom bench`; all figures in `benches/results/`): 53 to 57 % of the copy. What it took, in order:
+//! (`loom bench`; all figures in `benches/results/`): 50 to 57 % of the copy. What it took, in order:
 //! * no barrier: a row by shuffles within one subgroup 40 ms, by a tree in workgroup memory 126 ms;
 //! * nothing hidden, no select per element; blocks of `keep` chunks without a check each: 40 to 29 ms;
 //! * two lanes per row rather than eight: 29 to 23 ms (four rows stream side by side, and share a workgroup);
