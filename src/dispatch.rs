@@ -118,6 +118,15 @@ impl Arg<'_> {
     }
 }
 
+/// Refuses a buffer that is missing, or one that the Problem does not use.
+pub(crate) fn given(op: &'static str, buffer: &'static str, needed: bool, have: bool) -> Result<()> {
+    match (needed, have) {
+        (true, false) => Err(Error::MissingBuffer { op, buffer }),
+        (false, true) => Err(Error::UnusedBuffer { op, buffer }),
+        _ => Ok(()),
+    }
+}
+
 /// Whether `args[i]` must be declared read_write: it is written, or it lies in a buffer that another
 /// binding of this dispatch writes (wgpu tracks whole buffers).
 pub(crate) fn read_write(args: &[Arg], i: usize) -> bool {

@@ -28,7 +28,7 @@
 //! | 1,048,561 | 1.30 | 868,502.1 |
 
 use crate::compose::{Shader, Storage, Tensor};
-use crate::dispatch::{Arg, fold, read_write};
+use crate::dispatch::{Arg, fold, given, read_write};
 use crate::kernels::Pipeline;
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
@@ -452,10 +452,10 @@ const TABLE: [Row; 3] = [
 /// # Errors
 /// Those of the Problem: sizes, layouts, frequencies.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::ConfigUnfit { op: OP, reason: "no candidate fits the device".into() })?;
+    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
+        op: OP,
+        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
+    })?;
     crate::kernels::print_choice(OP, problem, &config);
     Ok(config)
 }
@@ -696,9 +696,9 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
     let views = problem.views()?;
     let needs_positions = views.positions.is_some();
     let needs_tables = views.cos.is_some();
-    given("k", problem.k.is_some(), buffers.k.is_some())?;
-    given("positions", needs_positions, buffers.positions.is_some())?;
-    given("cos", needs_tables, buffers.tables.is_some())?;
+    given(OP, "k", problem.k.is_some(), buffers.k.is_some())?;
+    given(OP, "positions", needs_positions, buffers.positions.is_some())?;
+    given(OP, "cos", needs_tables, buffers.tables.is_some())?;
     if problem.batch == 0 || problem.seq == 0 {
         return Ok(Dispatch::nothing(OP));
     }
@@ -871,14 +871,6 @@ fn disjoint(a: &View<3>, b: &View<3>) -> bool {
         (Some(a), Some(b)) => a.end <= b.start || b.end <= a.start,
         _ => false,
     })
-}
-
-fn given(buffer: &'static str, needed: bool, have: bool) -> Result<()> {
-    match (needed, have) {
-        (true, false) => Err(Error::MissingBuffer { op: OP, buffer }),
-        (false, true) => Err(Error::UnusedBuffer { op: OP, buffer }),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

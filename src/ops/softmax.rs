@@ -24,7 +24,7 @@
 //! Mesa turns f16 and masked rows into arithmetic: they take the time of f32 for half the bytes.
 
 use crate::compose::{Shader, Storage, Tensor};
-use crate::dispatch::{Arg, fold, read_write};
+use crate::dispatch::{Arg, fold, given, read_write};
 use crate::kernels::Pipeline;
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
@@ -731,8 +731,8 @@ pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffer
 fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();
     let views = problem.views()?;
-    given("mask", problem.mask.is_some(), buffers.mask.is_some())?;
-    given("lse", problem.lse.is_some(), buffers.lse.is_some())?;
+    given(OP, "mask", problem.mask.is_some(), buffers.mask.is_some())?;
+    given(OP, "lse", problem.lse.is_some(), buffers.lse.is_some())?;
     let mut config = match config {
         Some(config) => Config { form: problem.form(&caps, &views, Some(config.form)), ..*config },
         None => choose(&caps, problem)?,
@@ -847,12 +847,4 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         passes.push((kernels.pipeline(OP, &pass)?, grid));
     }
     Ok(Dispatch::new(OP, kernels, &args, &params, passes))
-}
-
-fn given(buffer: &'static str, needed: bool, have: bool) -> Result<()> {
-    match (needed, have) {
-        (true, false) => Err(Error::MissingBuffer { op: OP, buffer }),
-        (false, true) => Err(Error::UnusedBuffer { op: OP, buffer }),
-        _ => Ok(()),
-    }
 }
