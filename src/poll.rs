@@ -13,9 +13,35 @@ use crate::{Error, Result};
 #[derive(Debug, Default)]
 pub(crate) struct Poller {
     #[cfg(not(target_arch = "wasm32"))]
-    thread: Mutex<Option<std::sync::mpsc::Sender<()>>>,
+    thread: Mutex<Option<Thread>>,
     /// Reads under way, to be told if polling fails.
     pending: Arc<Mutex<Vec<Pending>>>,
+}
+
+/// Wakes the thread; it ends when this goes.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug)]
+struct Thread {
+    wake: std::sync::mpsc::Sender<()>,
+    handle: std::thread::JoinHandle<()>,
+}
+
+/// The thread has released its device when the poller is gone: a driver that tears itself down as the process ends
+/// must not find it at work.
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Poller {
+    fn drop(&mut self) {
+        if let Some(Thread { wake, handle }) = lock(&self.thread).take() {
+            drop(wake);
+            // Wakers run on the thread, and may drop the poller there; and one that is still to run may want
+            // what our caller holds.
+            let awaited = lock(&self.pending).iter().any(|shared| shared.strong_count() > 1);
+            if handle.thread().id() != std::thread::current().id() && !awaited {
+                // A panic there was told already.
+                let _ = handle.join();
+            }
+        }
+    }
 }
 
 type Mapped = Result<(), wgpu::BufferAsyncError>;
@@ -38,10 +64,9 @@ impl Poller {
         #[cfg(not(target_arch = "wasm32"))]
         {
             let mut thread = lock(&self.thread);
-            if thread.as_ref().is_none_or(|sender| sender.send(()).is_err()) {
-                let (sender, wakes) = std::sync::mpsc::channel();
+            if thread.as_ref().is_none_or(|thread| thread.wake.send(()).is_err()) {
+                let (wake, wakes) = std::sync::mpsc::channel();
                 let (device, pending) = (device.clone(), self.pending.clone());
-                // Ends when the poller goes, and with it the sender.
                 let poll = move || {
                     while wakes.recv().is_ok() {
                         if once(op, &device, wgpu::PollType::wait_indefinitely()).is_err() {
@@ -51,12 +76,12 @@ impl Poller {
                         lock(&pending).retain(|shared| shared.strong_count() > 0);
                     }
                 };
-                std::thread::Builder::new()
+                let handle = std::thread::Builder::new()
                     .name("tileloom poll".into())
                     .spawn(poll)
                     .map_err(|error| Error::Gpu { op, message: format!("no thread to poll from: {error}") })?;
-                let _ = sender.send(());
-                *thread = Some(sender);
+                let _ = wake.send(());
+                *thread = Some(Thread { wake, handle });
             }
         }
         #[cfg(target_arch = "wasm32")]

@@ -28,7 +28,7 @@
 //! | 1,048,561 | 1.30 | 868,502.1 |
 
 use crate::compose::{Shader, Storage, Tensor};
-use crate::dispatch::{Arg, fold, given, read_write};
+use crate::dispatch::{Arg, check_all, fold, given, read_write};
 use crate::kernels::Pipeline;
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
@@ -715,7 +715,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
     let k = k.flat_map(|(b, v)| [(K, "k", b[0], &v[0], false), (K_OUT, "k_out", b[1], &v[1], true)]);
     for (slot, name, binding, view, writes) in named.into_iter().chain(k) {
         let element_bits = 8 * if writes { problem.y } else { problem.x }.bytes();
-        args.push(Arg { slot, name, binding, element_bits, elements: view.offset as u64..view.end, writes });
+        args.push(Arg::new(slot, name, binding, element_bits, view, writes));
         heads.push(view);
     }
     let range = |view: &Option<View<1>>| view.as_ref().map(|v| (v.offset, v.end));
@@ -728,38 +728,24 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
             args.push(Arg { slot, name, binding, element_bits: 32, elements: start as u64..end, writes: false });
         }
     }
-    for arg in &args {
-        arg.check(OP, &caps)?;
-    }
-
     let in_place = |i: usize| {
         let equal = problem.x == problem.y && heads[i].same_rows(heads[i + 1]);
         equal && args[i].same_first(&args[i + 1])
     };
     config.form.q_in_place = in_place(0);
     config.form.k_in_place = config.form.k && in_place(2);
-    for (i, a) in args.iter().enumerate() {
-        for (j, b) in args.iter().enumerate().skip(i + 1) {
-            let same = (i, j) == (0, 1) && config.form.q_in_place || (i, j) == (2, 3) && config.form.k_in_place;
-            let views = || heads.get(i).zip(heads.get(j));
-            // Views that interleave share a bound range, which browsers refuse.
-            let apart = || {
-                caps.backend != wgpu::Backend::BrowserWebGpu
-                    && a.element_bits == b.element_bits
-                    && a.same_start(b)
-                    && views().is_some_and(|(a, b)| disjoint(a, b))
-            };
-            if !same && !apart() {
-                a.apart(OP, &caps, b)?;
-            }
-        }
-    }
-    let shared = |slot| args.iter().position(|a| a.slot == slot).is_some_and(|i| read_write(&args, i));
-    config.form.q_writable = !config.form.q_in_place && shared(Q);
-    config.form.k_writable = !config.form.k_in_place && shared(K);
-    config.form.positions_writable = shared(POSITIONS);
-    config.form.cos_writable = shared(COS);
-    config.form.sin_writable = shared(SIN);
+    check_all(OP, &caps, &args, |i, j| {
+        let same = (i, j) == (0, 1) && config.form.q_in_place || (i, j) == (2, 3) && config.form.k_in_place;
+        // Views that interleave share a bound range, which browsers refuse.
+        let bound = caps.backend != wgpu::Backend::BrowserWebGpu && args[i].same_start(&args[j]);
+        let interleaved = bound && args[i].element_bits == args[j].element_bits;
+        same || interleaved && heads.get(i).zip(heads.get(j)).is_some_and(|(a, b)| disjoint(a, b))
+    })?;
+    config.form.q_writable = !config.form.q_in_place && read_write(&args, Q);
+    config.form.k_writable = !config.form.k_in_place && read_write(&args, K);
+    config.form.positions_writable = read_write(&args, POSITIONS);
+    config.form.cos_writable = read_write(&args, COS);
+    config.form.sin_writable = read_write(&args, SIN);
 
     let form = &config.form;
     let [pair_items, items] = problem.items(form);

@@ -24,7 +24,7 @@
 //! Mesa turns f16 and masked rows into arithmetic: they take the time of f32 for half the bytes.
 
 use crate::compose::{Shader, Storage, Tensor};
-use crate::dispatch::{Arg, fold, given, read_write};
+use crate::dispatch::{Arg, check_all, fold, given, read_write};
 use crate::kernels::Pipeline;
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
@@ -742,20 +742,12 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         return Ok(Dispatch::nothing(OP));
     }
 
-    let tensor = |slot, name, binding, dtype: Dtype, view: &View<3>, writes| Arg {
-        slot,
-        name,
-        binding,
-        element_bits: 8 * dtype.bytes(),
-        elements: view.offset as u64..view.end,
-        writes,
-    };
-    let x = tensor(X, "x", buffers.x, problem.x, &views.x, false);
-    let y = tensor(Y, "y", buffers.y, problem.y, &views.y, true);
+    let bits = |dtype: Dtype| 8 * dtype.bytes();
+    let x = Arg::new(X, "x", buffers.x, bits(problem.x), &views.x, false);
+    let y = Arg::new(Y, "y", buffers.y, bits(problem.y), &views.y, true);
     let mut args = vec![x, y];
     if let (Some((kind, view)), Some(binding)) = (&views.mask, buffers.mask) {
-        let elements = view.offset as u64..view.end;
-        args.push(Arg { slot: MASK, name: "mask", binding, element_bits: kind.bits(), elements, writes: false });
+        args.push(Arg::new(MASK, "mask", binding, kind.bits(), view, false));
     }
     if let (Some(offset), Some(binding)) = (problem.lse, buffers.lse) {
         let elements = offset as u64..(offset + problem.rows) as u64;
@@ -771,17 +763,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
                 Binding::from(&pooled)
             }
         };
-        args.push(Arg {
-            slot: SCRATCH,
-            name: "scratch",
-            binding,
-            element_bits: 8,
-            elements: 0..scratch_need,
-            writes: true,
-        });
-    }
-    for arg in &args {
-        arg.check(OP, &caps)?;
+        args.push(Arg::scratch(SCRATCH, binding, scratch_need));
     }
 
     let (x, y) = (&args[0], &args[1]);
@@ -791,17 +773,10 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         && x.same_start(y)
         && problem.x == problem.y
         && views.x.interleaves(&views.y);
+    check_all(OP, &caps, &args, |i, j| (i, j) == (0, 1) && (same_view || interleaved))?;
     config.form.in_place = same_view;
-    for (i, a) in args.iter().enumerate() {
-        for b in &args[i + 1..] {
-            let allowed = (a.slot, b.slot) == (X, Y) && (same_view || interleaved);
-            if !allowed {
-                a.apart(OP, &caps, b)?;
-            }
-        }
-    }
-    config.form.x_writable = !same_view && read_write(&args, 0);
-    config.form.mask_writable = args.iter().position(|a| a.slot == MASK).is_some_and(|i| read_write(&args, i));
+    config.form.x_writable = !same_view && read_write(&args, X);
+    config.form.mask_writable = read_write(&args, MASK);
 
     let (parts, part_chunks) = parts(problem, &config);
     let workgroups = match config.algorithm {
