@@ -1,7 +1,7 @@
 //! [`Kernels`]: the compiled pipelines of one device.
 
 use std::any::{Any, TypeId};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::future::Future;
 use std::hash::Hash;
@@ -84,8 +84,13 @@ struct Inner {
     /// One buffer serves every dispatch: a dispatch writes its scratch before it reads it, its steps
     /// are recorded without a gap, and a queue runs what is recorded in order.
     scratch: Mutex<Option<wgpu::Buffer>>,
+    /// Small tables that a Problem comes to, and their buffers; the last used ones, the newest last.
+    tables: Mutex<VecDeque<(Vec<u32>, wgpu::Buffer)>>,
     poller: Poller,
 }
+
+/// How many tables are kept.
+const TABLES: usize = 16;
 
 impl Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -116,6 +121,7 @@ impl Kernels {
                 compiled: AtomicUsize::new(0),
                 cache,
                 scratch: Mutex::default(),
+                tables: Mutex::default(),
                 poller: Poller::default(),
             }),
         }
@@ -268,6 +274,37 @@ impl Kernels {
                 Ok(buffer)
             }
         }
+    }
+
+    /// A buffer of these words, which no kernel writes: one for equal words, as long as it is among the last used.
+    pub(crate) fn table(&self, op: &'static str, words: Vec<u32>) -> Result<wgpu::Buffer> {
+        let mut held = lock(&self.inner.tables);
+        let found = held.iter().position(|(have, _)| *have == words).and_then(|at| held.remove(at));
+        let (words, buffer) = match found {
+            Some(entry) => entry,
+            None => {
+                let buffer = guarded(&self.inner.device, || {
+                    // Filled while mapped: no queue is needed.
+                    let buffer = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+                        label: Some(op),
+                        size: size_of_val(&words[..]) as u64,
+                        usage: wgpu::BufferUsages::STORAGE,
+                        mapped_at_creation: true,
+                    });
+                    if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
+                        view.copy_from_slice(bytemuck::cast_slice(&words));
+                    }
+                    buffer.unmap();
+                    buffer
+                });
+                (words, buffer.map_err(|error| gpu_error(op, error))?)
+            }
+        };
+        if held.len() == TABLES {
+            held.pop_front();
+        }
+        held.push_back((words, buffer.clone()));
+        Ok(buffer)
     }
 
     /// Runs `plan` under error scopes. On the web the scopes answer later than this returns: use

@@ -3,8 +3,10 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
+//! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position_encoding.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
+//! | [`softmax_backward`] | the gradient of softmax and log-softmax from their results | `src/ops/softmax_backward.rs` |
 //!
 //! # Low level: your device, your buffers, your encoder
 //!
@@ -71,7 +73,9 @@ pub use error::{Error, Misfit, Result};
 pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;
-pub use tensor::{RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
+pub use tensor::{
+    PositionEncoding, PositionOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor,
+};
 pub use wgpu;
 
 /// The examples of the README compile with the crate.

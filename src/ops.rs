@@ -1,4 +1,6 @@
 //! One module per kernel: Problem, Config + choose, Params, Buffers, prepare.
 
+pub mod position_encoding;
 pub mod rope;
 pub mod softmax;
+pub mod softmax_backward;

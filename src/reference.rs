@@ -5,8 +5,10 @@
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
 mod numerics;
+pub mod position_encoding;
 pub mod rope;
 pub mod softmax;
+pub mod softmax_backward;
 
 pub use numerics::{Judge, Verdict, Worst};
 

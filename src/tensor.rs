@@ -1,8 +1,11 @@
 //! [`Tensor`]: a contiguous array on a [`Context`]'s device. Each op's methods are in a file of its stem.
 
+mod position_encoding;
 mod rope;
 mod softmax;
+mod softmax_backward;
 
+pub use position_encoding::{PositionEncoding, PositionOptions};
 pub use rope::{RopeOptions, RopePositions};
 pub use softmax::{SoftmaxMask, SoftmaxOptions};
 

@@ -3,8 +3,10 @@
 //!
 //! `TILELOOM_ADAPTER` and `WGPU_BACKEND` choose the adapter; the first is taken.
 
+mod position_encoding;
 mod rope;
 mod softmax;
+mod softmax_backward;
 
 use criterion::Criterion;
 
@@ -13,7 +15,9 @@ fn main() {
     let gpu = loom::Gpu::open(&adapter).expect("a device");
     println!("{}", gpu.kernels.caps().label());
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    position_encoding::benches(&gpu, &mut criterion);
     rope::benches(&gpu, &mut criterion);
     softmax::benches(&gpu, &mut criterion);
+    softmax_backward::benches(&gpu, &mut criterion);
     criterion.final_summary();
 }

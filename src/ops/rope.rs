@@ -35,6 +35,7 @@ use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Resu
 
 mod frequencies;
 
+pub(super) use frequencies::turns;
 pub use frequencies::{Frequencies, Scaling, Yarn};
 
 const OP: &str = "rope";
@@ -416,7 +417,7 @@ impl Problem {
                 let step = views.positions.as_ref().map_or(0, |view| self.axis(pair) as u32 * view.stride(0));
                 match &self.angles {
                     Angles::Frequencies(f) => {
-                        let turns = frequencies::turns(f.per_pair[pair]);
+                        let turns = turns(f.per_pair[pair]);
                         [(turns >> 32) as u32, turns as u32, step]
                     }
                     Angles::Tables { cos, sin, .. } => [(cos + pair) as u32, (sin + pair) as u32, step],
@@ -686,6 +687,16 @@ pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffe
     kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
 }
 
+/// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
+pub async fn prepare_with_async(
+    kernels: &Kernels,
+    problem: &Problem,
+    config: &Config,
+    buffers: Buffers<'_>,
+) -> Result<Dispatch> {
+    kernels.later(OP, || plan(kernels, problem, Some(config), &buffers)).await
+}
+
 /// [`prepare`] that waits for the device's verdict: on the web that comes later.
 pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
     kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
@@ -807,13 +818,14 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         k_out_s2: k_out[3],
     };
     let table = problem.pair_table(&views, form.pairs as usize);
-    let pairs = filled(kernels, &table);
+    let elements = 0..table.len() as u64;
+    let pairs = kernels.table(OP, table)?;
     args.push(Arg {
         slot: PAIRS,
         name: "pairs",
         binding: Binding::from(&pairs),
         element_bits: 32,
-        elements: 0..table.len() as u64,
+        elements,
         writes: false,
     });
     let pass = kernels.pipeline(OP, &config.pass())?;
@@ -823,21 +835,6 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
 /// Offset and strides, as parameters.
 fn numbers(view: &View<3>) -> [u32; 4] {
     [view.offset as u32, view.stride(0), view.stride(1), view.stride(2)]
-}
-
-/// A storage buffer of these words. Filled while mapped: no queue is needed.
-fn filled(kernels: &Kernels, words: &[u32]) -> wgpu::Buffer {
-    let buffer = kernels.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some("rope pairs"),
-        size: size_of_val(words) as u64,
-        usage: wgpu::BufferUsages::STORAGE,
-        mapped_at_creation: true,
-    });
-    if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
-        view.copy_from_slice(bytemuck::cast_slice(words));
-    }
-    buffer.unmap();
-    buffer
 }
 
 /// Whether two views of one binding share no element because, modulo some stride that all their outer axes

@@ -29,6 +29,10 @@ use crate::kernels::Pipeline;
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
 
+pub(super) mod tile;
+
+use tile::{Rows, Tile};
+
 const OP: &str = "softmax";
 
 /// What is computed. `x` and `y` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
@@ -345,6 +349,12 @@ impl Problem {
         start + if mask.broadcast_cols { 0 } else { col }
     }
 
+    /// What tiles go by.
+    fn rows_of(&self, form: &Form) -> Rows {
+        let buffers = 2 + u32::from(self.mask.is_some()) + u32::from(self.lse.is_some());
+        Rows { rows: self.rows, chunks: tile::chunks(self.cols, form.vec), buffers }
+    }
+
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, wish: Option<Form>) -> Form {
         let storage = |wish: Option<Storage>, dtype| {
@@ -372,45 +382,30 @@ impl Problem {
     }
 }
 
-/// A row of the table: the tiles of one class of adapters.
-struct Row {
-    class: Class,
-    /// Up to so many chunks per row: lanes per row, workgroup size. In ascending order.
-    registers: &'static [(u32, u32, u32)],
-    /// From so many rows on: lanes per row, workgroup size, chunks at a time. In descending order.
-    online: &'static [(usize, u32, u32, u32)],
-    /// Below so many rows of at least `SPLIT_CHUNKS`: workgroup size, chunks at a time.
-    split: (usize, u32, u32),
-}
-
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, where a workgroup is one subgroup and nothing
 /// waits (a barrier costs two thirds of the speed), short rows go one per invocation, and half a
 /// kilobyte per invocation still stays in registers. Discrete and Integrated are not measured yet: they
 /// keep at most 64 f32 of a row per invocation, and neighbours read neighbouring chunks.
-const TABLE: [Row; 3] = [
-    Row {
+const TABLE: [tile::Row; 3] = [
+    tile::Row {
         class: Class::Software,
         registers: &[(16, 1, 8), (256, 8, 8)],
         online: &[(64, 2, 8, 8), (0, 8, 8, 8)],
         split: (4, 8, 8),
     },
-    Row {
+    tile::Row {
         class: Class::Integrated,
         registers: &[(1, 1, 128), (4, 2, 128), (16, 8, 128), (64, 32, 128), (1024, 128, 128), (4096, 256, 256)],
         online: &[(0, 256, 256, 4)],
         split: (64, 256, 4),
     },
-    Row {
+    tile::Row {
         class: Class::Discrete,
         registers: &[(1, 1, 256), (4, 2, 256), (16, 8, 256), (64, 32, 256), (256, 64, 256), (4096, 256, 256)],
         online: &[(0, 256, 256, 4)],
         split: (256, 256, 4),
     },
 ];
-
-/// Chunks below which splitting a row does not pay.
-const SPLIT_CHUNKS: u32 = 4096;
-const MAX_PARTS: u32 = 256;
 
 /// The Config for this Problem on this device: the best of [`candidates`].
 ///
@@ -430,71 +425,15 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
 /// # Errors
 /// Those of the Problem.
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
-    let views = problem.views()?;
-    let form = problem.form(caps, &views, None);
-    let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let chunks = chunks(problem, form.vec);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
-
-    // Algorithm, workgroup size, lanes, keep.
-    let mut tiles = Vec::new();
-    if let Some(&(_, lanes, wg_size)) = row.registers.iter().find(|&&(reach, ..)| chunks <= reach) {
-        tiles.push((Algorithm::Registers, wg_size, lanes, chunks.div_ceil(lanes).next_power_of_two()));
-    }
-    let online = row.online.iter().filter(|&&(rows, ..)| problem.rows >= rows);
-    tiles.extend(online.map(|&(_, lanes, wg_size, keep)| (Algorithm::Online, wg_size, lanes, keep)));
-    let (few, wg_size, keep) = row.split;
-    let split = (Algorithm::Split, wg_size, wg_size, keep);
-    match problem.rows < few && chunks >= SPLIT_CHUNKS {
-        true => tiles.insert(0, split),
-        false => tiles.push(split),
-    }
-    // The same with one invocation per row: no reduction, no feature.
-    tiles.extend(row.online.first().map(|&(_, _, wg_size, keep)| (Algorithm::Online, wg_size, 1, keep)));
-
-    let mut found = Vec::new();
-    for (algorithm, wg_size, lanes, keep) in tiles {
-        for reduce in [Reduce::None, Reduce::Shuffle, Reduce::Subgroup, Reduce::Tree] {
-            let (wg_size, lanes) = (wg_size.min(most), lanes.min(most));
-            let config = Config { algorithm, wg_size, lanes, keep, reduce, form };
-            match config.fits(caps, problem) {
-                Ok(()) if found.contains(&config) => {}
-                Ok(()) => found.push(config),
-                Err(reason) => log::trace!("{OP}: {config:?} dropped: {reason}"),
-            }
-        }
-    }
-    if row.class == Class::Software {
-        // Whatever waits at a barrier comes last, unless only it keeps more than one core busy.
-        let few = problem.rows < row.split.0;
-        found.sort_by_key(|config| !few && matches!(config.reduce, Reduce::Subgroup | Reduce::Tree));
-    }
-    Ok(found)
-}
-
-/// Chunks of the longest row.
-fn chunks(problem: &Problem, vec: u32) -> u32 {
-    let phase = usize::from(vec == 2);
-    let chunks = problem.cols.saturating_add(phase).div_ceil(vec.max(1) as usize).max(1);
-    u32::try_from(chunks).unwrap_or(u32::MAX)
-}
-
-/// Parts per row, and chunks per part, of the two-step algorithm.
-fn parts(problem: &Problem, config: &Config) -> (u32, u32) {
-    if config.algorithm != Algorithm::Split {
-        return (1, chunks(problem, config.form.vec));
-    }
-    let chunks = chunks(problem, config.form.vec);
-    // A part is long enough to be worth a workgroup, and there are at most MAX_PARTS.
-    let step = config.lanes.saturating_mul(config.keep).clamp(1, 1 << 20);
-    let part = chunks.div_ceil(MAX_PARTS).max(step * 4).next_multiple_of(step);
-    (chunks.div_ceil(part), part)
+    let form = problem.form(caps, &problem.views()?, None);
+    let tiles = tile::candidates(OP, caps, &TABLE, &problem.rows_of(&form));
+    Ok(tiles.into_iter().map(|tile| Config::of(tile, form)).collect())
 }
 
 /// Bytes of scratch: a maximum and a sum per part, for `Split`; else 0.
 pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
     match config.algorithm {
-        Algorithm::Split => problem.rows as u64 * parts(problem, config).0 as u64 * 8,
+        Algorithm::Split => problem.rows as u64 * config.tile().parts(&problem.rows_of(&config.form)).0 as u64 * 8,
         _ => 0,
     }
 }
@@ -536,49 +475,17 @@ impl Config {
     /// # Errors
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
-        let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-        let chunks = chunks(problem, self.form.vec);
-        let Config { wg_size, lanes, keep, .. } = *self;
-        let whole = lanes == wg_size;
-        let subgroup = caps.trusted_subgroup_size();
-        let misfit = |what, have, limit| Err(Misfit { what, have, limit });
-        let buffers = 2 + u32::from(problem.mask.is_some()) + u32::from(problem.lse.is_some());
-        let limit = limits.max_storage_buffers_per_shader_stage;
-        match (self.algorithm, self.reduce) {
-            _ if wg_size == 0 || wg_size > most => misfit("wg_size must be at least 1 and at most", wg_size, most),
-            _ if !lanes.is_power_of_two() => misfit("lanes must be a power of two", lanes, wg_size),
-            _ if !wg_size.is_multiple_of(lanes) => misfit("lanes must divide wg_size", lanes, wg_size),
-            _ if keep == 0 || keep > 1024 => misfit("keep must be at least 1 and at most", keep, 1024),
-            (Algorithm::Registers, _) if u64::from(lanes) * u64::from(keep) < u64::from(chunks) => {
-                misfit("lanes * keep must hold the chunks of a row", lanes * keep, chunks)
-            }
-            (Algorithm::Split, _) if buffers == limit => {
-                misfit("split needs a storage buffer more", buffers + 1, limit)
-            }
-            (Algorithm::Split, _) if !whole => misfit("split needs lanes to be wg_size", lanes, wg_size),
-            (_, Reduce::None) if lanes != 1 => misfit("without a reduction lanes must be", lanes, 1),
-            (_, Reduce::Tree | Reduce::Shuffle | Reduce::Subgroup) if lanes == 1 => {
-                misfit("a reduction needs lanes of at least", lanes, 2)
-            }
-            (_, Reduce::Shuffle) if subgroup.is_none_or(|size| lanes > size) => {
-                misfit("shuffles need lanes of at most the trusted subgroup size", lanes, subgroup.unwrap_or(0))
-            }
-            (_, Reduce::Subgroup) if caps.subgroup.is_none() => misfit("subgroup reduction needs SUBGROUP", 0, 1),
-            (_, Reduce::Subgroup) if !whole => misfit("subgroup reduction needs lanes to be wg_size", lanes, wg_size),
-            _ if self.wg_bytes() > limits.max_compute_workgroup_storage_size => {
-                misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
-            }
-            _ => Ok(()),
-        }
+        self.tile().fits(caps, &problem.rows_of(&self.form))
     }
 
-    fn wg_bytes(&self) -> u32 {
-        match self.reduce {
-            Reduce::None | Reduce::Shuffle => 0,
-            Reduce::Tree => self.wg_size * 4,
-            Reduce::Subgroup => self.wg_size.div_ceil(4) * 4,
-        }
+    fn of(tile: Tile, form: Form) -> Config {
+        let Tile { algorithm, wg_size, lanes, keep, reduce } = tile;
+        Config { algorithm, wg_size, lanes, keep, reduce, form }
+    }
+
+    fn tile(&self) -> Tile {
+        let Config { algorithm, wg_size, lanes, keep, reduce, .. } = *self;
+        Tile { algorithm, wg_size, lanes, keep, reduce }
     }
 
     /// The pipelines that it names, in the order in which they run.
@@ -613,20 +520,15 @@ const SCRATCH: u32 = 4;
 
 impl Pipeline for Pass {
     fn shader(&self) -> Shader {
-        let Config { wg_size, lanes, keep, reduce, form, .. } = self.config;
+        let form = self.config.form;
         let writes = self.stem != "softmax_split_reduce";
-        let mut shader = Shader::new(self.stem, wg_size, self.config.wg_bytes(), form.vec)
+        let mut shader = self
+            .config
+            .tile()
+            .shader(self.stem, form.vec)
             .params::<Params>()
-            .constant("LANES", lanes)
-            .constant("KEEP", keep)
             .flag("HAS_MASK", form.mask.is_some())
-            .flag("HIDES", form.hides)
-            .import(match reduce {
-                Reduce::None => "reduce_none",
-                Reduce::Tree => "reduce_tree",
-                Reduce::Shuffle => "reduce_shuffle",
-                Reduce::Subgroup => "reduce_subgroup",
-            });
+            .flag("HIDES", form.hides);
         let x =
             Tensor { binding: X, name: "x", storage: form.x, writable: form.x_writable, output: false, edge: false };
         let y = Tensor { binding: Y, name: "y", storage: form.y, writable: true, output: true, edge: form.edge };
@@ -778,12 +680,9 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
     config.form.x_writable = !same_view && read_write(&args, X);
     config.form.mask_writable = read_write(&args, MASK);
 
-    let (parts, part_chunks) = parts(problem, &config);
-    let workgroups = match config.algorithm {
-        Algorithm::Split => problem.rows as u64 * parts as u64,
-        _ => (problem.rows as u64).div_ceil((config.wg_size / config.lanes) as u64),
-    };
-    let grid = fold(OP, &caps, workgroups)?;
+    let (tile, rows) = (config.tile(), problem.rows_of(&config.form));
+    let (parts, part_chunks) = tile.parts(&rows);
+    let grid = fold(OP, &caps, tile.workgroups(&rows))?;
     let (mask_offset, mask_strides) = match &views.mask {
         Some((_, view)) => (view.offset as u32, [0, 1, 2].map(|axis| view.stride(axis))),
         None => (0, [0; 3]),

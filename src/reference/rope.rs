@@ -66,7 +66,7 @@ pub fn reference<R: Real>(
 }
 
 /// Of the exact product: what its rounding leaves is added back by the angle sum.
-fn sin_cos(position: f64, frequency: f64) -> (f64, f64) {
+pub(super) fn sin_cos(position: f64, frequency: f64) -> (f64, f64) {
     let product = position * frequency;
     let rest = position.mul_add(frequency, -product);
     let (sin, cos) = product.sin_cos();

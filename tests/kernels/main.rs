@@ -8,8 +8,10 @@
 mod allocations;
 mod context;
 mod ledger;
+mod position_encoding;
 mod rope;
 mod softmax;
+mod softmax_backward;
 
 use std::sync::{Arc, Mutex};
 
@@ -69,7 +71,13 @@ impl Suite {
 }
 
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
-const SUITES: &[(&str, Cases)] = &[("context", context::cases), ("rope", rope::cases), ("softmax", softmax::cases)];
+const SUITES: &[(&str, Cases)] = &[
+    ("context", context::cases),
+    ("position_encoding", position_encoding::cases),
+    ("rope", rope::cases),
+    ("softmax", softmax::cases),
+    ("softmax_backward", softmax_backward::cases),
+];
 
 /// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.
 #[derive(Default)]

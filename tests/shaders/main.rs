@@ -1,8 +1,10 @@
 //! Every shipped shader without a GPU: composed for every Config that the tables give for every preset
 //! of Caps, validated by naga, and translated for the backend of that preset.
 
+mod position_encoding;
 mod rope;
 mod softmax;
+mod softmax_backward;
 
 use std::collections::HashSet;
 
@@ -136,8 +138,10 @@ fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) 
 #[test]
 fn every_shader_file_is_composed_by_a_test() {
     let mut composed = HashSet::new();
+    composed.extend(position_encoding::STEMS);
     composed.extend(rope::STEMS);
     composed.extend(softmax::STEMS);
+    composed.extend(softmax_backward::STEMS);
     composed.insert("coop_probe"); // private to the crate; run on devices that have it
     let files: HashSet<&str> = tileloom::compose::stems().collect();
     assert_eq!(files, composed);

@@ -238,7 +238,7 @@ impl Frequencies {
 }
 
 /// `frequency / 2 pi` modulo 1 as a 64-bit fraction, to the nearest: exact to its last bit for every f64.
-pub(super) fn turns(frequency: f64) -> u64 {
+pub(in crate::ops) fn turns(frequency: f64) -> u64 {
     // 1 / 2 pi = 0x0.28be60db9391054a7f09d5f47d4d3770...
     const INVERSE: [u128; 2] = [0x28be_60db_9391_054a, 0x7f09_d5f4_7d4d_3770];
     let bits = frequency.to_bits();

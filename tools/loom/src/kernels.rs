@@ -7,11 +7,14 @@ use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Expected, Fault, Tensor};
 
+pub mod position_encoding;
 pub mod rope;
 pub mod softmax;
+pub mod softmax_backward;
 
 /// What the commands go by.
-pub const ALL: &[&dyn Kernel] = &[&rope::KERNEL, &softmax::KERNEL];
+pub const ALL: &[&dyn Kernel] =
+    &[&position_encoding::KERNEL, &rope::KERNEL, &softmax::KERNEL, &softmax_backward::KERNEL];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {

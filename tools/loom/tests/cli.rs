@@ -247,7 +247,13 @@ fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
     let (code, _, err) = loom(&[&"check", &"softmix"]);
-    assert!(code == 2 && err.contains("kernel `softmix` is not known, expected one of: rope, softmax"), "{err}");
+    assert!(
+        code == 2
+            && err.contains(
+                "kernel `softmix` is not known, expected one of: position_encoding, rope, softmax, softmax_backward"
+            ),
+        "{err}"
+    );
     adapter(&case);
     let (code, out, err) = loom(&[&"adapters", &"--json"]);
     assert_eq!(code, 0, "{err}");
