@@ -3,6 +3,7 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
+//! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention_bias.rs` |
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position_encoding.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |

@@ -1,5 +1,6 @@
 //! One module per kernel: Problem, Config + choose, Params, Buffers, prepare.
 
+pub mod attention_bias;
 pub mod position_encoding;
 pub mod rope;
 pub mod softmax;

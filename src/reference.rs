@@ -4,6 +4,7 @@
 //! oracle, in f32 it is `low`, which says how much of an error the formula itself has. Values come and
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
+pub mod attention_bias;
 mod numerics;
 pub mod position_encoding;
 pub mod rope;

@@ -1,5 +1,6 @@
 //! [`Tensor`]: a contiguous array on a [`Context`]'s device. Each op's methods are in a file of its stem.
 
+mod attention_bias;
 mod position_encoding;
 mod rope;
 mod softmax;

@@ -3,6 +3,7 @@
 //!
 //! `TILELOOM_ADAPTER` and `WGPU_BACKEND` choose the adapter; the first is taken.
 
+mod attention_bias;
 mod position_encoding;
 mod rope;
 mod softmax;
@@ -15,6 +16,7 @@ fn main() {
     let gpu = loom::Gpu::open(&adapter).expect("a device");
     println!("{}", gpu.kernels.caps().label());
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    attention_bias::benches(&gpu, &mut criterion);
     position_encoding::benches(&gpu, &mut criterion);
     rope::benches(&gpu, &mut criterion);
     softmax::benches(&gpu, &mut criterion);

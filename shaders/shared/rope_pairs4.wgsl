@@ -3,30 +3,12 @@ const PAIRS: u32 = 4u;
 alias F = vec4<f32>;
 alias U = vec4<u32>;
 alias I = vec4<i32>;
+#import rope_pairs
 
-struct Pairs {
-  a: F,
-  b: F,
-}
-
-fn load_pairs(k: bool, base: u32, item: u32) -> Pairs {
-  if (params.flags & INTERLEAVED) == 0u {
-    return Pairs(load_chunk(k, base, item), load_chunk(k, base, item + params.pair_items));
-  }
-  let x = load_chunk(k, base, 2u * item);
-  let y = load_chunk(k, base, 2u * item + 1u);
-  return Pairs(F(x.xz, y.xz), F(x.yw, y.yw));
-}
-
-fn store_pairs(k: bool, base: u32, item: u32, p: Pairs) {
-  if (params.flags & INTERLEAVED) == 0u {
-    store_chunk(k, base, item, p.a);
-    store_chunk(k, base, item + params.pair_items, p.b);
-  } else {
-    store_chunk(k, base, 2u * item, F(p.a.x, p.b.x, p.a.y, p.b.y));
-    store_chunk(k, base, 2u * item + 1u, F(p.a.z, p.b.z, p.a.w, p.b.w));
-  }
-}
+fn even(x: F, y: F) -> F { return F(x.xz, y.xz); }
+fn odd(x: F, y: F) -> F { return F(x.yw, y.yw); }
+fn woven_first(a: F, b: F) -> F { return F(a.x, b.x, a.y, b.y); }
+fn woven_last(a: F, b: F) -> F { return F(a.z, b.z, a.w, b.w); }
 
 fn gather_positions(at: u32, steps: U) -> U {
   return U(position(at + steps.x), position(at + steps.y), position(at + steps.z), position(at + steps.w));

@@ -6,6 +6,7 @@
 //! * `TILELOOM_REPORT=FILE`: appends a record per case, for `loom matrix`.
 
 mod allocations;
+mod attention_bias;
 mod context;
 mod ledger;
 mod position_encoding;
@@ -72,6 +73,7 @@ impl Suite {
 
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
 const SUITES: &[(&str, Cases)] = &[
+    ("attention_bias", attention_bias::cases),
     ("context", context::cases),
     ("position_encoding", position_encoding::cases),
     ("rope", rope::cases),

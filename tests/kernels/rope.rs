@@ -39,6 +39,9 @@ pub fn cases(suite: &mut Suite) {
     if suite.depth >= Depth::Wide {
         wide(suite);
     }
+    if suite.depth == Depth::Full {
+        full(suite);
+    }
 }
 
 /// About eight pipelines.
@@ -247,6 +250,38 @@ fn wide(suite: &mut Suite) {
         println!("{}: sin and cos of a turn within {worst:.2} ULP", gpu.slug);
         if worst <= 3.5 { Ok(()) } else { Err(format!("{worst} ULP")) }
     });
+}
+
+/// Dtypes by items' widths, sources of positions and angles, k or not; every candidate.
+fn full(suite: &mut Suite) {
+    for x in Dtype::ALL {
+        for y in Dtype::ALL {
+            suite.case(format!("{x} to {y}"), move |gpu| {
+                for (head_dim, rotary_dim, offset) in [(64, 48, 0), (22, 12, 2), (9, 6, 1)] {
+                    for (k, counted, tables) in
+                        [(false, true, false), (true, false, false), (false, false, true), (true, true, true)]
+                    {
+                        let heads = Heads { from: Layout::at(offset), to: Layout::at(offset), ..Heads::new(5) };
+                        let mut problem = Problem { x, y, q: heads, ..shape(2, 5, 7, head_dim, rotary_dim) };
+                        problem.k = k.then_some(Heads { heads: 2, ..heads });
+                        if counted {
+                            problem.positions = Positions::Offset(1_000_003);
+                        }
+                        if tables {
+                            problem.angles = Angles::Tables { max_pos: 37, cos: 3, sin: 1 };
+                        }
+                        for style in [Style::Half, Style::Interleaved] {
+                            let call = Call::random(Problem { style, ..problem.clone() }, 2, FAR);
+                            for config in rope::candidates(&gpu.kernels.caps(), &call.problem).unwrap() {
+                                call.check(gpu, &gpu.kernels, Some(&config))?;
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            });
+        }
+    }
 }
 
 /// Largest error in ULP of 1 of a turned unit vector near each position, ours and of textbook f32 angles.

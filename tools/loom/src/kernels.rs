@@ -7,6 +7,7 @@ use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Expected, Fault, Tensor};
 
+pub mod attention_bias;
 pub mod position_encoding;
 pub mod rope;
 pub mod softmax;
@@ -14,7 +15,7 @@ pub mod softmax_backward;
 
 /// What the commands go by.
 pub const ALL: &[&dyn Kernel] =
-    &[&position_encoding::KERNEL, &rope::KERNEL, &softmax::KERNEL, &softmax_backward::KERNEL];
+    &[&attention_bias::KERNEL, &position_encoding::KERNEL, &rope::KERNEL, &softmax::KERNEL, &softmax_backward::KERNEL];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {

@@ -250,7 +250,7 @@ fn adapters_and_checks() {
     assert!(
         code == 2
             && err.contains(
-                "kernel `softmix` is not known, expected one of: position_encoding, rope, softmax, softmax_backward"
+                "kernel `softmix` is not known, expected one of: attention_bias, position_encoding, rope, softmax, softmax_backward"
             ),
         "{err}"
     );
