@@ -112,11 +112,11 @@ mod tests {
                 run(x).iter().zip(&dy).filter(|(y, _)| y.is_finite()).map(|(y, dy)| y * dy).sum()
             };
             let step = 1e-5;
-            for i in 0..n {
+            for (i, dx) in dx.iter().enumerate() {
                 let moved =
                     |by: f64| x.iter().enumerate().map(|(j, v)| v + if i == j { by } else { 0.0 }).collect::<Vec<_>>();
                 let slope = (loss(&moved(step)) - loss(&moved(-step))) / (2.0 * step);
-                assert_relative_eq!(dx[i], slope, epsilon = 1e-8);
+                assert_relative_eq!(*dx, slope, epsilon = 1e-8);
             }
         }
     }
