@@ -10,6 +10,8 @@
 // log-softmax. Its dy is not looked at, and its dx is 0. HIDES says that some elements of a chunk may not be
 // visible for another reason: `causal`, or words that two rows share.
 
+#import causal
+
 const NEG_INF_BITS: u32 = 0xff800000u;
 const LOG2_E: f32 = 1.4426950408889634;
 
@@ -33,11 +35,7 @@ fn locate(row: u32) -> Row {
   r.dx = params.dx_offset + i0 * params.dx_s0 + i1 * params.dx_s1 + i2 * params.dx_s2;
   r.phase = select(0u, r.dx & 1u, VEC == 2u);
   r.chunks = chunk_count(params.cols, r.phase);
-  r.visible = params.cols;
-  if params.causal != 0u {
-    // Query i2 of n2 sees keys up to i2 + cols - n2.
-    r.visible = select(0u, min(params.cols, i2 + params.cols + 1u - params.n2), i2 + params.cols >= params.n2);
-  }
+  r.visible = visible_cols(i2);
   r.reach = select(chunk_count(r.visible, r.phase), 0u, r.visible == 0u);
   return r;
 }

@@ -489,8 +489,8 @@ impl Pipeline for Pass {
             false => shader.tensor(input(X, "x", form.x, form.x_writable)).tensor(y),
         };
         shader = match form.positions {
-            true => shader.buffer(POSITIONS, "positions", "u32", form.positions_writable).import("rope_positions"),
-            false => shader.import("rope_positions_none"),
+            true => shader.buffer(POSITIONS, "positions", "u32", form.positions_writable).import("positions"),
+            false => shader.import("positions_none"),
         };
         let Some(storage) = form.table else {
             let shader = shader.buffer(TABLE_OR_WAVES, "waves", "vec2<u32>", false);

@@ -607,8 +607,8 @@ impl Pipeline for Pass {
             (true, false) => shader.tensor(input(K, "k", form.k_writable)).tensor(k_out),
         };
         shader = match form.positions {
-            true => shader.buffer(POSITIONS, "positions", "u32", form.positions_writable).import("rope_positions"),
-            false => shader.import("rope_positions_none"),
+            true => shader.buffer(POSITIONS, "positions", "u32", form.positions_writable).import("positions"),
+            false => shader.import("positions_none"),
         };
         let words = match form.pairs {
             4 => "vec4<u32>",

@@ -64,7 +64,7 @@ impl Kernel for PositionEncoding {
             ),
             (
                 "bf16, odd dim",
-                typed(Dtype::Bf16, Problem { encoding: learned(Dtype::Bf16, 37, None), ..sequence(7 + 1) }),
+                typed(Dtype::Bf16, Problem { dim: 7, encoding: learned(Dtype::Bf16, 37, None), ..sequence(8) }),
                 far,
             ),
         ];
