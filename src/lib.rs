@@ -3,6 +3,7 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
+//! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
 //!
@@ -71,7 +72,7 @@ pub use error::{Error, Misfit, Result};
 pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;
-pub use tensor::{RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
+pub use tensor::{MatmulGradients, MatmulOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
 pub use wgpu;
 
 /// The examples of the README compile with the crate.

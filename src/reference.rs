@@ -4,6 +4,7 @@
 //! oracle, in f32 it is `low`, which says how much of an error the formula itself has. Values come and
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
+pub mod gemm;
 mod numerics;
 pub mod rope;
 pub mod softmax;
