@@ -19,7 +19,7 @@ const PATCH: u32 = SIZE * SIZE;
 
 var<workgroup> a_tile: array<f16, TILE_M * K_ROW>;
 var<workgroup> b_tile: array<f16, TILE_N * K_ROW>;
-var<workgroup> patch_: array<f32, BLOCKS * PATCH>;
+var<workgroup> patches: array<f32, BLOCKS * PATCH>;
 
 fn fetch(at: Place, l: u32, local: u32) {
   let a0 = a_base(at);
@@ -63,7 +63,7 @@ fn store(at: Place, first: u32, subgroups: u32, i: u32, j: u32, local: u32) {
     let p = 4u * e;
     if block < BLOCKS {
       finish(at, at.row + block / BLOCKS_N * BLOCK + i * SIZE + row, at.col + block % BLOCKS_N * BLOCK + j * SIZE + col, 4u,
-        vec4<f32>(patch_[p], patch_[p + 1u], patch_[p + 2u], patch_[p + 3u]), vec4<f32>(0.0));
+        vec4<f32>(patches[p], patches[p + 1u], patches[p + 2u], patches[p + 3u]), vec4<f32>(0.0));
     }
   }
 }
@@ -75,8 +75,14 @@ fn gemm_coop(
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) num_subgroups: u32,
 ) {
-  let at = place(wg);
-  if at.batch >= params.batches { return; } // uniform: a whole workgroup
+  var at = place(wg);
+  // A workgroup past the end works on the first batch and stores nothing: matrices need control flow that is
+  // uniform to see, and a return would not be.
+  if at.batch >= params.batches {
+    at.b0 = 0u;
+    at.b1 = 0u;
+    at.row = params.m;
+  }
   let subgroups = clamp(num_subgroups, 1u, BLOCKS);
   let own = min(subgroup, BLOCKS - 1u) * PATCH;
   for (var first = 0u; first < BLOCKS; first += subgroups) {
@@ -84,9 +90,9 @@ fn gemm_coop(
     let block = min(first + subgroup, BLOCKS - 1u);
     let row = block / BLOCKS_N * BLOCK;
     let col = block % BLOCKS_N * BLOCK;
-    for (var e = local; e < BLOCKS * PATCH; e += WG_SIZE) { patch_[e] = 0.0; }
+    for (var e = local; e < BLOCKS * PATCH; e += WG_SIZE) { patches[e] = 0.0; }
     workgroupBarrier();
-    let zero = coopLoadT<PRODUCT>(&patch_[own], SIZE);
+    let zero = coopLoadT<PRODUCT>(&patches[own], SIZE);
     var s00 = zero;
     var s01 = zero;
     var s10 = zero;
@@ -106,19 +112,19 @@ fn gemm_coop(
       }
       workgroupBarrier();
     }
-    coopStoreT(s00, &patch_[own], SIZE);
+    coopStoreT(s00, &patches[own], SIZE);
     workgroupBarrier();
     store(at, first, subgroups, 0u, 0u, local);
     workgroupBarrier();
-    coopStoreT(s01, &patch_[own], SIZE);
+    coopStoreT(s01, &patches[own], SIZE);
     workgroupBarrier();
     store(at, first, subgroups, 0u, 1u, local);
     workgroupBarrier();
-    coopStoreT(s10, &patch_[own], SIZE);
+    coopStoreT(s10, &patches[own], SIZE);
     workgroupBarrier();
     store(at, first, subgroups, 1u, 0u, local);
     workgroupBarrier();
-    coopStoreT(s11, &patch_[own], SIZE);
+    coopStoreT(s11, &patches[own], SIZE);
     workgroupBarrier();
     store(at, first, subgroups, 1u, 1u, local);
     workgroupBarrier();

@@ -72,7 +72,9 @@ pub use error::{Error, Misfit, Result};
 pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;
-pub use tensor::{MatmulGradients, MatmulOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
+pub use tensor::{
+    MatmulGradients, MatmulOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor,
+};
 pub use wgpu;
 
 /// The examples of the README compile with the crate.

@@ -296,12 +296,15 @@ impl Problem {
     /// Operations of the product.
     pub fn flops(&self) -> f64 {
         let products = if self.epilogue.gate.is_some() { 2.0 } else { 1.0 };
-        2.0 * products * [self.m, self.n, self.k, self.batch[0], self.batch[1]].iter().map(|&s| s as f64).product::<f64>()
+        2.0 * products
+            * [self.m, self.n, self.k, self.batch[0], self.batch[1]].iter().map(|&s| s as f64).product::<f64>()
     }
 
     fn views(&self) -> Result<Views> {
         let invalid = |arg, reason: String| Err(Error::InvalidProblem { op: OP, arg, reason });
-        for (arg, n) in [("m", self.m), ("n", self.n), ("k", self.k), ("batch", self.batch[0]), ("batch", self.batch[1])] {
+        for (arg, n) in
+            [("m", self.m), ("n", self.n), ("k", self.k), ("batch", self.batch[0]), ("batch", self.batch[1])]
+        {
             if n > u32::MAX as usize / 2 {
                 return invalid(arg, format!("{n} is more than 2^31 - 1"));
             }
@@ -318,7 +321,11 @@ impl Problem {
         let a = of("a", self.a.layout, self.a_sizes())?;
         let b = of("b", self.b.layout, self.b_sizes())?;
         // What the layout without strides would be, from another element.
-        let b2 = self.epilogue.gate.map(|offset| of("b2", Layout { offset, ..self.b.layout }, self.b_sizes())).transpose()?;
+        let b2 = self
+            .epilogue
+            .gate
+            .map(|offset| of("b2", Layout { offset, ..self.b.layout }, self.b_sizes()))
+            .transpose()?;
         let d = of("d", self.d.layout, self.d_sizes())?;
         if !self.empty() && d.overlaps_itself() {
             return invalid("d", format!("rows overlap: strides {:?} for {:?} rows of {}", d.strides, d.sizes, self.n));
@@ -340,14 +347,13 @@ impl Problem {
         let storage = |wish: Option<Storage>, dtype| {
             wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
         };
-        let native = |dtype| if algorithm == Algorithm::Coop && dtype == Dtype::F16 { Some(Storage::F16) } else { None };
+        let native =
+            |dtype| if algorithm == Algorithm::Coop && dtype == Dtype::F16 { Some(Storage::F16) } else { None };
         let swap = algorithm == Algorithm::Vector && self.m > self.n;
         let b2 = views.b2.as_ref().is_none_or(|view| view.multiple_of(4));
         // Nothing is read of a and b where k is 0.
-        let vec = self.k > 0
-            && self.k.is_multiple_of(4)
-            && b2
-            && [&views.a, &views.b].iter().all(|view| view.multiple_of(4));
+        let vec =
+            self.k > 0 && self.k.is_multiple_of(4) && b2 && [&views.a, &views.b].iter().all(|view| view.multiple_of(4));
         let d = storage(wish.map(|f| f.d), self.d.dtype);
         Form {
             vec,
@@ -537,7 +543,10 @@ fn coop(caps: &Caps) -> Option<(u32, u32)> {
 impl std::fmt::Display for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, stages, parts, form } = self;
-        let text = format!("{algorithm:?} {m}x{n}x{k} of {tm}x{tn} lanes{lanes} stages{stages} {:?},{:?}>{:?}", form.a, form.b, form.d);
+        let text = format!(
+            "{algorithm:?} {m}x{n}x{k} of {tm}x{tn} lanes{lanes} stages{stages} {:?},{:?}>{:?}",
+            form.a, form.b, form.d
+        );
         f.write_str(&text.to_lowercase())?;
         match parts {
             0 => f.write_str(" split")?,
@@ -585,7 +594,9 @@ impl Config {
             Algorithm::Tiled => 4 * self.stages * k * (m + 4 + products * (n + 4)) + 4 * (2 - products),
             Algorithm::Vector => 16 * self.wg_size(),
             // Both tiles as f16, rows padded by 8, and a patch of f32 per subgroup.
-            Algorithm::Coop => 2 * (m + n) * (k + 8) + 4 * self.stages * self.stages * (self.wg_size() / self.lanes.max(1)),
+            Algorithm::Coop => {
+                2 * (m + n) * (k + 8) + 4 * self.stages * self.stages * (self.wg_size() / self.lanes.max(1))
+            }
         }
     }
 
@@ -610,8 +621,12 @@ impl Config {
         match algorithm {
             _ if [m, n, k, tm, tn, lanes, stages].contains(&0) => misfit("sizes must be at least", 0, 1),
             _ if [m, n, k, tm, tn].iter().any(|&size| size > 256) => misfit("sizes must be at most", 512, 256),
-            Algorithm::Direct | Algorithm::Tiled if !m.is_multiple_of(tm) => misfit("thread must divide tile rows", tm, m),
-            Algorithm::Direct | Algorithm::Tiled if !n.is_multiple_of(tn) => misfit("thread must divide tile columns", tn, n),
+            Algorithm::Direct | Algorithm::Tiled if !m.is_multiple_of(tm) => {
+                misfit("thread must divide tile rows", tm, m)
+            }
+            Algorithm::Direct | Algorithm::Tiled if !n.is_multiple_of(tn) => {
+                misfit("thread must divide tile columns", tn, n)
+            }
             Algorithm::Direct | Algorithm::Tiled if !pieces(tm) => misfit("rows of a thread must be fours", tm, 4),
             _ if !pieces(tn) && algorithm != Algorithm::Coop => misfit("columns of a thread must be fours", tn, 4),
             _ if tm * tn > 256 && algorithm != Algorithm::Coop => misfit("sums of a thread", tm * tn, 256),
@@ -624,13 +639,23 @@ impl Config {
             }
             Algorithm::Vector if !lanes.is_power_of_two() => misfit("lanes must be a power of two", lanes, 1),
             Algorithm::Vector if (if form.swap { n } else { m }) != tm => misfit("few rows are one tile", tm, m),
-            Algorithm::Coop if coop(caps) != Some((stages, lanes)) => misfit("no probed matrices of this size", stages, 0),
-            Algorithm::Coop if form.a != Storage::F16 || form.b != Storage::F16 => misfit("matrices need f16 inputs", 0, 1),
+            Algorithm::Coop if coop(caps) != Some((stages, lanes)) => {
+                misfit("no probed matrices of this size", stages, 0)
+            }
+            Algorithm::Coop if form.a != Storage::F16 || form.b != Storage::F16 => {
+                misfit("matrices need f16 inputs", 0, 1)
+            }
             Algorithm::Coop if !form.vec => misfit("matrices need aligned inputs", 0, 1),
             Algorithm::Coop if form.gated => misfit("matrices have no gated form", 1, 0),
-            Algorithm::Coop if [m, n] != [4 * stages; 2] || tm != 2 * stages => misfit("a tile is four by four matrices", m, 4 * stages),
-            Algorithm::Coop if [tm, k].iter().any(|s| !s.is_multiple_of(stages)) => misfit("matrices must fill tiles", stages, tm),
-            _ if parts == 0 || u64::from(parts) > MAX_PARTS => misfit("parts must be at least 1 and at most", parts, MAX_PARTS as u32),
+            Algorithm::Coop if [m, n] != [4 * stages; 2] || tm != 2 * stages => {
+                misfit("a tile is four by four matrices", m, 4 * stages)
+            }
+            Algorithm::Coop if [tm, k].iter().any(|s| !s.is_multiple_of(stages)) => {
+                misfit("matrices must fill tiles", stages, tm)
+            }
+            _ if parts == 0 || u64::from(parts) > MAX_PARTS => {
+                misfit("parts must be at least 1 and at most", parts, MAX_PARTS as u32)
+            }
             _ if parts > 1 && form.gated => misfit("a gated product is not split", parts, 1),
             _ if self.wg_size() > most => misfit("invocations", self.wg_size(), most),
             _ if self.wg_bytes() > limits.max_compute_workgroup_storage_size => {
@@ -653,7 +678,8 @@ impl Config {
             return vec![one];
         }
         // The sums do not depend on what is done with them, nor the second step on how they came about.
-        let plain = Form { d: Storage::F32, store: Store::Four, extras: false, extras_writable: false, ..one.config.form };
+        let plain =
+            Form { d: Storage::F32, store: Store::Four, extras: false, extras_writable: false, ..one.config.form };
         let form = Form {
             vec: self.form.store == Store::Four,
             a: Storage::F32,
@@ -664,7 +690,8 @@ impl Config {
             b_writable: false,
             ..self.form
         };
-        let second = Config { algorithm: Algorithm::Direct, tile: [0; 3], thread: [0; 2], lanes: 1, stages: 1, parts: 0, form };
+        let second =
+            Config { algorithm: Algorithm::Direct, tile: [0; 3], thread: [0; 2], lanes: 1, stages: 1, parts: 0, form };
         let first = Pass { config: Config { form: plain, ..one.config }, ..one };
         vec![first, Pass { stem: "gemm_split_k", config: second }]
     }
@@ -673,7 +700,9 @@ impl Config {
 /// Bytes of scratch: the parts' sums.
 pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
     let parts = parts(problem, config).0;
-    let rows = [problem.batch[0], problem.batch[1], problem.m].iter().fold(u64::from(parts), |n, &s| n.saturating_mul(s as u64));
+    let rows = [problem.batch[0], problem.batch[1], problem.m]
+        .iter()
+        .fold(u64::from(parts), |n, &s| n.saturating_mul(s as u64));
     if config.parts > 1 { rows.saturating_mul(problem.n.div_ceil(4) as u64).saturating_mul(16) } else { 0 }
 }
 
@@ -744,14 +773,24 @@ impl Pipeline for Pass {
             shader = shader.flag("SWAP", form.swap).flag("ALONG_K", form.along_k);
         }
         if !second {
-            let input = |binding, name, storage, writable| Tensor { binding, name, storage, writable, output: false, edge: false };
-            shader = shader.tensor(input(A, "a", form.a, form.a_writable)).tensor(input(B, "b", form.b, form.b_writable));
+            let input = |binding, name, storage, writable| Tensor {
+                binding,
+                name,
+                storage,
+                writable,
+                output: false,
+                edge: false,
+            };
+            shader =
+                shader.tensor(input(A, "a", form.a, form.a_writable)).tensor(input(B, "b", form.b, form.b_writable));
             shader = shader.import(if form.vec { "gemm_load4" } else { "gemm_load1" });
             shader = match (form.gated, form.vec) {
                 (false, _) => shader.import("gemm_gate_none"),
-                (true, vec) => shader
-                    .tensor(input(B2, "b2", form.b, form.b_writable))
-                    .import(if vec { "gemm_gate4" } else { "gemm_gate1" }),
+                (true, vec) => shader.tensor(input(B2, "b2", form.b, form.b_writable)).import(if vec {
+                    "gemm_gate4"
+                } else {
+                    "gemm_gate1"
+                }),
             };
         }
         if parts == 0 {
@@ -930,7 +969,14 @@ impl Problem {
 
     /// `len` from `from` on of a batch axis (0, 1), of the rows (2) or of the columns (3), each binding starting as
     /// late as the device allows.
-    fn part<'a>(&self, caps: &Caps, buffers: &Buffers<'a>, axis: usize, from: usize, len: usize) -> Result<(Problem, Buffers<'a>)> {
+    fn part<'a>(
+        &self,
+        caps: &Caps,
+        buffers: &Buffers<'a>,
+        axis: usize,
+        from: usize,
+        len: usize,
+    ) -> Result<(Problem, Buffers<'a>)> {
         let views = self.views()?;
         let (mut problem, mut buffers) = (*self, *buffers);
         let [b0, b1] = &mut problem.batch;
@@ -969,7 +1015,9 @@ impl Problem {
         if let (Some(view), Some(c), Some(binding)) = (&views.c, &mut problem.c, &mut buffers.c) {
             place(c, view, on(view, d_rows), binding);
         }
-        if let (Some(view), Some(r), Some(binding)) = (&views.residual, &mut problem.epilogue.residual, &mut buffers.residual) {
+        if let (Some(view), Some(r), Some(binding)) =
+            (&views.residual, &mut problem.epilogue.residual, &mut buffers.residual)
+        {
             place(r, view, on(view, d_rows), binding);
         }
         for vector in [&mut problem.epilogue.bias, &mut problem.epilogue.scale].into_iter().flatten() {
@@ -1165,7 +1213,10 @@ mod tests {
     fn parts_cover_k_in_whole_steps() {
         let caps = crate::caps::presets().pop().unwrap();
         let problem = Problem::new(4, 64, 5000, Dtype::F32);
-        let config = Config { parts: 7, ..*candidates(&caps, &problem).unwrap().iter().find(|c| c.algorithm == Algorithm::Tiled).unwrap() };
+        let config = Config {
+            parts: 7,
+            ..*candidates(&caps, &problem).unwrap().iter().find(|c| c.algorithm == Algorithm::Tiled).unwrap()
+        };
         let (parts, part) = parts(&problem, &config);
         assert!(part.is_multiple_of(config.tile[2]) && parts * part >= 5000 && (parts - 1) * part < 5000);
     }

@@ -38,9 +38,8 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
     };
     for batch in 0..problem.batch[0] * problem.batch[1] {
         // op(a) by rows, op(b) by columns.
-        let a: Vec<R> = (0..m * k)
-            .map(|x| R::of(inputs.a[batch * m * k + if trans_a { x % k * m + x / k } else { x }]))
-            .collect();
+        let a: Vec<R> =
+            (0..m * k).map(|x| R::of(inputs.a[batch * m * k + if trans_a { x % k * m + x / k } else { x }])).collect();
         let columns = |b: &[f64]| -> Vec<R> {
             let of = |x: usize| R::of(b[batch * k * n + if trans_b { x } else { x % k * n + x / k }]);
             (0..n * k).map(of).collect()
@@ -131,8 +130,8 @@ pub fn normal_below(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gemm::{Epilogue, Matrix};
     use crate::Dtype;
+    use crate::gemm::{Epilogue, Matrix};
     use approx::assert_relative_eq;
 
     #[test]
@@ -160,7 +159,15 @@ mod tests {
         };
         let full = Problem { alpha: 2.0, beta: -1.0, c: Some(Matrix::default()), epilogue, ..problem };
         let (c, residual) = ([4.0; 9], [0.25; 9]);
-        let more = Inputs { c: Some(&c), residual: Some(&residual), bias: Some(&[0.0, -20.0, 1.0]), scale: Some(&[3.0, 1.0, 0.5]), a: &a, b: &b, b2: None };
+        let more = Inputs {
+            c: Some(&c),
+            residual: Some(&residual),
+            bias: Some(&[0.0, -20.0, 1.0]),
+            scale: Some(&[3.0, 1.0, 0.5]),
+            a: &a,
+            b: &b,
+            b2: None,
+        };
         assert_eq!(&reference::<f64>(&full, &more).d[..3], &[26.25, 0.25, 27.25]);
     }
 
@@ -169,7 +176,7 @@ mod tests {
         // Phi(1) = 0.8413447460685429, Phi(-6) = 9.865876450376946e-10.
         assert_relative_eq!(normal_below(1.0), 0.841_344_746_068_542_9, max_relative = 1e-14);
         assert_relative_eq!(normal_below(-6.0), 9.865_876_450_376_946e-10, max_relative = 1e-10);
-        assert_relative_eq!(normal_below(4.999_999_999) , normal_below(5.000_000_001), max_relative = 1e-12);
+        assert_relative_eq!(normal_below(4.999_999_999), normal_below(5.000_000_001), max_relative = 1e-12);
         assert_relative_eq!(activate(Activation::Silu, 1.0f64), 0.731_058_578_630_004_9, max_relative = 1e-14);
         assert_relative_eq!(activate(Activation::GeluTanh, 1.0f64), 0.841_191_990_6, max_relative = 1e-9);
         assert_eq!(activate(Activation::Relu, -3.0f64), 0.0);

@@ -76,7 +76,12 @@ impl Batch {
     ///
     /// # Errors
     /// As there.
-    pub fn matmul<T: Element>(&mut self, a: &Tensor<T>, b: &Tensor<T>, options: &MatmulOptions<T>) -> Result<Tensor<T>> {
+    pub fn matmul<T: Element>(
+        &mut self,
+        a: &Tensor<T>,
+        b: &Tensor<T>,
+        options: &MatmulOptions<T>,
+    ) -> Result<Tensor<T>> {
         self.own(OP, "a", a)?;
         self.own(OP, "b", b)?;
         let mut problem = plain(a, b, options)?;
@@ -167,7 +172,9 @@ fn plain<T: Element>(a: &Tensor<T>, b: &Tensor<T>, options: &MatmulOptions<T>) -
     let of = Problem { trans_a, trans_b, alpha: options.alpha, ..Problem::new(m, n, k, T::DTYPE) };
     Ok(match (b_batch == 1, trans_a) {
         (true, false) => Problem { m: batch * m, ..of },
-        (true, true) => Problem { batch: [1, batch], b: Matrix::strided(T::DTYPE, 0, [0, 0, if trans_b { k } else { n }]), ..of },
+        (true, true) => {
+            Problem { batch: [1, batch], b: Matrix::strided(T::DTYPE, 0, [0, 0, if trans_b { k } else { n }]), ..of }
+        }
         (false, _) => Problem { batch: [1, batch], ..of },
     })
 }

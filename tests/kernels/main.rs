@@ -70,12 +70,8 @@ impl Suite {
 }
 
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
-const SUITES: &[(&str, Cases)] = &[
-    ("context", context::cases),
-    ("gemm", gemm::cases),
-    ("rope", rope::cases),
-    ("softmax", softmax::cases),
-];
+const SUITES: &[(&str, Cases)] =
+    &[("context", context::cases), ("gemm", gemm::cases), ("rope", rope::cases), ("softmax", softmax::cases)];
 
 /// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.
 #[derive(Default)]

@@ -56,7 +56,8 @@ impl Call {
                 let start = matrix.layout.row_start(rows.sizes, cols, row);
                 let first = *seen.entry(start).or_insert(row);
                 for j in 0..cols {
-                    let v = if first < row { values[first * cols + j] } else { matrix.dtype.round(value(&mut random, j)) };
+                    let v =
+                        if first < row { values[first * cols + j] } else { matrix.dtype.round(value(&mut random, j)) };
                     values.push(v);
                 }
             }

@@ -224,7 +224,10 @@ fn understand(case: &Case) -> Result<(Call, case::Expected, Vec<usize>), Fault> 
     problem.epilogue.activation = Activation::ALL.into_iter().find(|a| a.name() == word).unwrap_or_default();
     let (mut c_values, mut bias_values) = (None, None);
     if let Some(c) = reader.optional("c") {
-        if broadcast(&c.shape, &shape).as_ref() != Some(&shape) || c.shape.len() < 2 || c.shape[c.shape.len() - 2..] != [m, n] {
+        if broadcast(&c.shape, &shape).as_ref() != Some(&shape)
+            || c.shape.len() < 2
+            || c.shape[c.shape.len() - 2..] != [m, n]
+        {
             return Err(bad_shape("c", c, format!("{shape:?}")));
         }
         problem.c = Some(Matrix::new(case::float("c", c)?));
