@@ -4,6 +4,7 @@
 //! | kernel | what | file |
 //! |---|---|---|
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention_bias.rs` |
+//! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm.rs` |
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position_encoding.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
@@ -75,7 +76,8 @@ pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;
 pub use tensor::{
-    PositionEncoding, PositionOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor,
+    MatmulGradients, MatmulOptions, PositionEncoding, PositionOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask,
+    SoftmaxOptions, Tensor,
 };
 pub use wgpu;
 

@@ -5,6 +5,7 @@
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
 pub mod attention_bias;
+pub mod gemm;
 mod numerics;
 pub mod position_encoding;
 pub mod rope;

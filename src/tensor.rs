@@ -1,11 +1,13 @@
 //! [`Tensor`]: a contiguous array on a [`Context`]'s device. Each op's methods are in a file of its stem.
 
 mod attention_bias;
+mod gemm;
 mod position_encoding;
 mod rope;
 mod softmax;
 mod softmax_backward;
 
+pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position_encoding::{PositionEncoding, PositionOptions};
 pub use rope::{RopeOptions, RopePositions};
 pub use softmax::{SoftmaxMask, SoftmaxOptions};

@@ -4,6 +4,7 @@
 //! `TILELOOM_ADAPTER` and `WGPU_BACKEND` choose the adapter; the first is taken.
 
 mod attention_bias;
+mod gemm;
 mod position_encoding;
 mod rope;
 mod softmax;
@@ -17,9 +18,10 @@ fn main() {
     println!("{}", gpu.kernels.caps().label());
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     attention_bias::benches(&gpu, &mut criterion);
+    gemm::benches(&gpu, &mut criterion);
     position_encoding::benches(&gpu, &mut criterion);
     rope::benches(&gpu, &mut criterion);
-    softmax::benches(&gpu, &mut criterion);
     softmax_backward::benches(&gpu, &mut criterion);
+    softmax::benches(&gpu, &mut criterion);
     criterion.final_summary();
 }

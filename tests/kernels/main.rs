@@ -8,6 +8,7 @@
 mod allocations;
 mod attention_bias;
 mod context;
+mod gemm;
 mod ledger;
 mod position_encoding;
 mod rope;
@@ -75,6 +76,7 @@ impl Suite {
 const SUITES: &[(&str, Cases)] = &[
     ("attention_bias", attention_bias::cases),
     ("context", context::cases),
+    ("gemm", gemm::cases),
     ("position_encoding", position_encoding::cases),
     ("rope", rope::cases),
     ("softmax", softmax::cases),

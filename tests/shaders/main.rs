@@ -2,6 +2,7 @@
 //! of Caps, validated by naga, and translated for the backend of that preset.
 
 mod attention_bias;
+mod gemm;
 mod position_encoding;
 mod rope;
 mod softmax;
@@ -140,6 +141,7 @@ fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) 
 fn every_shader_file_is_composed_by_a_test() {
     let mut composed = HashSet::new();
     composed.extend(attention_bias::STEMS);
+    composed.extend(gemm::STEMS);
     composed.extend(position_encoding::STEMS);
     composed.extend(rope::STEMS);
     composed.extend(softmax::STEMS);

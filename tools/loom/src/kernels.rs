@@ -8,14 +8,21 @@ use crate::bench::Pool;
 use crate::case::{Case, Expected, Fault, Tensor};
 
 pub mod attention_bias;
+pub mod gemm;
 pub mod position_encoding;
 pub mod rope;
 pub mod softmax;
 pub mod softmax_backward;
 
 /// What the commands go by.
-pub const ALL: &[&dyn Kernel] =
-    &[&attention_bias::KERNEL, &position_encoding::KERNEL, &rope::KERNEL, &softmax::KERNEL, &softmax_backward::KERNEL];
+pub const ALL: &[&dyn Kernel] = &[
+    &attention_bias::KERNEL,
+    &gemm::KERNEL,
+    &position_encoding::KERNEL,
+    &rope::KERNEL,
+    &softmax::KERNEL,
+    &softmax_backward::KERNEL,
+];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {

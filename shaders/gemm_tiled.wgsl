@@ -1,0 +1,128 @@
+// d = op(a) op(b) through workgroup memory: a workgroup has TILE_M x TILE_N of d and takes TILE_K of k at a time; an
+// invocation has THREAD_M x THREAD_N of it in registers. Both tiles are stored k by k as f32, so that an
+// invocation reads runs of rows and of columns; a is padded by 4, which keeps the writes of its transpose apart.
+// With STAGES 2 the next tiles are loaded while these are worked on, for one barrier instead of two.
+//
+// Constants: TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, STAGES; TRANS_A, TRANS_B where loads go by fours; GATED.
+// Bindings and the epilogue: gemm_epilogue.wgsl.
+#import gemm_place
+
+const LANES_N: u32 = TILE_N / THREAD_N;
+const VECS: u32 = THREAD_N / 4u;
+const SUMS: u32 = THREAD_M * VECS;
+const A_ROW: u32 = TILE_M + 4u;
+const A_TILE: u32 = TILE_K * A_ROW;
+const B_ROW: u32 = TILE_N + 4u;
+const B_TILE: u32 = TILE_K * B_ROW;
+const B2_TILES: u32 = select(1u, STAGES * B_TILE, GATED);
+
+var<workgroup> a_tile: array<f32, STAGES * A_TILE>;
+var<workgroup> b_tile: array<f32, STAGES * B_TILE>;
+var<workgroup> b2_tile: array<f32, B2_TILES>;
+
+// Loads the tiles that start at l into buffer `stage`, with zeros from `end` on.
+fn fetch(at: Place, l: u32, stage: u32, local: u32) {
+  let a0 = a_base(at);
+  let b0 = b_base(at);
+  let b20 = b2_base(at);
+  for (var i = local; i < TILE_M * TILE_K / 4u; i += WG_SIZE) {
+    if TRANS_A {
+      let row = i % (TILE_M / 4u) * 4u;
+      let k = i / (TILE_M / 4u);
+      var x = vec4<f32>(0.0);
+      if l + k < at.end { x = a_m4(a0, at.row + row, l + k); }
+      let to = stage * A_TILE + k * A_ROW + row;
+      a_tile[to] = x.x;
+      a_tile[to + 1u] = x.y;
+      a_tile[to + 2u] = x.z;
+      a_tile[to + 3u] = x.w;
+    } else {
+      let k = i % (TILE_K / 4u) * 4u;
+      let row = i / (TILE_K / 4u);
+      var x = vec4<f32>(0.0);
+      if l + k + 4u <= at.end {
+        x = a_k4(a0, at.row + row, l + k);
+      } else if VEC == 1u {
+        if l + k < at.end { x.x = a_m4(a0, at.row + row, l + k).x; }
+        if l + k + 1u < at.end { x.y = a_m4(a0, at.row + row, l + k + 1u).x; }
+        if l + k + 2u < at.end { x.z = a_m4(a0, at.row + row, l + k + 2u).x; }
+      }
+      let to = stage * A_TILE + k * A_ROW + row;
+      a_tile[to] = x.x;
+      a_tile[to + A_ROW] = x.y;
+      a_tile[to + 2u * A_ROW] = x.z;
+      a_tile[to + 3u * A_ROW] = x.w;
+    }
+  }
+  for (var i = local; i < TILE_N * TILE_K / 4u; i += WG_SIZE) {
+    if TRANS_B {
+      let k = i % (TILE_K / 4u) * 4u;
+      let col = i / (TILE_K / 4u);
+      var w = vec4<f32>(0.0);
+      var w2 = vec4<f32>(0.0);
+      if l + k < at.end {
+        w = b_k4(b0, l + k, at.col + col);
+        if GATED { w2 = b2_k4(b20, l + k, at.col + col); }
+      }
+      let to = stage * B_TILE + k * B_ROW + col;
+      for (var u = 0u; u < 4u; u++) {
+        b_tile[to + u * B_ROW] = w[u];
+        if GATED { b2_tile[to + u * B_ROW] = w2[u]; }
+      }
+    } else {
+      let col = i % (TILE_N / 4u) * 4u;
+      let k = i / (TILE_N / 4u);
+      var w = vec4<f32>(0.0);
+      var w2 = vec4<f32>(0.0);
+      if l + k < at.end {
+        w = b_n4(b0, l + k, at.col + col);
+        if GATED { w2 = b2_n4(b20, l + k, at.col + col); }
+      }
+      let to = stage * B_TILE + k * B_ROW + col;
+      for (var u = 0u; u < 4u; u++) {
+        b_tile[to + u] = w[u];
+        if GATED { b2_tile[to + u] = w2[u]; }
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(WG_SIZE)
+fn gemm_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let at = place(wg);
+  if at.batch >= params.batches { return; } // uniform: a whole workgroup
+  let row = local / LANES_N * THREAD_M;
+  let col = local % LANES_N * 4u;
+
+  var s: array<vec4<f32>, SUMS>;
+  var s2: array<vec4<f32>, SUMS>;
+  for (var i = 0u; i < SUMS; i++) {
+    s[i] = vec4<f32>(0.0);
+    s2[i] = vec4<f32>(0.0);
+  }
+  var stage = 0u;
+  if STAGES == 2u { fetch(at, at.first, 0u, local); }
+  for (var l = at.first; l < at.end; l += TILE_K) {
+    if STAGES == 1u { fetch(at, l, 0u, local); }
+    workgroupBarrier();
+    if STAGES == 2u && l + TILE_K < at.end { fetch(at, l + TILE_K, 1u - stage, local); }
+    for (var k = 0u; k < TILE_K; k++) {
+      let a0 = stage * A_TILE + k * A_ROW + row;
+      for (var v = 0u; v < VECS; v++) {
+        let b0 = stage * B_TILE + k * B_ROW + col + v * 4u * LANES_N;
+        let w = vec4<f32>(b_tile[b0], b_tile[b0 + 1u], b_tile[b0 + 2u], b_tile[b0 + 3u]);
+        for (var r = 0u; r < THREAD_M; r++) { s[r * VECS + v] = fma(vec4<f32>(a_tile[a0 + r]), w, s[r * VECS + v]); }
+        if GATED {
+          let w2 = vec4<f32>(b2_tile[b0], b2_tile[b0 + 1u], b2_tile[b0 + 2u], b2_tile[b0 + 3u]);
+          for (var r = 0u; r < THREAD_M; r++) { s2[r * VECS + v] = fma(vec4<f32>(a_tile[a0 + r]), w2, s2[r * VECS + v]); }
+        }
+      }
+    }
+    if STAGES == 1u { workgroupBarrier(); } else { stage = 1u - stage; }
+  }
+  for (var r = 0u; r < THREAD_M; r++) {
+    for (var v = 0u; v < VECS; v++) {
+      finish(at, at.row + row + r, at.col + col + v * 4u * LANES_N, 4u, s[r * VECS + v], s2[r * VECS + v]);
+    }
+  }
+}

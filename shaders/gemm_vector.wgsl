@@ -1,0 +1,105 @@
+// d = op(a) op(b) with at most THREAD_M rows (SWAP: columns): the other operand, the weights, is read once. Its
+// columns (SWAP: the rows of a) go by fours to groups of LANES invocations that share k.
+//
+// With ALONG_K the weights are stored along k, and neighbours have neighbouring k; else neighbours have neighbouring
+// columns. The lanes of a group add up through workgroup memory, in order.
+//
+// Constants: THREAD_M, LANES, ALONG_K, SWAP. Bindings and the epilogue: gemm_epilogue.wgsl.
+#import gemm_place
+
+const GROUPS: u32 = WG_SIZE / LANES;
+
+var<workgroup> sums: array<vec4<f32>, WG_SIZE>;
+
+// k from l of row i of the small operand.
+fn x_k4(base: u32, i: u32, l: u32) -> vec4<f32> {
+  if SWAP {
+    if TRANS_B || VEC == 1u { return b_k4(base, l, i); }
+    let at = base + l * params.b_ld + min(i, params.n - 1u);
+    return vec4<f32>(b_at(at), b_at(at + params.b_ld), b_at(at + 2u * params.b_ld), b_at(at + 3u * params.b_ld));
+  }
+  if !TRANS_A || VEC == 1u { return a_k4(base, i, l); }
+  let at = base + l * params.a_ld + min(i, params.m - 1u);
+  return vec4<f32>(a_at(at), a_at(at + params.a_ld), a_at(at + 2u * params.a_ld), a_at(at + 3u * params.a_ld));
+}
+
+// k from l of column j of the weights; four of its columns at one l.
+fn w_k4(base: u32, l: u32, j: u32) -> vec4<f32> {
+  if SWAP { return a_k4(base, j, l); }
+  return b_k4(base, l, j);
+}
+fn w_n4(base: u32, l: u32, j: u32) -> vec4<f32> {
+  if SWAP { return a_m4(base, j, l); }
+  return b_n4(base, l, j);
+}
+
+fn x_one(base: u32, i: u32, l: u32) -> f32 {
+  if SWAP { return b_n4(base, l, i).x; }
+  return a_m4(base, i, l).x;
+}
+
+@compute @workgroup_size(WG_SIZE)
+fn gemm_vector(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let at = place(wg);
+  if at.batch >= params.batches { return; } // uniform: a whole workgroup
+  var lane = local / GROUPS;
+  var group = local % GROUPS;
+  if ALONG_K {
+    lane = local % LANES;
+    group = local / LANES;
+  }
+  let small = select(at.row, at.col, SWAP);
+  let j = select(at.col, at.row, SWAP) + 4u * group;
+  let x0 = select(a_base(at), b_base(at), SWAP);
+  let w0 = select(b_base(at), a_base(at), SWAP);
+
+  var s: array<vec4<f32>, THREAD_M>;
+  for (var r = 0u; r < THREAD_M; r++) { s[r] = vec4<f32>(0.0); }
+  var l = at.first + 4u * lane;
+  for (; l + 4u <= at.end; l += 4u * LANES) {
+    if ALONG_K {
+      let p = w_k4(w0, l, j);
+      let q = w_k4(w0, l, j + 1u);
+      let t = w_k4(w0, l, j + 2u);
+      let u = w_k4(w0, l, j + 3u);
+      for (var r = 0u; r < THREAD_M; r++) {
+        let x = x_k4(x0, small + r, l);
+        s[r] += vec4<f32>(dot(p, x), dot(q, x), dot(t, x), dot(u, x));
+      }
+    } else {
+      let p = w_n4(w0, l, j);
+      let q = w_n4(w0, l + 1u, j);
+      let t = w_n4(w0, l + 2u, j);
+      let u = w_n4(w0, l + 3u, j);
+      for (var r = 0u; r < THREAD_M; r++) {
+        let x = x_k4(x0, small + r, l);
+        s[r] += p * x.x + q * x.y + t * x.z + u * x.w;
+      }
+    }
+  }
+  if VEC == 1u {
+    for (; l < at.end; l++) { // at most 3, of one lane
+      let w = w_n4(w0, l, j);
+      for (var r = 0u; r < THREAD_M; r++) { s[r] += w * x_one(x0, small + r, l); }
+    }
+  }
+
+  for (var r = 0u; r < THREAD_M; r++) {
+    var sum = s[r];
+    if LANES > 1u {
+      workgroupBarrier();
+      sums[local] = sum;
+      workgroupBarrier();
+      if lane == 0u {
+        for (var i = 1u; i < LANES; i++) { sum += sums[local + i * select(GROUPS, 1u, ALONG_K)]; }
+      }
+    }
+    if lane == 0u {
+      if SWAP {
+        for (var i = 0u; i < 4u; i++) { finish(at, j + i, small + r, 1u, vec4<f32>(sum[i]), vec4<f32>(0.0)); }
+      } else {
+        finish(at, small + r, j, 4u, sum, vec4<f32>(0.0));
+      }
+    }
+  }
+}

@@ -1,0 +1,32 @@
+// Loads one by one, of any layout: the strides of rows and of k come from params. Rows and columns past the end
+// repeat the last ones: nobody stores what comes of them.
+fn a_strides() -> vec2<u32> { return select(vec2<u32>(params.a_ld, 1u), vec2<u32>(1u, params.a_ld), (params.flags & 1u) != 0u); }
+fn b_strides() -> vec2<u32> { return select(vec2<u32>(1u, params.b_ld), vec2<u32>(params.b_ld, 1u), (params.flags & 2u) != 0u); }
+
+fn a_at(i: u32) -> f32 { return a_load(i); }
+fn b_at(i: u32) -> f32 { return b_load(i); }
+
+fn a_one(base: u32, row: u32, l: u32) -> f32 {
+  let s = a_strides();
+  return a_load(base + min(row, params.m - 1u) * s.x + l * s.y);
+}
+fn b_one(base: u32, l: u32, col: u32) -> f32 {
+  let s = b_strides();
+  return b_load(base + min(col, params.n - 1u) * s.x + l * s.y);
+}
+fn a_k4(base: u32, row: u32, l: u32) -> vec4<f32> {
+  let s = a_strides();
+  let i = base + min(row, params.m - 1u) * s.x + l * s.y;
+  return vec4<f32>(a_load(i), a_load(i + s.y), a_load(i + 2u * s.y), a_load(i + 3u * s.y));
+}
+fn b_k4(base: u32, l: u32, col: u32) -> vec4<f32> {
+  let s = b_strides();
+  let i = base + min(col, params.n - 1u) * s.x + l * s.y;
+  return vec4<f32>(b_load(i), b_load(i + s.y), b_load(i + 2u * s.y), b_load(i + 3u * s.y));
+}
+fn a_m4(base: u32, row: u32, l: u32) -> vec4<f32> {
+  return vec4<f32>(a_one(base, row, l), a_one(base, row + 1u, l), a_one(base, row + 2u, l), a_one(base, row + 3u, l));
+}
+fn b_n4(base: u32, l: u32, col: u32) -> vec4<f32> {
+  return vec4<f32>(b_one(base, l, col), b_one(base, l, col + 1u), b_one(base, l, col + 2u), b_one(base, l, col + 3u));
+}

@@ -1,0 +1,70 @@
+//! Gradients of a product are products.
+
+use super::{Matrix, OP, Problem};
+use crate::layout::View;
+use crate::{Dtype, Error, Layout, Result};
+
+/// Three Problems. Their d is contiguous, in the layout and dtype of what it is the gradient of; call the first
+/// with `Buffers::new` in the order that its field tells.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backward {
+    /// Of a. Buffers: (dd, b, da), or with `trans_a` (b, dd, da).
+    pub da: Problem,
+    /// Of b. Buffers: (a, dd, db), or with `trans_b` (dd, a, db).
+    pub db: Problem,
+    /// Of a bias per column, f32 `[n]`. Buffers: (one f32 of 1, dd, dbias).
+    pub dbias: Problem,
+}
+
+/// The gradients of `d = alpha * op(a) op(b) + bias`, where the gradient of d lies as d does. An activation's
+/// derivative is yours to multiply in before.
+///
+/// # Errors
+/// Of a problem with a scale or a gate; where batches share a or b, and the rows of the others do not follow
+/// each other evenly, so that their sum is no product.
+pub fn backward(problem: &Problem) -> Result<Backward> {
+    let invalid = |arg, reason: &str| Err(Error::InvalidProblem { op: OP, arg, reason: reason.into() });
+    if problem.epilogue.scale.is_some() || problem.epilogue.gate.is_some() {
+        return invalid("epilogue", "gradients are those of a plain product");
+    }
+    let views = problem.views()?;
+    let Problem { m, n, k, batch, trans_a, trans_b, alpha, a, b, d, .. } = *problem;
+    let plain = Problem { batch, alpha, ..Problem::default() };
+    let shared = |view: &View<3>| (0..2).any(|axis| batch[axis] > 1 && view.strides[axis] == 0);
+    if shared(&views.a) {
+        return invalid("a", "batches share it: the sum of their gradients is no product");
+    }
+    let like = |matrix: Matrix| Matrix::new(matrix.dtype);
+    let da = match trans_a {
+        false => Problem { m, n: k, k: n, a: d, b, trans_b: !trans_b, d: like(a), ..plain },
+        true => Problem { m: k, n: m, k: n, a: b, trans_a: trans_b, b: d, trans_b: true, d: like(a), ..plain },
+    };
+    let product = |m: usize, batch: [usize; 2], a: Matrix, d: Matrix| match trans_b {
+        false => Problem { m: k, n, k: m, a, trans_a: !trans_a, b: d, d: like(b), batch, ..plain },
+        true => Problem { m: n, n: k, k: m, a: d, trans_a: true, b: a, trans_b: trans_a, d: like(b), batch, ..plain },
+    };
+    let folded = fold(&views.d, d.dtype);
+    let db = match shared(&views.b) {
+        false => product(m, batch, a, d),
+        true => match (fold(&views.a, a.dtype).filter(|_| !trans_a), folded) {
+            (Some(a), Some(d)) => product(m * batch[0] * batch[1], [1, 1], a, d),
+            _ => return invalid("b", "batches share it, and rows of a or d do not follow each other evenly"),
+        },
+    };
+    let Some(rows) = folded else {
+        return invalid("d", "rows of its batches do not follow each other evenly");
+    };
+    let one = Matrix { dtype: Dtype::F32, layout: Layout::strided(0, [0, 0, 0]) };
+    let f32 = Matrix::new(Dtype::F32);
+    let dbias =
+        Problem { m: 1, n, k: m * batch[0] * batch[1], a: one, trans_a: true, b: rows, d: f32, ..Problem::default() };
+    Ok(Backward { da, db, dbias })
+}
+
+/// The rows of all batches as those of one matrix.
+fn fold(view: &View<3>, dtype: Dtype) -> Option<Matrix> {
+    let [b0, b1, rows] = view.sizes;
+    let [s0, s1, ld] = view.strides;
+    let even = (b1 == 1 || s1 == rows * ld) && (b0 == 1 || s0 == b1 * rows * ld);
+    even.then_some(Matrix { dtype, layout: Layout::strided(view.offset, [0, 0, ld]) })
+}

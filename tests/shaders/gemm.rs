@@ -1,0 +1,78 @@
+//! Gemm's Configs, composed.
+
+use std::collections::HashSet;
+
+use tileloom::Dtype;
+use tileloom::caps::presets;
+use tileloom::gemm::{Algorithm, Along, Epilogue, Matrix, Params, Problem, Vector, candidates, choose};
+use tileloom::kernels::Pipeline;
+
+pub const STEMS: [&str; 5] = ["gemm_coop", "gemm_direct", "gemm_split_k", "gemm_tiled", "gemm_vector"];
+
+/// Dtypes, transposes, alignments, epilogues; few rows, few columns, a long k.
+fn forms() -> Vec<Problem> {
+    let bias = Some(Vector { dtype: Dtype::F16, along: Along::Columns, offset: 1 });
+    let extras = Epilogue { bias, ..Epilogue::default() };
+    let gated = Epilogue { gate: Some(0), ..Epilogue::default() };
+    let mut problems = Vec::new();
+    for (m, n, k) in [(512, 512, 512), (129, 127, 65), (1, 2048, 2048), (2048, 3, 64), (16, 16, 8192)] {
+        for (a, b, d) in [
+            (Dtype::F32, Dtype::F32, Dtype::F32),
+            (Dtype::F16, Dtype::F16, Dtype::F16),
+            (Dtype::F16, Dtype::Bf16, Dtype::F32),
+            (Dtype::F32, Dtype::F16, Dtype::Bf16),
+        ] {
+            for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
+                for epilogue in [Epilogue::default(), extras, gated] {
+                    let [a, b, d] = [a, b, d].map(Matrix::new);
+                    problems.push(Problem { m, n, k, trans_a, trans_b, a, b, d, epilogue, ..Problem::default() });
+                }
+            }
+        }
+    }
+    problems
+}
+
+#[test]
+fn candidates_compose_on_every_preset() {
+    for caps in presets() {
+        let mut seen = HashSet::new();
+        let mut algorithms = HashSet::new();
+        for problem in forms() {
+            let configs = candidates(&caps, &problem).unwrap();
+            assert_eq!(configs.first(), Some(&choose(&caps, &problem).unwrap()));
+            for config in configs {
+                config.fits(&caps, &problem).unwrap();
+                algorithms.insert(config.algorithm);
+                for shared in [false, true] {
+                    let mut config = config;
+                    if shared {
+                        (config.form.a_writable, config.form.b_writable) = (true, true);
+                        config.form.extras_writable = config.form.extras;
+                    }
+                    for pass in config.passes() {
+                        if seen.insert(pass) {
+                            super::check::<Params>(&caps, &pass.shader(), &format!("{config} on {}", caps.name));
+                        }
+                    }
+                }
+            }
+        }
+        for algorithm in [Algorithm::Direct, Algorithm::Tiled, Algorithm::Vector] {
+            assert!(algorithms.contains(&algorithm), "{algorithm:?} on {}", caps.name);
+        }
+        let coop = !caps.coop.is_empty();
+        assert_eq!(algorithms.contains(&Algorithm::Coop), coop, "{}", caps.name);
+    }
+}
+
+#[test]
+fn choices_follow_the_shape() {
+    for caps in presets() {
+        let choice = |m, n, k| choose(&caps, &Problem::new(m, n, k, Dtype::F32)).unwrap();
+        assert_eq!(choice(1, 2048, 2048).algorithm, Algorithm::Vector, "{}", caps.name);
+        assert_eq!(choice(2048, 8, 2048).algorithm, Algorithm::Vector, "{}", caps.name);
+        assert_ne!(choice(512, 512, 512).algorithm, Algorithm::Vector, "{}", caps.name);
+        assert!(choice(16, 16, 1 << 16).parts > 1 && choice(2048, 2048, 2048).parts == 1, "{}", caps.name);
+    }
+}
