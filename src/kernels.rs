@@ -270,6 +270,21 @@ impl Kernels {
         }
     }
 
+    /// A storage buffer of these words. Filled while mapped: no queue is needed.
+    pub(crate) fn filled(&self, label: &'static str, words: &[u32]) -> wgpu::Buffer {
+        let buffer = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: size_of_val(words) as u64,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: true,
+        });
+        if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
+            view.copy_from_slice(bytemuck::cast_slice(words));
+        }
+        buffer.unmap();
+        buffer
+    }
+
     /// Runs `plan` under error scopes. On the web the scopes answer later than this returns: use
     /// [`later`](Self::later) there.
     pub(crate) fn now<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {

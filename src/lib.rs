@@ -5,6 +5,11 @@
 //! |---|---|---|
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
+//! | [`vq_assign`] | nearest codes in L2, cosine, dot: one or several books, residual, without a distance matrix | `src/ops/vq_assign.rs` |
+//! | [`vq_lookup`] | vectors of codes: one or several books, NHWC and NCHW, indices never leave the table | `src/ops/vq_lookup.rs` |
+//! | [`vq_scalar`] | FSQ and LFQ: levels and signs to indices, and back | `src/ops/vq_scalar.rs` |
+//! | [`vq_scatter`] | vectors summed by code: the codebook's gradient, without float atomics | `src/ops/vq_scatter.rs` |
+//! | [`vq_train`] | straight-through and commitment gradients, EMA of a codebook, dead codes, k-means, perplexity | `src/ops/vq_train.rs` |
 //!
 //! # Low level: your device, your buffers, your encoder
 //!
@@ -71,7 +76,9 @@ pub use error::{Error, Misfit, Result};
 pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;
-pub use tensor::{RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
+pub use tensor::{
+    RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor, VqAssignOptions, VqAssigned, VqIndices,
+};
 pub use wgpu;
 
 /// The examples of the README compile with the crate.

@@ -2,3 +2,8 @@
 
 pub mod rope;
 pub mod softmax;
+pub mod vq_assign;
+pub mod vq_lookup;
+pub mod vq_scalar;
+pub mod vq_scatter;
+pub mod vq_train;

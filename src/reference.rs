@@ -7,6 +7,11 @@
 mod numerics;
 pub mod rope;
 pub mod softmax;
+pub mod vq_assign;
+pub mod vq_lookup;
+pub mod vq_scalar;
+pub mod vq_scatter;
+pub mod vq_train;
 
 pub use numerics::{Judge, Verdict, Worst};
 

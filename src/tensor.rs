@@ -2,9 +2,13 @@
 
 mod rope;
 mod softmax;
+mod vq_assign;
+mod vq_lookup;
 
 pub use rope::{RopeOptions, RopePositions};
 pub use softmax::{SoftmaxMask, SoftmaxOptions};
+pub use vq_assign::{VqAssignOptions, VqAssigned};
+pub use vq_lookup::VqIndices;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -16,6 +20,7 @@ pub trait Scalar: bytemuck::Pod + Debug + Send + Sync {}
 
 impl<T: Element> Scalar for T {}
 impl Scalar for u8 {}
+impl Scalar for u16 {}
 impl Scalar for i32 {}
 impl Scalar for u32 {}
 

@@ -5,6 +5,11 @@
 
 mod rope;
 mod softmax;
+mod vq_assign;
+mod vq_lookup;
+mod vq_scalar;
+mod vq_scatter;
+mod vq_train;
 
 use criterion::Criterion;
 
@@ -15,5 +20,10 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     rope::benches(&gpu, &mut criterion);
     softmax::benches(&gpu, &mut criterion);
+    vq_assign::benches(&gpu, &mut criterion);
+    vq_lookup::benches(&gpu, &mut criterion);
+    vq_scalar::benches(&gpu, &mut criterion);
+    vq_scatter::benches(&gpu, &mut criterion);
+    vq_train::benches(&gpu, &mut criterion);
     criterion.final_summary();
 }

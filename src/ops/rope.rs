@@ -807,7 +807,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         k_out_s2: k_out[3],
     };
     let table = problem.pair_table(&views, form.pairs as usize);
-    let pairs = filled(kernels, &table);
+    let pairs = kernels.filled("rope pairs", &table);
     args.push(Arg {
         slot: PAIRS,
         name: "pairs",
@@ -823,21 +823,6 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
 /// Offset and strides, as parameters.
 fn numbers(view: &View<3>) -> [u32; 4] {
     [view.offset as u32, view.stride(0), view.stride(1), view.stride(2)]
-}
-
-/// A storage buffer of these words. Filled while mapped: no queue is needed.
-fn filled(kernels: &Kernels, words: &[u32]) -> wgpu::Buffer {
-    let buffer = kernels.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some("rope pairs"),
-        size: size_of_val(words) as u64,
-        usage: wgpu::BufferUsages::STORAGE,
-        mapped_at_creation: true,
-    });
-    if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
-        view.copy_from_slice(bytemuck::cast_slice(words));
-    }
-    buffer.unmap();
-    buffer
 }
 
 /// Whether two views of one binding share no element because, modulo some stride that all their outer axes

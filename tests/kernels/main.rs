@@ -10,6 +10,11 @@ mod context;
 mod ledger;
 mod rope;
 mod softmax;
+mod vq_assign;
+mod vq_lookup;
+mod vq_scalar;
+mod vq_scatter;
+mod vq_train;
 
 use std::sync::{Arc, Mutex};
 
@@ -69,7 +74,16 @@ impl Suite {
 }
 
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
-const SUITES: &[(&str, Cases)] = &[("context", context::cases), ("rope", rope::cases), ("softmax", softmax::cases)];
+const SUITES: &[(&str, Cases)] = &[
+    ("context", context::cases),
+    ("rope", rope::cases),
+    ("softmax", softmax::cases),
+    ("vq_assign", vq_assign::cases),
+    ("vq_lookup", vq_lookup::cases),
+    ("vq_scalar", vq_scalar::cases),
+    ("vq_scatter", vq_scatter::cases),
+    ("vq_train", vq_train::cases),
+];
 
 /// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.
 #[derive(Default)]

@@ -9,9 +9,13 @@ use crate::case::{Case, Expected, Fault, Tensor};
 
 pub mod rope;
 pub mod softmax;
+pub mod vq_assign;
+pub mod vq_lookup;
+pub mod vq_scatter;
 
 /// What the commands go by.
-pub const ALL: &[&dyn Kernel] = &[&rope::KERNEL, &softmax::KERNEL];
+pub const ALL: &[&dyn Kernel] =
+    &[&rope::KERNEL, &softmax::KERNEL, &vq_assign::KERNEL, &vq_lookup::KERNEL, &vq_scatter::KERNEL];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {

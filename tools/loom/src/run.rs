@@ -76,7 +76,8 @@ pub fn judge(outputs: &Outputs, rules: Vec<(&'static str, Rule)>, expected: &Exp
     findings
 }
 
-fn exact(out: &[f64], expected: &[f64]) -> Verdict {
+/// Bit by bit.
+pub fn exact(out: &[f64], expected: &[f64]) -> Verdict {
     let mut verdict = Verdict { checked: out.len(), ..Verdict::default() };
     for (index, (&out, &expected)) in out.iter().zip(expected).enumerate() {
         if out.to_bits() != expected.to_bits() {
