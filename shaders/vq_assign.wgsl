@@ -18,6 +18,12 @@ const FURTHEST = 3.4e38;   // further than any distance counts
 const FAR = 3e38;
 const RUN = 32u;           // chunks that are added up before they join a sum: keeps rounding small
 
+// The last codes of a part may be fewer than CODES.
+fn within(code: u32, end: u32) -> u32 {
+  if CODES == 1u { return code; }
+  return min(code, end - 1u);
+}
+
 @compute @workgroup_size(WG_SIZE)
 fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let w = wg.y * params.grid_x + wg.x;
@@ -54,7 +60,7 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
       for (var c = 0u; c < CODES; c++) { norm[c] = V(0.0); }
       for (var j = 0u; j < KEEP; j++) {
         for (var c = 0u; c < CODES; c++) {
-          let code = code_chunk(codes, tile, min(at + c, end - 1u), j);
+          let code = code_chunk(codes, tile, within(at + c, end), j);
           norm[c] = add_norm(norm[c], code);
           for (var r = 0u; r < ROWS; r++) {
             sum[r * CODES + c] = add_chunk(sum[r * CODES + c], kept[r * KEEP + j], code);
@@ -69,7 +75,7 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
             var xs: array<V, ROWS>;
             for (var r = 0u; r < ROWS; r++) { xs[r] = x_chunk(x[r], j, 0u, params.cols); }
             for (var c = 0u; c < CODES; c++) {
-              let code = code_chunk(codes, tile, min(at + c, end - 1u), j);
+              let code = code_chunk(codes, tile, within(at + c, end), j);
               norm[c] = add_norm(norm[c], code);
               for (var r = 0u; r < ROWS; r++) {
                 part_sum[r * CODES + c] = add_chunk(part_sum[r * CODES + c], xs[r], code);
@@ -80,7 +86,7 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
         }
       }
       for (var c = 0u; c < CODES; c++) {
-        if at + c < end { // uniform
+        if CODES == 1u || at + c < end { // uniform
           let scale = code_scale(h_sum(norm[c]));
           for (var r = 0u; r < ROWS; r++) {
             var d = min(measure(h_sum(sum[r * CODES + c]), scale), FAR);

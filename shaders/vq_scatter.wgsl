@@ -27,9 +27,17 @@ fn vq_scatter(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
   for (var c = lane; c < chunks; c += LANES) { sums_store(at, c, 0u, params.cols, V(0.0)); }
   var count = 0u;
   let index = params.indices_offset + book * params.indices_s1;
-  for (var i = 0u; i < params.n; i++) {
-    let named = min(code_index(index + i * params.indices_s0), params.num_codes);
-    if named == code || named == other {
+  for (var quad = 0u; quad < params.n; quad += 4u) {
+    // Most indices are of other codes: four are told at once.
+    let at_quad = index + min(vec4<u32>(quad) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.n - 1u)) * params.indices_s0;
+    let named = min(
+      vec4<u32>(code_index(at_quad.x), code_index(at_quad.y), code_index(at_quad.z), code_index(at_quad.w)),
+      vec4<u32>(params.num_codes),
+    );
+    let mine = (named == vec4<u32>(code)) | (named == vec4<u32>(other));
+    if !any(mine) { continue; }
+    for (var i = quad; i < min(quad + 4u, params.n); i++) {
+      if !mine[i - quad] { continue; }
       count++;
       let x = params.x_offset + i / params.spatial * params.x_s0 + i % params.spatial * params.x_s1 + book * params.x_s2;
       for (var c = lane; c < chunks; c += LANES) {

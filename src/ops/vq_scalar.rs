@@ -20,7 +20,8 @@ pub struct Problem<'a> {
     /// Vectors.
     pub n: usize,
     pub kind: Kind,
-    /// Of each dimension; 2 each for LFQ. Their product fits in 32 bits.
+    /// Of each dimension: 2 each for LFQ, up to 1000 for FSQ, whose `half` is a thousandth too wide and would round
+    /// past the last of more. Their product fits in 32 bits.
     pub levels: &'a [u32],
     pub direction: Direction,
     /// Dtype of vectors to encode.
@@ -116,7 +117,7 @@ struct Views {
 impl Problem<'_> {
     fn views(&self) -> Result<Views> {
         let invalid = |arg, reason: String| Err(Error::InvalidProblem { op: OP, arg, reason });
-        let least = if self.kind == Kind::Lfq { 2..=2 } else { 2..=4096 };
+        let least = if self.kind == Kind::Lfq { 2..=2 } else { 2..=1000 };
         if self.levels.is_empty() {
             return invalid("levels", "there are none".into());
         }
@@ -344,7 +345,7 @@ mod tests {
 
     #[test]
     fn thresholds_agree_with_the_formula_beside_them() {
-        for levels in [2, 3, 5, 8, 64, 4096] {
+        for levels in [2, 3, 5, 8, 64, 1000] {
             let problem = Problem::default();
             let all = problem.thresholds(levels);
             assert_eq!(all.len() as u32, levels - 1);

@@ -56,7 +56,7 @@ fn check(gpu: &Gpu, problem: &Problem, x: &[f64]) -> Result<(), String> {
 
 pub fn cases(suite: &mut Suite) {
     suite.case("FSQ and LFQ, f32", |gpu| {
-        for (kind, levels) in [(Kind::Fsq, FSQ), (Kind::Fsq, ODD), (Kind::Fsq, &[4096][..]), (Kind::Lfq, LFQ)] {
+        for (kind, levels) in [(Kind::Fsq, FSQ), (Kind::Fsq, ODD), (Kind::Fsq, &[1000][..]), (Kind::Lfq, LFQ)] {
             for n in [1, 130] {
                 let mut random = Random::new(n as u64);
                 let mut x: Vec<f64> = (0..n * levels.len()).map(|_| Dtype::F32.round(1.5 * random.normal())).collect();

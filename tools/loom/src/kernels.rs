@@ -78,6 +78,9 @@ pub enum Rule {
     Rows { cols: usize, dtype: Dtype, oracle: Vec<f64>, low: Vec<f64>, mag: Vec<f64> },
     /// Bit by bit.
     Exact,
+    /// By the kernel's own words: the output, and what is expected.
+    #[allow(clippy::type_complexity)]
+    By(Box<dyn Fn(&[f64], &[f64]) -> Verdict>),
 }
 
 /// One shape of `loom bench`.

@@ -70,6 +70,7 @@ pub fn judge(outputs: &Outputs, rules: Vec<(&'static str, Rule)>, expected: &Exp
                 Judge { cols, dtype, oracle: &target, low: &low, mag: &mag, widen: expected.widen }.judge(&out)
             }
             Rule::Exact => exact(&out, &target),
+            Rule::By(judge) => judge(&out, &target),
         };
         findings.push(Finding { output, shape: have.shape.clone(), verdict, unjudged });
     }

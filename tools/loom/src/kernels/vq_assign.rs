@@ -209,6 +209,40 @@ impl Call {
         verdict
     }
 
+    /// Holds choices against those that a case expects: another one must be as near, and where codes are equal
+    /// the lower.
+    pub fn judge_choices(&self, out: &[f64], expected: &[f64]) -> Verdict {
+        let Problem { books, num_codes, code_dim, metric, top, .. } = self.problem;
+        let mut verdict = Verdict { checked: out.len(), ..Verdict::default() };
+        let most = num_codes as f64;
+        let valid = |all: &[f64]| all.iter().all(|&k| (0.0..most).contains(&k));
+        if !valid(out) || !valid(expected) {
+            return crate::run::exact(out, expected);
+        }
+        let words: Vec<u32> = out.iter().map(|&k| k as u32).collect();
+        let given = &self.references(&words)[1].given;
+        for (index, (&have, &want)) in out.iter().zip(expected).enumerate() {
+            let x = &given[index / top * code_dim..][..code_dim];
+            let of = |k: f64| {
+                let code = &self.codebook[(index / top % books * num_codes + k as usize) * code_dim..][..code_dim];
+                let d = distance::<f64>(metric, x, code);
+                (d, unit(metric, x, code, d))
+            };
+            let ((d, a), (expected_d, b)) = (of(have), of(want));
+            let ratio = match (d - expected_d).abs() {
+                _ if have == want => 0.0,
+                0.0 if have > want => f64::INFINITY,
+                apart => apart / (REGRET * a.max(b).max(f64::MIN_POSITIVE)),
+            };
+            verdict.wrong += usize::from(ratio > 1.0);
+            if ratio > verdict.ratio || verdict.worst.is_none() {
+                verdict.ratio = verdict.ratio.max(ratio);
+                verdict.worst = Some(Worst { index, out: have, expected: want, bound: REGRET });
+            }
+        }
+        verdict
+    }
+
     /// Holds an output against the oracle: choices by their regret, what follows from them by the numerics rule.
     pub fn judge(&self, output: &Output) -> Verdict {
         let p = &self.problem;

@@ -78,8 +78,9 @@ impl Kernel for VqAssign {
             let cols = ruled.problem.code_dim;
             let mag = oracle.quantized.chunks(cols).map(|row| row.iter().fold(0f64, |m, v| m.max(v.abs()))).collect();
             let mags = ruled.mags(&oracle);
+            let chosen = ruled.clone();
             vec![
-                ("indices", Rule::Exact),
+                ("indices", Rule::By(Box::new(move |out, expected| chosen.judge_choices(out, expected)))),
                 (
                     "quantized",
                     Rule::Rows { cols, dtype: dtype(&ruled), oracle: oracle.quantized, low: low.quantized, mag },
