@@ -8,15 +8,28 @@
 //   2 y         [batch, spatial, segments * cols] by strides
 //   3 bad       u32, where indices out of range are counted
 //
-// LANES invocations share a row. Where nothing is added up or converted, elements are moved as they are;
-// pairs of 16-bit elements then count as one.
+// LANES invocations share a row, and a workgroup takes ROWS times as many rows as it holds, one after the
+// other. Where nothing is added up or converted, elements are moved as they are; pairs of 16-bit elements then
+// count as one. EVEN: a row's chunks are a multiple of LANES.
+
+// Of the rows that a workgroup has at a time: the first, for all, where they share it.
+fn own_row(local: u32) -> u32 {
+  if LANES == WG_SIZE { return 0u; }
+  return local / LANES;
+}
 
 @compute @workgroup_size(WG_SIZE)
 fn vq_lookup(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let row = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + local / LANES;
+  let first = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES * ROWS) + own_row(local);
   let lane = local % LANES;
-  if row >= params.n { return; }
+  for (var step = 0u; step < ROWS; step++) {
+    let row = first + step * (WG_SIZE / LANES);
+    if row >= params.n { break; }
+    look_up(row, lane);
+  }
+}
 
+fn look_up(row: u32, lane: u32) {
   var y = params.y_offset + row * params.y_s1;
   if params.spatial < params.n { y = params.y_offset + row / params.spatial * params.y_s0 + row % params.spatial * params.y_s1; }
   var index = params.indices_offset + row * params.indices_s0;
@@ -40,8 +53,9 @@ fn vq_lookup(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
       if found.zero {
         for (var c = lane; c < chunks; c += LANES) { y_store(y, c, phase, params.cols, V(0.0)); }
       } else {
-        for (var c = lane; c < chunks; c += LANES) {
-          y_store(y, c, phase, params.cols, codebook_chunk(start, c, phase, params.cols));
+        for (var turn = 0u; turn < chunks; turn += LANES) {
+          let c = turn + lane;
+          if EVEN || c < chunks { y_store(y, c, phase, params.cols, codebook_chunk(start, c, phase, params.cols)); }
         }
       }
     }

@@ -120,6 +120,8 @@ pub struct Config {
     pub wg_size: u32,
     /// Invocations that share a row, a power of two; channels first: channels per invocation.
     pub lanes: u32,
+    /// Rows that they take one after the other; channels first: 1.
+    pub rows: u32,
     pub form: Form,
 }
 
@@ -280,14 +282,18 @@ struct Row {
     wg_size: u32,
     /// Invocations per row, at most.
     lanes: u32,
+    /// Rows one after the other, at most.
+    rows: u32,
     /// Channels per invocation where channels come first.
     channels: u32,
+    /// Workgroups to reach by taking fewer rows each.
+    fill: usize,
 }
 
 const TABLE: [Row; 3] = [
-    Row { class: Class::Software, wg_size: 64, lanes: 8, channels: 16 },
-    Row { class: Class::Integrated, wg_size: 128, lanes: 32, channels: 4 },
-    Row { class: Class::Discrete, wg_size: 256, lanes: 32, channels: 4 },
+    Row { class: Class::Software, wg_size: 8, lanes: 8, rows: 32, channels: 16, fill: 16 },
+    Row { class: Class::Integrated, wg_size: 128, lanes: 32, rows: 1, channels: 4, fill: 1 },
+    Row { class: Class::Discrete, wg_size: 256, lanes: 32, rows: 1, channels: 4, fill: 1 },
 ];
 
 /// The Config for this Problem on this device: the best of [`candidates`].
@@ -316,7 +322,12 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         true => row.channels,
         false => row.lanes.min(chunks.max(1).next_power_of_two()),
     };
-    let found = [Config { wg_size: row.wg_size.min(most), lanes, form }];
+    let wg_size = row.wg_size.min(most);
+    let mut rows = if form.planes { 1 } else { row.rows };
+    while rows > 1 && problem.positions() / ((wg_size / lanes.min(wg_size) * rows) as usize) < row.fill {
+        rows /= 2;
+    }
+    let found = [Config { wg_size, lanes, rows, form }];
     let fits = |config: &Config| match config.fits(caps) {
         Ok(()) => true,
         Err(misfit) => {
@@ -330,9 +341,9 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
 /// `wg64 lanes8 f32>f32 vec4 sum`: what differs, in a line.
 impl std::fmt::Display for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Config { wg_size, lanes, form } = self;
+        let Config { wg_size, lanes, rows, form } = self;
         let storages = format!("{:?}>{:?}", form.x, form.y).to_lowercase();
-        write!(f, "wg{wg_size} lanes{lanes} {storages} vec{}", form.vec)?;
+        write!(f, "wg{wg_size} lanes{lanes} rows{rows} {storages} vec{}", form.vec)?;
         for (name, on) in [
             ("sum", form.sum),
             ("planes", form.planes),
@@ -363,8 +374,8 @@ impl Config {
             Config { wg_size, .. } if *wg_size == 0 || *wg_size > most => {
                 misfit("wg_size must be at least 1 and at most", *wg_size, most)
             }
-            Config { lanes: 0, .. } => misfit("lanes must be at least", 0, 1),
-            Config { lanes, wg_size, form } if !form.planes && !wg_size.is_multiple_of(*lanes) => {
+            Config { lanes, rows, .. } if *lanes == 0 || *rows == 0 => misfit("lanes and rows must be at least", 0, 1),
+            Config { lanes, wg_size, form, .. } if !form.planes && !wg_size.is_multiple_of(*lanes) => {
                 misfit("lanes must divide the workgroup", *lanes, *wg_size)
             }
             _ => Ok(()),
@@ -372,8 +383,12 @@ impl Config {
     }
 
     /// The pipeline that it names.
-    pub fn pass(&self) -> Pass {
-        Pass { config: *self }
+    pub fn pass(&self, problem: &Problem) -> Pass {
+        let unit = if self.form.x == Storage::F32 && problem.x.bytes() == 2 { 2 } else { 1 };
+        let chunks = problem.code_dim as u32 / unit / self.form.vec;
+        let whole = chunks * unit * self.form.vec == problem.code_dim as u32;
+        let even = !self.form.planes && !self.form.edge && whole && chunks.is_multiple_of(self.lanes);
+        Pass { config: *self, even }
     }
 }
 
@@ -381,6 +396,7 @@ impl Config {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pass {
     config: Config,
+    even: bool,
 }
 
 impl std::fmt::Debug for Pass {
@@ -396,7 +412,7 @@ const BAD: u32 = 3;
 
 impl Pipeline for Pass {
     fn shader(&self) -> Shader {
-        let Config { wg_size, lanes, form } = self.config;
+        let Config { wg_size, lanes, rows, form } = self.config;
         let stem = if form.planes { "vq_lookup_planes" } else { "vq_lookup" };
         let (storage, writable) = (form.x, form.codebook_writable);
         let book = Tensor { binding: CODEBOOK, name: "codebook", storage, writable, output: false, edge: false };
@@ -410,7 +426,9 @@ impl Pipeline for Pass {
             .import("vq_find");
         shader = match form.planes {
             true => shader.constant("CHANNELS", lanes).gather("value"),
-            false => shader.constant("LANES", lanes).flag("SUM", form.sum),
+            false => {
+                shader.constant("LANES", lanes).constant("ROWS", rows).flag("SUM", form.sum).flag("EVEN", self.even)
+            }
         };
         match form.count {
             true => shader.buffer(BAD, "bad", "atomic<u32>", true).import("vq_bad"),
@@ -552,7 +570,7 @@ pub(crate) fn plan(
     let blocks = chunks.div_ceil(config.wg_size.into());
     let workgroups = match planes {
         true => batch as u64 * u64::from(groups) * blocks,
-        false => (n as u64).div_ceil((config.wg_size / config.lanes).into()),
+        false => (n as u64).div_ceil((config.wg_size / config.lanes * config.rows).into()),
     };
     let grid = fold(OP, &caps, workgroups)?;
     let (segments, terms) = match config.form.sum {
@@ -582,7 +600,7 @@ pub(crate) fn plan(
         y_s0: views.y.stride(0) / unit as u32,
         y_s1: views.y.stride(1) / unit as u32,
     };
-    let pass = kernels.pipeline(OP, &config.pass())?;
+    let pass = kernels.pipeline(OP, &config.pass(problem))?;
     let looked = Dispatch::new(OP, kernels, &args, &params, vec![(pass, grid)]);
     Ok(Dispatch::sequence(OP, cleared.into_iter().chain([looked])))
 }

@@ -2,7 +2,7 @@
 
 use loom::Gpu;
 use loom::kernels::vq_lookup::{Call, Output};
-use tileloom::vq_lookup::{self, Buffers, Combine, Index, Order, OutOfRange, Problem};
+use tileloom::vq_lookup::{self, Buffers, Combine, Config, Index, Order, OutOfRange, Problem};
 use tileloom::{Context, Dtype, Error, Layout};
 
 use crate::{Depth, Suite};
@@ -109,6 +109,15 @@ fn wide(suite: &mut Suite) {
                     check(gpu, &Call::random(problem, 9), &["count"])?;
                 }
             }
+        }
+        Ok(())
+    });
+    suite.case("every Config of a kind", |gpu| {
+        let problem = shape(3, 75, 2, 19, 48);
+        let call = Call::random(problem, 10);
+        let chosen = vq_lookup::choose(&gpu.kernels.caps(), &problem).map_err(|error| error.to_string())?;
+        for (wg_size, lanes, rows) in [(64, 8, 1), (64, 4, 4), (8, 8, 64), (16, 1, 2), (128, 32, 1)] {
+            call.check(gpu, &gpu.kernels, Some(&Config { wg_size, lanes, rows, ..chosen }))?;
         }
         Ok(())
     });

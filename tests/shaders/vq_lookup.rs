@@ -41,8 +41,12 @@ fn candidates_compose_on_every_preset() {
             for mut config in configs {
                 config.form.codebook_writable = problem.y == Dtype::F32;
                 config.fits(&caps).unwrap();
-                if seen.insert(config.pass()) {
-                    super::check::<Params>(&caps, &config.pass().shader(), &format!("{config} on {}", caps.name));
+                if seen.insert(config.pass(&problem)) {
+                    super::check::<Params>(
+                        &caps,
+                        &config.pass(&problem).shader(),
+                        &format!("{config} on {}", caps.name),
+                    );
                 }
             }
         }
