@@ -35,6 +35,11 @@ impl<'a> Binding<'a> {
         let bytes = bytes.min(self.size);
         Binding { buffer: self.buffer, offset: self.offset + bytes, size: self.size - bytes }
     }
+
+    /// `size` bytes of it, from byte `offset` on.
+    pub(crate) fn part(self, offset: u64, size: u64) -> Binding<'a> {
+        Binding { offset: self.offset + offset, size: size.min(self.size.saturating_sub(offset)), ..self }
+    }
 }
 
 /// One tensor argument: its memory, and the bytes that the kernel reaches from the binding's start.

@@ -9,6 +9,11 @@
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
 //! | [`softmax_backward`] | the gradient of softmax and log-softmax from their results | `src/ops/softmax_backward.rs` |
+//! | [`vq_assign`] | nearest codes in L2, cosine, dot: one or several books, residual, without a distance matrix | `src/ops/vq_assign.rs` |
+//! | [`vq_lookup`] | vectors of codes: one or several books, NHWC and NCHW, indices never leave the table | `src/ops/vq_lookup.rs` |
+//! | [`vq_scalar`] | FSQ and LFQ: levels and signs to indices, and back | `src/ops/vq_scalar.rs` |
+//! | [`vq_scatter`] | vectors summed by code: the codebook's gradient, without float atomics | `src/ops/vq_scatter.rs` |
+//! | [`vq_train`] | straight-through and commitment gradients, EMA of a codebook, dead codes, k-means, perplexity | `src/ops/vq_train.rs` |
 //!
 //! # Low level: your device, your buffers, your encoder
 //!
@@ -77,7 +82,7 @@ pub use layout::Layout;
 pub use ops::*;
 pub use tensor::{
     MatmulGradients, MatmulOptions, PositionEncoding, PositionOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask,
-    SoftmaxOptions, Tensor,
+    SoftmaxOptions, Tensor, VqAssignOptions, VqAssigned, VqIndices,
 };
 pub use wgpu;
 

@@ -6,3 +6,8 @@ pub mod position_encoding;
 pub mod rope;
 pub mod softmax;
 pub mod softmax_backward;
+pub mod vq_assign;
+pub mod vq_lookup;
+pub mod vq_scalar;
+pub mod vq_scatter;
+pub mod vq_train;

@@ -11,6 +11,11 @@ pub mod position_encoding;
 pub mod rope;
 pub mod softmax;
 pub mod softmax_backward;
+pub mod vq_assign;
+pub mod vq_lookup;
+pub mod vq_scalar;
+pub mod vq_scatter;
+pub mod vq_train;
 
 pub use numerics::{Judge, Verdict, Worst};
 

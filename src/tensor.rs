@@ -6,11 +6,15 @@ mod position_encoding;
 mod rope;
 mod softmax;
 mod softmax_backward;
+mod vq_assign;
+mod vq_lookup;
 
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position_encoding::{PositionEncoding, PositionOptions};
 pub use rope::{RopeOptions, RopePositions};
 pub use softmax::{SoftmaxMask, SoftmaxOptions};
+pub use vq_assign::{VqAssignOptions, VqAssigned};
+pub use vq_lookup::VqIndices;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -22,6 +26,7 @@ pub trait Scalar: bytemuck::Pod + Debug + Send + Sync {}
 
 impl<T: Element> Scalar for T {}
 impl Scalar for u8 {}
+impl Scalar for u16 {}
 impl Scalar for i32 {}
 impl Scalar for u32 {}
 

@@ -9,6 +9,11 @@ mod position_encoding;
 mod rope;
 mod softmax;
 mod softmax_backward;
+mod vq_assign;
+mod vq_lookup;
+mod vq_scalar;
+mod vq_scatter;
+mod vq_train;
 
 use criterion::Criterion;
 
@@ -23,5 +28,10 @@ fn main() {
     rope::benches(&gpu, &mut criterion);
     softmax_backward::benches(&gpu, &mut criterion);
     softmax::benches(&gpu, &mut criterion);
+    vq_assign::benches(&gpu, &mut criterion);
+    vq_lookup::benches(&gpu, &mut criterion);
+    vq_scalar::benches(&gpu, &mut criterion);
+    vq_scatter::benches(&gpu, &mut criterion);
+    vq_train::benches(&gpu, &mut criterion);
     criterion.final_summary();
 }

@@ -14,6 +14,11 @@ mod position_encoding;
 mod rope;
 mod softmax;
 mod softmax_backward;
+mod vq_assign;
+mod vq_lookup;
+mod vq_scalar;
+mod vq_scatter;
+mod vq_train;
 
 use std::sync::{Arc, Mutex};
 
@@ -81,6 +86,11 @@ const SUITES: &[(&str, Cases)] = &[
     ("rope", rope::cases),
     ("softmax", softmax::cases),
     ("softmax_backward", softmax_backward::cases),
+    ("vq_assign", vq_assign::cases),
+    ("vq_lookup", vq_lookup::cases),
+    ("vq_scalar", vq_scalar::cases),
+    ("vq_scatter", vq_scatter::cases),
+    ("vq_train", vq_train::cases),
 ];
 
 /// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.

@@ -7,6 +7,11 @@ mod position_encoding;
 mod rope;
 mod softmax;
 mod softmax_backward;
+mod vq_assign;
+mod vq_lookup;
+mod vq_scalar;
+mod vq_scatter;
+mod vq_train;
 
 use std::collections::HashSet;
 
@@ -146,6 +151,11 @@ fn every_shader_file_is_composed_by_a_test() {
     composed.extend(rope::STEMS);
     composed.extend(softmax::STEMS);
     composed.extend(softmax_backward::STEMS);
+    composed.extend(vq_assign::STEMS);
+    composed.extend(vq_lookup::STEMS);
+    composed.extend(vq_scalar::STEMS);
+    composed.extend(vq_scatter::STEMS);
+    composed.extend(vq_train::STEMS);
     composed.insert("coop_probe"); // private to the crate; run on devices that have it
     let files: HashSet<&str> = tileloom::compose::stems().collect();
     assert_eq!(files, composed);

@@ -13,6 +13,9 @@ pub mod position_encoding;
 pub mod rope;
 pub mod softmax;
 pub mod softmax_backward;
+pub mod vq_assign;
+pub mod vq_lookup;
+pub mod vq_scatter;
 
 /// What the commands go by.
 pub const ALL: &[&dyn Kernel] = &[
@@ -22,6 +25,9 @@ pub const ALL: &[&dyn Kernel] = &[
     &rope::KERNEL,
     &softmax::KERNEL,
     &softmax_backward::KERNEL,
+    &vq_assign::KERNEL,
+    &vq_lookup::KERNEL,
+    &vq_scatter::KERNEL,
 ];
 
 /// What a kernel brings to `loom`.
@@ -85,6 +91,9 @@ pub enum Rule {
     Rows { cols: usize, dtype: Dtype, oracle: Vec<f64>, low: Vec<f64>, mag: Vec<f64> },
     /// Bit by bit.
     Exact,
+    /// By the kernel's own words: the output, and what is expected.
+    #[allow(clippy::type_complexity)]
+    By(Box<dyn Fn(&[f64], &[f64]) -> Verdict>),
 }
 
 /// One shape of `loom bench`.

@@ -70,13 +70,15 @@ pub fn judge(outputs: &Outputs, rules: Vec<(&'static str, Rule)>, expected: &Exp
                 Judge { cols, dtype, oracle: &target, low: &low, mag: &mag, widen: expected.widen }.judge(&out)
             }
             Rule::Exact => exact(&out, &target),
+            Rule::By(judge) => judge(&out, &target),
         };
         findings.push(Finding { output, shape: have.shape.clone(), verdict, unjudged });
     }
     findings
 }
 
-fn exact(out: &[f64], expected: &[f64]) -> Verdict {
+/// Bit by bit.
+pub fn exact(out: &[f64], expected: &[f64]) -> Verdict {
     let mut verdict = Verdict { checked: out.len(), ..Verdict::default() };
     for (index, (&out, &expected)) in out.iter().zip(expected).enumerate() {
         if out.to_bits() != expected.to_bits() {

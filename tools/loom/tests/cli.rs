@@ -243,6 +243,44 @@ fn rope_is_replayed() {
 }
 
 #[test]
+fn codebooks_are_replayed() {
+    let folder = Folder::new("vq");
+    let values = |shape: &[usize], values: &[f64]| Tensor::values(Dtype::F32, shape, values);
+    let book = values(&[3, 2], &[0.0, 0.0, 4.0, 0.0, 4.0, 0.0]);
+    let lookup = Case::new("vq_lookup")
+        .tensor("codebook", book.clone())
+        .tensor("indices", Tensor::indices(&[2, 2], &[1, 0, 7, 2]))
+        .tensor("expected.y", values(&[2, 2, 2], &[4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 4.0, 0.0]));
+    let any = folder.case("lookup.safetensors", &lookup);
+    // Codes 1 and 2 are equal: the lower is taken.
+    let assign = Case::new("vq_assign")
+        .tensor("codebook", book)
+        .tensor("x", values(&[2, 2], &[3.0, 1.0, 1.0, 0.0]))
+        .tensor("expected.indices", Tensor::indices(&[2], &[1, 0]))
+        .tensor("expected.quantized", values(&[2, 2], &[4.0, 0.0, 0.0, 0.0]))
+        .tensor("expected.distance", values(&[2], &[2.0, 1.0]))
+        .tensor("expected.usage", Tensor::indices(&[1, 3], &[1, 1, 0]));
+    folder.case("assign.safetensors", &assign);
+    let residual = Case::new("vq_assign")
+        .option("residual", true)
+        .tensor("codebook", values(&[2, 2, 1], &[4.0, 9.0, 3.0, 1.0]))
+        .tensor("x", values(&[1, 1], &[5.0]))
+        .tensor("expected.indices", Tensor::indices(&[1, 2], &[0, 1]))
+        .tensor("expected.distance", values(&[1, 2], &[1.0, 0.0]))
+        .tensor("expected.quantized", values(&[1, 1], &[5.0]));
+    folder.case("residual.safetensors", &residual);
+    adapter(&any);
+    let (code, text, err) = loom(&[&"run", &folder.0, &"--check"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{text}");
+    assert_eq!(text.matches("passed").count(), 3, "{text}");
+    let first = assign.clone().tensor("expected.indices", Tensor::indices(&[2], &[1, 1]));
+    let (code, text, _) = loom(&[&"run", &folder.case("wrong", &first), &"--check"]);
+    assert!(code == 1 && text.contains("indices [2]: WRONG, 1 of 2 wrong; worst at [1]"), "{text}");
+    let (code, _, err) = loom(&[&"run", &folder.case("bad", &assign.option("metric", "l1"))]);
+    assert!(code == 2 && err.contains("metric"), "{err}");
+}
+
+#[test]
 fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));

@@ -1,0 +1,1 @@
+fn note_bad() {}

@@ -1,0 +1,1 @@
+fn counts_store(i: u32, count: u32) {}

@@ -1,0 +1,1 @@
+fn dq_store(c: u32, v: V) { dq[c] = v; }

@@ -1,0 +1,9 @@
+// A code that is in the book, whatever the index says.
+struct Found { code: u32, zero: bool }
+
+fn find_code(i: u32, count: bool) -> Found {
+  let code = code_index(i);
+  if code < params.num_codes { return Found(code, false); }
+  if count { note_bad(); }
+  return Found(0u, params.first == 0u);
+}

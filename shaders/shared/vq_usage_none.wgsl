@@ -1,0 +1,1 @@
+fn count_use(i: u32) {}

@@ -1,0 +1,126 @@
+// Nearest codes, first of two steps: per vector the TOP best codes of each part of a book, in the order of
+// their distance, ties by the lower index. Distances are never stored: each is compared when it is known.
+//
+// Bindings (group 0)
+//   0 x         [n, books, cols] by strides
+//   1 codebook  [books, num_codes, cols] by strides
+//   2 scratch   u32: [books, n, parts, TOP] pairs of a distance and a code
+//
+// Each invocation has ROWS vectors, all invocations of a workgroup go through the same codes, CODES at a time:
+// a code is loaded once for all of them. Where KEEP is not 0 it is the number of chunks of a vector, which stay
+// in registers; otherwise vectors are read again for every CODES codes.
+//
+// Squared distances are sums of squared differences: |c|^2 - 2xc would need an operation less, and lose all
+// digits where vectors are far from the origin and near to each other.
+#import vq_metric
+
+const FURTHEST = 3.4e38;   // further than any distance counts
+const FAR = 3e38;
+const RUN = 32u;           // chunks that are added up before they join a sum: keeps rounding small
+
+// The last codes of a part may be fewer than CODES.
+fn within(code: u32, end: u32) -> u32 {
+  if CODES == 1u { return code; }
+  return min(code, end - 1u);
+}
+
+@compute @workgroup_size(WG_SIZE)
+fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let w = wg.y * params.grid_x + wg.x;
+  let group = w / params.blocks;
+  let book = group % params.books;
+  let part = group / params.books;
+  if part >= params.parts { return; } // uniform: a whole workgroup
+  let first = w % params.blocks * (WG_SIZE * ROWS) + local;
+  let begin = part * params.per_part;
+  let end = min(begin + params.per_part, params.num_codes);
+  let codes = params.codebook_offset + book * params.codebook_s0;
+
+  var x: array<u32, ROWS>;
+  var best: array<f32, BESTS>;
+  var best_code: array<u32, BESTS>;
+  for (var r = 0u; r < ROWS; r++) {
+    x[r] = params.x_offset + min(first + r * WG_SIZE, params.n - 1u) * params.x_s0 + book * params.x_s1;
+    for (var t = 0u; t < TOP; t++) {
+      best[r * TOP + t] = FURTHEST;
+      best_code[r * TOP + t] = begin;
+    }
+  }
+  var kept: array<V, KEPT>;
+  for (var r = 0u; r < ROWS; r++) {
+    for (var j = 0u; j < KEEP; j++) { kept[r * KEEP + j] = x_chunk(x[r], j, 0u, params.cols); }
+  }
+
+  for (var tile = begin; tile < end; tile += TILE) {
+    stage(codes, tile, end, local);
+    for (var at = tile; at < min(tile + TILE, end); at += CODES) {
+      var sum: array<V, SUMS>;
+      var norm: array<V, CODES>;
+      for (var i = 0u; i < SUMS; i++) { sum[i] = V(0.0); }
+      for (var c = 0u; c < CODES; c++) { norm[c] = V(0.0); }
+      for (var j = 0u; j < KEEP; j++) {
+        for (var c = 0u; c < CODES; c++) {
+          let code = code_chunk(codes, tile, within(at + c, end), j);
+          norm[c] = add_norm(norm[c], code);
+          for (var r = 0u; r < ROWS; r++) {
+            sum[r * CODES + c] = add_chunk(sum[r * CODES + c], kept[r * KEEP + j], code);
+          }
+        }
+      }
+      if KEEP == 0u {
+        for (var run = 0u; run < params.chunks; run += RUN) {
+          var part_sum: array<V, SUMS>;
+          for (var i = 0u; i < SUMS; i++) { part_sum[i] = V(0.0); }
+          for (var j = run; j < min(run + RUN, params.chunks); j++) {
+            var xs: array<V, ROWS>;
+            for (var r = 0u; r < ROWS; r++) { xs[r] = x_chunk(x[r], j, 0u, params.cols); }
+            for (var c = 0u; c < CODES; c++) {
+              let code = code_chunk(codes, tile, within(at + c, end), j);
+              norm[c] = add_norm(norm[c], code);
+              for (var r = 0u; r < ROWS; r++) {
+                part_sum[r * CODES + c] = add_chunk(part_sum[r * CODES + c], xs[r], code);
+              }
+            }
+          }
+          for (var i = 0u; i < SUMS; i++) { sum[i] += part_sum[i]; }
+        }
+      }
+      for (var c = 0u; c < CODES; c++) {
+        if CODES == 1u || at + c < end { // uniform
+          let scale = code_scale(h_sum(norm[c]));
+          for (var r = 0u; r < ROWS; r++) {
+            var d = min(measure(h_sum(sum[r * CODES + c]), scale), FAR);
+            if TOP == 1u {
+              let nearer = d < best[r];
+              best[r] = select(best[r], d, nearer);
+              best_code[r] = select(best_code[r], at + c, nearer);
+            } else if d < best[r * TOP + TOP - 1u] {
+              // Behind those that are as near; what was there moves on.
+              var code = at + c;
+              var moved = false;
+              for (var t = r * TOP; t < (r + 1u) * TOP; t++) {
+                moved = moved || d < best[t];
+                let there = best[t];
+                let code_there = best_code[t];
+                best[t] = select(there, d, moved);
+                best_code[t] = select(code_there, code, moved);
+                d = select(d, there, moved);
+                code = select(code, code_there, moved);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  for (var r = 0u; r < ROWS; r++) {
+    let row = first + r * WG_SIZE;
+    if row < params.n {
+      for (var t = 0u; t < TOP; t++) {
+        let to = params.best_offset + 2u * (((book * params.n + row) * params.parts + part) * TOP + t);
+        scratch[to] = bitcast<u32>(best[r * TOP + t]);
+        scratch[to + 1u] = best_code[r * TOP + t];
+      }
+    }
+  }
+}

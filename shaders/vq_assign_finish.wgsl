@@ -1,0 +1,82 @@
+// Nearest codes, second step: merges the parts of each vector and book, in their order, and writes all that is
+// asked for.
+//
+// Bindings (group 0)
+//   0 x, 1 codebook, 2 scratch   as vq_assign
+//   3 indices   u32 [n, books, TOP] by strides
+//   4 distance  f32, in the same places (where HAS_DISTANCE)
+//   5 usage     u32 [books, num_codes] (where HAS_USAGE), counted from what it holds
+//   6 rest      f32 [n, cols], what the code leaves of the vector, for the next book (where HAS_REST)
+//
+// An invocation has a vector of one book. With HAS_LOSS the squared distance to its code goes into scratch.
+
+const FURTHEST = 3.4e38;   // as in vq_assign
+
+fn differ(x: u32, code: u32) -> f32 {
+  var sum = V(0.0);
+  for (var j = 0u; j < params.chunks; j++) {
+    let t = x_chunk(x, j, 0u, params.cols) - codebook_chunk(code, j, 0u, params.cols);
+    sum = fma(t, t, sum);
+  }
+  return h_sum(sum);
+}
+
+// Of a vector.
+fn inverse_length(x: u32) -> f32 {
+  var sum = V(0.0);
+  for (var j = 0u; j < params.chunks; j++) {
+    let t = x_chunk(x, j, 0u, params.cols);
+    sum = fma(t, t, sum);
+  }
+  let square = h_sum(sum);
+  return select(0.0, 1.0 / sqrt(square), square > 0.0);
+}
+
+@compute @workgroup_size(WG_SIZE)
+fn vq_assign_finish(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let i = (wg.y * params.grid_x + wg.x) * WG_SIZE + local;
+  if i >= params.n * params.books { return; }
+  let book = i / params.n;
+  let row = i % params.n;
+
+  // Parts hold ascending codes, each in order: the next best is at the head of one of them.
+  let start = params.best_offset + 2u * i * params.parts * TOP;
+  let to = params.indices_offset + row * params.indices_s0 + book * params.indices_s1;
+  let x = params.x_offset + row * params.x_s0 + book * params.x_s1;
+  var last = -FURTHEST;
+  var last_code = 0u;
+  var nearest = 0u;
+  for (var t = 0u; t < TOP; t++) {
+    var best = FURTHEST;
+    var code = 0u;
+    for (var k = 0u; k < params.parts * TOP; k++) {
+      let d = bitcast<f32>(scratch[start + 2u * k]);
+      let c = min(scratch[start + 2u * k + 1u], params.num_codes - 1u);
+      // Past the last one taken, and ahead of the best so far.
+      let past = t == 0u || d > last || (d == last && c > last_code);
+      if past && (d < best || (d == best && c < code)) {
+        best = d;
+        code = c;
+      }
+    }
+    last = best;
+    last_code = code;
+    if t == 0u { nearest = code; }
+    indices[to + t] = code;
+    if HAS_DISTANCE {
+      var d = best;
+      if METRIC == 1u { d = 1.0 + best * inverse_length(x); }
+      distance_store(row * params.indices_s0 + book * params.indices_s1 + t, d);
+    }
+  }
+
+  let code = params.codebook_offset + book * params.codebook_s0 + nearest * params.codebook_s1;
+  if HAS_USAGE { count_use(book * params.num_codes + nearest); }
+  if HAS_LOSS { scratch[params.loss_offset + i] = bitcast<u32>(differ(x, code)); }
+  if HAS_REST {
+    for (var j = 0u; j < params.chunks; j++) {
+      let rest = x_chunk(x, j, 0u, params.cols) - codebook_chunk(code, j, 0u, params.cols);
+      rest_store(row * params.cols, j, 0u, params.cols, rest);
+    }
+  }
+}

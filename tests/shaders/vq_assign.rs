@@ -1,0 +1,54 @@
+//! The Configs of vq_assign, composed.
+
+use std::collections::HashSet;
+
+use tileloom::Dtype;
+use tileloom::caps::presets;
+use tileloom::kernels::Pipeline;
+use tileloom::vq_assign::{LossParams, Metric, Params, Problem, candidates, choose};
+
+pub const STEMS: [&str; 3] = ["vq_assign", "vq_assign_finish", "vq_assign_loss"];
+
+#[test]
+fn candidates_compose_on_every_preset() {
+    for caps in presets() {
+        let mut seen = HashSet::new();
+        for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+            for (dtype, code_dim, all) in
+                [(Dtype::F32, 64, true), (Dtype::F16, 64, false), (Dtype::Bf16, 7, true), (Dtype::F32, 2048, false)]
+            {
+                let asked = all.then_some(0);
+                let problem = Problem {
+                    n: 100,
+                    num_codes: 1000,
+                    code_dim,
+                    metric,
+                    top: if all { 4 } else { 1 },
+                    x: dtype,
+                    codebook: dtype,
+                    distance: asked,
+                    usage: asked,
+                    loss: asked,
+                    ..Problem::default()
+                };
+                let configs = candidates(&caps, &problem).unwrap();
+                assert_eq!(configs.first(), Some(&choose(&caps, &problem).unwrap()));
+                for mut config in configs {
+                    config.fits(&caps, &problem).unwrap();
+                    config.form.rest = all;
+                    config.form.x_writable = all;
+                    for pass in config.passes() {
+                        let what = format!("{pass:?} on {}", caps.name);
+                        if !seen.insert(pass) {
+                            continue;
+                        }
+                        match pass.is_loss() {
+                            true => super::check::<LossParams>(&caps, &pass.shader(), &what),
+                            false => super::check::<Params>(&caps, &pass.shader(), &what),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
