@@ -29,6 +29,13 @@ impl<'a> From<wgpu::BufferBinding<'a>> for Binding<'a> {
     }
 }
 
+impl<'a> Binding<'a> {
+    /// Some bytes of it.
+    pub(crate) fn part(self, offset: u64, size: u64) -> Binding<'a> {
+        Binding { offset: self.offset + offset, size, ..self }
+    }
+}
+
 /// One tensor argument: its memory, and the bytes that the kernel reaches from the binding's start.
 #[derive(Debug, Clone)]
 pub(crate) struct Arg<'a> {
@@ -215,7 +222,6 @@ impl Dispatch {
     }
 
     /// The steps of all of `parts`, in this order.
-    #[expect(dead_code, reason = "the first kernel of several calls takes it")]
     pub(crate) fn sequence(op: &'static str, parts: impl IntoIterator<Item = Dispatch>) -> Dispatch {
         Dispatch { op, steps: parts.into_iter().flat_map(|part| part.steps).collect() }
     }

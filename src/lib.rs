@@ -3,6 +3,8 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
+//! | [`attention`] | exact, tiled or decoded: GQA, causal, windows, ALiBi, sinks, masks, trees, packed, paged, LSE | `src/ops/attention.rs` |
+//! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention_merge.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
 //!
@@ -71,7 +73,7 @@ pub use error::{Error, Misfit, Result};
 pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;
-pub use tensor::{RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
+pub use tensor::{AttentionOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask, SoftmaxOptions, Tensor};
 pub use wgpu;
 
 /// The examples of the README compile with the crate.

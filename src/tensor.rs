@@ -1,8 +1,10 @@
 //! [`Tensor`]: a contiguous array on a [`Context`]'s device. Each op's methods are in a file of its stem.
 
+mod attention;
 mod rope;
 mod softmax;
 
+pub use attention::AttentionOptions;
 pub use rope::{RopeOptions, RopePositions};
 pub use softmax::{SoftmaxMask, SoftmaxOptions};
 

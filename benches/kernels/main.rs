@@ -3,6 +3,7 @@
 //!
 //! `TILELOOM_ADAPTER` and `WGPU_BACKEND` choose the adapter; the first is taken.
 
+mod attention;
 mod rope;
 mod softmax;
 
@@ -13,6 +14,7 @@ fn main() {
     let gpu = loom::Gpu::open(&adapter).expect("a device");
     println!("{}", gpu.kernels.caps().label());
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
+    attention::benches(&gpu, &mut criterion);
     rope::benches(&gpu, &mut criterion);
     softmax::benches(&gpu, &mut criterion);
     criterion.final_summary();

@@ -6,6 +6,8 @@
 //! * `TILELOOM_REPORT=FILE`: appends a record per case, for `loom matrix`.
 
 mod allocations;
+mod attention;
+mod attention_merge;
 mod context;
 mod ledger;
 mod rope;
@@ -69,7 +71,13 @@ impl Suite {
 }
 
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
-const SUITES: &[(&str, Cases)] = &[("context", context::cases), ("rope", rope::cases), ("softmax", softmax::cases)];
+const SUITES: &[(&str, Cases)] = &[
+    ("attention", attention::cases),
+    ("attention_merge", attention_merge::cases),
+    ("context", context::cases),
+    ("rope", rope::cases),
+    ("softmax", softmax::cases),
+];
 
 /// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.
 #[derive(Default)]

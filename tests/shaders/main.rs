@@ -1,6 +1,7 @@
 //! Every shipped shader without a GPU: composed for every Config that the tables give for every preset
 //! of Caps, validated by naga, and translated for the backend of that preset.
 
+mod attention;
 mod rope;
 mod softmax;
 
@@ -136,6 +137,7 @@ fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) 
 #[test]
 fn every_shader_file_is_composed_by_a_test() {
     let mut composed = HashSet::new();
+    composed.extend(attention::STEMS);
     composed.extend(rope::STEMS);
     composed.extend(softmax::STEMS);
     composed.insert("coop_probe"); // private to the crate; run on devices that have it

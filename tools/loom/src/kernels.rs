@@ -7,11 +7,13 @@ use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Expected, Fault, Tensor};
 
+pub mod attention;
+pub mod attention_merge;
 pub mod rope;
 pub mod softmax;
 
 /// What the commands go by.
-pub const ALL: &[&dyn Kernel] = &[&rope::KERNEL, &softmax::KERNEL];
+pub const ALL: &[&dyn Kernel] = &[&attention::KERNEL, &attention_merge::KERNEL, &rope::KERNEL, &softmax::KERNEL];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {
