@@ -545,9 +545,36 @@ const STAGE: u32 = 12288;
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (see the module). Discrete and Integrated are not measured
 /// yet: 64 chunks (256 registers) of q and o are too many for any GPU, and 16 leave room for two waves.
 const TABLE: [Row; 3] = [
-    Row { class: Class::Software, wg_size: 8, hold: 128, rows: (4, 128), keys: 4, broadcast: true, few: 8, decode: (8, 4) },
-    Row { class: Class::Integrated, wg_size: 64, hold: 16, rows: (1, 16), keys: 4, broadcast: false, few: 16, decode: (16, 64) },
-    Row { class: Class::Discrete, wg_size: 128, hold: 16, rows: (1, 16), keys: 4, broadcast: false, few: 16, decode: (16, 512) },
+    Row {
+        class: Class::Software,
+        wg_size: 8,
+        hold: 128,
+        rows: (4, 128),
+        keys: 4,
+        broadcast: true,
+        few: 8,
+        decode: (8, 4),
+    },
+    Row {
+        class: Class::Integrated,
+        wg_size: 64,
+        hold: 16,
+        rows: (1, 16),
+        keys: 4,
+        broadcast: false,
+        few: 16,
+        decode: (16, 64),
+    },
+    Row {
+        class: Class::Discrete,
+        wg_size: 128,
+        hold: 16,
+        rows: (1, 16),
+        keys: 4,
+        broadcast: false,
+        few: 16,
+        decode: (16, 512),
+    },
 ];
 
 /// Keys below which a split does not pay.
@@ -723,7 +750,9 @@ impl Config {
             }
             _ if rows == 0 || rows > 16 => misfit("rows must be 1 to 16", rows, 16),
             _ if keys == 0 || keys > 16 => misfit("keys must be 1 to 16", keys, 16),
-            _ if splits == 0 || (tiled && (splits > 1 || slots > 1)) => misfit("tiled has one split and slot", splits, 1),
+            _ if splits == 0 || (tiled && (splits > 1 || slots > 1)) => {
+                misfit("tiled has one split and slot", splits, 1)
+            }
             _ if matches!(load, Load::Staged(n) if n == 0 || !n.is_multiple_of(keys)) => {
                 misfit("staged keys must be a multiple of", 0, keys)
             }
@@ -801,14 +830,8 @@ impl Pipeline for Pass {
         };
         // Single elements of a packed o are stored half by half of a word.
         let edge = form.vec == 1 && form.o.packed();
-        let input = |binding, name, writable| Tensor {
-            binding,
-            name,
-            storage: form.x,
-            writable,
-            output: false,
-            edge: false,
-        };
+        let input =
+            |binding, name, writable| Tensor { binding, name, storage: form.x, writable, output: false, edge: false };
         let mut shader = Shader::new(stem, wg_size, self.config.wg_bytes(), if edge { 2 } else { form.vec })
             .params::<Params>()
             .constant("LANES", lanes)

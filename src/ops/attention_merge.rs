@@ -220,14 +220,8 @@ const LSE_OUT: u32 = 3;
 impl Pipeline for Pass {
     fn shader(&self) -> Shader {
         let Config { wg_size, form } = self.config;
-        let o = Tensor {
-            binding: O,
-            name: "o",
-            storage: form.x,
-            writable: form.o_writable,
-            output: false,
-            edge: false,
-        };
+        let o =
+            Tensor { binding: O, name: "o", storage: form.x, writable: form.o_writable, output: false, edge: false };
         let o_out =
             Tensor { binding: O_OUT, name: "o_out", storage: form.y, writable: true, output: true, edge: form.edge };
         let shader = Shader::new("attention_merge", wg_size, 0, if form.edge { 2 } else { form.vec })

@@ -25,8 +25,8 @@ pub fn reference<R: Real>(splits: usize, rows: usize, dim: usize, o: &[f64], lse
         let mut sum = R::ZERO;
         weights.iter().for_each(|(_, w)| sum += *w);
         let norm = if weights.is_empty() { R::of(1.0) } else { sum };
-        let reach = 1.0
-            + weights.iter().filter(|(_, w)| w.f64() > 0.0).map(|(at, _)| lse[*at].abs()).fold(0.0, f64::max);
+        let reach =
+            1.0 + weights.iter().filter(|(_, w)| w.f64() > 0.0).map(|(at, _)| lse[*at].abs()).fold(0.0, f64::max);
         let mut peak = 0f64;
         for c in 0..dim {
             let (mut value, mut mag) = (R::ZERO, 0.0);

@@ -114,7 +114,11 @@ impl Batch {
             (Some(_), _, &[_, _, kv_heads, k_d]) if k_d == d => (kv_heads, 0),
             (None, Some(_), &[_, kv_heads, k_d]) if k_d == d => (kv_heads, 0),
             (None, None, &[k_batch, n1, n2, k_d]) if k_batch == batch && k_d == d => {
-                if first { (n2, n1) } else { (n1, n2) }
+                if first {
+                    (n2, n1)
+                } else {
+                    (n1, n2)
+                }
             }
             (_, _, have) => return shape("k", have, "the batch and the head dim of q, by its layout"),
         };
@@ -139,7 +143,8 @@ impl Batch {
             indices.extend(words);
             indices.len() - words.len()
         };
-        let longest = |cu: &[u32]| cu.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as usize).max().unwrap_or(0);
+        let longest =
+            |cu: &[u32]| cu.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as usize).max().unwrap_or(0);
         if let Some([cu_q, cu_kv]) = options.packed {
             seq_q = longest(cu_q).min(q.shape()[0]);
             let mut total_kv = 0;
@@ -256,8 +261,7 @@ impl Batch {
         let rows = outer.iter().product();
         let (x, y, lse_at) = (T::DTYPE, T::DTYPE, Some(0));
         let problem = attention_merge::Problem { splits, rows, dim, x, y, lse_out: lse_at, ..Default::default() };
-        let buffers =
-            attention_merge::Buffers::new(o.buffer(), lse.buffer(), out.buffer()).lse_out(lse_out.buffer());
+        let buffers = attention_merge::Buffers::new(o.buffer(), lse.buffer(), out.buffer()).lse_out(lse_out.buffer());
         let dispatch = attention_merge::prepare(self.context().kernels(), &problem, buffers)?;
         self.push(dispatch);
         Ok((out, lse_out))

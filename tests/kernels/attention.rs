@@ -230,7 +230,8 @@ fn everywhere(suite: &mut Suite) {
             let mut call = Call::random(Problem { mask, ..base }, 9);
             let sees = |i: usize| i % 33 <= i / 33 % 17 + 16;
             let hide = if matches!(kind, MaskKind::Additive(_)) { [0.0, f64::NEG_INFINITY] } else { [1.0, 0.0] };
-            let padded = |i: usize| if kind == MaskKind::Bits { (i % 64 < 33, i / 64 * 33 + i % 64) } else { (true, i) };
+            let padded =
+                |i: usize| if kind == MaskKind::Bits { (i % 64 < 33, i / 64 * 33 + i % 64) } else { (true, i) };
             let len = if kind == MaskKind::Bits { 9 * 17 * 64 } else { 9 * 17 * 33 };
             let value = |i| match padded(i) {
                 (true, i) if sees(i) => hide[0],
@@ -277,8 +278,11 @@ fn everywhere(suite: &mut Suite) {
             let (slopes, sinks) = ([0.5f32; 9], [1.0f32; 9]);
             let f64s = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
             let call = Call::random(Problem { causal: true, ..shape(17, 33) }, 3);
-            let (q, k, v) =
-                (upload(&call.q, &[1, 9, 17, 64])?, upload(&call.k, &[1, 3, 33, 64])?, upload(&call.v, &[1, 3, 33, 64])?);
+            let (q, k, v) = (
+                upload(&call.q, &[1, 9, 17, 64])?,
+                upload(&call.k, &[1, 3, 33, 64])?,
+                upload(&call.v, &[1, 3, 33, 64])?,
+            );
             let causal = AttentionOptions { causal: true, ..Default::default() };
             let o = q.attention(&k, &v, &causal)?.read().await?;
             let mut found = vec![call.judge(&Output { o: f64s(&o), lse: None, steps: Vec::new() })];
@@ -309,7 +313,8 @@ fn everywhere(suite: &mut Suite) {
     suite.case("scratch is linear", |gpu| {
         let bytes = |seq_kv| {
             let problem = Problem { seq_kv, ..shape(1, 1) };
-            of(gpu, &problem, Algorithm::Decode).map(|config| (scratch_bytes(&problem, &config), u64::from(config.parts())))
+            of(gpu, &problem, Algorithm::Decode)
+                .map(|config| (scratch_bytes(&problem, &config), u64::from(config.parts())))
         };
         let ((small, parts), (large, _)) = (bytes(1 << 16)?, bytes(1 << 20)?);
         if large > small.max(1) * 16 || small > parts * 9 * 65 * 4 + 256 {

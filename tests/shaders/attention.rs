@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use tileloom::attention::{
-    Algorithm, Alibi, Config, Load, Packed, Params, Problem, Reduce, Tree, candidates, choose,
-};
+use tileloom::attention::{Algorithm, Alibi, Config, Load, Packed, Params, Problem, Reduce, Tree, candidates, choose};
 use tileloom::attention_merge;
 use tileloom::caps::{Class, presets};
 use tileloom::kernels::Pipeline;
@@ -16,12 +14,9 @@ pub const STEMS: [&str; 3] = ["attention_tiled", "attention_decode", "attention_
 /// Dtypes, head dims, what is bound, odd layouts; few queries and many.
 fn forms() -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (x, o) in [
-        (Dtype::F32, Dtype::F32),
-        (Dtype::F16, Dtype::F16),
-        (Dtype::Bf16, Dtype::Bf16),
-        (Dtype::F16, Dtype::F32),
-    ] {
+    for (x, o) in
+        [(Dtype::F32, Dtype::F32), (Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::Bf16), (Dtype::F16, Dtype::F32)]
+    {
         for (d, value_dim) in [(64, 64), (40, 40), (59, 59), (128, 128), (256, 256), (576, 512)] {
             for (seq_q, seq_kv) in [(300, 300), (1, 5000)] {
                 let base = Problem { seq_q, seq_kv, value_dim, x, o, ..Problem::new(2, 8, 2, d) };
@@ -86,7 +81,8 @@ fn merges_compose() {
     for caps in presets() {
         for (x, y) in [(Dtype::F32, Dtype::F16), (Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::F32)] {
             for (dim, lse_out) in [(64, None), (59, Some(0))] {
-                let problem = attention_merge::Problem { splits: 4, rows: 33, dim, x, y, lse_out, ..Default::default() };
+                let problem =
+                    attention_merge::Problem { splits: 4, rows: 33, dim, x, y, lse_out, ..Default::default() };
                 let config = attention_merge::choose(&caps, &problem).unwrap();
                 let what = format!("{config} on {}", caps.name);
                 super::check::<attention_merge::Params>(&caps, &config.pass().shader(), &what);
@@ -98,9 +94,7 @@ fn merges_compose() {
 #[test]
 fn choices_are_what_the_tables_say() {
     for caps in presets() {
-        let of = |seq_q, seq_kv, d| {
-            choose(&caps, &Problem { seq_q, seq_kv, ..Problem::new(1, 32, 8, d) }).unwrap()
-        };
+        let of = |seq_q, seq_kv, d| choose(&caps, &Problem { seq_q, seq_kv, ..Problem::new(1, 32, 8, d) }).unwrap();
         let (prefill, decode) = (of(512, 512, 128), of(1, 65_536, 128));
         assert_eq!(prefill.algorithm, Algorithm::Tiled, "{}", caps.name);
         assert_eq!(decode.algorithm, Algorithm::Decode, "{}", caps.name);

@@ -68,8 +68,7 @@ impl Call {
         let lse_view = p.lse_out.map(|offset| line(offset, p.rows, Dtype::F32));
         let out_image = Image::with_room(&[out_view]);
         let lse_out_image = lse_view.map(|view| Image::with_room(&[view]));
-        let (o, lse, out) =
-            (gpu.buffer(&o_image.bytes), gpu.buffer(&lse_image.bytes), gpu.buffer(&out_image.bytes));
+        let (o, lse, out) = (gpu.buffer(&o_image.bytes), gpu.buffer(&lse_image.bytes), gpu.buffer(&out_image.bytes));
         let lse_out = lse_out_image.as_ref().map(|image| gpu.buffer(&image.bytes));
         let mut buffers = Buffers::new(o_image.binding(&o), lse_image.binding(&lse), out_image.binding(&out));
         if let (Some(image), Some(buffer)) = (&lse_out_image, &lse_out) {

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
+use tileloom::Dtype;
 use tileloom::attention::{self, Buffers, Packed, Paged, Problem, bshd};
 use tileloom::reference::Verdict;
 use tileloom::softmax::{Mask, MaskKind};
-use tileloom::Dtype;
 
 use super::{Call, Output};
 use crate::Gpu;
@@ -325,7 +325,11 @@ fn understand(case: &Case) -> Result<(Call, case::Expected, Shapes), Fault> {
             let keys = lengths.as_ref().map_or(0, |lengths| lengths[i / max_pages.max(1)][1]);
             (i % max_pages.max(1) * page_size < keys && *page as usize >= pages).then_some(page)
         }) {
-            return Err(bad("block_table", &table.as_ref().unwrap().0.clone(), format!("pages below {pages}, not {page}")));
+            return Err(bad(
+                "block_table",
+                &table.as_ref().unwrap().0.clone(),
+                format!("pages below {pages}, not {page}"),
+            ));
         }
     }
     call.lengths = lengths;
