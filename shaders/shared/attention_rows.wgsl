@@ -94,8 +94,8 @@ fn place(s: Sequence, key: u32) -> Place {
     slot = key % params.page_size;
   } }
   return Place(
-    s.k + page * select(0u, params.k_s0, HAS_INDICES) + slot * params.k_s2,
-    s.v + page * select(0u, params.v_s0, HAS_INDICES) + slot * params.v_s2,
+    s.k + page * params.k_s0 + slot * params.k_s2,
+    s.v + page * params.v_s0 + slot * params.v_s2,
   );
 }
 

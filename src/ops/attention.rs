@@ -14,6 +14,16 @@
 //! * [`Algorithm::Tiled`]: a tile of rows per workgroup, which walks the keys that it sees.
 //! * [`Algorithm::Decode`]: few rows and many keys; the keys are split, and
 //!   [`attention_merge`](crate::attention_merge) joins the parts. Scratch does not depend on the number of keys.
+//!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores, 8 heads of 64, 512 queries and keys, f32; the roofline's chain of products and sums
+//! reaches 36 to 46 GFLOP/s there. What it took:
+//! * a chunk of k or v that all rows need, loaded by every invocation, takes 27 cycles however the loop is written: 10
+//!   GFLOP/s, 18 with four rows per invocation; through workgroup memory 12 and 23;
+//! * loaded once per subgroup, a chunk per invocation, and handed round by shuffles: 25, with two rows 32, with four 35;
+//! * products and sums as `fma`: 38 with two rows.
+//!
+//! Decode goes the other way: eight invocations share a key, so that neighbours read neighbouring chunks.
 
 use crate::compose::{Shader, Storage, Tensor};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
