@@ -3,7 +3,9 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
+//! | [`attention`] | exact, tiled or decoded: GQA, causal, windows, ALiBi, sinks, masks, trees, packed, paged, LSE | `src/ops/attention.rs` |
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention_bias.rs` |
+//! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention_merge.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm.rs` |
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position_encoding.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
@@ -81,8 +83,8 @@ pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use ops::*;
 pub use tensor::{
-    MatmulGradients, MatmulOptions, PositionEncoding, PositionOptions, RopeOptions, RopePositions, Scalar, SoftmaxMask,
-    SoftmaxOptions, Tensor, VqAssignOptions, VqAssigned, VqIndices,
+    AttentionOptions, MatmulGradients, MatmulOptions, PositionEncoding, PositionOptions, RopeOptions, RopePositions,
+    Scalar, SoftmaxMask, SoftmaxOptions, Tensor, VqAssignOptions, VqAssigned, VqIndices,
 };
 pub use wgpu;
 

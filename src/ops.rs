@@ -1,6 +1,8 @@
 //! One module per kernel: Problem, Config + choose, Params, Buffers, prepare.
 
+pub mod attention;
 pub mod attention_bias;
+pub mod attention_merge;
 pub mod gemm;
 pub mod position_encoding;
 pub mod rope;

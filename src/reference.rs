@@ -4,7 +4,9 @@
 //! oracle, in f32 it is `low`, which says how much of an error the formula itself has. Values come and
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
+pub mod attention;
 pub mod attention_bias;
+pub mod attention_merge;
 pub mod gemm;
 mod numerics;
 pub mod position_encoding;
@@ -35,6 +37,7 @@ pub trait Real:
     fn f64(self) -> f64;
     fn exp(self) -> Self;
     fn ln(self) -> Self;
+    fn tanh(self) -> Self;
     fn max(self, other: Self) -> Self;
 }
 
@@ -54,6 +57,9 @@ macro_rules! real {
             }
             fn ln(self) -> Self {
                 self.ln()
+            }
+            fn tanh(self) -> Self {
+                self.tanh()
             }
             fn max(self, other: Self) -> Self {
                 self.max(other)

@@ -1,5 +1,6 @@
 //! [`Tensor`]: a contiguous array on a [`Context`]'s device. Each op's methods are in a file of its stem.
 
+mod attention;
 mod attention_bias;
 mod gemm;
 mod position_encoding;
@@ -9,6 +10,7 @@ mod softmax_backward;
 mod vq_assign;
 mod vq_lookup;
 
+pub use attention::AttentionOptions;
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position_encoding::{PositionEncoding, PositionOptions};
 pub use rope::{RopeOptions, RopePositions};

@@ -3,6 +3,7 @@
 //!
 //! `TILELOOM_ADAPTER` and `WGPU_BACKEND` choose the adapter; the first is taken.
 
+mod attention;
 mod attention_bias;
 mod gemm;
 mod position_encoding;
@@ -23,6 +24,7 @@ fn main() {
     println!("{}", gpu.kernels.caps().label());
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     attention_bias::benches(&gpu, &mut criterion);
+    attention::benches(&gpu, &mut criterion);
     gemm::benches(&gpu, &mut criterion);
     position_encoding::benches(&gpu, &mut criterion);
     rope::benches(&gpu, &mut criterion);

@@ -164,7 +164,7 @@ pub enum MaskKind {
 
 impl MaskKind {
     /// Bits of one element.
-    fn bits(self) -> u64 {
+    pub(crate) fn bits(self) -> u64 {
         match self {
             MaskKind::Additive(dtype) => 8 * dtype.bytes(),
             MaskKind::Bytes => 8,
@@ -172,7 +172,7 @@ impl MaskKind {
         }
     }
 
-    fn code(self) -> u32 {
+    pub(crate) fn code(self) -> u32 {
         match self {
             MaskKind::Additive(Dtype::F32) => 0,
             MaskKind::Additive(Dtype::F16) => 1,

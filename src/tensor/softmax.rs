@@ -27,10 +27,10 @@ impl Default for SoftmaxOptions<'_> {
 /// A mask: additive in any value type, or bytes of which 0 hides. Made by `(&tensor).into()`.
 #[derive(Debug, Clone, Copy)]
 pub struct SoftmaxMask<'a> {
-    kind: MaskKind,
-    shape: &'a [usize],
-    buffer: &'a wgpu::Buffer,
-    context: &'a crate::Context,
+    pub(super) kind: MaskKind,
+    pub(super) shape: &'a [usize],
+    pub(super) buffer: &'a wgpu::Buffer,
+    pub(super) context: &'a crate::Context,
 }
 
 impl<'a, T: Element> From<&'a Tensor<T>> for SoftmaxMask<'a> {

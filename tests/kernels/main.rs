@@ -6,7 +6,9 @@
 //! * `TILELOOM_REPORT=FILE`: appends a record per case, for `loom matrix`.
 
 mod allocations;
+mod attention;
 mod attention_bias;
+mod attention_merge;
 mod context;
 mod gemm;
 mod ledger;
@@ -79,7 +81,9 @@ impl Suite {
 
 /// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
 const SUITES: &[(&str, Cases)] = &[
+    ("attention", attention::cases),
     ("attention_bias", attention_bias::cases),
+    ("attention_merge", attention_merge::cases),
     ("context", context::cases),
     ("gemm", gemm::cases),
     ("position_encoding", position_encoding::cases),

@@ -1,6 +1,7 @@
 //! Every shipped shader without a GPU: composed for every Config that the tables give for every preset
 //! of Caps, validated by naga, and translated for the backend of that preset.
 
+mod attention;
 mod attention_bias;
 mod gemm;
 mod position_encoding;
@@ -145,6 +146,7 @@ fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) 
 #[test]
 fn every_shader_file_is_composed_by_a_test() {
     let mut composed = HashSet::new();
+    composed.extend(attention::STEMS);
     composed.extend(attention_bias::STEMS);
     composed.extend(gemm::STEMS);
     composed.extend(position_encoding::STEMS);

@@ -7,7 +7,9 @@ use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Expected, Fault, Tensor};
 
+pub mod attention;
 pub mod attention_bias;
+pub mod attention_merge;
 pub mod gemm;
 pub mod position_encoding;
 pub mod rope;
@@ -19,7 +21,9 @@ pub mod vq_scatter;
 
 /// What the commands go by.
 pub const ALL: &[&dyn Kernel] = &[
+    &attention::KERNEL,
     &attention_bias::KERNEL,
+    &attention_merge::KERNEL,
     &gemm::KERNEL,
     &position_encoding::KERNEL,
     &rope::KERNEL,
