@@ -381,7 +381,7 @@ impl Roofline {
 }
 
 /// `1.23 ms`, in three digits.
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let (value, unit) = match seconds {
         s if s < 1e-3 => (s * 1e6, "µs"),
         s if s < 1.0 => (s * 1e3, "ms"),
@@ -391,7 +391,7 @@ fn duration(seconds: f64) -> String {
 }
 
 /// Three digits, or all before the point.
-fn digits(value: f64) -> String {
+pub fn digits(value: f64) -> String {
     let places = match value.abs() {
         v if v >= 100.0 => 0,
         v if v >= 10.0 => 1,

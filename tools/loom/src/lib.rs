@@ -15,9 +15,9 @@ pub mod random;
 pub mod report;
 pub mod roofline;
 pub mod run;
+pub mod stats;
+pub mod table;
 
 mod progress;
-mod stats;
-mod table;
 
 pub use gpu::Gpu;

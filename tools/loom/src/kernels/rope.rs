@@ -10,7 +10,7 @@ use crate::random::Random;
 
 mod command;
 
-pub use command::{KERNEL, Rope};
+pub use command::{KERNEL, Rope, bench};
 
 /// Where q, k and their outputs lie relative to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::random::Random;
 
 mod command;
 
-pub use command::{KERNEL, Softmax};
+pub use command::{KERNEL, Softmax, bench};
 
 /// Where `x` and `y` lie relative to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -413,7 +413,8 @@ fn scaling(text: &str, max_position_embeddings: f64) -> Result<Scaling, Fault> {
 }
 
 /// Head vectors that a benchmark's check looks at, per batch: all heads of one.
-fn bench(shape: &str, problem: Problem) -> Bench {
+/// Measures `problem`; input set `i` is set `i` of the pool.
+pub fn bench(shape: &str, problem: Problem) -> Bench {
     let elements = problem.batch * problem.q.heads * problem.seq * problem.head_dim;
     Bench {
         shape: shape.into(),

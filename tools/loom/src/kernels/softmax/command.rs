@@ -194,7 +194,8 @@ fn expand(from: &[usize], values: &[f64], to: &[usize]) -> Vec<f64> {
 /// Elements that a benchmark's check looks at.
 const SAMPLE: usize = 1 << 18;
 
-fn bench(shape: &str, problem: Problem) -> Bench {
+/// Measures `problem`; input set `i` is set `i` of the pool.
+pub fn bench(shape: &str, problem: Problem) -> Bench {
     let Problem { rows, cols, dims: [n1, n2], .. } = problem;
     let elements = (rows * cols) as f64;
     // Of a causal x, only what is visible need be read.

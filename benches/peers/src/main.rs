@@ -1,0 +1,76 @@
+//! `peers`: tileloom and others on one adapter, in turns, each result checked before it is timed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use loom::bench::Pool;
+
+use crate::duel::{Duel, Machine, Report};
+
+mod burn_side;
+mod duel;
+mod rope;
+mod softmax;
+
+/// A kernel by its stem, and its duels.
+type Kernel = (&'static str, fn() -> Vec<Duel>);
+
+/// What is measured: a file and a line per kernel.
+const ALL: &[Kernel] = &[("rope", rope::duels), ("softmax", softmax::duels)];
+
+/// Measures tileloom and its peers on one adapter, in turns.
+///
+/// A result that is wrong gets no figure, and exit code 1. The adapter is the one that burn takes:
+/// CUBECL_WGPU_DEFAULT_DEVICE selects it where there are several.
+#[derive(Parser)]
+#[command(name = "peers", version)]
+struct Arguments {
+    /// Kernels to measure; all of them if none is named
+    #[arg(value_name = "KERNEL")]
+    kernels: Vec<String>,
+    /// Few repeats, of few shapes
+    #[arg(long)]
+    quick: bool,
+    /// Write the figures to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("peers: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all results are right.
+fn run(arguments: &Arguments) -> Result<bool, String> {
+    if let Some(name) = arguments.kernels.iter().find(|name| ALL.iter().all(|(known, _)| known != name)) {
+        let known: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
+        return Err(format!("kernel `{name}` is not known, expected one of: {}", known.join(", ")));
+    }
+    let machine = Machine::open()?;
+    let pool = Pool::new(1);
+    let mut report = Report::new(&machine);
+    for (kernel, duels) in ALL
+        .iter()
+        .filter(|(name, _)| arguments.kernels.is_empty() || arguments.kernels.iter().any(|wanted| wanted == name))
+    {
+        for duel in duels().iter().filter(|duel| duel.bench.quick || !arguments.quick) {
+            eprintln!("{kernel} {}", duel.bench.shape);
+            report.lines.extend(duel::fight(&machine, &pool, kernel, duel, arguments.quick)?);
+        }
+    }
+    print!("{}", report.render());
+    if let Some(path) = &arguments.out {
+        let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(report.lines.iter().all(|line| line.failed.is_none()))
+}
