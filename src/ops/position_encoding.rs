@@ -7,6 +7,10 @@
 //!
 //! Angles are exact at any 32-bit position, in the way of [`rope`](crate::rope): frequencies are fractions of a turn
 //! in integers, and no driver's `sin` has a say. Positions outside of a table take its first or last row.
+//!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores, against a vec4 copy in the same run (`loom bench`): `[8, 1024, 1024]` f32 8.6 ms,
+//! 68 % of the copy, f16 10.4 ms, 27 %; of one batch 4.4 ms, 17 %, since nothing shares its angles; learned 8.1 ms, 80 %.
 
 use crate::compose::{Shader, Storage, Tensor};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};

@@ -12,6 +12,10 @@
 //! * [`Algorithm::Split`]: few, very long rows; several workgroups per row, two steps, scratch.
 //!
 //! Sums are f32 whatever the dtypes.
+//!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores, against a vec4 copy in the same run (`loom bench`): 4096 x 4096 f32 18 ms, 97 % of
+//! the copy, f16 21 ms, 41 %, log 22 ms, 79 %; 65536 x 64 6 ms, 72 %; 16 x 50257 1.2 ms, 71 %.
 
 use crate::compose::{Shader, Storage, Tensor};
 use crate::dispatch::{Arg, check_all, fold, read_write};
