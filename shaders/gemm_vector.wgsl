@@ -2,12 +2,15 @@
 // columns (SWAP: the rows of a) go by fours to groups of LANES invocations that share k.
 //
 // With ALONG_K the weights are stored along k, and neighbours have neighbouring k; else neighbours have neighbouring
-// columns. The lanes of a group add up through workgroup memory, in order.
+// columns, THREAD_N of them each, so that a row of weights is read in runs long enough for memory. The lanes of a group add up through workgroup memory, in order.
 //
-// Constants: THREAD_M, LANES, ALONG_K, SWAP. Bindings and the epilogue: gemm_epilogue.wgsl.
+// Constants: THREAD_M, THREAD_N, LANES, ALONG_K, SWAP. Bindings and the epilogue: gemm_epilogue.wgsl.
 #import gemm_place
 
 const GROUPS: u32 = WG_SIZE / LANES;
+const VECS: u32 = THREAD_N / 4u;
+const SUMS: u32 = THREAD_M * VECS;
+const STEP: u32 = 4u * GROUPS;  // from a vec4 of columns to the next
 
 var<workgroup> sums: array<vec4<f32>, WG_SIZE>;
 
@@ -53,8 +56,8 @@ fn gemm_vector(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_i
   let x0 = select(a_base(at), b_base(at), SWAP);
   let w0 = select(b_base(at), a_base(at), SWAP);
 
-  var s: array<vec4<f32>, THREAD_M>;
-  for (var r = 0u; r < THREAD_M; r++) { s[r] = vec4<f32>(0.0); }
+  var s: array<vec4<f32>, SUMS>;
+  for (var i = 0u; i < SUMS; i++) { s[i] = vec4<f32>(0.0); }
   var l = at.first + 4u * lane;
   for (; l + 4u <= at.end; l += 4u * LANES) {
     if ALONG_K {
@@ -67,38 +70,42 @@ fn gemm_vector(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_i
         s[r] += vec4<f32>(dot(p, x), dot(q, x), dot(t, x), dot(u, x));
       }
     } else {
-      let p = w_n4(w0, l, j);
-      let q = w_n4(w0, l + 1u, j);
-      let t = w_n4(w0, l + 2u, j);
-      let u = w_n4(w0, l + 3u, j);
-      for (var r = 0u; r < THREAD_M; r++) {
-        let x = x_k4(x0, small + r, l);
-        s[r] += p * x.x + q * x.y + t * x.z + u * x.w;
+      var x: array<vec4<f32>, THREAD_M>;
+      for (var r = 0u; r < THREAD_M; r++) { x[r] = x_k4(x0, small + r, l); }
+      for (var u = 0u; u < 4u; u++) {
+        for (var v = 0u; v < VECS; v++) {
+          let w = w_n4(w0, l + u, j + v * STEP);
+          for (var r = 0u; r < THREAD_M; r++) { s[r * VECS + v] += w * x[r][u]; }
+        }
       }
     }
   }
   if VEC == 1u {
     for (; l < at.end; l++) { // at most 3, of one lane
-      let w = w_n4(w0, l, j);
-      for (var r = 0u; r < THREAD_M; r++) { s[r] += w * x_one(x0, small + r, l); }
+      for (var v = 0u; v < VECS; v++) {
+        let w = w_n4(w0, l, j + v * STEP);
+        for (var r = 0u; r < THREAD_M; r++) { s[r * VECS + v] += w * x_one(x0, small + r, l); }
+      }
     }
   }
 
-  for (var r = 0u; r < THREAD_M; r++) {
-    var sum = s[r];
+  for (var i = 0u; i < SUMS; i++) {
+    var sum = s[i];
+    let r = i / VECS;
+    let col = j + i % VECS * STEP;
     if LANES > 1u {
       workgroupBarrier();
       sums[local] = sum;
       workgroupBarrier();
       if lane == 0u {
-        for (var i = 1u; i < LANES; i++) { sum += sums[local + i * select(GROUPS, 1u, ALONG_K)]; }
+        for (var o = 1u; o < LANES; o++) { sum += sums[local + o * select(GROUPS, 1u, ALONG_K)]; }
       }
     }
     if lane == 0u {
       if SWAP {
-        for (var i = 0u; i < 4u; i++) { finish(at, j + i, small + r, 1u, vec4<f32>(sum[i]), vec4<f32>(0.0)); }
+        for (var o = 0u; o < 4u; o++) { finish(at, col + o, small + r, 1u, vec4<f32>(sum[o]), vec4<f32>(0.0)); }
       } else {
-        finish(at, small + r, j, 4u, sum, vec4<f32>(0.0));
+        finish(at, small + r, col, 4u, sum, vec4<f32>(0.0));
       }
     }
   }

@@ -403,52 +403,61 @@ impl Problem {
 /// Rows or columns that [`Algorithm::Vector`] takes at most.
 const FEW: usize = 8;
 
-/// A row of the table: the tiles of one class of adapters, the best first.
+/// A row of the table: the tiles of one class of adapters.
 struct Row {
     class: Class,
     tiles: &'static [Tile],
-    /// `Vector`: workgroup size, and lanes along k where the weights are stored along k, where not.
-    vector: (u32, u32, u32),
-    /// Workgroups below which a long k is split.
+    /// Time per product of cooperative matrices, as of a tile.
+    coop: f64,
+    /// `Vector`: workgroup size; lanes along k where the weights are stored along k, where not; sums of an invocation there.
+    vector: (u32, u32, u32, u32),
+    /// Workgroups that fill the adapter; below, a long k is split.
     fill: u64,
 }
 
-/// Algorithm; tile; thread; stages; workgroups from which it is taken rather than the next.
-type Tile = (Algorithm, [u32; 3], [u32; 2], u32, u64);
+/// Algorithm; tile; thread; stages; time per product, of which only ratios count.
+type Tile = (Algorithm, [u32; 3], [u32; 2], u32, f64);
 
-/// Measured on: Software, Mesa 26.2 lavapipe on 2 busy cores, f32 512^3, GFLOP/s of one run: 16 rows by a vec4 of columns for
-/// each of 8 invocations 50, 8 rows 41, 4 rows 29, two vec4 36; one column rather than four 13 to 29; invocations along
-/// the rows rather than the columns 21 to 34. Discrete and Integrated are not measured yet.
+/// Measured on: Software, Mesa 26.2 lavapipe on 2 shared cores, GFLOP/s, columns across 8 invocations. f32 512^3: 16 rows by 4, 2,
+/// 1 vec4 of columns each 38.8, 32.7, 26.9 (1024^3: 37.8, 33.9, 26.6; f16 37.2, 32.7, 26.6), 8 rows by 4 vec4 31.7, 32
+/// rows by 2 34.3; in a run of a quieter minute 16 rows by 1 vec4 50, 8 rows 41, 4 rows 29, single columns 13 to 29,
+/// invocations along the rows 21 to 34. One row of 4096 x 4096 weights, f32 GB/s: along k 8, 4, 1 lanes 13.8, 13.7, 9.1.
+/// Discrete and Integrated are not measured yet; no Config of theirs spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada).
 const TABLE: [Row; 3] = [
     Row {
         class: Class::Software,
         tiles: &[
-            (Algorithm::Direct, [16, 32, 4], [16, 4], 1, 4),
-            (Algorithm::Direct, [8, 32, 4], [8, 4], 1, 0),
-            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 0),
+            (Algorithm::Direct, [16, 128, 4], [16, 16], 1, 1.0),
+            (Algorithm::Direct, [16, 64, 4], [16, 8], 1, 1.15),
+            (Algorithm::Direct, [16, 32, 4], [16, 4], 1, 1.45),
+            (Algorithm::Direct, [8, 32, 4], [8, 4], 1, 1.7),
+            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 5.0),
         ],
-        vector: (8, 8, 1),
+        coop: 20.0,
+        vector: (8, 8, 1, 16),
         fill: 4,
     },
     Row {
         class: Class::Integrated,
         tiles: &[
-            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 16),
-            (Algorithm::Tiled, [32, 32, 16], [4, 4], 2, 0),
-            (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 0),
+            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 1.0),
+            (Algorithm::Tiled, [32, 32, 16], [4, 4], 2, 1.5),
+            (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 2.0),
         ],
-        vector: (128, 32, 4),
+        coop: 0.3,
+        vector: (128, 32, 4, 1),
         fill: 32,
     },
     Row {
         class: Class::Discrete,
         tiles: &[
-            (Algorithm::Tiled, [128, 128, 8], [8, 8], 1, 128),
-            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 64),
-            (Algorithm::Tiled, [32, 32, 16], [4, 4], 2, 0),
-            (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 0),
+            (Algorithm::Tiled, [128, 128, 8], [8, 8], 1, 1.0),
+            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 1.3),
+            (Algorithm::Tiled, [32, 32, 16], [4, 4], 2, 2.0),
+            (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 3.0),
         ],
-        vector: (256, 32, 8),
+        coop: 0.3,
+        vector: (256, 32, 8, 1),
         fill: 256,
     },
 ];
@@ -486,44 +495,44 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     if problem.m.min(problem.n) <= FEW {
         let form = problem.form(caps, &views, Algorithm::Vector, None);
         let few = problem.m.min(problem.n).max(1).next_power_of_two() as u32;
-        let (wg_size, along, across) = row.vector;
-        let lanes = if form.along_k { along } else { across };
-        let wide = wg_size / lanes * 4;
+        let (wg_size, along, across, sums) = row.vector;
+        let (lanes, vecs) = if form.along_k { (along, 1) } else { (across, (sums / few).max(1)) };
+        let wide = wg_size / lanes * 4 * vecs;
         let tile = if form.swap { [wide, few, 4] } else { [few, wide, 4] };
-        all.push(of(Algorithm::Vector, tile, [few, 4], lanes, 1));
+        all.push((0.0, of(Algorithm::Vector, tile, [few, 4 * vecs], lanes, 1)));
     }
-    // A workgroup has four subgroups of 2 x 2 matrices.
     if let Some((size, width)) = coop(caps) {
+        // A workgroup has four subgroups of 2 x 2 matrices.
         let side = 4 * size;
-        all.push(of(Algorithm::Coop, [side, side, 2 * size], [2 * size, 2 * size], width, size));
+        all.push((row.coop, of(Algorithm::Coop, [side, side, 2 * size], [2 * size, 2 * size], width, size)));
     }
-    let from = all.len();
-    for &(algorithm, tile, thread, stages, enough) in row.tiles {
+    for &(algorithm, tile, thread, stages, cost) in row.tiles {
         // A gated product has twice the sums.
         let halved = problem.epilogue.gate.is_some() && thread[0] > 4 && algorithm == Algorithm::Direct;
         let [tile_m, thread_m] = if halved { [tile[0] / 2, thread[0] / 2] } else { [tile[0], thread[0]] };
-        let config = of(algorithm, [tile_m, tile[1], tile[2]], [thread_m, thread[1]], 1, stages);
-        match config.workgroups(problem) >= enough {
-            true => all.push(config),
-            false => all.insert(from, Config { parts: 0, ..config }),
-        }
+        all.push((cost, of(algorithm, [tile_m, tile[1], tile[2]], [thread_m, thread[1]], 1, stages)));
     }
-    // Those with too few workgroups come last, in their order.
-    let (late, first): (Vec<_>, Vec<_>) = all.into_iter().partition(|config| config.parts == 0);
-    let mut found = Vec::new();
-    for config in first.into_iter().chain(late.into_iter().rev().map(|config| Config { parts: 1, ..config })) {
+    // What is computed, past the ends of d included, by its cost, as far as it fills the adapter.
+    let score = |cost: f64, config: &Config| {
+        let [m, n, _] = config.tile.map(u64::from);
+        let idle = row.fill as f64 / config.workgroups(problem).clamp(1, row.fill) as f64;
+        cost * idle * (config.workgroups(problem) / u64::from(config.parts.max(1)) * m * n) as f64
+    };
+    let mut found: Vec<(f64, Config)> = Vec::new();
+    for (cost, config) in all {
         let few = row.fill / config.workgroups(problem).max(1);
         let parts = few.min(problem.k as u64 / PART).min(MAX_PARTS) as u32;
         let split = Config { parts, ..config };
         for config in [split, config].into_iter().skip(usize::from(parts < 2)) {
             match config.fits(caps, problem) {
-                Ok(()) if found.contains(&config) => {}
-                Ok(()) => found.push(config),
+                Ok(()) if found.iter().any(|(_, other)| *other == config) => {}
+                Ok(()) => found.push((score(cost, &config), config)),
                 Err(misfit) => log::trace!("{OP}: dropped {config}: {misfit}"),
             }
         }
     }
-    Ok(found)
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(found.into_iter().map(|(_, config)| config).collect())
 }
 
 /// Size of a matrix and the subgroup's width, where cooperative matrices are known to work.
@@ -581,7 +590,9 @@ impl Config {
         let [tile_m, tile_n, _] = self.tile;
         let [thread_m, thread_n] = self.thread;
         match self.algorithm {
-            Algorithm::Vector => self.lanes * if self.form.swap { tile_m } else { tile_n } / 4,
+            Algorithm::Vector => {
+                self.lanes * (if self.form.swap { tile_m } else { tile_n }).checked_div(thread_n).unwrap_or(0)
+            }
             _ => tile_m.checked_div(thread_m).unwrap_or(0) * tile_n.checked_div(thread_n).unwrap_or(0) * self.lanes,
         }
     }
@@ -620,7 +631,7 @@ impl Config {
         let few = if form.swap { problem.n } else { problem.m };
         match algorithm {
             _ if [m, n, k, tm, tn, lanes, stages].contains(&0) => misfit("sizes must be at least", 0, 1),
-            _ if [m, n, k, tm, tn].iter().any(|&size| size > 256) => misfit("sizes must be at most", 512, 256),
+            _ if [m, n, k, tm, tn].iter().any(|&size| size > 512) => misfit("sizes must be at most", 1024, 512),
             Algorithm::Direct | Algorithm::Tiled if !m.is_multiple_of(tm) => {
                 misfit("thread must divide tile rows", tm, m)
             }
@@ -632,6 +643,10 @@ impl Config {
             _ if tm * tn > 256 && algorithm != Algorithm::Coop => misfit("sums of a thread", tm * tn, 256),
             Algorithm::Direct | Algorithm::Tiled if lanes != 1 => misfit("lanes must be", lanes, 1),
             Algorithm::Tiled if stages > 2 || !k.is_multiple_of(4) => misfit("stages at most, k in fours", stages, 2),
+            Algorithm::Vector if form.along_k && tn != 4 => misfit("columns of a thread must be", tn, 4),
+            Algorithm::Vector if !(if form.swap { m } else { n }).is_multiple_of(tn) => {
+                misfit("thread must divide tile", tn, n)
+            }
             Algorithm::Vector if parts != 1 => misfit("few rows are not split", parts, 1),
             Algorithm::Vector if form.gated => misfit("few rows are not gated", 1, 0),
             Algorithm::Vector if problem.m.min(problem.n) > FEW || few > tm as usize => {

@@ -14,22 +14,24 @@ fn forms() -> Vec<Problem> {
     let bias = Some(Vector { dtype: Dtype::F16, along: Along::Columns, offset: 1 });
     let extras = Epilogue { bias, ..Epilogue::default() };
     let gated = Epilogue { gate: Some(0), ..Epilogue::default() };
+    let dtypes = [
+        [Dtype::F32, Dtype::F32, Dtype::F32],
+        [Dtype::F16, Dtype::F16, Dtype::F16],
+        [Dtype::F16, Dtype::Bf16, Dtype::F32],
+        [Dtype::F32, Dtype::F16, Dtype::Bf16],
+    ];
     let mut problems = Vec::new();
     for (m, n, k) in [(512, 512, 512), (129, 127, 65), (1, 2048, 2048), (2048, 3, 64), (16, 16, 8192)] {
-        for (a, b, d) in [
-            (Dtype::F32, Dtype::F32, Dtype::F32),
-            (Dtype::F16, Dtype::F16, Dtype::F16),
-            (Dtype::F16, Dtype::Bf16, Dtype::F32),
-            (Dtype::F32, Dtype::F16, Dtype::Bf16),
-        ] {
-            for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
-                for epilogue in [Epilogue::default(), extras, gated] {
-                    let [a, b, d] = [a, b, d].map(Matrix::new);
-                    problems.push(Problem { m, n, k, trans_a, trans_b, a, b, d, epilogue, ..Problem::default() });
-                }
+        for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
+            for epilogue in [Epilogue::default(), extras, gated] {
+                // Dtypes in turns.
+                let [a, b, d] = dtypes[(problems.len() * 7 / 5) % 4].map(Matrix::new);
+                problems.push(Problem { m, n, k, trans_a, trans_b, a, b, d, epilogue, ..Problem::default() });
             }
         }
     }
+    let [f16, f32] = [Dtype::F16, Dtype::F32].map(Matrix::new);
+    problems.push(Problem { m: 512, n: 512, k: 512, a: f16, b: f16, d: f32, ..Problem::default() });
     problems
 }
 

@@ -96,9 +96,15 @@ fn right_wrong_and_malformed() {
     let (code, _, err) = loom(&[&"run", &folder.file("none.txt")]);
     assert!(code == 2 && err.contains("none.txt: cannot be read: "), "{err}");
     let (code, _, err) = loom(&[&"run", &folder.case("op.txt", &Case::new("softmix"))]);
-    assert!(code == 2 && err.contains("op.txt: op `softmix` is not known, expected one of: rope, softmax"), "{err}");
+    assert!(
+        code == 2 && err.contains("op.txt: op `softmix` is not known, expected one of: gemm, rope, softmax"),
+        "{err}"
+    );
     let (code, _, err) = loom(&[&"run", &folder.case("noop.txt", &Case::default())]);
-    assert!(code == 2 && err.contains("noop.txt: metadata `op` is missing, expected one of: rope, softmax"), "{err}");
+    assert!(
+        code == 2 && err.contains("noop.txt: metadata `op` is missing, expected one of: gemm, rope, softmax"),
+        "{err}"
+    );
 
     adapter(&right);
     let (code, text, err) = loom(&[&"run", &right, &"--check", &"--out", &out]);
@@ -204,6 +210,37 @@ fn every_input_of_softmax() {
 }
 
 #[test]
+fn gemm_is_replayed() {
+    let folder = Folder::new("gemm");
+    // [1 2; 3 4; 5 6] x [1 0 -1; 2 1 3] = [5 2 5; 11 4 9; 17 6 13]; b and its transpose; relu(2 ab - c + bias).
+    let values = |shape: &[usize], values: &[f64]| Tensor::values(Dtype::F32, shape, values);
+    let a = Case::new("gemm").tensor("a", values(&[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    let b = values(&[2, 3], &[1.0, 0.0, -1.0, 2.0, 1.0, 3.0]);
+    let product = values(&[3, 3], &[5.0, 2.0, 5.0, 11.0, 4.0, 9.0, 17.0, 6.0, 13.0]);
+    let plain = a.clone().tensor("b", b.clone()).tensor("expected.d", product.clone());
+    folder.case("plain.safetensors", &plain);
+    let turned = a.clone().option("trans_b", true).tensor("b", values(&[3, 2], &[1.0, 2.0, 0.0, 1.0, -1.0, 3.0]));
+    folder.case("turned.safetensors", &turned.tensor("expected.d", product));
+    // Two batches of b share a.
+    let twice = values(&[2, 2, 1], &[1.0, 0.0, 0.0, 1.0]);
+    let columns = values(&[2, 3, 1], &[1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+    folder.case("batches.safetensors", &a.clone().tensor("b", twice).tensor("expected.d", columns));
+    let all = a.option("alpha", 2).option("beta", -1).option("activation", "relu").tensor("b", b);
+    let all = all.tensor("c", values(&[3, 3], &[4.0; 9])).tensor("bias", values(&[3], &[0.0, -20.0, 1.0]));
+    let want = values(&[3, 3], &[6.0, 0.0, 7.0, 18.0, 0.0, 15.0, 30.0, 0.0, 23.0]);
+    let any = folder.case("all.safetensors", &all.tensor("expected.d", want));
+    adapter(&any);
+    let (code, text, err) = loom(&[&"run", &folder.0, &"--check"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{text}");
+    assert_eq!(text.matches("passed").count(), 4, "{text}");
+    let wrong = folder.case("wrong", &plain.clone().option("alpha", 2));
+    assert_eq!(loom(&[&"run", &wrong, &"--check"]).0, 1);
+    let bad = folder.case("bad", &plain.option("activation", "swish"));
+    let (code, _, err) = loom(&[&"run", &bad]);
+    assert!(code == 2 && err.contains("activation"), "{err}");
+}
+
+#[test]
 fn rope_is_replayed() {
     let folder = Folder::new("rope");
     // d = 4: frequencies 1 and 1/100; the pairs of `half` are (0, 2) and (1, 3), of `interleaved` (0, 1) and (2, 3).
@@ -285,13 +322,9 @@ fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
     let (code, _, err) = loom(&[&"check", &"softmix"]);
-    assert!(
-        code == 2
-            && err.contains(
-                "kernel `softmix` is not known, expected one of: attention_bias, position_encoding, rope, softmax, softmax_backward"
-            ),
-        "{err}"
-    );
+    let known: Vec<_> = ::loom::kernels::ALL.iter().map(|kernel| kernel.name()).collect();
+    let expected = format!("kernel `softmix` is not known, expected one of: {}", known.join(", "));
+    assert!(code == 2 && err.contains(&expected), "{err}");
     adapter(&case);
     let (code, out, err) = loom(&[&"adapters", &"--json"]);
     assert_eq!(code, 0, "{err}");
