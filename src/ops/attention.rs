@@ -612,6 +612,9 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let views = problem.views()?;
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
     let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
+    let old = row.class == Class::Software && mesa(caps).is_some_and(|version| version < 25);
+    let (keys, broadcast) = if old { (1, false) } else { (row.keys, row.broadcast) };
     let subgroup = caps.trusted_subgroup_size();
     let wg_size = subgroup.filter(|_| row.broadcast).unwrap_or(row.wg_size).min(most);
     let form = |algorithm, lanes| problem.form(caps, &views, algorithm, lanes, None);
@@ -625,12 +628,11 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         let (held, want) = (held * lanes / chunks, rows.div_ceil((wg_size / lanes) as usize).min(16) as u32);
         1 << held.min(most).min(want).max(1).ilog2()
     };
-    let staged = STAGE / (16 * chunks) / row.keys * row.keys;
-    let load = match (row.broadcast, subgroup) {
-        (true, Some(size)) if lanes == 1 => Load::Broadcast(size),
-        (true, _) => Load::Direct,
-        (false, _) if staged == 0 => Load::Direct,
-        (false, _) => Load::Staged(staged),
+    let staged = STAGE / (16 * chunks) / keys * keys;
+    let load = match subgroup {
+        Some(size) if broadcast && lanes == 1 => Load::Broadcast(size),
+        _ if row.class == Class::Software || staged == 0 => Load::Direct,
+        _ => Load::Staged(staged),
     };
     let tiled = |reduce| Config {
         algorithm: Algorithm::Tiled,
@@ -638,7 +640,7 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         lanes,
         rows: fit(most_rows, lanes),
         slots: 1,
-        keys: row.keys,
+        keys,
         load,
         splits: 1,
         reduce,
@@ -659,7 +661,7 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         lanes: decode_lanes,
         rows: decode_rows,
         slots,
-        keys: row.keys,
+        keys,
         load: Load::Direct,
         splits: splits as u32,
         reduce,
@@ -682,6 +684,11 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         }
     }
     Ok(found)
+}
+
+/// The major version of Mesa, if that is the driver.
+fn mesa(caps: &Caps) -> Option<u32> {
+    caps.driver.split("Mesa ").nth(1)?.split('.').next()?.parse().ok()
 }
 
 /// Bytes of scratch: o and LSE per part and row for `Decode`, whatever the number of keys; else 0.

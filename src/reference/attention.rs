@@ -3,7 +3,7 @@
 use super::Real;
 use crate::attention::Problem;
 
-/// What one call reads, contiguous; see [`reference`].
+/// What one call reads, contiguous; see [`reference()`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Inputs<'a> {
     /// `[batch, heads, seq_q, head_dim]`.

@@ -105,6 +105,12 @@ fn right_wrong_and_malformed() {
         code == 2 && err.contains("noop.txt: metadata `op` is missing, expected one of: gemm, rope, softmax"),
         "{err}"
     );
+}
+
+#[test]
+    assert!(code == 2 && err.contains("op.txt: op `softmix` is not known, expected one of: attention, attention_merge, rope, softmax"), "{err}");
+    let (code, _, err) = loom(&[&"run", &folder.case("noop.txt", &Case::default())]);
+    assert!(code == 2 && err.contains("noop.txt: metadata `op` is missing, expected one of: attention, attention_merge, rope, softmax"), "{err}");
 
     adapter(&right);
     let (code, text, err) = loom(&[&"run", &right, &"--check", &"--out", &out]);
@@ -318,6 +324,53 @@ fn codebooks_are_replayed() {
 }
 
 #[test]
+fn attention_is_replayed() {
+    let folder = Folder::new("attention");
+    // Keys of ln 1, ln 2, ln 5 weigh 1 : 2 : 5 to a query of 1; the second head asks with 0.
+    let k: Vec<f64> = [1.0f64, 2.0, 5.0].map(f64::ln).into();
+    let tensor = |shape: &[usize], values: &[f64]| Tensor::values(Dtype::F32, shape, values);
+    let (v, o, lse) = ([8.0, 16.0, 24.0], [20.0, 16.0], [8f64.ln(), 3f64.ln()]);
+    let dense = Case::new("attention")
+        .tensor("q", tensor(&[1, 2, 1, 1], &[1.0, 0.0]))
+        .tensor("k", tensor(&[1, 1, 3, 1], &k))
+        .tensor("v", tensor(&[1, 1, 3, 1], &v))
+        .tensor("expected.o", tensor(&[1, 2, 1, 1], &o))
+        .tensor("expected.lse", tensor(&[1, 2, 1], &lse));
+    let any = folder.case("dense.safetensors", &dense);
+    // The same packed after a sequence of one key, and in pages of two that lie backwards.
+    let packed = Case::new("attention")
+        .tensor("q", tensor(&[2, 2, 1], &[0.0, 0.0, 1.0, 0.0]))
+        .tensor("k", tensor(&[4, 1, 1], &[&[7.0], &k[..]].concat()))
+        .tensor("v", tensor(&[4, 1, 1], &[3.0, 8.0, 16.0, 24.0]))
+        .tensor("cu_seqlens_q", Tensor::indices(&[3], &[0, 1, 2]))
+        .tensor("cu_seqlens_k", Tensor::indices(&[3], &[0, 1, 4]))
+        .tensor("expected.o", tensor(&[2, 2, 1], &[3.0, 3.0, 20.0, 16.0]))
+        .tensor("expected.lse", tensor(&[2, 2], &[0.0, lse[0], 0.0, lse[1]]));
+    folder.case("packed.safetensors", &packed);
+    let nan = f64::NAN;
+    let paged = dense
+        .clone()
+        .tensor("k", tensor(&[2, 2, 1, 1], &[k[2], nan, k[0], k[1]]))
+        .tensor("v", tensor(&[2, 2, 1, 1], &[24.0, nan, 8.0, 16.0]))
+        .tensor("block_table", Tensor::indices(&[1, 3], &[1, 0, 0xdead]))
+        .tensor("seqused_k", Tensor::indices(&[1], &[3]));
+    folder.case("paged.safetensors", &paged);
+    // The two heads as parts of one row: weights 8 : 3.
+    let merge = Case::new("attention_merge")
+        .tensor("o", tensor(&[2, 1, 1], &o))
+        .tensor("lse", tensor(&[2, 1], &lse))
+        .tensor("expected.o", tensor(&[1, 1], &[208.0 / 11.0]))
+        .tensor("expected.lse", tensor(&[1], &[11f64.ln()]));
+    folder.case("merge.safetensors", &merge);
+    adapter(&any);
+    let (code, text, err) = loom(&[&"run", &folder.0, &"--check"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{text}");
+    assert_eq!(text.matches("passed").count(), 4, "{text}");
+    let wrong = folder.case("wrong", &dense.option("window_left", 0));
+    assert_eq!(loom(&[&"run", &wrong, &"--check"]).0, 1);
+}
+
+#[test]
 fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
@@ -325,6 +378,10 @@ fn adapters_and_checks() {
     let known: Vec<_> = ::loom::kernels::ALL.iter().map(|kernel| kernel.name()).collect();
     let expected = format!("kernel `softmix` is not known, expected one of: {}", known.join(", "));
     assert!(code == 2 && err.contains(&expected), "{err}");
+}
+
+#[test]
+    assert!(code == 2 && err.contains("kernel `softmix` is not known, expected one of: attention, attention_merge, rope, softmax"), "{err}");
     adapter(&case);
     let (code, out, err) = loom(&[&"adapters", &"--json"]);
     assert_eq!(code, 0, "{err}");
