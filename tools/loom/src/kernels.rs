@@ -11,11 +11,20 @@ pub mod rope;
 pub mod softmax;
 pub mod vq_assign;
 pub mod vq_lookup;
+pub mod vq_scalar;
 pub mod vq_scatter;
+pub mod vq_train;
 
 /// What the commands go by.
-pub const ALL: &[&dyn Kernel] =
-    &[&rope::KERNEL, &softmax::KERNEL, &vq_assign::KERNEL, &vq_lookup::KERNEL, &vq_scatter::KERNEL];
+pub const ALL: &[&dyn Kernel] = &[
+    &rope::KERNEL,
+    &softmax::KERNEL,
+    &vq_assign::KERNEL,
+    &vq_lookup::KERNEL,
+    &vq_scalar::KERNEL,
+    &vq_scatter::KERNEL,
+    &vq_train::KERNEL,
+];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {
