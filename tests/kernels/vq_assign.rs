@@ -133,6 +133,12 @@ pub fn cases(suite: &mut Suite) {
     if suite.depth >= Depth::Wide {
         wide(suite);
     }
+    if suite.depth >= Depth::Full {
+        suite.case("262,144 codes", |gpu| {
+            let problem = shape(40, 1, 262_144, 32);
+            check(gpu, &Call::random(problem, 12).with_everything(), &["keep8"]).map(drop)
+        });
+    }
 }
 
 fn wide(suite: &mut Suite) {

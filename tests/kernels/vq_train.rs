@@ -1,104 +1,19 @@
 //! Training of a codebook on a GPU.
 
-use loom::Gpu;
+use loom::kernels::vq_train::{Memory, check, f32s, judge, submit, upload};
 use loom::random::Random;
-use tileloom::reference::vq_train::{State, gradient, update};
-use tileloom::reference::{Judge, vq_assign};
+use tileloom::reference::vq_assign;
+use tileloom::reference::vq_train::gradient;
 use tileloom::vq_train::{self, Buffers, Gradient, GradientBuffers, KMeansBuffers, Problem};
-use tileloom::{Dispatch, Dtype, Error, wgpu};
+use tileloom::{Dtype, Error};
 
 use crate::Suite;
-
-fn submit(gpu: &Gpu, dispatch: Result<Dispatch, Error>) -> Result<(), String> {
-    let mut encoder = gpu.device.create_command_encoder(&Default::default());
-    dispatch.map_err(|error| error.to_string())?.record(&mut encoder);
-    gpu.queue.submit([encoder.finish()]);
-    Ok(())
-}
-
-fn f32s(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<f64>, String> {
-    Ok(Dtype::F32.decode(&gpu.read(buffer)?))
-}
-
-fn upload(gpu: &Gpu, values: &[f64]) -> wgpu::Buffer {
-    gpu.buffer(&Dtype::F32.encode(values))
-}
-
-fn judge(what: &str, cols: usize, dtype: Dtype, oracle: &[f64], low: &[f64], out: &[f64]) -> Result<(), String> {
-    let mag: Vec<f64> = oracle.chunks(cols).map(|row| row.iter().fold(0f64, |m, v| m.max(v.abs()))).collect();
-    let verdict = Judge { cols, dtype, oracle, low, mag: &mag, widen: (0.0, 0.0) }.judge(out);
-    if verdict.ok() { Ok(()) } else { Err(format!("{what}: {verdict}")) }
-}
-
-/// Everything that a step goes by.
-struct Memory {
-    counts: wgpu::Buffer,
-    sums: wgpu::Buffer,
-    x: wgpu::Buffer,
-    state: [wgpu::Buffer; 4],
-}
-
-impl Memory {
-    fn buffers(&self) -> Buffers<'_> {
-        let [ema_counts, ema_sums, codebook, stats] = &self.state;
-        Buffers {
-            counts: (&self.counts).into(),
-            sums: (&self.sums).into(),
-            x: (&self.x).into(),
-            ema_counts: ema_counts.into(),
-            ema_sums: ema_sums.into(),
-            codebook: codebook.into(),
-            stats: stats.into(),
-        }
-    }
-}
 
 pub fn cases(suite: &mut Suite) {
     suite.case("moving averages, dead codes, perplexity", |gpu| {
         for (n, books, num_codes, code_dim, least) in [(50, 1, 40, 8, 0.5), (7, 2, 9, 5, 0.3), (1, 1, 1, 1, 0.0)] {
-            let problem = Problem {
-                n,
-                books,
-                num_codes,
-                code_dim,
-                least,
-                decay: 0.75,
-                seed: 9,
-                x: Dtype::F16,
-                ..Default::default()
-            };
-            let mut random = Random::new(4);
-            let codes = books * num_codes;
-            let mut normal = |len: usize, dtype: Dtype| -> Vec<f64> {
-                (0..len).map(|_| dtype.round(2.0 + random.normal())).collect()
-            };
-            let x = normal(n * books * code_dim, Dtype::F16);
-            let sums = normal(codes * code_dim, Dtype::F32);
-            let ema_sums = normal(codes * code_dim, Dtype::F32);
-            let codebook = normal(codes * code_dim, Dtype::F32);
-            let counts: Vec<u32> = (0..codes as u32).map(|k| (k * 7 + 1) % 4).collect();
-            let ema_counts: Vec<f64> = (0..codes).map(|k| (k % 3) as f64 * 0.5).collect();
-            let begin = State { ema_counts, ema_sums, codebook, stats: vec![0.0; 2 * books] };
-            let (mut oracle, mut low) = (begin.clone(), begin.clone());
-            update::<f64>(&problem, &counts, &sums, &x, &mut oracle);
-            update::<f32>(&problem, &counts, &sums, &x, &mut low);
-            let memory = Memory {
-                counts: gpu.buffer(&counts.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<_>>()),
-                sums: upload(gpu, &sums),
-                x: gpu.buffer(&Dtype::F16.encode(&x)),
-                state: [&begin.ema_counts, &begin.ema_sums, &begin.codebook, &begin.stats].map(|v| upload(gpu, v)),
-            };
-            submit(gpu, vq_train::prepare(&gpu.kernels, &problem, memory.buffers()))?;
-            let [counted, summed, book, stats] = memory.state.each_ref().map(|buffer| f32s(gpu, buffer));
-            judge("counts", 1, Dtype::F32, &oracle.ema_counts, &low.ema_counts, &counted?)?;
-            judge("sums", code_dim, Dtype::F32, &oracle.ema_sums, &low.ema_sums, &summed?)?;
-            judge("codebook", code_dim, Dtype::F32, &oracle.codebook, &low.codebook, &book?)?;
-            judge("stats", 2, Dtype::F32, &oracle.stats, &low.stats, &stats?)?;
-            // What was drawn is drawn bit by bit.
-            let drawn = (0..codes).filter(|&i| oracle.ema_counts[i] == f64::from(least) && least > 0.0).count();
-            if num_codes > 1 && drawn == 0 {
-                return Err("no code was dead".into());
-            }
+            let base = Problem { n, books, num_codes, code_dim, least, ..Problem::default() };
+            check(gpu, &Problem { decay: 0.75, seed: 9, x: Dtype::F16, ..base })?;
         }
         Ok(())
     });

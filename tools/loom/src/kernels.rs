@@ -17,7 +17,9 @@ pub mod softmax;
 pub mod softmax_backward;
 pub mod vq_assign;
 pub mod vq_lookup;
+pub mod vq_scalar;
 pub mod vq_scatter;
+pub mod vq_train;
 
 /// What the commands go by.
 pub const ALL: &[&dyn Kernel] = &[
@@ -31,7 +33,9 @@ pub const ALL: &[&dyn Kernel] = &[
     &softmax_backward::KERNEL,
     &vq_assign::KERNEL,
     &vq_lookup::KERNEL,
+    &vq_scalar::KERNEL,
     &vq_scatter::KERNEL,
+    &vq_train::KERNEL,
 ];
 
 /// What a kernel brings to `loom`.

@@ -1,0 +1,146 @@
+//! Training of a codebook: a step of moving averages with its oracle.
+
+use tileloom::reference::vq_train::{State, update};
+use tileloom::reference::{Judge, Verdict};
+use tileloom::vq_train::{self, Buffers, Problem};
+use tileloom::{Dispatch, Dtype, Error, wgpu};
+
+use super::{Bench, Check, Checked, Kernel, Replay};
+use crate::Gpu;
+use crate::case::{Case, Fault};
+use crate::random::Random;
+
+/// Training, for the commands; case files have no op of it.
+pub struct VqTrain;
+
+pub const KERNEL: VqTrain = VqTrain;
+
+/// Records and submits.
+///
+/// # Errors
+/// What `prepare` says.
+pub fn submit(gpu: &Gpu, dispatch: Result<Dispatch, Error>) -> Result<(), String> {
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    dispatch.map_err(|error| error.to_string())?.record(&mut encoder);
+    gpu.queue.submit([encoder.finish()]);
+    Ok(())
+}
+
+/// The values of a buffer.
+///
+/// # Errors
+/// A lost device.
+pub fn f32s(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<f64>, String> {
+    Ok(Dtype::F32.decode(&gpu.read(buffer)?))
+}
+
+/// A buffer of f32.
+pub fn upload(gpu: &Gpu, values: &[f64]) -> wgpu::Buffer {
+    gpu.buffer(&Dtype::F32.encode(values))
+}
+
+/// Holds rows against their oracle by the numerics rule.
+///
+/// # Errors
+/// What is wrong.
+pub fn judge(what: &str, cols: usize, dtype: Dtype, oracle: &[f64], low: &[f64], out: &[f64]) -> Result<(), String> {
+    let mag: Vec<f64> = oracle.chunks(cols).map(|row| row.iter().fold(0f64, |m, v| m.max(v.abs()))).collect();
+    let verdict = Judge { cols, dtype, oracle, low, mag: &mag, widen: (0.0, 0.0) }.judge(out);
+    if verdict.ok() { Ok(()) } else { Err(format!("{what}: {verdict}")) }
+}
+
+/// Everything that a step goes by.
+pub struct Memory {
+    pub counts: wgpu::Buffer,
+    pub sums: wgpu::Buffer,
+    pub x: wgpu::Buffer,
+    /// Running counts and sums, codebook, stats.
+    pub state: [wgpu::Buffer; 4],
+}
+
+impl Memory {
+    pub fn buffers(&self) -> Buffers<'_> {
+        let [ema_counts, ema_sums, codebook, stats] = &self.state;
+        Buffers {
+            counts: (&self.counts).into(),
+            sums: (&self.sums).into(),
+            x: (&self.x).into(),
+            ema_counts: ema_counts.into(),
+            ema_sums: ema_sums.into(),
+            codebook: codebook.into(),
+            stats: stats.into(),
+        }
+    }
+}
+
+/// A step on random statistics, some codes of which are dead.
+///
+/// # Errors
+/// What `prepare` says, a lost device, or what is wrong.
+pub fn check(gpu: &Gpu, problem: &Problem) -> Result<(), String> {
+    let Problem { n, books, num_codes, code_dim, least, .. } = *problem;
+    let mut random = Random::new(4);
+    let codes = books * num_codes;
+    let mut normal =
+        |len: usize, dtype: Dtype| -> Vec<f64> { (0..len).map(|_| dtype.round(2.0 + random.normal())).collect() };
+    let x = normal(n * books * code_dim, problem.x);
+    let sums = normal(codes * code_dim, Dtype::F32);
+    let ema_sums = normal(codes * code_dim, Dtype::F32);
+    let codebook = normal(codes * code_dim, Dtype::F32);
+    let counts: Vec<u32> = (0..codes as u32).map(|k| (k * 7 + 1) % 4).collect();
+    let ema_counts: Vec<f64> = (0..codes).map(|k| (k % 3) as f64 * 0.5).collect();
+    let begin = State { ema_counts, ema_sums, codebook, stats: vec![0.0; 2 * books] };
+    let (mut oracle, mut low) = (begin.clone(), begin.clone());
+    update::<f64>(problem, &counts, &sums, &x, &mut oracle);
+    update::<f32>(problem, &counts, &sums, &x, &mut low);
+    let memory = Memory {
+        counts: gpu.buffer(&counts.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<_>>()),
+        sums: upload(gpu, &sums),
+        x: gpu.buffer(&problem.x.encode(&x)),
+        state: [&begin.ema_counts, &begin.ema_sums, &begin.codebook, &begin.stats].map(|v| upload(gpu, v)),
+    };
+    submit(gpu, vq_train::prepare(&gpu.kernels, problem, memory.buffers()))?;
+    let [counted, summed, book, stats] = memory.state.each_ref().map(|buffer| f32s(gpu, buffer));
+    judge("counts", 1, Dtype::F32, &oracle.ema_counts, &low.ema_counts, &counted?)?;
+    judge("sums", code_dim, Dtype::F32, &oracle.ema_sums, &low.ema_sums, &summed?)?;
+    judge("codebook", code_dim, Dtype::F32, &oracle.codebook, &low.codebook, &book?)?;
+    judge("stats", 2, Dtype::F32, &oracle.stats, &low.stats, &stats?)?;
+    // What was drawn is drawn bit by bit.
+    let drawn = (0..codes).filter(|&i| oracle.ema_counts[i] == f64::from(least) && least > 0.0).count();
+    if num_codes > 1 && drawn == 0 {
+        return Err("no code was dead".into());
+    }
+    Ok(())
+}
+
+impl Kernel for VqTrain {
+    fn name(&self) -> &'static str {
+        "vq_train"
+    }
+
+    fn ops(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let base =
+            Problem { n: 50, num_codes: 40, code_dim: 8, least: 0.5, decay: 0.75, seed: 9, ..Problem::default() };
+        let cases = [("moving averages", base), ("two books, f16", Problem { books: 2, x: Dtype::F16, ..base })];
+        let check = |(name, problem): (&'static str, Problem)| {
+            let run = move |gpu: &Gpu| match check(gpu, &problem) {
+                Ok(()) => Checked::Ran(Verdict { checked: problem.books * problem.num_codes, ..Verdict::default() }),
+                Err(reason) => Checked::Failed(reason),
+            };
+            Check { name, run: Box::new(run) }
+        };
+        cases.into_iter().map(check).collect()
+    }
+
+    fn replay(&self, _: &Case) -> Result<Replay, Fault> {
+        Err(Fault::NoOp { known: self.ops().to_vec() })
+    }
+
+    fn benches(&self) -> Vec<Bench> {
+        Vec::new() // a step takes as long as its codebook takes to copy; `cargo bench` times it
+    }
+}
