@@ -45,7 +45,8 @@ fn x_one(base: u32, i: u32, l: u32) -> f32 {
 fn gemm_vector(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let at = place(wg);
   if at.batch >= params.batches { return; } // uniform: a whole workgroup
-  var lane = local / GROUPS;
+  // Without lanes a constant 0 says that all have the same k.
+  var lane = select(local / GROUPS, 0u, LANES == 1u);
   var group = local % GROUPS;
   if ALONG_K {
     lane = local % LANES;
@@ -72,10 +73,14 @@ fn gemm_vector(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_i
     } else {
       var x: array<vec4<f32>, THREAD_M>;
       for (var r = 0u; r < THREAD_M; r++) { x[r] = x_k4(x0, small + r, l); }
-      for (var u = 0u; u < 4u; u++) {
-        for (var v = 0u; v < VECS; v++) {
-          let w = w_n4(w0, l + u, j + v * STEP);
-          for (var r = 0u; r < THREAD_M; r++) { s[r * VECS + v] += w * x[r][u]; }
+      for (var v = 0u; v < VECS; v++) {
+        let p = w_n4(w0, l, j + v * STEP);
+        let q = w_n4(w0, l + 1u, j + v * STEP);
+        let t = w_n4(w0, l + 2u, j + v * STEP);
+        let u = w_n4(w0, l + 3u, j + v * STEP);
+        for (var r = 0u; r < THREAD_M; r++) {
+          let y = fma(q, vec4<f32>(x[r].y), fma(p, vec4<f32>(x[r].x), s[r * VECS + v]));
+          s[r * VECS + v] = fma(u, vec4<f32>(x[r].w), fma(t, vec4<f32>(x[r].z), y));
         }
       }
     }

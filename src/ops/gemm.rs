@@ -12,6 +12,20 @@
 //! * [`Algorithm::Coop`]: cooperative matrices, f16 in and f32 sums; only after [`Kernels::probe`].
 //! * `parts > 1` in a Config splits k, for few output tiles and a long k: the parts go to scratch, and a second
 //!   step adds them in their order, so that the result is the same run after run.
+//!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 shared and busy cores, GFLOP/s; a chain of f32 FMA reached 31 to 37 in the minutes
+//! around, 77 on the idle machine. f32 512^3 38.8, 1024^3 37.8; f16 512^3 37.2, with b transposed 36.1. One row of
+//! 4096 x 4096 weights in GB/s: f32 along k 13.8, across k 7.6; f16 along k 3.9, bound by unpacking. What it took:
+//! * columns across the subgroup, so that a is loaded once for all invocations: 34 to 49;
+//! * 16 rows rather than 4 per invocation: 29 to 49; then four vec4 of columns rather than one: 27 to 39 in one run.
+//!   Sums beyond the registers cost less than loads: each is touched once per four k;
+//! * no barrier: tiles through workgroup memory reached 15 in a first try;
+//! * one row, weights across k: 512 columns of a row at a time, and a k that is the same for all: 2.6 to 7.6 GB/s.
+//!
+//! Compiled for GPUs that are not here (`tools/drivers compile-for`), nothing spills: `gemm_coop` has 16 HMMA per 32 k,
+//! 64 registers and 32 warps per SM on NVK (Ampere, Ada), and WMMA in its main loop and 96 VGPRs on RADV (navi31; 60
+//! VGPRs on gfx1201).
 
 use crate::compose::{Shader, Storage, Tensor};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
@@ -409,8 +423,11 @@ struct Row {
     tiles: &'static [Tile],
     /// Time per product of cooperative matrices, as of a tile.
     coop: f64,
-    /// `Vector`: workgroup size; lanes along k where the weights are stored along k, where not; sums of an invocation there.
+    /// `Vector`: workgroup size; lanes along k where the weights are stored along k, where not; sums of an invocation
+    /// there.
     vector: (u32, u32, u32, u32),
+    /// Rows that are few enough for `Vector` where the weights are stored along k: each takes a sum over the lanes.
+    along: u32,
     /// Workgroups that fill the adapter; below, a long k is split.
     fill: u64,
 }
@@ -418,11 +435,12 @@ struct Row {
 /// Algorithm; tile; thread; stages; time per product, of which only ratios count.
 type Tile = (Algorithm, [u32; 3], [u32; 2], u32, f64);
 
-/// Measured on: Software, Mesa 26.2 lavapipe on 2 shared cores, GFLOP/s, columns across 8 invocations. f32 512^3: 16 rows by 4, 2,
-/// 1 vec4 of columns each 38.8, 32.7, 26.9 (1024^3: 37.8, 33.9, 26.6; f16 37.2, 32.7, 26.6), 8 rows by 4 vec4 31.7, 32
-/// rows by 2 34.3; in a run of a quieter minute 16 rows by 1 vec4 50, 8 rows 41, 4 rows 29, single columns 13 to 29,
-/// invocations along the rows 21 to 34. One row of 4096 x 4096 weights, f32 GB/s: along k 8, 4, 1 lanes 13.8, 13.7, 9.1.
-/// Discrete and Integrated are not measured yet; no Config of theirs spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada).
+/// Measured on: Software, Mesa 26.2 lavapipe on 2 shared cores, GFLOP/s, columns across 8 invocations. f32 512^3: 16
+/// rows by 4, 2, 1 vec4 of columns each 38.8, 32.7, 26.9 (1024^3: 37.8, 33.9, 26.6; f16 37.2, 32.7, 26.6), 8 rows by 4
+/// vec4 31.7, 32 rows by 2 34.3; in a run of a quieter minute 16 rows by 1 vec4 50, 8 rows 41, 4 rows 29, single columns
+/// 13 to 29, invocations along the rows 21 to 34. One row of 4096 x 4096 weights, f32 GB/s: along k 8, 4, 1 lanes 13.8,
+/// 13.7, 9.1; across k 16, 4, 1 vec4 7.6, 3.3, 2.6. Discrete and Integrated are not measured yet; no Config of theirs
+/// spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada).
 const TABLE: [Row; 3] = [
     Row {
         class: Class::Software,
@@ -435,6 +453,7 @@ const TABLE: [Row; 3] = [
         ],
         coop: 20.0,
         vector: (8, 8, 1, 16),
+        along: 4,
         fill: 4,
     },
     Row {
@@ -446,6 +465,7 @@ const TABLE: [Row; 3] = [
         ],
         coop: 0.3,
         vector: (128, 32, 4, 1),
+        along: 8,
         fill: 32,
     },
     Row {
@@ -458,6 +478,7 @@ const TABLE: [Row; 3] = [
         ],
         coop: 0.3,
         vector: (256, 32, 8, 1),
+        along: 8,
         fill: 256,
     },
 ];
@@ -499,7 +520,8 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         let (lanes, vecs) = if form.along_k { (along, 1) } else { (across, (sums / few).max(1)) };
         let wide = wg_size / lanes * 4 * vecs;
         let tile = if form.swap { [wide, few, 4] } else { [few, wide, 4] };
-        all.push((0.0, of(Algorithm::Vector, tile, [few, 4 * vecs], lanes, 1)));
+        let cost = if form.along_k && few > row.along { 2.0 } else { 0.0 };
+        all.push((cost, of(Algorithm::Vector, tile, [few, 4 * vecs], lanes, 1)));
     }
     if let Some((size, width)) = coop(caps) {
         // A workgroup has four subgroups of 2 x 2 matrices.
