@@ -96,9 +96,21 @@ fn right_wrong_and_malformed() {
     let (code, _, err) = loom(&[&"run", &folder.file("none.txt")]);
     assert!(code == 2 && err.contains("none.txt: cannot be read: "), "{err}");
     let (code, _, err) = loom(&[&"run", &folder.case("op.txt", &Case::new("softmix"))]);
-    assert!(code == 2 && err.contains("op.txt: op `softmix` is not known, expected one of: attention, attention_merge, rope, softmax"), "{err}");
+    assert!(
+        code == 2
+            && err.contains(
+                "op.txt: op `softmix` is not known, expected one of: attention, attention_merge, rope, softmax"
+            ),
+        "{err}"
+    );
     let (code, _, err) = loom(&[&"run", &folder.case("noop.txt", &Case::default())]);
-    assert!(code == 2 && err.contains("noop.txt: metadata `op` is missing, expected one of: attention, attention_merge, rope, softmax"), "{err}");
+    assert!(
+        code == 2
+            && err.contains(
+                "noop.txt: metadata `op` is missing, expected one of: attention, attention_merge, rope, softmax"
+            ),
+        "{err}"
+    );
 
     adapter(&right);
     let (code, text, err) = loom(&[&"run", &right, &"--check", &"--out", &out]);
@@ -294,7 +306,12 @@ fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
     let (code, _, err) = loom(&[&"check", &"softmix"]);
-    assert!(code == 2 && err.contains("kernel `softmix` is not known, expected one of: attention, attention_merge, rope, softmax"), "{err}");
+    assert!(
+        code == 2
+            && err
+                .contains("kernel `softmix` is not known, expected one of: attention, attention_merge, rope, softmax"),
+        "{err}"
+    );
     adapter(&case);
     let (code, out, err) = loom(&[&"adapters", &"--json"]);
     assert_eq!(code, 0, "{err}");
