@@ -500,6 +500,6 @@ mod tests {
     fn a_benchmark_counts_halves_of_causal() {
         let problem = Problem { seq_q: 4, seq_kv: 4, causal: true, ..Problem::new(1, 2, 1, 8) };
         let bench = bench("", problem);
-        assert_eq!((bench.flops, bench.bytes), (1024.0, 4.0 * (64.0 + 64.0 + 64.0)));
+        assert_eq!((bench.flops, bench.bytes), (512.0, 4.0 * (64.0 + 64.0 + 64.0)));
     }
 }
