@@ -113,7 +113,7 @@ impl Records {
 
 fn main() {
     env_logger::init();
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
     let depth = Depth::of_env();
     let records: Arc<Records> = Arc::default();
     let mut trials = Vec::new();
@@ -142,6 +142,11 @@ fn main() {
         }
     }
 
+    // One thread at a time holds a GL context, and wgpu gives up on the others after a few seconds: less than the
+    // compilation of a large shader may take.
+    if gpus.iter().any(|gpu| gpu.kernels.caps().backend == tileloom::wgpu::Backend::Gl) {
+        arguments.test_threads.get_or_insert(1);
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let records = records.0.lock().unwrap();
     for record in records.iter().filter(|r| matches!(r.outcome, Outcome::Skipped | Outcome::Waived)) {
