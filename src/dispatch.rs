@@ -165,8 +165,13 @@ pub(crate) fn check_all(
     args: &[Arg],
     may_share: impl Fn(usize, usize) -> bool,
 ) -> Result<()> {
+    // That a binding is too large comes last: some ops then try again in pieces, which do not see each other.
+    let mut large = Ok(());
     for arg in args {
-        arg.check(op, caps)?;
+        match arg.check(op, caps) {
+            Err(error @ Error::BindingTooLarge { .. }) => large = large.and(Err(error)),
+            checked => checked?,
+        }
     }
     for (i, a) in args.iter().enumerate() {
         for (j, b) in args.iter().enumerate().skip(i + 1) {
@@ -175,7 +180,7 @@ pub(crate) fn check_all(
             }
         }
     }
-    Ok(())
+    large
 }
 
 /// Whether the argument of `slot`, if it is there, must be declared read_write: it is written, or it lies in a
@@ -272,7 +277,11 @@ impl Dispatch {
                         resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                             buffer: arg.binding.buffer,
                             offset: arg.binding.offset,
-                            size: wgpu::BufferSize::new(arg.need()),
+                            // Of an argument that nothing reaches, as little as any declaration takes.
+                            size: wgpu::BufferSize::new(match arg.need() {
+                                0 => arg.binding.size.min(16) / 4 * 4,
+                                need => need,
+                            }),
                         }),
                     });
                 }

@@ -321,7 +321,12 @@ impl Kernels {
     pub(crate) async fn later<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {
         let (result, errors) = scoped(&self.inner.device, plan);
         match errors.await {
-            Some(error) => Err(gpu_error(op, error)),
+            Some(error) => {
+                // A buffer that was made may be none.
+                lock(&self.inner.scratch).take();
+                lock(&self.inner.tables).clear();
+                Err(gpu_error(op, error))
+            }
             None => result,
         }
     }

@@ -172,6 +172,14 @@ fn close<T>(shared: &Mutex<Shared<T>>) {
     }
 }
 
+/// Nobody is to be woken any more: the poll thread must not meet the waker of a read that was given up.
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let waker = lock(&self.0).waker.take();
+        drop(waker); // out of the lock
+    }
+}
+
 impl<T> Future for Receiver<T> {
     type Output = Option<T>;
 

@@ -176,8 +176,12 @@ fn attend(wg: vec3<u32>, ids: Ids) {
       if (params.flags & ALIBI) != 0u { slope[r] = tables_load(params.alibi + b * params.alibi_s0 + h); }
       // The sink is a logit that was there before any key.
       if (params.flags & SINKS) != 0u && split == 0u && slot == 0u {
-        m[r] = tables_load(params.sinks + h);
-        sum[r] = 1.0;
+        let sink = tables_load(params.sinks + h);
+        // Minus infinity: this head has none.
+        if bitcast<u32>(sink) != NEG_INF_BITS {
+          m[r] = sink;
+          sum[r] = 1.0;
+        }
       }
     }
     let base = params.q_offset + b * params.q_s0 + h * params.q_s1 + (seq.q + i) * params.q_s2;

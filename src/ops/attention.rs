@@ -440,6 +440,13 @@ impl Problem {
                 return invalid(arg, format!("{n} is not finite, or negative"));
             }
         }
+        let paged = self.paged.map_or([0; 3], |paged| [paged.pages, paged.page_size, paged.max_pages]);
+        let packed = self.packed.map_or([0; 2], |packed| [packed.total_q, packed.total_kv]);
+        for (arg, sizes) in [("paged", &paged[..]), ("packed", &packed[..])] {
+            if let Some(n) = sizes.iter().find(|&&n| n > FAR) {
+                return invalid(arg, format!("{n} is more than 2^28"));
+            }
+        }
         if let Some(Paged { pages, page_size, max_pages, .. }) = self.paged {
             if self.lengths.is_none() {
                 return invalid("lengths", "paged sequences need them".into());
@@ -699,7 +706,7 @@ pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
         Algorithm::Tiled => 0,
         Algorithm::Decode => {
             let [o, lse] = scratch_parts(problem, config);
-            o + lse
+            o.saturating_add(lse)
         }
     }
 }
@@ -708,7 +715,10 @@ pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
 fn scratch_parts(problem: &Problem, config: &Config) -> [u64; 2] {
     let rows = problem.q_sizes().iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));
     let all = rows.saturating_mul(u64::from(config.splits) * u64::from(config.slots));
-    [all.saturating_mul(4 * problem.value_dim as u64).checked_next_multiple_of(256).unwrap_or(u64::MAX / 2), all * 4]
+    [
+        all.saturating_mul(4 * problem.value_dim as u64).checked_next_multiple_of(256).unwrap_or(u64::MAX / 2),
+        all.saturating_mul(4),
+    ]
 }
 
 /// `tiled wg8 lanes1 rows1 slots1 keys4 broadcast(8) none f32>f32x4 d16:16 mask_bytes`: what differs, in a line.
@@ -769,8 +779,8 @@ impl Config {
             }
             _ if rows == 0 || rows > 16 => misfit("rows must be 1 to 16", rows, 16),
             _ if keys == 0 || keys > 16 => misfit("keys must be 1 to 16", keys, 16),
-            _ if splits == 0 || (tiled && (splits > 1 || slots > 1)) => {
-                misfit("tiled has one split and slot", splits, 1)
+            _ if splits == 0 || splits > 1 << 16 || (tiled && (splits > 1 || slots > 1)) => {
+                misfit("splits must be 1 to 2^16, tiled has one split and slot", splits, 1)
             }
             _ if matches!(load, Load::Staged(n) if n == 0 || !n.is_multiple_of(keys)) => {
                 misfit("staged keys must be a multiple of", 0, keys)
@@ -794,12 +804,12 @@ impl Config {
 
     fn wg_bytes(&self) -> u32 {
         let staged = match self.load {
-            Load::Staged(keys) => 16 * keys.saturating_mul(self.form.k_chunks + self.form.v_chunks),
+            Load::Staged(keys) => keys.saturating_mul(self.form.k_chunks + self.form.v_chunks).saturating_mul(16),
             _ => 0,
         };
         match self.reduce {
             Reduce::None | Reduce::Shuffle => staged,
-            Reduce::Memory => staged + 4 * self.rows * self.keys * self.wg_size,
+            Reduce::Memory => staged.saturating_add(4 * self.rows * self.keys * self.wg_size),
         }
     }
 

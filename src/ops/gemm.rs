@@ -28,7 +28,7 @@
 //! VGPRs on gfx1201).
 
 use crate::compose::{Shader, Storage, Tensor};
-use crate::dispatch::{Arg, check_all, fold, given, read_write};
+use crate::dispatch::{Arg, check_all, fold, given};
 use crate::kernels::Pipeline;
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class, caps::CoopScalar};
@@ -613,9 +613,13 @@ impl Config {
         let [thread_m, thread_n] = self.thread;
         match self.algorithm {
             Algorithm::Vector => {
-                self.lanes * (if self.form.swap { tile_m } else { tile_n }).checked_div(thread_n).unwrap_or(0)
+                let columns = if self.form.swap { tile_m } else { tile_n };
+                columns.checked_div(thread_n).unwrap_or(0).saturating_mul(self.lanes)
             }
-            _ => tile_m.checked_div(thread_m).unwrap_or(0) * tile_n.checked_div(thread_n).unwrap_or(0) * self.lanes,
+            _ => {
+                let threads = tile_m.checked_div(thread_m).unwrap_or(0) * tile_n.checked_div(thread_n).unwrap_or(0);
+                threads.saturating_mul(self.lanes)
+            }
         }
     }
 
@@ -625,7 +629,7 @@ impl Config {
         match self.algorithm {
             Algorithm::Direct => 0,
             Algorithm::Tiled => 4 * self.stages * k * (m + 4 + products * (n + 4)) + 4 * (2 - products),
-            Algorithm::Vector => 16 * self.wg_size(),
+            Algorithm::Vector => self.wg_size().saturating_mul(16),
             // Both tiles as f16, rows padded by 8, and a patch of f32 per subgroup.
             Algorithm::Coop => {
                 2 * (m + n) * (k + 8) + 4 * self.stages * self.stages * (self.wg_size() / self.lanes.max(1))
@@ -664,6 +668,7 @@ impl Config {
             _ if !pieces(tn) && algorithm != Algorithm::Coop => misfit("columns of a thread must be fours", tn, 4),
             _ if tm * tn > 256 && algorithm != Algorithm::Coop => misfit("sums of a thread", tm * tn, 256),
             Algorithm::Direct | Algorithm::Tiled if lanes != 1 => misfit("lanes must be", lanes, 1),
+            Algorithm::Direct if !k.is_multiple_of(4) => misfit("k in fours", k, 4),
             Algorithm::Tiled if stages > 2 || !k.is_multiple_of(4) => misfit("stages at most, k in fours", stages, 2),
             Algorithm::Vector if form.along_k && tn != 4 => misfit("columns of a thread must be", tn, 4),
             Algorithm::Vector if !(if form.swap { m } else { n }).is_multiple_of(tn) => {
@@ -684,7 +689,7 @@ impl Config {
             }
             Algorithm::Coop if !form.vec => misfit("matrices need aligned inputs", 0, 1),
             Algorithm::Coop if form.gated => misfit("matrices have no gated form", 1, 0),
-            Algorithm::Coop if [m, n] != [4 * stages; 2] || tm != 2 * stages => {
+            Algorithm::Coop if [m, n] != [4 * stages; 2] || [tm, tn] != [2 * stages; 2] => {
                 misfit("a tile is four by four matrices", m, 4 * stages)
             }
             Algorithm::Coop if [tm, k].iter().any(|s| !s.is_multiple_of(stages)) => {
@@ -694,7 +699,7 @@ impl Config {
                 misfit("parts must be at least 1 and at most", parts, MAX_PARTS as u32)
             }
             _ if parts > 1 && form.gated => misfit("a gated product is not split", parts, 1),
-            _ if self.wg_size() > most => misfit("invocations", self.wg_size(), most),
+            _ if self.wg_size() == 0 || self.wg_size() > most => misfit("invocations", self.wg_size(), most),
             _ if self.wg_bytes() > limits.max_compute_workgroup_storage_size => {
                 misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
             }
@@ -1125,23 +1130,22 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         let (i, j) = (&args[i], &args[j]);
         i.same_first(j) && ((i.slot == D && in_place(j)) || (j.slot == D && in_place(i)))
     })?;
-    config.form.a_writable = read_write(&args, A);
-    config.form.b_writable = read_write(&args, B) || read_write(&args, B2);
-    config.form.extras_writable = [C, RESIDUAL, BIAS, SCALE].into_iter().any(|slot| read_write(&args, slot));
-
     // What the pipeline declares and the problem lacks.
+    // Each has bytes of its own: a browser refuses to bind the same ones twice for writing.
+    let apart = u64::from(caps.limits.min_storage_buffer_offset_alignment.max(16));
     let filler = config.form.extras.then(|| {
         kernels.device().create_buffer(&wgpu::BufferDescriptor {
             label: Some("gemm filler"),
-            size: 16,
+            size: 4 * apart,
             usage: wgpu::BufferUsages::STORAGE,
             mapped_at_creation: false,
         })
     });
     if let Some(filler) = &filler {
-        for (slot, name) in [(C, "c"), (RESIDUAL, "residual"), (BIAS, "bias"), (SCALE, "scale")] {
+        let slots = [(C, "c"), (RESIDUAL, "residual"), (BIAS, "bias"), (SCALE, "scale")];
+        for (i, (slot, name)) in slots.into_iter().enumerate() {
             if !args.iter().any(|arg| arg.slot == slot) {
-                let binding = Binding::from(filler);
+                let binding = Binding::from(filler).part(i as u64 * apart, 16);
                 args.push(Arg { slot, name, binding, element_bits: 32, elements: 0..4, writes: false });
             }
         }
@@ -1163,6 +1167,10 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         }
         args.push(scratch);
     }
+    let [a, b, extras] = writable(&args);
+    config.form.a_writable = a;
+    config.form.b_writable = b;
+    config.form.extras_writable = extras;
 
     let (parts, part_k) = parts(problem, &config);
     config.parts = parts;
@@ -1227,6 +1235,26 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
 /// Offset and strides, as parameters.
 fn numbers(view: &View<3>) -> [u32; 4] {
     [view.offset as u32, view.stride(0), view.stride(1), view.stride(2)]
+}
+
+/// Whether the bindings of a, of b and b2, and of the epilogue's arguments must be declared read_write: each group is
+/// declared alike, so that one that shares a buffer with what is written may draw the next in.
+fn writable(args: &[Arg]) -> [bool; 3] {
+    let groups: [&[u32]; 3] = [&[A], &[B, B2], &[C, RESIDUAL, BIAS, SCALE]];
+    let mut writable = [false; 3];
+    loop {
+        let before = writable;
+        let written = |arg: &Arg| {
+            arg.writes || groups.iter().zip(before).any(|(slots, writable)| writable && slots.contains(&arg.slot))
+        };
+        for (group, slots) in writable.iter_mut().zip(groups) {
+            let mut own = args.iter().filter(|arg| slots.contains(&arg.slot));
+            *group |= own.any(|own| args.iter().any(|arg| written(arg) && arg.same_buffer(own)));
+        }
+        if writable == before {
+            return writable;
+        }
+    }
 }
 
 #[cfg(test)]

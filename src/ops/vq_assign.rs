@@ -198,6 +198,9 @@ impl Problem {
         if self.top == 0 || self.top > 16 || self.top > self.num_codes {
             return invalid("top", format!("{} is not 1 to 16, and at most {} codes", self.top, self.num_codes));
         }
+        if let Some(at) = self.loss.filter(|&at| at > u32::MAX as usize) {
+            return Err(Error::IndexOverflow { op: OP, arg: "loss", last: at as u128 });
+        }
         let flat = |arg, offset, len: Option<usize>| {
             let most = u32::MAX as usize / 2;
             let len = len.filter(|&len| len <= most).ok_or(Error::IndexOverflow { op: OP, arg, last: 1 << 32 })?;
@@ -394,6 +397,16 @@ impl Config {
             Config { rows, codes, parts, .. } if *rows == 0 || *codes == 0 || *parts == 0 => {
                 misfit("rows, codes and parts must be at least", 0, 1)
             }
+            Config { rows, codes, .. } if *rows > 64 || *codes > 64 => {
+                misfit("rows and codes must be at most", *rows.max(codes), 64)
+            }
+            Config { rows, codes, .. } if rows * codes > 256 => {
+                misfit("rows * codes must be at most", rows * codes, 256)
+            }
+            Config { tile, .. } if *tile > 1 << 16 => misfit("tile must be at most", *tile, 1 << 16),
+            Config { rows, keep, .. } if u64::from(*rows) * u64::from(*keep) > 4096 => {
+                misfit("chunks that stay in registers must be at most", *keep, 4096 / rows)
+            }
             Config { keep, .. } if *keep != 0 && *keep != chunks => {
                 misfit("keep must be 0 or the chunks of a vector", *keep, chunks)
             }
@@ -411,7 +424,7 @@ impl Config {
     }
 
     fn wg_bytes(&self) -> u32 {
-        self.tile * self.keep * self.form.vec * 4
+        self.tile.saturating_mul(self.keep).saturating_mul(self.form.vec * 4)
     }
 
     /// The pipelines that it names.
@@ -668,6 +681,14 @@ pub(crate) fn plan(
         args.push(Arg { slot: LOSS, name: "loss", binding, element_bits: 32, elements, writes: true });
     }
     check_all(OP, &caps, &args, |_, _| false)?;
+    // The lookup writes it last: x and scratch have been read by then.
+    if let (Some(q), Some(binding)) = (problem.quantized, buffers.quantized) {
+        let view = Layout::<2>::at(q.offset).resolve(OP, "quantized", problem.x_sizes(), problem.code_dim)?;
+        let quantized = Arg::new(u32::MAX, "quantized", binding, bits(q.dtype), &view, true);
+        for arg in args.iter().filter(|arg| ![X, SCRATCH].contains(&arg.slot)) {
+            quantized.apart(OP, &caps, arg)?;
+        }
+    }
 
     let mut steps = Vec::new();
     if let (Some(binding), Some(at)) = (buffers.usage, problem.usage) {

@@ -371,6 +371,7 @@ impl Config {
                 misfit("wg_size must be at least 1 and at most", *wg_size, most)
             }
             Config { lanes, rows, .. } if *lanes == 0 || *rows == 0 => misfit("lanes and rows must be at least", 0, 1),
+            Config { rows, .. } if *rows > 1024 => misfit("rows must be at most", *rows, 1024),
             Config { lanes, wg_size, form, .. } if !form.planes && !wg_size.is_multiple_of(*lanes) => {
                 misfit("lanes must divide the workgroup", *lanes, *wg_size)
             }

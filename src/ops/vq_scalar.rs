@@ -127,6 +127,9 @@ impl Problem<'_> {
         if self.levels.iter().try_fold(1u64, |n, &l| n.checked_mul(l.into()).filter(|&n| n <= 1 << 32)).is_none() {
             return invalid("levels", format!("the product of {:?} is more than 2^32", self.levels));
         }
+        if self.n > u32::MAX as usize / 2 {
+            return invalid("n", format!("{} is more than 2^31 - 1", self.n));
+        }
         let dims = self.levels.len();
         let x = self.x_layout.resolve(OP, "x", [self.n], dims)?;
         let y = self.y_layout.resolve(OP, "y", [self.n], dims)?;

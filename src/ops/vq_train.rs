@@ -241,6 +241,9 @@ impl Problem {
                 return invalid(arg, format!("{size} is not 1 to 2^30"));
             }
         }
+        if self.n > u32::MAX as usize / 2 {
+            return invalid("n", format!("{} is more than 2^31 - 1", self.n));
+        }
         if !(0.0..=1.0).contains(&self.decay) {
             return invalid("decay", format!("{} is not 0 to 1", self.decay));
         }
@@ -328,6 +331,9 @@ fn plan_gradient(kernels: &Kernels, problem: &Gradient, buffers: &GradientBuffer
     if elements == 0 {
         return Ok(Dispatch::nothing(OP));
     }
+    if elements > u32::MAX as usize / 2 {
+        return Err(Error::IndexOverflow { op: OP, arg: "x", last: elements as u128 - 1 });
+    }
     let view = Layout::<1>::default().resolve(OP, "x", [1], elements)?;
     let bits = 8 * dtype.bytes();
     let mut args = vec![
@@ -372,6 +378,7 @@ pub fn prepare_kmeans(
     buffers: KMeansBuffers,
 ) -> Result<Dispatch> {
     kernels.now(OP, || {
+        problem.views()?;
         let Problem { n, books, num_codes, code_dim, x, x_layout, seed, .. } = *problem;
         let step = buffers.step;
         if let Some([_, apart]) = x_layout.strides.filter(|&[_, apart]| books > 1 && apart != code_dim) {

@@ -86,7 +86,7 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
             (after && before && in_tree && !hidden).then_some(s)
         };
         let scores: Vec<(usize, R)> = (0..n_kv).filter_map(|j| Some((j, score(j)?))).collect();
-        let sink = x.sinks.map(|sinks| R::of(sinks[h]));
+        let sink = x.sinks.map(|sinks| R::of(sinks[h])).filter(|sink| sink.f64() > f64::NEG_INFINITY);
         let max = scores.iter().map(|(_, s)| *s).chain(sink).fold(R::NEG_INFINITY, R::max);
         let mut sum = sink.map_or(R::ZERO, |sink| (sink - max).exp());
         let mut o = vec![R::ZERO; dv];

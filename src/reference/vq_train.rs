@@ -39,14 +39,16 @@ pub struct State {
 /// `x` is contiguous `[n, books, code_dim]`.
 pub fn update<R: Real>(problem: &Problem, counts: &[u32], sums: &[f64], x: &[f64], state: &mut State) {
     let Problem { books, num_codes, code_dim, decay, epsilon, least, .. } = *problem;
-    let (decay, gain) = (R::of(decay.into()), R::of((1.0 - decay).into()));
+    let gain = R::of((1.0 - decay).into());
+    // Without decay what was there has no say, be it NaN.
+    let kept = |old: f64| if decay == 0.0 { R::ZERO } else { R::of(decay.into()) * R::of(old) };
     for book in 0..books {
         let codes = book * num_codes..(book + 1) * num_codes;
         let n: f64 = counts[codes.clone()].iter().map(|&c| f64::from(c)).sum();
         let mut total = R::ZERO;
         let mut entropy = R::ZERO;
         for i in codes.clone() {
-            let moved = decay * R::of(state.ema_counts[i]) + gain * R::of(counts[i].into());
+            let moved = kept(state.ema_counts[i]) + gain * R::of(counts[i].into());
             state.ema_counts[i] = moved.f64();
             total += moved;
             if counts[i] > 0 {
@@ -72,7 +74,7 @@ pub fn update<R: Real>(problem: &Problem, counts: &[u32], sums: &[f64], x: &[f64
             let epsilon = R::of(epsilon.into());
             let smooth = (count + epsilon) / (total + R::of(num_codes as f64) * epsilon) * total;
             for at in at {
-                let moved = decay * R::of(state.ema_sums[at]) + gain * R::of(sums[at]);
+                let moved = kept(state.ema_sums[at]) + gain * R::of(sums[at]);
                 state.ema_sums[at] = moved.f64();
                 if smooth > R::ZERO {
                     state.codebook[at] = (moved / smooth).f64();

@@ -258,7 +258,7 @@ impl Batch {
         }
         let out = self.context().allocate(OP, &[outer, &[dim]].concat(), None)?;
         let lse_out = self.context().allocate(OP, outer, None)?;
-        let rows = outer.iter().product();
+        let rows = outer.iter().fold(1usize, |n, &size| n.saturating_mul(size));
         let (x, y, lse_at) = (T::DTYPE, T::DTYPE, Some(0));
         let problem = attention_merge::Problem { splits, rows, dim, x, y, lse_out: lse_at, ..Default::default() };
         let buffers = attention_merge::Buffers::new(o.buffer(), lse.buffer(), out.buffer()).lse_out(lse_out.buffer());

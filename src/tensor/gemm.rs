@@ -65,7 +65,7 @@ fn matrix(arg: &'static str, shape: &[usize], trans: bool) -> Result<(usize, usi
     match *shape {
         [ref outer @ .., x, y] => {
             let (rows, cols) = if trans { (y, x) } else { (x, y) };
-            Ok((outer.iter().product(), rows, cols))
+            Ok((outer.iter().fold(1usize, |n, &size| n.saturating_mul(size)), rows, cols))
         }
         _ => Err(Error::Shape { op: OP, arg, have: shape.to_vec(), expected: "at least two axes".into() }),
     }

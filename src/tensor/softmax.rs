@@ -111,7 +111,7 @@ impl Batch {
         };
         let seq = outer.last().copied().unwrap_or(1).max(1);
         let mut problem = Problem {
-            rows: outer.iter().product(),
+            rows: outer.iter().fold(1usize, |n, &size| n.saturating_mul(size)),
             cols,
             dims: [1, seq],
             x: T::DTYPE,

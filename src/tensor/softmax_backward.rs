@@ -42,7 +42,7 @@ impl Batch {
         }
         let dx = self.context().allocate(OP, y.shape(), None)?;
         let problem = Problem {
-            rows: outer.iter().product(),
+            rows: outer.iter().fold(1usize, |n, &size| n.saturating_mul(size)),
             cols,
             dims: [1, outer.last().copied().unwrap_or(1).max(1)],
             y: T::DTYPE,

@@ -144,6 +144,11 @@ fn everywhere(suite: &mut Suite) {
             tiled(gpu, &dead)?;
             decoded(gpu, &call.with_sinks())?;
         }
+        // A sink of minus infinity is none, also where a row's first keys are hidden, or all of them.
+        let none = vec![f64::NEG_INFINITY; shape(64, 64).heads];
+        let window = Problem { causal: true, window: [Some(4), None], ..shape(64, 64) };
+        tiled(gpu, &Call::random(window, 5).with_sinks_of(none.clone()))?;
+        tiled(gpu, &Call::random(Problem { causal: true, ..shape(33, 17) }, 5).with_sinks_of(none))?;
         Ok(())
     });
     suite.case("packed is a loop, paged is contiguous", |gpu| {

@@ -589,4 +589,26 @@ fn errors(suite: &mut Suite) {
         }
         gpu.read(&d).map(drop)
     });
+    // What is bound of one buffer is declared alike: the residual in place draws bias in, and bias b, whose buffer it
+    // shares. All of it reaches the queue without a word of wgpu's.
+    suite.case("bindings that share buffers", |gpu| {
+        let ones = gpu.buffer(bytemuck::cast_slice(&[1.0f32; 64]));
+        let weights = gpu.buffer(bytemuck::cast_slice(&[1.0f32; 128]));
+        let d = gpu.buffer(bytemuck::cast_slice(&[5.0f32; 64]));
+        let bias = Some(Vector { dtype: F32, along: Along::Columns, offset: 64 });
+        let epilogue = Epilogue { bias, residual: Some(Matrix::new(F32)), ..Epilogue::default() };
+        let buffers = Buffers::new(&ones, &weights, &d).bias(&weights).residual(&d);
+        let problem = Problem { epilogue, ..f32s(8, 8, 8) };
+        let dispatch = gemm::prepare(&gpu.kernels, &problem, buffers).map_err(|e| e.to_string())?;
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        dispatch.record(&mut encoder);
+        gpu.queue.submit([encoder.finish()]);
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(error.to_string());
+        }
+        // 8 ones, a bias of 1, a residual of 5.
+        let out: Vec<f32> = bytemuck::pod_collect_to_vec(&gpu.read(&d)?);
+        if out == [14.0; 64] { Ok(()) } else { Err(format!("{out:?}")) }
+    });
 }

@@ -220,6 +220,10 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     expect("indices in x", prepare(&good, &x), |e| matches!(e, Error::Aliased { .. }))?;
     let told = Problem { usage: Some(0), ..good };
     expect("no usage", prepare(&told, &indices), |e| matches!(e, Error::MissingBuffer { buffer: "usage", .. }))?;
+    let (quantized, both) = (Some(vq_assign::Quantized { dtype: Dtype::F32, offset: 0 }), buffer(64));
+    let over = Buffers::new(&x, &codebook, &indices).quantized(&both).distance(&both);
+    let over = vq_assign::prepare(&gpu.kernels, &Problem { quantized, distance: Some(0), ..good }, over).map(drop);
+    expect("quantized over distances", over, |e| matches!(e, Error::Aliased { .. }))?;
     let small = buffer(1);
     let scratch = Buffers::new(&x, &codebook, &indices).scratch(&small);
     expect("little scratch", vq_assign::prepare(&gpu.kernels, &good, scratch).map(drop), |e| {

@@ -56,7 +56,8 @@ pub fn cases(suite: &mut Suite) {
             counts: poison(num_codes),
             sums: poison(num_codes * code_dim),
             x: upload(gpu, &x),
-            state: [num_codes, num_codes * code_dim, num_codes * code_dim, 2].map(|n| upload(gpu, &vec![0.0; n])),
+            // Averages and codes that hold anything: nothing of them may show.
+            state: [num_codes, num_codes * code_dim, num_codes * code_dim, 2].map(|n| upload(gpu, &vec![f64::NAN; n])),
         };
         let indices = poison(n);
         let buffers = KMeansBuffers { indices: (&indices).into(), step: memory.buffers() };

@@ -37,6 +37,11 @@ pub struct Duel {
     pub peers: Vec<Peer>,
 }
 
+/// The bench of this shape among those of `loom bench`.
+pub fn known(kernel: &dyn loom::kernels::Kernel, shape: &str) -> Bench {
+    kernel.benches().into_iter().find(|bench| bench.shape == shape).expect("a shape of loom bench")
+}
+
 /// Someone else who computes the same.
 pub struct Peer {
     pub name: &'static str,

@@ -8,16 +8,25 @@ use loom::bench::Pool;
 
 use crate::duel::{Duel, Machine, Report};
 
+mod attention;
 mod burn_side;
 mod duel;
+mod gemm;
 mod rope;
 mod softmax;
+mod vq_assign;
 
 /// A kernel by its stem, and its duels.
 type Kernel = (&'static str, fn() -> Vec<Duel>);
 
 /// What is measured: a file and a line per kernel.
-const ALL: &[Kernel] = &[("rope", rope::duels), ("softmax", softmax::duels)];
+const ALL: &[Kernel] = &[
+    ("attention", attention::duels),
+    ("gemm", gemm::duels),
+    ("rope", rope::duels),
+    ("softmax", softmax::duels),
+    ("vq_assign", vq_assign::duels),
+];
 
 /// Measures tileloom and its peers on one adapter, in turns.
 ///

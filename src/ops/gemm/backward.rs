@@ -44,6 +44,9 @@ pub fn backward(problem: &Problem) -> Result<Backward> {
         true => Problem { m: n, n: k, k: m, a: d, trans_a: true, b: a, trans_b: trans_a, d: like(b), batch, ..plain },
     };
     let folded = fold(&views.d, d.dtype);
+    if shared(&views.b) && (0..2).any(|axis| batch[axis] > 1 && views.b.strides[axis] != 0) {
+        return invalid("b", "shared along one axis of batches, but not the other: its gradient is no one product");
+    }
     let db = match shared(&views.b) {
         false => product(m, batch, a, d),
         true => match (fold(&views.a, a.dtype).filter(|_| !trans_a), folded) {
