@@ -5,6 +5,7 @@
 
 mod attention;
 mod attention_bias;
+mod attention_merge;
 mod gemm;
 mod position_encoding;
 mod rope;
@@ -24,6 +25,7 @@ fn main() {
     println!("{}", gpu.kernels.caps().label());
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     attention_bias::benches(&gpu, &mut criterion);
+    attention_merge::benches(&gpu, &mut criterion);
     attention::benches(&gpu, &mut criterion);
     gemm::benches(&gpu, &mut criterion);
     position_encoding::benches(&gpu, &mut criterion);

@@ -44,7 +44,24 @@ fn cpu(n: usize) -> Peer {
                 // SAFETY: three row-major [n, n], d apart from the others.
                 unsafe {
                     gemm::gemm(
-                        n, n, n, d, 1, rs, false, a, 1, rs, b, 1, rs, 0.0, 1.0, false, false, false,
+                        n,
+                        n,
+                        n,
+                        d,
+                        1,
+                        rs,
+                        false,
+                        a,
+                        1,
+                        rs,
+                        b,
+                        1,
+                        rs,
+                        0.0,
+                        1.0,
+                        false,
+                        false,
+                        false,
                         Parallelism::Rayon(0),
                     );
                 }
