@@ -287,6 +287,9 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
     Ok(config)
 }
 
+/// Rounds of a loop that every software driver takes.
+const ROUNDS: u64 = 32_768;
+
 /// Every Config that fits, the best first.
 ///
 /// # Errors
@@ -300,8 +303,13 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let kept = chunks <= row.keep;
     let books = if problem.residual { 1 } else { problem.books as u64 };
     let blocks = (problem.n as u64).div_ceil(u64::from(wg_size * row.rows)).max(1) * books;
-    // Parts of at least 64 codes.
-    let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64)).max(1) as u32;
+    // Parts of at least 64 codes; and of few enough for llvmpipe, which until some Mesa after 22.3 ends what an
+    // invocation loops, all loops together, after 65,535 rounds without a word.
+    let codes = u64::from(if kept { row.codes } else { row.reread_codes });
+    let rounds = if kept { 1 } else { 2 + u64::from(chunks) + u64::from(chunks.div_ceil(32)) };
+    let longest = (ROUNDS / rounds).max(1) * codes;
+    let least = if caps.class() == Class::Software { (problem.num_codes as u64).div_ceil(longest) } else { 1 };
+    let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64)).max(least).max(1) as u32;
     let staged = Config {
         wg_size,
         rows: row.rows,
