@@ -306,7 +306,8 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     // Parts of at least 64 codes; and of few enough for llvmpipe, which until some Mesa after 22.3 ends what an
     // invocation loops, all loops together, after 65,535 rounds without a word.
     let codes = u64::from(if kept { row.codes } else { row.reread_codes });
-    let rounds = if kept { 1 } else { 2 + u64::from(chunks) + u64::from(chunks.div_ceil(32)) };
+    let inner = u64::from(chunks) * u64::from(1 + row.rows);
+    let rounds = if kept { 2 + inner } else { 2 + u64::from(chunks) + u64::from(chunks.div_ceil(32)) };
     let longest = (ROUNDS / rounds).max(1) * codes;
     let least = if caps.class() == Class::Software { (problem.num_codes as u64).div_ceil(longest) } else { 1 };
     let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64)).max(least).max(1) as u32;
