@@ -158,6 +158,11 @@ impl Caps {
         }
     }
 
+    /// Invocations of a workgroup in one dimension, at most.
+    pub fn most_invocations(&self) -> u32 {
+        self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x)
+    }
+
     /// The row of the Config tables that this adapter goes by.
     pub fn class(&self) -> Class {
         match (self.device_type, self.vendor) {

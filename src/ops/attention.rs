@@ -27,9 +27,9 @@
 //! Decode goes the other way: eight invocations share a key, so that neighbours read neighbouring chunks, and hold the
 //! rows of a group: 32 heads over 8 of 128, 8192 keys in f16, 21 GFLOP/s with four rows, 8.5 with one.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
+use crate::kernels::{Pipeline, chosen};
 use crate::layout::View;
 use crate::softmax::{Mask, MaskKind};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, attention_merge, caps::Class};
@@ -505,9 +505,7 @@ impl Problem {
 
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, algorithm: Algorithm, lanes: u32, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let splits = algorithm == Algorithm::Decode;
         let inputs = [&views.q, &views.k, &views.v].iter().all(|view| view.multiple_of(4));
         let chunks = |n: usize| {
@@ -607,12 +605,7 @@ const MOST_SPLITS: u32 = 1 << 16;
 /// # Errors
 /// Those of the Problem: sizes, layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config of the table that fits, the best first.
@@ -622,7 +615,7 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let views = problem.views()?;
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
     let old = row.class == Class::Software && caps.mesa().is_some_and(|version| version < 25);
     let (keys, broadcast, hold) = if old { (1, false, 64) } else { (row.keys, row.broadcast, row.hold) };
@@ -742,23 +735,21 @@ impl std::fmt::Display for Config {
             Some(MaskKind::Bits) => f.write_str(" mask_bits")?,
             None => {}
         }
-        for (name, on) in [
-            ("padded", form.padded),
-            ("tables", form.tables),
-            ("indices", form.indices),
-            ("lse", form.lse),
-            ("q_writable", form.q_writable),
-            ("k_writable", form.k_writable),
-            ("v_writable", form.v_writable),
-            ("mask_writable", form.mask_writable),
-            ("tables_writable", form.tables_writable),
-            ("indices_writable", form.indices_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("padded", form.padded),
+                ("tables", form.tables),
+                ("indices", form.indices),
+                ("lse", form.lse),
+                ("q_writable", form.q_writable),
+                ("k_writable", form.k_writable),
+                ("v_writable", form.v_writable),
+                ("mask_writable", form.mask_writable),
+                ("tables_writable", form.tables_writable),
+                ("indices_writable", form.indices_writable),
+            ],
+        )
     }
 }
 
@@ -769,7 +760,7 @@ impl Config {
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
         let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let most = caps.most_invocations();
         let Config { wg_size, lanes, rows, slots, keys, load, splits, .. } = *self;
         let subgroup = caps.trusted_subgroup_size();
         let subgroups = |size: u32| subgroup == Some(size) && wg_size.is_multiple_of(size);
@@ -1013,25 +1004,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that `x` and
-/// `o` may ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();

@@ -27,9 +27,9 @@
 //! 64 registers and 32 warps per SM on NVK (Ampere, Ada), and WMMA in its main loop and 96 VGPRs on RADV (navi31; 60
 //! VGPRs on gfx1201).
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given};
-use crate::kernels::Pipeline;
+use crate::kernels::{Pipeline, chosen};
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class, caps::CoopScalar};
 
@@ -358,9 +358,7 @@ impl Problem {
 
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, algorithm: Algorithm, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let native =
             |dtype| if algorithm == Algorithm::Coop && dtype == Dtype::F16 { Some(Storage::F16) } else { None };
         let swap = algorithm == Algorithm::Vector && self.m > self.n;
@@ -492,12 +490,7 @@ const MAX_PARTS: u64 = 32;
 /// # Errors
 /// Those of the Problem: sizes, layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config of the table that fits, the best first.
@@ -585,25 +578,23 @@ impl std::fmt::Display for Config {
             1 => {}
             parts => write!(f, " parts{parts}")?,
         }
-        for (name, on) in [
-            ("vec", form.vec),
-            ("four", form.store == Store::Four),
-            ("halves", form.store == Store::Halves),
-            ("trans_a", form.trans_a),
-            ("trans_b", form.trans_b),
-            ("gated", form.gated),
-            ("extras", form.extras),
-            ("swap", form.swap),
-            ("along_k", form.along_k),
-            ("a_writable", form.a_writable),
-            ("b_writable", form.b_writable),
-            ("extras_writable", form.extras_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("vec", form.vec),
+                ("four", form.store == Store::Four),
+                ("halves", form.store == Store::Halves),
+                ("trans_a", form.trans_a),
+                ("trans_b", form.trans_b),
+                ("gated", form.gated),
+                ("extras", form.extras),
+                ("swap", form.swap),
+                ("along_k", form.along_k),
+                ("a_writable", form.a_writable),
+                ("b_writable", form.b_writable),
+                ("extras_writable", form.extras_writable),
+            ],
+        )
     }
 }
 
@@ -652,7 +643,7 @@ impl Config {
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
         let limits = &caps.limits;
         let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, stages, parts, form } = *self;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let most = caps.most_invocations();
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
         let pieces = |n: u32| n > 0 && n.is_multiple_of(4);
         let few = if form.swap { problem.n } else { problem.m };
@@ -938,25 +929,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || split(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that a, b and
-/// d may ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || split(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || split(kernels, problem, None, &buffers)).await
-}
+prepare_by!(split);
 
 /// Where a binding is too large, halves the batches, the rows or the columns: each half binds what it reaches.
 fn split(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {

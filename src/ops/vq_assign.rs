@@ -12,9 +12,9 @@
 //! and 1, 2 codes 0.104, 0.157; vectors read again, 1 or 2 of them and 8 codes 0.487, 0.340. A code that all
 //! invocations read costs one load, a vector of their own one per invocation.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
+use crate::kernels::{Pipeline, chosen};
 use crate::layout::View;
 use crate::vq_lookup::{self, Combine};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
@@ -279,12 +279,7 @@ const TABLE: [Row; 3] = [
 /// # Errors
 /// Those of the Problem: sizes and layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config that fits, the best first.
@@ -294,7 +289,7 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let form = problem.form(caps, &problem.views()?);
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     let wg_size = row.wg_size.min(most);
     let chunks = problem.code_dim as u32 / form.vec;
     let kept = chunks <= row.keep;
@@ -363,19 +358,17 @@ impl std::fmt::Display for Config {
         }
         let storages = format!("{:?} {:?} vec{} {:?} top{}", form.x, form.codebook, form.vec, form.metric, form.top);
         f.write_str(&storages.to_lowercase())?;
-        for (name, on) in [
-            ("distance", form.distance),
-            ("usage", form.usage),
-            ("loss", form.loss),
-            ("rest", form.rest),
-            ("x_writable", form.x_writable),
-            ("codebook_writable", form.codebook_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("distance", form.distance),
+                ("usage", form.usage),
+                ("loss", form.loss),
+                ("rest", form.rest),
+                ("x_writable", form.x_writable),
+                ("codebook_writable", form.codebook_writable),
+            ],
+        )
     }
 }
 
@@ -386,7 +379,7 @@ impl Config {
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
         let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let most = caps.most_invocations().min(1024);
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
         let chunks = problem.code_dim as u32 / self.form.vec;
         let memory = limits.max_compute_workgroup_storage_size;
@@ -625,24 +618,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config; its `form` is set from Problem and Buffers.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 pub(crate) fn plan(
     kernels: &Kernels,
