@@ -630,9 +630,10 @@ impl Config {
             Algorithm::Direct => 0,
             Algorithm::Tiled => 4 * self.stages * k * (m + 4 + products * (n + 4)) + 4 * (2 - products),
             Algorithm::Vector => self.wg_size().saturating_mul(16),
-            // Both tiles as f16, rows padded by 8, and a patch of f32 per subgroup.
+            // Tiles as f16, rows padded by 8, and a patch of f32 per subgroup and product.
             Algorithm::Coop => {
-                2 * (m + n) * (k + 8) + 4 * self.stages * self.stages * (self.wg_size() / self.lanes.max(1))
+                let patches = self.wg_size() / self.lanes.max(1) * products;
+                2 * (m + products * n) * (k + 8) + 4 * self.stages * self.stages * patches + 6 * (2 - products)
             }
         }
     }
@@ -675,7 +676,6 @@ impl Config {
                 misfit("thread must divide tile", tn, n)
             }
             Algorithm::Vector if parts != 1 => misfit("few rows are not split", parts, 1),
-            Algorithm::Vector if form.gated => misfit("few rows are not gated", 1, 0),
             Algorithm::Vector if problem.m.min(problem.n) > FEW || few > tm as usize => {
                 misfit("rows or columns must be few", few.min(1 << 20) as u32, tm)
             }
@@ -688,7 +688,6 @@ impl Config {
                 misfit("matrices need f16 inputs", 0, 1)
             }
             Algorithm::Coop if !form.vec => misfit("matrices need aligned inputs", 0, 1),
-            Algorithm::Coop if form.gated => misfit("matrices have no gated form", 1, 0),
             Algorithm::Coop if [m, n] != [4 * stages; 2] || [tm, tn] != [2 * stages; 2] => {
                 misfit("a tile is four by four matrices", m, 4 * stages)
             }
@@ -698,7 +697,6 @@ impl Config {
             _ if parts == 0 || u64::from(parts) > MAX_PARTS => {
                 misfit("parts must be at least 1 and at most", parts, MAX_PARTS as u32)
             }
-            _ if parts > 1 && form.gated => misfit("a gated product is not split", parts, 1),
             _ if self.wg_size() == 0 || self.wg_size() > most => misfit("invocations", self.wg_size(), most),
             _ if self.wg_bytes() > limits.max_compute_workgroup_storage_size => {
                 misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
@@ -742,7 +740,8 @@ impl Config {
 /// Bytes of scratch: the parts' sums.
 pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
     let parts = parts(problem, config).0;
-    let rows = [problem.batch[0], problem.batch[1], problem.m]
+    let products = if problem.epilogue.gate.is_some() { 2 } else { 1 };
+    let rows = [products, problem.batch[0], problem.batch[1], problem.m]
         .iter()
         .fold(u64::from(parts), |n, &s| n.saturating_mul(s as u64));
     if config.parts > 1 { rows.saturating_mul(problem.n.div_ceil(4) as u64).saturating_mul(16) } else { 0 }
