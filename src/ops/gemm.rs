@@ -423,13 +423,18 @@ struct Row {
     tiles: &'static [Tile],
     /// Time per product of cooperative matrices, as of a tile.
     coop: f64,
-    /// `Vector`: workgroup size; lanes along k where the weights are stored along k, where not; sums of an invocation
-    /// there.
-    vector: (u32, u32, u32, u32),
-    /// Rows that are few enough for `Vector` where the weights are stored along k: each takes a sum over the lanes.
-    along: u32,
+    vector: Few,
     /// Workgroups that fill the adapter; below, a long k is split.
     fill: u64,
+}
+
+/// What `Vector` takes. A row where the weights are stored along k costs a sum over the lanes: there, rows have a limit.
+struct Few {
+    wg_size: u32,
+    /// Along k: lanes for one row, lanes for several; vec4 of columns; rows.
+    along: ([u32; 2], u32, u32),
+    /// Across k: lanes; vec4 of columns; sums of vec4 at most.
+    across: (u32, u32, u32),
 }
 
 /// Algorithm; tile; thread; stages; time per product, of which only ratios count.
@@ -452,8 +457,7 @@ const TABLE: [Row; 3] = [
             (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 5.0),
         ],
         coop: 20.0,
-        vector: (8, 8, 1, 16),
-        along: 4,
+        vector: Few { wg_size: 8, along: ([8, 4], 2, 4), across: (1, 16, 64) },
         fill: 4,
     },
     Row {
@@ -464,8 +468,7 @@ const TABLE: [Row; 3] = [
             (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 2.0),
         ],
         coop: 0.3,
-        vector: (128, 32, 4, 1),
-        along: 8,
+        vector: Few { wg_size: 128, along: ([32, 32], 1, 8), across: (4, 1, 8) },
         fill: 32,
     },
     Row {
@@ -477,8 +480,7 @@ const TABLE: [Row; 3] = [
             (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 3.0),
         ],
         coop: 0.3,
-        vector: (256, 32, 8, 1),
-        along: 8,
+        vector: Few { wg_size: 256, along: ([32, 32], 1, 8), across: (8, 1, 8) },
         fill: 256,
     },
 ];
@@ -516,11 +518,18 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     if problem.m.min(problem.n) <= FEW {
         let form = problem.form(caps, &views, Algorithm::Vector, None);
         let few = problem.m.min(problem.n).max(1).next_power_of_two() as u32;
-        let (wg_size, along, across, sums) = row.vector;
-        let (lanes, vecs) = if form.along_k { (along, 1) } else { (across, (sums / few).max(1)) };
+        let Few { wg_size, along, across } = row.vector;
+        let (lanes, mut vecs) = match form.along_k {
+            true => (along.0[usize::from(few > 1)], along.1),
+            false => (across.0, across.1.min(across.2 / few)),
+        };
+        // Not all columns to one workgroup.
+        while vecs > 1 && problem.m.max(problem.n) <= (wg_size / lanes * 4 * vecs) as usize {
+            vecs /= 2;
+        }
         let wide = wg_size / lanes * 4 * vecs;
         let tile = if form.swap { [wide, few, 4] } else { [few, wide, 4] };
-        let cost = if form.along_k && few > row.along { 2.0 } else { 0.0 };
+        let cost = if form.along_k && few > along.2 { 2.0 } else { 0.0 };
         all.push((cost, of(Algorithm::Vector, tile, [few, 4 * vecs], lanes, 1)));
     }
     if let Some((size, width)) = coop(caps) {
@@ -671,7 +680,6 @@ impl Config {
             Algorithm::Direct | Algorithm::Tiled if lanes != 1 => misfit("lanes must be", lanes, 1),
             Algorithm::Direct if !k.is_multiple_of(4) => misfit("k in fours", k, 4),
             Algorithm::Tiled if stages > 2 || !k.is_multiple_of(4) => misfit("stages at most, k in fours", stages, 2),
-            Algorithm::Vector if form.along_k && tn != 4 => misfit("columns of a thread must be", tn, 4),
             Algorithm::Vector if !(if form.swap { m } else { n }).is_multiple_of(tn) => {
                 misfit("thread must divide tile", tn, n)
             }
