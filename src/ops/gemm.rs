@@ -552,7 +552,8 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let mut found: Vec<(f64, Config)> = Vec::new();
     for (cost, config) in all {
         let few = row.fill / config.workgroups(problem).max(1);
-        let parts = few.min(problem.k as u64 / PART).min(MAX_PARTS) as u32;
+        let parts = few.min(problem.k as u64 / PART);
+        let parts = parts.max(caps.least_parts(config.rounds(problem))).min(MAX_PARTS) as u32;
         let split = Config { parts, ..config };
         for config in [split, config].into_iter().skip(usize::from(parts < 2)) {
             match config.fits(caps, problem) {
@@ -709,7 +710,18 @@ impl Config {
             _ if self.wg_bytes() > limits.max_compute_workgroup_storage_size => {
                 misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
             }
-            _ => Ok(()),
+            _ => caps.check_rounds(self.rounds(problem)),
+        }
+    }
+
+    /// Rounds of an invocation's loops along k, at most: those over a thread's rows and columns are unrolled.
+    fn rounds(&self, problem: &Problem) -> u64 {
+        let k = u64::from(parts(problem, self).1.min(problem.k as u32));
+        match self.algorithm {
+            Algorithm::Direct => k / 4 + 4,
+            Algorithm::Vector => k / (4 * u64::from(self.lanes)) + 4,
+            // Staging and the product of each tile.
+            Algorithm::Tiled | Algorithm::Coop => 3 * k + 4,
         }
     }
 

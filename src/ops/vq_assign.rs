@@ -287,9 +287,6 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
     Ok(config)
 }
 
-/// Rounds of a loop that every software driver takes.
-const ROUNDS: u64 = 32_768;
-
 /// Every Config that fits, the best first.
 ///
 /// # Errors
@@ -303,23 +300,18 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let kept = chunks <= row.keep;
     let books = if problem.residual { 1 } else { problem.books as u64 };
     let blocks = (problem.n as u64).div_ceil(u64::from(wg_size * row.rows)).max(1) * books;
-    // Parts of at least 64 codes; and of few enough for llvmpipe, which until some Mesa after 22.3 ends what an
-    // invocation loops, all loops together, after 65,535 rounds without a word.
-    let codes = u64::from(if kept { row.codes } else { row.reread_codes });
-    let inner = u64::from(chunks) * u64::from(1 + row.rows);
-    let rounds = if kept { 2 + inner } else { 2 + u64::from(chunks) + u64::from(chunks.div_ceil(32)) };
-    let longest = (ROUNDS / rounds).max(1) * codes;
-    let least = if caps.class() == Class::Software { (problem.num_codes as u64).div_ceil(longest) } else { 1 };
-    let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64)).max(least).max(1) as u32;
-    let staged = Config {
+    let mut staged = Config {
         wg_size,
         rows: row.rows,
         codes: if kept { row.codes } else { row.reread_codes },
         keep: if kept { chunks } else { 0 },
         tile: if kept { row.tile } else { 0 },
-        parts,
+        parts: 1,
         form,
     };
+    // Parts of at least 64 codes; more where the driver cuts long loops short.
+    let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64));
+    staged.parts = parts.max(caps.least_parts(staged.rounds(problem))).max(1) as u32;
     let found = [staged, Config { tile: 0, ..staged }].into_iter().take(if staged.tile > 0 { 2 } else { 1 });
     let fits = |config: &Config| match config.fits(caps, problem) {
         Ok(()) => true,
@@ -428,8 +420,16 @@ impl Config {
             }
             _ if self.wg_bytes() > memory => misfit("bytes of workgroup memory", self.wg_bytes(), memory),
             _ if words > u128::from(u32::MAX) => misfit("words of scratch", u32::MAX, u32::MAX),
-            _ => Ok(()),
+            _ => caps.check_rounds(self.rounds(problem)),
         }
+    }
+
+    /// Rounds of the loops of an invocation that searches a part, at most.
+    fn rounds(&self, problem: &Problem) -> u64 {
+        let chunks = problem.code_dim as u32 / self.form.vec;
+        let inner = if self.keep > 0 { chunks * (1 + self.rows) } else { chunks + chunks.div_ceil(32) };
+        let codes = problem.num_codes.div_ceil(self.parts as usize);
+        codes.div_ceil(self.codes as usize) as u64 * u64::from(2 + inner)
     }
 
     fn wg_bytes(&self) -> u32 {
