@@ -3,12 +3,15 @@
 /// The ways into an op, by its `plan(kernels, problem, config, buffers)`.
 macro_rules! prepare_by {
     ($plan:ident) => {
+        prepare_by!($plan, Problem);
+    };
+    ($plan:ident, $problem:ty) => {
         /// Checks, compiles what is not compiled yet, and binds.
         ///
         /// # Errors
         /// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
         /// nothing has been written then.
-        pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
+        pub fn prepare(kernels: &Kernels, problem: &$problem, buffers: Buffers) -> Result<Dispatch> {
             kernels.now(OP, || $plan(kernels, problem, None, &buffers))
         }
 
@@ -19,7 +22,7 @@ macro_rules! prepare_by {
         /// Those of [`prepare`], and a Config that does not fit.
         pub fn prepare_with(
             kernels: &Kernels,
-            problem: &Problem,
+            problem: &$problem,
             config: &Config,
             buffers: Buffers,
         ) -> Result<Dispatch> {
@@ -30,7 +33,7 @@ macro_rules! prepare_by {
         ///
         /// # Errors
         /// As there.
-        pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
+        pub async fn prepare_async(kernels: &Kernels, problem: &$problem, buffers: Buffers<'_>) -> Result<Dispatch> {
             kernels.later(OP, || $plan(kernels, problem, None, &buffers)).await
         }
 
@@ -40,7 +43,7 @@ macro_rules! prepare_by {
         /// As there.
         pub async fn prepare_with_async(
             kernels: &Kernels,
-            problem: &Problem,
+            problem: &$problem,
             config: &Config,
             buffers: Buffers<'_>,
         ) -> Result<Dispatch> {

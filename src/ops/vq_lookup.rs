@@ -443,7 +443,7 @@ impl Pipeline for ClearPass {
 impl ClearPass {
     /// For this device.
     pub fn of(caps: &Caps) -> ClearPass {
-        ClearPass { wg_size: caps.limits.max_compute_invocations_per_workgroup.min(64) }
+        ClearPass { wg_size: caps.most_invocations().min(64) }
     }
 }
 

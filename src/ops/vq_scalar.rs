@@ -6,7 +6,7 @@
 //! comparison of `z` with thresholds, which are worked out in f64 on the host and rounded down: exact for
 //! every f32, whatever a driver's `tanh` is.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
 use crate::kernels::Pipeline;
 use crate::layout::{View, check_sizes};
@@ -190,7 +190,7 @@ impl Problem<'_> {
 /// # Errors
 /// Those of the Problem: levels and layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let wg_size = caps.limits.max_compute_invocations_per_workgroup.min(64);
+    let wg_size = caps.most_invocations().min(64);
     Ok(Config { wg_size, form: problem.form(caps, &problem.views()?) })
 }
 
@@ -199,8 +199,8 @@ impl std::fmt::Display for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Config { wg_size, form } = self;
         f.write_str(&format!("wg{wg_size} {:?} {:?}>{:?}", form.direction, form.x, form.y).to_lowercase())?;
-        let flags = [("edge", form.edge), ("x_writable", form.x_writable), ("indices_writable", form.indices_writable)];
-        flags.into_iter().filter(|(_, on)| *on).try_for_each(|(name, _)| write!(f, " {name}"))
+        let Form { edge, x_writable, indices_writable, .. } = *form;
+        write_flags(f, &[("edge", edge), ("x_writable", x_writable), ("indices_writable", indices_writable)])
     }
 }
 
@@ -210,7 +210,7 @@ impl Config {
     /// # Errors
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps) -> Result<(), Misfit> {
-        let limit = caps.limits.max_compute_invocations_per_workgroup;
+        let limit = caps.most_invocations();
         match self.wg_size {
             0 => Err(Misfit { what: "wg_size must be at least", have: 0, limit: 1 }),
             have if have > limit => Err(Misfit { what: "wg_size must be at most", have, limit }),
@@ -282,21 +282,9 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, &buffers))
-}
+prepare_by!(plan, Problem<'_>);
 
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem<'_>, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, &buffers)).await
-}
-
-fn plan(kernels: &Kernels, problem: &Problem, buffers: &Buffers) -> Result<Dispatch> {
+fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();
     let views = problem.views()?;
     let encode = problem.direction == Direction::Encode;
@@ -304,7 +292,11 @@ fn plan(kernels: &Kernels, problem: &Problem, buffers: &Buffers) -> Result<Dispa
     if problem.n == 0 {
         return Ok(Dispatch::nothing(OP));
     }
-    let mut config = choose(&caps, problem)?;
+    let mut config = match config {
+        Some(config) => Config { form: problem.form(&caps, &views), ..*config },
+        None => choose(&caps, problem)?,
+    };
+    config.fits(&caps).map_err(|misfit| misfit.error(OP))?;
     let mut args = vec![
         Arg::new(INDICES, "indices", buffers.indices, 32, &views.indices, encode),
         Arg::new(Y, "y", buffers.y, 8 * problem.y.bytes(), &views.y, true),

@@ -84,7 +84,7 @@ pub struct Config {
 
 /// The Config on this device.
 pub fn choose(caps: &Caps) -> Config {
-    Config { wg_size: caps.limits.max_compute_invocations_per_workgroup.min(64) }
+    Config { wg_size: caps.most_invocations().min(64) }
 }
 
 impl Config {
@@ -106,7 +106,7 @@ impl Config {
     /// # Errors
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps) -> Result<(), Misfit> {
-        let limit = caps.limits.max_compute_invocations_per_workgroup;
+        let limit = caps.most_invocations();
         match self.wg_size {
             0 => Err(Misfit { what: "wg_size must be at least", have: 0, limit: 1 }),
             have if have > limit => Err(Misfit { what: "wg_size must be at most", have, limit }),

@@ -50,6 +50,19 @@ pub fn cases(suite: &mut Suite) {
                 return Err(format!("{levels:?}: {result:?}"));
             }
         }
+        let caps = gpu.kernels.caps();
+        let problem = Problem { n: 1, levels: FSQ, ..Problem::default() };
+        let [indices, x, y] = [4, 16, 16].map(|bytes| gpu.buffer(&vec![0; bytes]));
+        let buffers = Buffers::new(&indices, &y).x(&x);
+        let config = vq_scalar::choose(&caps, &problem).map_err(|error| error.to_string())?;
+        for (wg_size, fits) in [(8, true), (0, false), (caps.most_invocations() + 1, false)] {
+            let config = vq_scalar::Config { wg_size, ..config };
+            match vq_scalar::prepare_with(&gpu.kernels, &problem, &config, buffers) {
+                Ok(_) if fits => {}
+                Err(Error::ConfigUnfit { .. }) if !fits => {}
+                other => return Err(format!("{wg_size} invocations: {:?}", other.map(drop))),
+            }
+        }
         let result = refused(Problem { direction: Direction::Decode, ..Problem::default() });
         match result {
             Err(Error::UnusedBuffer { buffer: "x", .. }) => Ok(()),
