@@ -7,7 +7,7 @@
 // Where a workgroup has fewer subgroups than four, because they are wider than expected, each takes one block
 // after the other: slower, and right at any width.
 //
-// Constants: TILE_M, TILE_N, TILE_K, SIZE; TRANS_A, TRANS_B. Types: LEFT, RIGHT, PRODUCT.
+// Constants: TILE_M, TILE_N, TILE_K, SIZE; TRANS_A, TRANS_B; GATED. Types: LEFT, RIGHT, PRODUCT.
 // Bindings and the epilogue: gemm_epilogue.wgsl.
 #import gemm_place
 
@@ -20,10 +20,14 @@ const PATCH: u32 = SIZE * SIZE;
 var<workgroup> a_tile: array<f16, TILE_M * K_ROW>;
 var<workgroup> b_tile: array<f16, TILE_N * K_ROW>;
 var<workgroup> patches: array<f32, BLOCKS * PATCH>;
+// Of b2, where GATED.
+var<workgroup> b2_tile: array<f16, select(1u, TILE_N * K_ROW, GATED)>;
+var<workgroup> patches2: array<f32, select(1u, BLOCKS * PATCH, GATED)>;
 
 fn fetch(at: Place, l: u32, local: u32) {
   let a0 = a_base(at);
   let b0 = b_base(at);
+  let b20 = b2_base(at);
   for (var i = local; i < TILE_M * TILE_K / 4u; i += WG_SIZE) {
     var x = vec4<f32>(0.0);
     if TRANS_A {
@@ -40,16 +44,29 @@ fn fetch(at: Place, l: u32, local: u32) {
   }
   for (var i = local; i < TILE_N * TILE_K / 4u; i += WG_SIZE) {
     var w = vec4<f32>(0.0);
+    var w2 = vec4<f32>(0.0);
     if TRANS_B {
       let k = i % (TILE_K / 4u) * 4u;
       let col = i / (TILE_K / 4u);
-      if l + k < at.end { w = b_k4(b0, l + k, at.col + col); }
-      for (var u = 0u; u < 4u; u++) { b_tile[col * K_ROW + k + u] = f16(w[u]); }
+      if l + k < at.end {
+        w = b_k4(b0, l + k, at.col + col);
+        if GATED { w2 = b2_k4(b20, l + k, at.col + col); }
+      }
+      for (var u = 0u; u < 4u; u++) {
+        b_tile[col * K_ROW + k + u] = f16(w[u]);
+        if GATED { b2_tile[col * K_ROW + k + u] = f16(w2[u]); }
+      }
     } else {
       let col = i % (TILE_N / 4u) * 4u;
       let k = i / (TILE_N / 4u);
-      if l + k < at.end { w = b_n4(b0, l + k, at.col + col); }
-      for (var u = 0u; u < 4u; u++) { b_tile[(col + u) * K_ROW + k] = f16(w[u]); }
+      if l + k < at.end {
+        w = b_n4(b0, l + k, at.col + col);
+        if GATED { w2 = b2_n4(b20, l + k, at.col + col); }
+      }
+      for (var u = 0u; u < 4u; u++) {
+        b_tile[(col + u) * K_ROW + k] = f16(w[u]);
+        if GATED { b2_tile[(col + u) * K_ROW + k] = f16(w2[u]); }
+      }
     }
   }
 }
@@ -62,8 +79,10 @@ fn store(at: Place, first: u32, subgroups: u32, i: u32, j: u32, local: u32) {
     let col = e % (SIZE / 4u) * 4u;
     let p = 4u * e;
     if block < BLOCKS {
+      var v2 = vec4<f32>(0.0);
+      if GATED { v2 = vec4<f32>(patches2[p], patches2[p + 1u], patches2[p + 2u], patches2[p + 3u]); }
       finish(at, at.row + block / BLOCKS_N * BLOCK + i * SIZE + row, at.col + block % BLOCKS_N * BLOCK + j * SIZE + col, 4u,
-        vec4<f32>(patches[p], patches[p + 1u], patches[p + 2u], patches[p + 3u]), vec4<f32>(0.0));
+        vec4<f32>(patches[p], patches[p + 1u], patches[p + 2u], patches[p + 3u]), v2);
     }
   }
 }
@@ -97,6 +116,10 @@ fn gemm_coop(
     var s01 = zero;
     var s10 = zero;
     var s11 = zero;
+    var g00 = zero;
+    var g01 = zero;
+    var g10 = zero;
+    var g11 = zero;
     for (var l = at.first; l < at.end; l += TILE_K) {
       fetch(at, l, local);
       workgroupBarrier();
@@ -109,22 +132,34 @@ fn gemm_coop(
         s01 = coopMultiplyAdd(x0, w1, s01);
         s10 = coopMultiplyAdd(x1, w0, s10);
         s11 = coopMultiplyAdd(x1, w1, s11);
+        if GATED {
+          let v0 = coopLoad<RIGHT>(&b2_tile[col * K_ROW + k], K_ROW);
+          let v1 = coopLoad<RIGHT>(&b2_tile[(col + SIZE) * K_ROW + k], K_ROW);
+          g00 = coopMultiplyAdd(x0, v0, g00);
+          g01 = coopMultiplyAdd(x0, v1, g01);
+          g10 = coopMultiplyAdd(x1, v0, g10);
+          g11 = coopMultiplyAdd(x1, v1, g11);
+        }
       }
       workgroupBarrier();
     }
     coopStoreT(s00, &patches[own], SIZE);
+    if GATED { coopStoreT(g00, &patches2[own], SIZE); }
     workgroupBarrier();
     store(at, first, subgroups, 0u, 0u, local);
     workgroupBarrier();
     coopStoreT(s01, &patches[own], SIZE);
+    if GATED { coopStoreT(g01, &patches2[own], SIZE); }
     workgroupBarrier();
     store(at, first, subgroups, 0u, 1u, local);
     workgroupBarrier();
     coopStoreT(s10, &patches[own], SIZE);
+    if GATED { coopStoreT(g10, &patches2[own], SIZE); }
     workgroupBarrier();
     store(at, first, subgroups, 1u, 0u, local);
     workgroupBarrier();
     coopStoreT(s11, &patches[own], SIZE);
+    if GATED { coopStoreT(g11, &patches2[own], SIZE); }
     workgroupBarrier();
     store(at, first, subgroups, 1u, 1u, local);
     workgroupBarrier();

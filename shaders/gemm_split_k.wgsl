@@ -8,11 +8,20 @@ fn gemm_split_k(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_
   let per_part = params.batches * params.m * chunks;
   if i >= per_part { return; }
   let parts = (params.k + params.part_k - 1u) / params.part_k;
-  var sum = scratch[i];
-  for (var p = 1u; p < parts; p++) { sum += scratch[p * per_part + i]; }
+  var sum = vec4<f32>(0.0);
+  var sum2 = vec4<f32>(0.0);
+  for (var p = 0u; p < parts; p++) {
+    let at = p * per_part + i;
+    if GATED {
+      sum += scratch[2u * at];
+      sum2 += scratch[2u * at + 1u];
+    } else {
+      sum += scratch[at];
+    }
+  }
   var at: Place;
   at.batch = i / chunks / params.m;
   at.b0 = at.batch / params.batch1;
   at.b1 = at.batch % params.batch1;
-  finish(at, i / chunks % params.m, i % chunks * 4u, 4u, sum, vec4<f32>(0.0));
+  finish(at, i / chunks % params.m, i % chunks * 4u, 4u, sum, sum2);
 }

@@ -1,10 +1,12 @@
 // d = op(a) op(b) with at most THREAD_M rows (SWAP: columns): the other operand, the weights, is read once. Its
-// columns (SWAP: the rows of a) go by fours to groups of LANES invocations that share k.
+// columns (SWAP: the rows of a) go by fours to groups of LANES invocations that share k. Where GATED, b and b2 are read
+// side by side.
 //
 // With ALONG_K the weights are stored along k, and neighbours have neighbouring k; else neighbours have neighbouring
-// columns, THREAD_N of them each, so that a row of weights is read in runs long enough for memory. The lanes of a group add up through workgroup memory, in order.
+// columns, THREAD_N of them each, so that a row of weights is read in runs long enough for memory. The lanes of a group
+// add up through workgroup memory, in order.
 //
-// Constants: THREAD_M, THREAD_N, LANES, ALONG_K, SWAP. Bindings and the epilogue: gemm_epilogue.wgsl.
+// Constants: THREAD_M, THREAD_N, LANES, ALONG_K, SWAP, GATED. Bindings and the epilogue: gemm_epilogue.wgsl.
 #import gemm_place
 
 const GROUPS: u32 = WG_SIZE / LANES;
@@ -26,11 +28,30 @@ fn x_k4(base: u32, i: u32, l: u32) -> vec4<f32> {
   return vec4<f32>(a_at(at), a_at(at + params.a_ld), a_at(at + 2u * params.a_ld), a_at(at + 3u * params.a_ld));
 }
 
-// k from l of column j of the weights; four of its columns at one l.
-fn w_k4(base: u32, l: u32, j: u32) -> vec4<f32> {
-  if SWAP { return a_k4(base, j, l); }
-  return b_k4(base, l, j);
+// The same of b2: that of b where b is the small operand.
+fn x2_k4(base: u32, i: u32, l: u32) -> vec4<f32> {
+  if TRANS_B || VEC == 1u { return b2_k4(base, l, i); }
+  let at = base + l * params.b_ld + min(i, params.n - 1u);
+  return vec4<f32>(b2_at(at), b2_at(at + params.b_ld), b2_at(at + 2u * params.b_ld), b2_at(at + 3u * params.b_ld));
 }
+
+// Four columns of the weights from j, four k from l: a column of the result is a column's k, else a k's columns.
+fn w_block(base: u32, l: u32, j: u32) -> mat4x4<f32> {
+  if !ALONG_K { return mat4x4<f32>(w_n4(base, l, j), w_n4(base, l + 1u, j), w_n4(base, l + 2u, j), w_n4(base, l + 3u, j)); }
+  if SWAP { return mat4x4<f32>(a_k4(base, j, l), a_k4(base, j + 1u, l), a_k4(base, j + 2u, l), a_k4(base, j + 3u, l)); }
+  return mat4x4<f32>(b_k4(base, l, j), b_k4(base, l, j + 1u), b_k4(base, l, j + 2u), b_k4(base, l, j + 3u));
+}
+fn w2_block(base: u32, l: u32, j: u32) -> mat4x4<f32> {
+  if ALONG_K { return mat4x4<f32>(b2_k4(base, l, j), b2_k4(base, l, j + 1u), b2_k4(base, l, j + 2u), b2_k4(base, l, j + 3u)); }
+  return mat4x4<f32>(b2_n4(base, l, j), b2_n4(base, l + 1u, j), b2_n4(base, l + 2u, j), b2_n4(base, l + 3u, j));
+}
+
+fn step(s: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
+  if ALONG_K { return s + vec4<f32>(dot(w[0], x), dot(w[1], x), dot(w[2], x), dot(w[3], x)); }
+  return fma(w[3], vec4<f32>(x.w), fma(w[2], vec4<f32>(x.z), fma(w[1], vec4<f32>(x.y), fma(w[0], vec4<f32>(x.x), s))));
+}
+
+// Four columns of the weights at one l.
 fn w_n4(base: u32, l: u32, j: u32) -> vec4<f32> {
   if SWAP { return a_m4(base, j, l); }
   return b_n4(base, l, j);
@@ -39,6 +60,20 @@ fn w_n4(base: u32, l: u32, j: u32) -> vec4<f32> {
 fn x_one(base: u32, i: u32, l: u32) -> f32 {
   if SWAP { return b_n4(base, l, i).x; }
   return a_m4(base, i, l).x;
+}
+
+// What a group's lanes have together, in the first of them.
+fn over_lanes(own: vec4<f32>, local: u32, lane: u32) -> vec4<f32> {
+  var sum = own;
+  if LANES > 1u {
+    workgroupBarrier();
+    sums[local] = own;
+    workgroupBarrier();
+    if lane == 0u {
+      for (var o = 1u; o < LANES; o++) { sum += sums[local + o * select(GROUPS, 1u, ALONG_K)]; }
+    }
+  }
+  return sum;
 }
 
 @compute @workgroup_size(WG_SIZE)
@@ -57,31 +92,29 @@ fn gemm_vector(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_i
   let x0 = select(a_base(at), b_base(at), SWAP);
   let w0 = select(b_base(at), a_base(at), SWAP);
 
+  let b20 = b2_base(at);
+
   var s: array<vec4<f32>, SUMS>;
-  for (var i = 0u; i < SUMS; i++) { s[i] = vec4<f32>(0.0); }
+  var s2: array<vec4<f32>, SUMS>;
+  for (var i = 0u; i < SUMS; i++) {
+    s[i] = vec4<f32>(0.0);
+    s2[i] = vec4<f32>(0.0);
+  }
   var l = at.first + 4u * lane;
   for (; l + 4u <= at.end; l += 4u * LANES) {
-    if ALONG_K {
-      let p = w_k4(w0, l, j);
-      let q = w_k4(w0, l, j + 1u);
-      let t = w_k4(w0, l, j + 2u);
-      let u = w_k4(w0, l, j + 3u);
-      for (var r = 0u; r < THREAD_M; r++) {
-        let x = x_k4(x0, small + r, l);
-        s[r] += vec4<f32>(dot(p, x), dot(q, x), dot(t, x), dot(u, x));
-      }
-    } else {
-      var x: array<vec4<f32>, THREAD_M>;
-      for (var r = 0u; r < THREAD_M; r++) { x[r] = x_k4(x0, small + r, l); }
-      for (var v = 0u; v < VECS; v++) {
-        let p = w_n4(w0, l, j + v * STEP);
-        let q = w_n4(w0, l + 1u, j + v * STEP);
-        let t = w_n4(w0, l + 2u, j + v * STEP);
-        let u = w_n4(w0, l + 3u, j + v * STEP);
-        for (var r = 0u; r < THREAD_M; r++) {
-          let y = fma(q, vec4<f32>(x[r].y), fma(p, vec4<f32>(x[r].x), s[r * VECS + v]));
-          s[r * VECS + v] = fma(u, vec4<f32>(x[r].w), fma(t, vec4<f32>(x[r].z), y));
-        }
+    var x: array<vec4<f32>, THREAD_M>;
+    var x2: array<vec4<f32>, THREAD_M>;
+    for (var r = 0u; r < THREAD_M; r++) {
+      x[r] = x_k4(x0, small + r, l);
+      if GATED && SWAP { x2[r] = x2_k4(b20, small + r, l); } else { x2[r] = x[r]; }
+    }
+    for (var v = 0u; v < VECS; v++) {
+      let w = w_block(w0, l, j + v * STEP);
+      for (var r = 0u; r < THREAD_M; r++) { s[r * VECS + v] = step(s[r * VECS + v], x[r], w); }
+      if GATED {
+        var w2 = w;
+        if !SWAP { w2 = w2_block(b20, l, j + v * STEP); }
+        for (var r = 0u; r < THREAD_M; r++) { s2[r * VECS + v] = step(s2[r * VECS + v], x2[r], w2); }
       }
     }
   }
@@ -89,28 +122,27 @@ fn gemm_vector(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_i
     for (; l < at.end; l++) { // at most 3, of one lane
       for (var v = 0u; v < VECS; v++) {
         let w = w_n4(w0, l, j + v * STEP);
-        for (var r = 0u; r < THREAD_M; r++) { s[r * VECS + v] += w * x_one(x0, small + r, l); }
+        for (var r = 0u; r < THREAD_M; r++) {
+          let x = x_one(x0, small + r, l);
+          s[r * VECS + v] += w * x;
+          if GATED && SWAP { s2[r * VECS + v] += w * b2_n4(b20, l, small + r).x; }
+          if GATED && !SWAP { s2[r * VECS + v] += b2_n4(b20, l, j + v * STEP) * x; }
+        }
       }
     }
   }
 
   for (var i = 0u; i < SUMS; i++) {
-    var sum = s[i];
-    let r = i / VECS;
+    let r = small + i / VECS;
     let col = j + i % VECS * STEP;
-    if LANES > 1u {
-      workgroupBarrier();
-      sums[local] = sum;
-      workgroupBarrier();
-      if lane == 0u {
-        for (var o = 1u; o < LANES; o++) { sum += sums[local + o * select(GROUPS, 1u, ALONG_K)]; }
-      }
-    }
+    let sum = over_lanes(s[i], local, lane);
+    var sum2 = vec4<f32>(0.0);
+    if GATED { sum2 = over_lanes(s2[i], local, lane); }
     if lane == 0u {
       if SWAP {
-        for (var o = 0u; o < 4u; o++) { finish(at, col + o, small + r, 1u, vec4<f32>(sum[o]), vec4<f32>(0.0)); }
+        for (var o = 0u; o < 4u; o++) { finish(at, col + o, r, 1u, vec4<f32>(sum[o]), vec4<f32>(sum2[o])); }
       } else {
-        finish(at, small + r, col, 4u, sum, vec4<f32>(0.0));
+        finish(at, r, col, 4u, sum, sum2);
       }
     }
   }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Misfit;
+
 /// Facts of an adapter and of the device made from it. All fields are public, so that a test can
 /// build one by hand; [`presets`] mimics common GPUs.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,6 +158,11 @@ impl Caps {
         }
     }
 
+    /// Invocations of a workgroup in one dimension, at most.
+    pub fn most_invocations(&self) -> u32 {
+        self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x)
+    }
+
     /// The row of the Config tables that this adapter goes by.
     pub fn class(&self) -> Class {
         match (self.device_type, self.vendor) {
@@ -172,6 +179,35 @@ impl Caps {
             wgpu::Backend::Vulkan => self.subgroup?.fixed(),
             _ => None,
         }
+    }
+
+    /// The major version of Mesa, if that is the driver.
+    pub(crate) fn mesa(&self) -> Option<u32> {
+        self.driver.split("Mesa ").nth(1)?.split('.').next()?.parse().ok()
+    }
+
+    /// Rounds that all loops of an invocation may take together, where the driver leaves loops without a word
+    /// after more: llvmpipe of Mesa 22.3 does so after 65,535, that of 26.2 does not, and versions between are
+    /// taken for old ones. Half of it, since which inner loops it unrolls, and does not count, is its own affair.
+    pub fn loop_rounds(&self) -> Option<u32> {
+        (self.vendor == Vendor::Mesa && self.mesa().is_some_and(|version| version < 26)).then_some(32_767)
+    }
+
+    /// Refuses more rounds than this driver takes.
+    pub(crate) fn check_rounds(&self, rounds: u64) -> Result<(), Misfit> {
+        match self.loop_rounds() {
+            Some(limit) if rounds > u64::from(limit) => Err(Misfit {
+                what: "rounds of an invocation's loops, which this driver cuts short",
+                have: rounds.min(u32::MAX.into()) as u32,
+                limit,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Parts in which work of so many rounds must be done at least.
+    pub(crate) fn least_parts(&self, rounds: u64) -> u64 {
+        self.loop_rounds().map_or(1, |limit| rounds.div_ceil(limit.into()).max(1))
     }
 
     /// A name for report rows: adapter, backend, driver.
@@ -396,14 +432,19 @@ pub fn presets() -> Vec<Caps> {
         Caps {
             coop: vec![coop(8, F16, F16), coop(8, F16, F32)],
             coop_probed: true,
+            driver: "llvmpipe Mesa 26.2.6 (LLVM 19.1.7)".into(),
             ..gpu("lavapipe, Mesa 26", Vendor::Mesa, Backend::Vulkan, DeviceType::Cpu, (8, 8), limits(1024, 32768, 256))
         },
-        gpu("lavapipe", Vendor::Mesa, Backend::Vulkan, DeviceType::Cpu, (8, 8), limits(1024, 32768, 256)),
+        Caps {
+            driver: "llvmpipe Mesa 22.3.6 (LLVM 15.0.6)".into(),
+            ..gpu("lavapipe, Mesa 22", Vendor::Mesa, Backend::Vulkan, DeviceType::Cpu, (8, 8), limits(1024, 32768, 256))
+        },
         Caps {
             f16: false,
             ..gpu("SwiftShader", Vendor::SwiftShader, Backend::Vulkan, DeviceType::Cpu, (4, 4), limits(256, 32768, 256))
         },
         Caps {
+            driver: "4.5 (Core Profile) Mesa 22.3.6".into(),
             f16: false,
             subgroup: None,
             timestamps: false,
@@ -417,6 +458,15 @@ pub fn presets() -> Vec<Caps> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_old_mesa_cuts_loops_short() {
+        let short: Vec<_> = presets().into_iter().filter(|caps| caps.loop_rounds().is_some()).collect();
+        assert_eq!(short.iter().map(|caps| &caps.name).collect::<Vec<_>>(), ["lavapipe, Mesa 22", "llvmpipe GL"]);
+        assert_eq!(short[0].check_rounds(32_767), Ok(()));
+        assert!(short[0].check_rounds(32_768).is_err());
+        assert_eq!([0, 32_767, 32_768].map(|rounds| short[0].least_parts(rounds)), [1, 1, 2]);
+    }
 
     fn info(name: &str, vendor: u32, subgroup: u32) -> wgpu::AdapterInfo {
         wgpu::AdapterInfo {

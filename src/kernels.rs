@@ -449,6 +449,16 @@ pub(crate) fn ready<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
     }
 }
 
+/// The first of the candidates.
+pub(crate) fn chosen<C: Debug>(op: &'static str, caps: &Caps, problem: &dyn Debug, candidates: Vec<C>) -> Result<C> {
+    let config = candidates.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
+        op,
+        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
+    })?;
+    print_choice(op, problem, &config);
+    Ok(config)
+}
+
 /// With `TILELOOM_PRINT_CONFIG=1`, prints each choice once.
 pub(crate) fn print_choice(op: &str, problem: &dyn Debug, config: &dyn Debug) {
     static PRINTED: OnceLock<Option<Mutex<HashSet<String>>>> = OnceLock::new();

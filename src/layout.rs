@@ -136,6 +136,31 @@ impl<const N: usize> View<N> {
     }
 }
 
+/// `[n0, n1, n2]` with a product of `rows`, where `dims` are the last two and divide it.
+pub(crate) fn split_rows(rows: usize, [n1, n2]: [usize; 2]) -> [usize; 3] {
+    [rows.checked_div(n1.saturating_mul(n2)).unwrap_or(0), n1, n2]
+}
+
+/// Refuses dims that do not divide the rows.
+pub(crate) fn check_rows(op: &'static str, rows: usize, [n1, n2]: [usize; 2]) -> Result<()> {
+    let (arg, reason) = match n1.checked_mul(n2) {
+        None | Some(0) => ("dims", format!("[{n1}, {n2}]: sizes must be at least 1 and their product fit a usize")),
+        Some(inner) if !rows.is_multiple_of(inner) => {
+            ("rows", format!("{rows} rows are not a multiple of dims {n1} * {n2}"))
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Error::InvalidProblem { op, arg, reason })
+}
+
+/// Refuses sizes that a shader's u32 could not count past.
+pub(crate) fn check_sizes<const N: usize>(op: &'static str, sizes: [(&'static str, usize); N]) -> Result<()> {
+    match sizes.into_iter().find(|&(_, n)| n > u32::MAX as usize / 2) {
+        None => Ok(()),
+        Some((arg, n)) => Err(Error::InvalidProblem { op, arg, reason: format!("{n} is more than 2^31 - 1") }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,5 @@
 // b2 as gemm_load1 has b.
+fn b2_at(i: u32) -> f32 { return b2_load(i); }
 fn b2_one(base: u32, l: u32, col: u32) -> f32 {
   let s = b_strides();
   return b2_load(base + min(col, params.n - 1u) * s.x + l * s.y);

@@ -27,9 +27,9 @@
 //! Decode goes the other way: eight invocations share a key, so that neighbours read neighbouring chunks, and hold the
 //! rows of a group: 32 heads over 8 of 128, 8192 keys in f16, 21 GFLOP/s with four rows, 8.5 with one.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
+use crate::kernels::{Pipeline, chosen};
 use crate::layout::View;
 use crate::softmax::{Mask, MaskKind};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, attention_merge, caps::Class};
@@ -505,9 +505,7 @@ impl Problem {
 
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, algorithm: Algorithm, lanes: u32, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let splits = algorithm == Algorithm::Decode;
         let inputs = [&views.q, &views.k, &views.v].iter().all(|view| view.multiple_of(4));
         let chunks = |n: usize| {
@@ -599,18 +597,15 @@ const TABLE: [Row; 3] = [
 /// Keys below which a split does not pay.
 const SPLIT_KEYS: usize = 256;
 const MAX_SPLITS: usize = 128;
+/// Where the driver cuts long loops short.
+const MOST_SPLITS: u32 = 1 << 16;
 
 /// The Config for this Problem on this device: the best of [`candidates`].
 ///
 /// # Errors
 /// Those of the Problem: sizes, layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config of the table that fits, the best first.
@@ -620,17 +615,17 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let views = problem.views()?;
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
-    let old = row.class == Class::Software && mesa(caps).is_some_and(|version| version < 25);
-    let (keys, broadcast) = if old { (1, false) } else { (row.keys, row.broadcast) };
+    let old = row.class == Class::Software && caps.mesa().is_some_and(|version| version < 25);
+    let (keys, broadcast, hold) = if old { (1, false, 64) } else { (row.keys, row.broadcast, row.hold) };
     let subgroup = caps.trusted_subgroup_size();
     let wg_size = subgroup.filter(|_| row.broadcast).unwrap_or(row.wg_size).min(most);
     let form = |algorithm, lanes| problem.form(caps, &views, algorithm, lanes, None);
     let one = form(Algorithm::Tiled, 1);
     // As many lanes as leave an invocation `hold` chunks, and then as many rows as it may hold.
     let chunks = one.k_chunks + one.v_chunks;
-    let lanes = chunks.div_ceil(row.hold).next_power_of_two().min(wg_size);
+    let lanes = chunks.div_ceil(hold).next_power_of_two().min(wg_size);
     let rows = problem.group().saturating_mul(problem.seq_q).max(1);
     let (most_rows, held) = if old { (1, 0) } else { row.rows };
     let fit = |most: u32, lanes: u32| {
@@ -657,30 +652,39 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     };
     // Rows are held by each invocation; the rest of the workgroup takes turns at the keys.
     let decode_lanes = row.decode.0.max(lanes).min(wg_size);
-    let shares = row.hold * decode_lanes / chunks;
+    let shares = hold * decode_lanes / chunks;
     let decode_rows = 1 << (rows.next_power_of_two().min(4) as u32).min(shares.max(1)).ilog2();
     let groups = rows.div_ceil(decode_rows as usize).next_power_of_two().min((wg_size / decode_lanes) as usize) as u32;
     let slots = wg_size / decode_lanes / groups;
     let tiles = rows.div_ceil((groups * decode_rows) as usize);
     let workgroups = tiles.saturating_mul(problem.kv_heads).saturating_mul(problem.batch).max(1);
     let splits = row.decode.1.div_ceil(workgroups).min(problem.seq_kv.div_ceil(SPLIT_KEYS)).clamp(1, MAX_SPLITS);
-    let decode = |reduce| Config {
-        algorithm: Algorithm::Decode,
-        wg_size,
-        lanes: decode_lanes,
-        rows: decode_rows,
-        slots,
-        keys,
-        load: Load::Direct,
-        splits: splits as u32,
-        reduce,
-        form: form(Algorithm::Decode, decode_lanes),
+    // More where the driver cuts long walks short.
+    let split = |config: Config| {
+        let mut config = Config { algorithm: Algorithm::Decode, ..config };
+        while config.splits < MOST_SPLITS && caps.check_rounds(config.rounds(problem)).is_err() {
+            config.splits *= 2;
+        }
+        Config { form: form(Algorithm::Decode, config.lanes), ..config }
+    };
+    let decode = |reduce| {
+        split(Config {
+            lanes: decode_lanes,
+            rows: decode_rows,
+            slots,
+            load: Load::Direct,
+            splits: splits as u32,
+            ..tiled(reduce)
+        })
     };
     let all = [Reduce::None, Reduce::Shuffle, Reduce::Memory];
     let mut tiles: Vec<_> = all.map(tiled).into();
     match rows <= row.few && problem.seq_kv >= SPLIT_KEYS {
         true => tiles.splice(0..0, all.map(decode)).for_each(drop),
         false => tiles.extend(all.map(decode)),
+    }
+    if caps.loop_rounds().is_some() {
+        tiles.extend(all.map(|reduce| split(tiled(reduce))));
     }
     // With one invocation per row: for devices of small workgroups.
     tiles.push(Config { lanes: 1, rows: 1, load: Load::Direct, form: one, ..tiled(Reduce::None) });
@@ -693,11 +697,6 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         }
     }
     Ok(found)
-}
-
-/// The major version of Mesa, if that is the driver.
-fn mesa(caps: &Caps) -> Option<u32> {
-    caps.driver.split("Mesa ").nth(1)?.split('.').next()?.parse().ok()
 }
 
 /// Bytes of scratch: o and LSE per part and row for `Decode`, whatever the number of keys; else 0.
@@ -736,23 +735,21 @@ impl std::fmt::Display for Config {
             Some(MaskKind::Bits) => f.write_str(" mask_bits")?,
             None => {}
         }
-        for (name, on) in [
-            ("padded", form.padded),
-            ("tables", form.tables),
-            ("indices", form.indices),
-            ("lse", form.lse),
-            ("q_writable", form.q_writable),
-            ("k_writable", form.k_writable),
-            ("v_writable", form.v_writable),
-            ("mask_writable", form.mask_writable),
-            ("tables_writable", form.tables_writable),
-            ("indices_writable", form.indices_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("padded", form.padded),
+                ("tables", form.tables),
+                ("indices", form.indices),
+                ("lse", form.lse),
+                ("q_writable", form.q_writable),
+                ("k_writable", form.k_writable),
+                ("v_writable", form.v_writable),
+                ("mask_writable", form.mask_writable),
+                ("tables_writable", form.tables_writable),
+                ("indices_writable", form.indices_writable),
+            ],
+        )
     }
 }
 
@@ -763,7 +760,7 @@ impl Config {
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
         let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let most = caps.most_invocations();
         let Config { wg_size, lanes, rows, slots, keys, load, splits, .. } = *self;
         let subgroup = caps.trusted_subgroup_size();
         let subgroups = |size: u32| subgroup == Some(size) && wg_size.is_multiple_of(size);
@@ -779,7 +776,7 @@ impl Config {
             }
             _ if rows == 0 || rows > 16 => misfit("rows must be 1 to 16", rows, 16),
             _ if keys == 0 || keys > 16 => misfit("keys must be 1 to 16", keys, 16),
-            _ if splits == 0 || splits > 1 << 16 || (tiled && (splits > 1 || slots > 1)) => {
+            _ if splits == 0 || splits > MOST_SPLITS || (tiled && (splits > 1 || slots > 1)) => {
                 misfit("splits must be 1 to 2^16, tiled has one split and slot", splits, 1)
             }
             _ if matches!(load, Load::Staged(n) if n == 0 || !n.is_multiple_of(keys)) => {
@@ -798,8 +795,46 @@ impl Config {
                 misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
             }
             _ if scratch > limit => misfit("MiB of scratch", (scratch >> 20) as u32, (limit >> 20) as u32),
-            _ => Ok(()),
+            _ => caps.check_rounds(self.rounds(problem)),
         }
+    }
+
+    /// Keys of a split, whole steps of the walk.
+    fn split_keys(&self, problem: &Problem) -> u32 {
+        let step = self.step();
+        (problem.seq_kv as u32).div_ceil(self.splits.max(1)).next_multiple_of(step).max(step)
+    }
+
+    /// Keys that the slots of a workgroup take at a time.
+    fn step(&self) -> u32 {
+        let tile = if let Load::Staged(keys) = self.load { keys } else { self.keys };
+        (tile * self.slots).max(1)
+    }
+
+    /// Rounds of an invocation's loops, at most; runs of up to 32 chunks are unrolled wherever they were looked at.
+    fn rounds(&self, problem: &Problem) -> u64 {
+        let Config { lanes, rows, keys, reduce, form, .. } = *self;
+        let chunks = [form.k_chunks, form.v_chunks].map(|chunks| chunks / lanes.max(1));
+        let long: u32 = chunks.iter().filter(|&&chunks| chunks > 32).sum();
+        let sum = match reduce {
+            Reduce::None => 0,
+            Reduce::Shuffle => lanes.ilog2() + 2,
+            Reduce::Memory => lanes + 2,
+        };
+        let block = u64::from(3 + long + rows * keys * sum);
+        let right = if problem.causal { Some(0) } else { problem.window[1] };
+        let seen = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right));
+        let walk = (seen as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
+        let step = u64::from(self.step());
+        let staged = match self.load {
+            Load::Staged(keys) => 2 + u64::from(keys * (form.k_chunks + form.v_chunks) / self.wg_size),
+            _ => 0,
+        };
+        let blocks_per_step = (step / u64::from(self.slots.max(1) * keys)).max(1);
+        // Each row of a tree walks up from each block of the tree's keys.
+        let nodes = problem.tree.map_or(0, |_| problem.seq_q as u64);
+        let climbs = (nodes.min(walk) / u64::from(keys) + 2) * u64::from(rows) * nodes;
+        (walk / step + 1) * (staged + blocks_per_step * block) + climbs
     }
 
     fn wg_bytes(&self) -> u32 {
@@ -969,25 +1004,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that `x` and
-/// `o` may ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();
@@ -1059,8 +1076,6 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
     let heads = problem.kv_heads as u64 * problem.batch as u64;
     let workgroups = tiles.saturating_mul(heads).saturating_mul(config.splits.into());
     let grid = fold(OP, &caps, workgroups)?;
-    let step = config.keys * config.slots;
-    let split_keys = (problem.seq_kv as u32).div_ceil(config.splits).next_multiple_of(step).max(step);
     let far = |window: Option<usize>| window.map_or(FAR, |keys| keys.min(FAR)) as i32;
     let indices = |at: Option<usize>| at.unwrap_or(0) as u32;
     let paged = problem.paged.unwrap_or(Paged { pages: 1, page_size: 1, block_table: 0, max_pages: 0 });
@@ -1088,7 +1103,7 @@ fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: 
         right: if problem.causal { 0 } else { far(problem.window[1]) },
         tiles: tiles as u32,
         splits: config.splits,
-        split_keys,
+        split_keys: config.split_keys(problem),
         grid_x: grid[0],
         q_offset: views.q.offset as u32,
         q_s0: views.q.stride(0),

@@ -6,7 +6,7 @@
 //!   slopes: [`alibi_slopes`].
 //! * T5 (Raffel et al., 2020): `table[bucket(j - i - seq_kv + seq_q), head]`, a learned table of [`Buckets`].
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
 use crate::kernels::Pipeline;
 use crate::layout::View;
@@ -235,7 +235,7 @@ const TABLE: [Row; 3] = [
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
     let form = problem.form(caps, &problem.views()?, None);
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     let mut queries = row.queries;
     while queries > 1 && invocations(problem, &form, queries) < row.fill {
         queries /= 2;
@@ -263,12 +263,7 @@ impl std::fmt::Display for Config {
             None => f.write_str(" alibi")?,
             Some(dtype) => write!(f, " t5_{dtype}")?,
         }
-        for (name, on) in [("edge", form.edge), ("table_writable", form.table_writable)] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(f, &[("edge", form.edge), ("table_writable", form.table_writable)])
     }
 }
 
@@ -278,8 +273,7 @@ impl Config {
     /// # Errors
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
-        let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let most = caps.most_invocations().min(1024);
         // Numbers of invocations are u32, those past the end of the grid included.
         let room = u64::from(u32::MAX) - (1 << 26);
         match invocations(problem, &self.form, self.queries.max(1)) {
@@ -353,35 +347,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that `bias` may ask for
-/// native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
-
-/// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_with_async(
-    kernels: &Kernels,
-    problem: &Problem,
-    config: &Config,
-    buffers: Buffers<'_>,
-) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, Some(config), &buffers)).await
-}
+prepare_by!(plan);
 
 fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();

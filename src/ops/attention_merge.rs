@@ -4,10 +4,10 @@
 //! `o = sum_s w_s o_s / sum w` and `lse = max lse + ln(sum w)`, where `w_s = exp(lse_s - max lse)`. A part with an
 //! LSE of minus infinity is the identity: its `o` is not looked at. Sums are f32 whatever the dtypes.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
 use crate::kernels::Pipeline;
-use crate::layout::View;
+use crate::layout::{View, check_rows, check_sizes, split_rows};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
 
 const OP: &str = "attention_merge";
@@ -110,22 +110,13 @@ struct Views {
 impl Problem {
     /// `[n0, n1, n2]`, whose product is `rows`.
     pub fn sizes(&self) -> [usize; 3] {
-        let [n1, n2] = self.dims;
-        [self.rows.checked_div(n1.saturating_mul(n2)).unwrap_or(0), n1, n2]
+        split_rows(self.rows, self.dims)
     }
 
     fn views(&self) -> Result<Views> {
         let invalid = |arg, reason| Err(Error::InvalidProblem { op: OP, arg, reason });
-        let [n1, n2] = self.dims;
-        let inner = n1.checked_mul(n2).unwrap_or(0);
-        if inner == 0 || !self.rows.is_multiple_of(inner) {
-            return invalid("dims", format!("{} rows are not a multiple of dims {n1} * {n2}", self.rows));
-        }
-        for (arg, n) in [("splits", self.splits), ("rows", self.rows), ("dim", self.dim)] {
-            if n > u32::MAX as usize / 2 {
-                return invalid(arg, format!("{n} is more than 2^31 - 1"));
-            }
-        }
+        check_rows(OP, self.rows, self.dims)?;
+        check_sizes(OP, [("splits", self.splits), ("rows", self.rows), ("dim", self.dim)])?;
         let o = self.o_layout.resolve(OP, "o", [self.splits, self.rows], self.dim)?;
         let lse = Layout::at(self.lse).resolve(OP, "lse", [self.splits, self.rows], 1)?;
         let out = self.out_layout.resolve(OP, "o_out", self.sizes(), self.dim)?;
@@ -139,9 +130,7 @@ impl Problem {
     }
 
     fn form(&self, caps: &Caps, views: &Views, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let (x, y) = (storage(wish.map(|f| f.x), self.x), storage(wish.map(|f| f.y), self.y));
         let vec = if views.o.multiple_of(4) && views.out.multiple_of(4) { 4 } else { 1 };
         let (lse, edge) = (self.lse_out.is_some(), vec == 1 && y.packed());
@@ -154,7 +143,7 @@ impl Problem {
 /// # Errors
 /// Those of the Problem: sizes, layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     // A kernel of loads and few sums: the size hardly counts.
     let wg_size = if caps.class() == Class::Software { 8 } else { 128 };
     let config = Config { wg_size: wg_size.min(most), form: problem.form(caps, &problem.views()?, None) };
@@ -167,17 +156,15 @@ impl std::fmt::Display for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Config { wg_size, form } = self;
         f.write_str(&format!("wg{wg_size} {:?}>{:?}x{}", form.x, form.y, form.vec).to_lowercase())?;
-        for (name, on) in [
-            ("lse", form.lse),
-            ("edge", form.edge),
-            ("o_writable", form.o_writable),
-            ("lse_writable", form.lse_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("lse", form.lse),
+                ("edge", form.edge),
+                ("o_writable", form.o_writable),
+                ("lse_writable", form.lse_writable),
+            ],
+        )
     }
 }
 
@@ -187,7 +174,7 @@ impl Config {
     /// # Errors
     /// What does not fit.
     pub fn fits(&self, caps: &Caps) -> Result<(), Misfit> {
-        let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+        let most = caps.most_invocations();
         match self.wg_size == 0 || self.wg_size > most {
             true => Err(Misfit { what: "wg_size must be at least 1 and at most", have: self.wg_size, limit: most }),
             false => Ok(()),
@@ -259,25 +246,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that `x` and
-/// `y` may ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 pub(crate) fn plan(
     kernels: &Kernels,

@@ -27,9 +27,9 @@
 //! 64 registers and 32 warps per SM on NVK (Ampere, Ada), and WMMA in its main loop and 96 VGPRs on RADV (navi31; 60
 //! VGPRs on gfx1201).
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given};
-use crate::kernels::Pipeline;
+use crate::kernels::{Pipeline, chosen};
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class, caps::CoopScalar};
 
@@ -358,9 +358,7 @@ impl Problem {
 
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, algorithm: Algorithm, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let native =
             |dtype| if algorithm == Algorithm::Coop && dtype == Dtype::F16 { Some(Storage::F16) } else { None };
         let swap = algorithm == Algorithm::Vector && self.m > self.n;
@@ -423,13 +421,18 @@ struct Row {
     tiles: &'static [Tile],
     /// Time per product of cooperative matrices, as of a tile.
     coop: f64,
-    /// `Vector`: workgroup size; lanes along k where the weights are stored along k, where not; sums of an invocation
-    /// there.
-    vector: (u32, u32, u32, u32),
-    /// Rows that are few enough for `Vector` where the weights are stored along k: each takes a sum over the lanes.
-    along: u32,
+    vector: Few,
     /// Workgroups that fill the adapter; below, a long k is split.
     fill: u64,
+}
+
+/// What `Vector` takes. A row where the weights are stored along k costs a sum over the lanes: there, rows have a limit.
+struct Few {
+    wg_size: u32,
+    /// Along k: lanes for one row, lanes for several; vec4 of columns; rows.
+    along: ([u32; 2], u32, u32),
+    /// Across k: lanes; vec4 of columns; sums of vec4 at most.
+    across: (u32, u32, u32),
 }
 
 /// Algorithm; tile; thread; stages; time per product, of which only ratios count.
@@ -452,8 +455,7 @@ const TABLE: [Row; 3] = [
             (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 5.0),
         ],
         coop: 20.0,
-        vector: (8, 8, 1, 16),
-        along: 4,
+        vector: Few { wg_size: 8, along: ([8, 4], 2, 4), across: (1, 16, 64) },
         fill: 4,
     },
     Row {
@@ -464,8 +466,7 @@ const TABLE: [Row; 3] = [
             (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 2.0),
         ],
         coop: 0.3,
-        vector: (128, 32, 4, 1),
-        along: 8,
+        vector: Few { wg_size: 128, along: ([32, 32], 1, 8), across: (4, 1, 8) },
         fill: 32,
     },
     Row {
@@ -477,8 +478,7 @@ const TABLE: [Row; 3] = [
             (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 3.0),
         ],
         coop: 0.3,
-        vector: (256, 32, 8, 1),
-        along: 8,
+        vector: Few { wg_size: 256, along: ([32, 32], 1, 8), across: (8, 1, 8) },
         fill: 256,
     },
 ];
@@ -492,12 +492,7 @@ const MAX_PARTS: u64 = 32;
 /// # Errors
 /// Those of the Problem: sizes, layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config of the table that fits, the best first.
@@ -516,11 +511,18 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     if problem.m.min(problem.n) <= FEW {
         let form = problem.form(caps, &views, Algorithm::Vector, None);
         let few = problem.m.min(problem.n).max(1).next_power_of_two() as u32;
-        let (wg_size, along, across, sums) = row.vector;
-        let (lanes, vecs) = if form.along_k { (along, 1) } else { (across, (sums / few).max(1)) };
+        let Few { wg_size, along, across } = row.vector;
+        let (lanes, mut vecs) = match form.along_k {
+            true => (along.0[usize::from(few > 1)], along.1),
+            false => (across.0, across.1.min(across.2 / few)),
+        };
+        // Not all columns to one workgroup.
+        while vecs > 1 && problem.m.max(problem.n) <= (wg_size / lanes * 4 * vecs) as usize {
+            vecs /= 2;
+        }
         let wide = wg_size / lanes * 4 * vecs;
         let tile = if form.swap { [wide, few, 4] } else { [few, wide, 4] };
-        let cost = if form.along_k && few > row.along { 2.0 } else { 0.0 };
+        let cost = if form.along_k && few > along.2 { 2.0 } else { 0.0 };
         all.push((cost, of(Algorithm::Vector, tile, [few, 4 * vecs], lanes, 1)));
     }
     if let Some((size, width)) = coop(caps) {
@@ -543,7 +545,8 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let mut found: Vec<(f64, Config)> = Vec::new();
     for (cost, config) in all {
         let few = row.fill / config.workgroups(problem).max(1);
-        let parts = few.min(problem.k as u64 / PART).min(MAX_PARTS) as u32;
+        let parts = few.min(problem.k as u64 / PART);
+        let parts = parts.max(caps.least_parts(config.rounds(problem))).min(MAX_PARTS) as u32;
         let split = Config { parts, ..config };
         for config in [split, config].into_iter().skip(usize::from(parts < 2)) {
             match config.fits(caps, problem) {
@@ -584,25 +587,23 @@ impl std::fmt::Display for Config {
             1 => {}
             parts => write!(f, " parts{parts}")?,
         }
-        for (name, on) in [
-            ("vec", form.vec),
-            ("four", form.store == Store::Four),
-            ("halves", form.store == Store::Halves),
-            ("trans_a", form.trans_a),
-            ("trans_b", form.trans_b),
-            ("gated", form.gated),
-            ("extras", form.extras),
-            ("swap", form.swap),
-            ("along_k", form.along_k),
-            ("a_writable", form.a_writable),
-            ("b_writable", form.b_writable),
-            ("extras_writable", form.extras_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("vec", form.vec),
+                ("four", form.store == Store::Four),
+                ("halves", form.store == Store::Halves),
+                ("trans_a", form.trans_a),
+                ("trans_b", form.trans_b),
+                ("gated", form.gated),
+                ("extras", form.extras),
+                ("swap", form.swap),
+                ("along_k", form.along_k),
+                ("a_writable", form.a_writable),
+                ("b_writable", form.b_writable),
+                ("extras_writable", form.extras_writable),
+            ],
+        )
     }
 }
 
@@ -630,9 +631,10 @@ impl Config {
             Algorithm::Direct => 0,
             Algorithm::Tiled => 4 * self.stages * k * (m + 4 + products * (n + 4)) + 4 * (2 - products),
             Algorithm::Vector => self.wg_size().saturating_mul(16),
-            // Both tiles as f16, rows padded by 8, and a patch of f32 per subgroup.
+            // Tiles as f16, rows padded by 8, and a patch of f32 per subgroup and product.
             Algorithm::Coop => {
-                2 * (m + n) * (k + 8) + 4 * self.stages * self.stages * (self.wg_size() / self.lanes.max(1))
+                let patches = self.wg_size() / self.lanes.max(1) * products;
+                2 * (m + products * n) * (k + 8) + 4 * self.stages * self.stages * patches + 6 * (2 - products)
             }
         }
     }
@@ -651,7 +653,7 @@ impl Config {
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
         let limits = &caps.limits;
         let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, stages, parts, form } = *self;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let most = caps.most_invocations();
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
         let pieces = |n: u32| n > 0 && n.is_multiple_of(4);
         let few = if form.swap { problem.n } else { problem.m };
@@ -670,12 +672,10 @@ impl Config {
             Algorithm::Direct | Algorithm::Tiled if lanes != 1 => misfit("lanes must be", lanes, 1),
             Algorithm::Direct if !k.is_multiple_of(4) => misfit("k in fours", k, 4),
             Algorithm::Tiled if stages > 2 || !k.is_multiple_of(4) => misfit("stages at most, k in fours", stages, 2),
-            Algorithm::Vector if form.along_k && tn != 4 => misfit("columns of a thread must be", tn, 4),
             Algorithm::Vector if !(if form.swap { m } else { n }).is_multiple_of(tn) => {
                 misfit("thread must divide tile", tn, n)
             }
             Algorithm::Vector if parts != 1 => misfit("few rows are not split", parts, 1),
-            Algorithm::Vector if form.gated => misfit("few rows are not gated", 1, 0),
             Algorithm::Vector if problem.m.min(problem.n) > FEW || few > tm as usize => {
                 misfit("rows or columns must be few", few.min(1 << 20) as u32, tm)
             }
@@ -688,7 +688,6 @@ impl Config {
                 misfit("matrices need f16 inputs", 0, 1)
             }
             Algorithm::Coop if !form.vec => misfit("matrices need aligned inputs", 0, 1),
-            Algorithm::Coop if form.gated => misfit("matrices have no gated form", 1, 0),
             Algorithm::Coop if [m, n] != [4 * stages; 2] || [tm, tn] != [2 * stages; 2] => {
                 misfit("a tile is four by four matrices", m, 4 * stages)
             }
@@ -698,12 +697,22 @@ impl Config {
             _ if parts == 0 || u64::from(parts) > MAX_PARTS => {
                 misfit("parts must be at least 1 and at most", parts, MAX_PARTS as u32)
             }
-            _ if parts > 1 && form.gated => misfit("a gated product is not split", parts, 1),
             _ if self.wg_size() == 0 || self.wg_size() > most => misfit("invocations", self.wg_size(), most),
             _ if self.wg_bytes() > limits.max_compute_workgroup_storage_size => {
                 misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
             }
-            _ => Ok(()),
+            _ => caps.check_rounds(self.rounds(problem)),
+        }
+    }
+
+    /// Rounds of an invocation's loops along k, at most: those over a thread's rows and columns are unrolled.
+    fn rounds(&self, problem: &Problem) -> u64 {
+        let k = u64::from(parts(problem, self).1.min(problem.k as u32));
+        match self.algorithm {
+            Algorithm::Direct => k / 4 + 4,
+            Algorithm::Vector => k / (4 * u64::from(self.lanes)) + 4,
+            // Staging and the product of each tile.
+            Algorithm::Tiled | Algorithm::Coop => 3 * k + 4,
         }
     }
 
@@ -742,7 +751,8 @@ impl Config {
 /// Bytes of scratch: the parts' sums.
 pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
     let parts = parts(problem, config).0;
-    let rows = [problem.batch[0], problem.batch[1], problem.m]
+    let products = if problem.epilogue.gate.is_some() { 2 } else { 1 };
+    let rows = [products, problem.batch[0], problem.batch[1], problem.m]
         .iter()
         .fold(u64::from(parts), |n, &s| n.saturating_mul(s as u64));
     if config.parts > 1 { rows.saturating_mul(problem.n.div_ceil(4) as u64).saturating_mul(16) } else { 0 }
@@ -926,25 +936,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || split(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that a, b and
-/// d may ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || split(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || split(kernels, problem, None, &buffers)).await
-}
+prepare_by!(split);
 
 /// Where a binding is too large, halves the batches, the rows or the columns: each half binds what it reaches.
 fn split(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {

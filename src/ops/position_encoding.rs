@@ -12,10 +12,10 @@
 //! On Mesa 26.2's lavapipe, 2 cores, against a vec4 copy in the same run (`loom bench`): `[8, 1024, 1024]` f32 8.6 ms,
 //! 68 % of the copy, f16 10.4 ms, 27 %; of one batch 4.4 ms, 17 %, since nothing shares its angles; learned 8.1 ms, 80 %.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
 use crate::kernels::Pipeline;
-use crate::layout::View;
+use crate::layout::{View, check_sizes};
 use crate::rope::turns;
 use crate::softmax::tile::chunks;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
@@ -272,11 +272,7 @@ impl Problem {
 
     fn views(&self) -> Result<Views> {
         let invalid = |arg, reason: String| Err(Error::InvalidProblem { op: OP, arg, reason });
-        for (arg, n) in [("batch", self.batch), ("rows", self.rows), ("cols", self.cols), ("dim", self.dim)] {
-            if n > u32::MAX as usize / 2 {
-                return invalid(arg, format!("{n} is more than 2^31 - 1"));
-            }
-        }
+        check_sizes(OP, [("batch", self.batch), ("rows", self.rows), ("cols", self.cols), ("dim", self.dim)])?;
         if !self.scale.is_finite() {
             return invalid("scale", format!("{} is not finite", self.scale));
         }
@@ -326,9 +322,7 @@ impl Problem {
 
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let y = storage(wish.map(|f| f.y), self.y);
         let vec = match y {
             _ if views.all_multiple_of(4) => 4,
@@ -385,7 +379,7 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
     let views = problem.views()?;
     let form = problem.form(caps, &views, None);
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     let mut batches = if problem.shares_positions(&views) { row.batches } else { 1 };
     while batches > 1 && invocations(problem, &form, batches) < row.fill {
         batches /= 2;
@@ -414,21 +408,19 @@ impl std::fmt::Display for Config {
             None => f.write_str(" waves")?,
             Some(storage) => f.write_str(&format!(" table_{storage:?}").to_lowercase())?,
         }
-        for (name, on) in [
-            ("rows", form.rows),
-            ("positions", form.positions),
-            ("edge", form.edge),
-            ("in_place", form.in_place),
-            ("x_writable", form.x_writable),
-            ("positions_writable", form.positions_writable),
-            ("table_writable", form.table_writable),
-            ("row_table_writable", form.row_table_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("rows", form.rows),
+                ("positions", form.positions),
+                ("edge", form.edge),
+                ("in_place", form.in_place),
+                ("x_writable", form.x_writable),
+                ("positions_writable", form.positions_writable),
+                ("table_writable", form.table_writable),
+                ("row_table_writable", form.row_table_writable),
+            ],
+        )
     }
 }
 
@@ -438,8 +430,7 @@ impl Config {
     /// # Errors
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
-        let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let most = caps.most_invocations().min(1024);
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
         // Numbers of invocations are u32, those past the end of the grid included.
         let room = u64::from(u32::MAX) - (1 << 26);
@@ -551,35 +542,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that its dtypes may
-/// ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
-
-/// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_with_async(
-    kernels: &Kernels,
-    problem: &Problem,
-    config: &Config,
-    buffers: Buffers<'_>,
-) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, Some(config), &buffers)).await
-}
+prepare_by!(plan);
 
 fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();

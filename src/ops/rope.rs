@@ -28,10 +28,10 @@
 //! | 524,288 | 1.26 | 438,081.5 |
 //! | 1,048,561 | 1.30 | 868,502.1 |
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
-use crate::layout::View;
+use crate::kernels::{Pipeline, chosen};
+use crate::layout::{View, check_sizes};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
 
 mod frequencies;
@@ -304,11 +304,7 @@ impl Problem {
         }
         let half = rotary_dim / 2;
         let all_heads = [Some(self.q), self.k];
-        for (arg, n) in [("batch", batch), ("seq", seq), ("head_dim", head_dim)] {
-            if n > u32::MAX as usize / 2 {
-                return invalid(arg, format!("{n} is more than 2^31 - 1"));
-            }
-        }
+        check_sizes(OP, [("batch", batch), ("seq", seq), ("head_dim", head_dim)])?;
         for (arg, heads) in ["q", "k"].into_iter().zip(all_heads) {
             match heads {
                 Some(Heads { heads, .. }) if heads == 0 || heads > 1 << 24 => {
@@ -374,9 +370,7 @@ impl Problem {
 
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let (x, y) = (storage(wish.map(|f| f.x), self.x), storage(wish.map(|f| f.y), self.y));
         let half = self.rotary_dim / 2;
         let pairs = match y {
@@ -454,12 +448,7 @@ const TABLE: [Row; 3] = [
 /// # Errors
 /// Those of the Problem: sizes, layouts, frequencies.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config that fits, the best first.
@@ -469,7 +458,7 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let form = problem.form(caps, &problem.views()?, None);
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     let mut heads = row.heads;
     while heads > 1 && invocations(problem, &form, heads) < row.fill {
         heads /= 2;
@@ -508,24 +497,22 @@ impl std::fmt::Display for Config {
             write!(f, "heads{heads} ")?;
         }
         f.write_str(&format!("{:?}>{:?} pairs{}", form.x, form.y, form.pairs).to_lowercase())?;
-        for (name, on) in [
-            ("k", form.k),
-            ("positions", form.positions),
-            ("tables", form.tables),
-            ("edge", form.edge),
-            ("q_in_place", form.q_in_place),
-            ("k_in_place", form.k_in_place),
-            ("q_writable", form.q_writable),
-            ("k_writable", form.k_writable),
-            ("positions_writable", form.positions_writable),
-            ("cos_writable", form.cos_writable),
-            ("sin_writable", form.sin_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("k", form.k),
+                ("positions", form.positions),
+                ("tables", form.tables),
+                ("edge", form.edge),
+                ("q_in_place", form.q_in_place),
+                ("k_in_place", form.k_in_place),
+                ("q_writable", form.q_writable),
+                ("k_writable", form.k_writable),
+                ("positions_writable", form.positions_writable),
+                ("cos_writable", form.cos_writable),
+                ("sin_writable", form.sin_writable),
+            ],
+        )
     }
 }
 
@@ -535,8 +522,7 @@ impl Config {
     /// # Errors
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
-        let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let most = caps.most_invocations();
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
         // Numbers of invocations are u32, those past the end of the grid included.
         let room = u64::from(u32::MAX) - (1 << 26);
@@ -673,35 +659,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that `x` and
-/// `y` may ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_with_async(
-    kernels: &Kernels,
-    problem: &Problem,
-    config: &Config,
-    buffers: Buffers<'_>,
-) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, Some(config), &buffers)).await
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();

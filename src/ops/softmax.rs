@@ -23,10 +23,10 @@
 //!
 //! Mesa turns f16 and masked rows into arithmetic: they take the time of f32 for half the bytes.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
-use crate::layout::View;
+use crate::kernels::{Pipeline, chosen};
+use crate::layout::{View, check_rows, check_sizes, split_rows};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
 
 pub(super) mod tile;
@@ -280,8 +280,7 @@ struct Views {
 impl Problem {
     /// `[n0, n1, n2]`, whose product is `rows`.
     pub fn sizes(&self) -> [usize; 3] {
-        let [n1, n2] = self.dims;
-        [self.rows.checked_div(n1.saturating_mul(n2)).unwrap_or(0), n1, n2]
+        split_rows(self.rows, self.dims)
     }
 
     fn invalid(arg: &'static str, reason: String) -> Error {
@@ -289,19 +288,8 @@ impl Problem {
     }
 
     fn views(&self) -> Result<Views> {
-        let [n1, n2] = self.dims;
-        let inner = n1.checked_mul(n2).filter(|&n| n > 0).ok_or_else(|| {
-            Self::invalid("dims", format!("[{n1}, {n2}]: sizes must be at least 1 and their product fit a usize"))
-        })?;
-        if !self.rows.is_multiple_of(inner) {
-            let reason = format!("{} rows are not a multiple of dims {n1} * {n2}", self.rows);
-            return Err(Self::invalid("rows", reason));
-        }
-        for (arg, n) in [("rows", self.rows), ("cols", self.cols)] {
-            if n > u32::MAX as usize / 2 {
-                return Err(Self::invalid(arg, format!("{n} is more than 2^31 - 1")));
-            }
-        }
+        check_rows(OP, self.rows, self.dims)?;
+        check_sizes(OP, [("rows", self.rows), ("cols", self.cols)])?;
         if self.cols == 0 && self.lse.is_some() && self.rows > 0 {
             return Err(Self::invalid("lse", "asked for rows without columns".into()));
         }
@@ -357,9 +345,7 @@ impl Problem {
 
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let (x, y) = (storage(wish.map(|f| f.x), self.x), storage(wish.map(|f| f.y), self.y));
         let vec = match y {
             _ if views.x.multiple_of(4) && views.y.multiple_of(4) => 4,
@@ -412,12 +398,7 @@ const TABLE: [tile::Row; 3] = [
 /// # Errors
 /// Those of the Problem: sizes, layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config of the table that fits, the best first.
@@ -453,19 +434,17 @@ impl std::fmt::Display for Config {
             Some(MaskKind::Bits) => f.write_str(" mask_bits")?,
             None => {}
         }
-        for (name, on) in [
-            ("hides", form.hides),
-            ("lse", form.lse),
-            ("edge", form.edge),
-            ("in_place", form.in_place),
-            ("x_writable", form.x_writable),
-            ("mask_writable", form.mask_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("hides", form.hides),
+                ("lse", form.lse),
+                ("edge", form.edge),
+                ("in_place", form.in_place),
+                ("x_writable", form.x_writable),
+                ("mask_writable", form.mask_writable),
+            ],
+        )
     }
 }
 
@@ -600,35 +579,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that `x` and
-/// `y` may ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_with_async(
-    kernels: &Kernels,
-    problem: &Problem,
-    config: &Config,
-    buffers: Buffers<'_>,
-) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, Some(config), &buffers)).await
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();

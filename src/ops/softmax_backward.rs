@@ -17,10 +17,10 @@
 //! On Mesa 26.2's lavapipe, 2 cores, against a vec4 copy in the same run (`loom bench`): 4096 x 4096 f32 18 ms, 97 % of
 //! the copy, f16 21 ms, 41 %, log 22 ms, 79 %; 65536 x 64 6 ms, 72 %; 16 x 50257 1.2 ms, 71 %.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, read_write};
-use crate::kernels::Pipeline;
-use crate::layout::View;
+use crate::kernels::{Pipeline, chosen};
+use crate::layout::{View, check_rows, check_sizes, split_rows};
 use crate::softmax::tile::{self, Rows, Tile};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
 
@@ -149,30 +149,13 @@ struct Views {
 impl Problem {
     /// `[n0, n1, n2]`, whose product is `rows`.
     pub fn sizes(&self) -> [usize; 3] {
-        let [n1, n2] = self.dims;
-        [self.rows.checked_div(n1.saturating_mul(n2)).unwrap_or(0), n1, n2]
+        split_rows(self.rows, self.dims)
     }
 
     fn views(&self) -> Result<Views> {
         let invalid = |arg, reason| Err(Error::InvalidProblem { op: OP, arg, reason });
-        let [n1, n2] = self.dims;
-        match n1.checked_mul(n2) {
-            None | Some(0) => {
-                return invalid(
-                    "dims",
-                    format!("[{n1}, {n2}]: sizes must be at least 1 and their product fit a usize"),
-                );
-            }
-            Some(inner) if !self.rows.is_multiple_of(inner) => {
-                return invalid("rows", format!("{} rows are not a multiple of dims {n1} * {n2}", self.rows));
-            }
-            _ => {}
-        }
-        for (arg, n) in [("rows", self.rows), ("cols", self.cols)] {
-            if n > u32::MAX as usize / 2 {
-                return invalid(arg, format!("{n} is more than 2^31 - 1"));
-            }
-        }
+        check_rows(OP, self.rows, self.dims)?;
+        check_sizes(OP, [("rows", self.rows), ("cols", self.cols)])?;
         if !self.scale.is_finite() {
             return invalid("scale", format!("{} is not finite", self.scale));
         }
@@ -195,9 +178,7 @@ impl Problem {
 
     /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
     fn form(&self, caps: &Caps, views: &Views, wish: Option<Form>) -> Form {
-        let storage = |wish: Option<Storage>, dtype| {
-            wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-        };
+        let storage = |wish, dtype| Storage::wished(wish, dtype, caps);
         let dx = storage(wish.map(|f| f.dx), self.dx);
         let vec = match dx {
             _ if [&views.y, &views.dy, &views.dx].iter().all(|view| view.multiple_of(4)) => 4,
@@ -249,12 +230,7 @@ const TABLE: [tile::Row; 3] = [
 /// # Errors
 /// Those of the Problem: sizes, layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config of the table that fits, the best first.
@@ -286,20 +262,18 @@ impl std::fmt::Display for Config {
             form.y, form.dy, form.dx, form.vec
         );
         f.write_str(&text.to_lowercase())?;
-        for (name, on) in [
-            ("log", form.log),
-            ("hides", form.hides),
-            ("edge", form.edge),
-            ("y_in_place", form.y_in_place),
-            ("dy_in_place", form.dy_in_place),
-            ("y_writable", form.y_writable),
-            ("dy_writable", form.dy_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("log", form.log),
+                ("hides", form.hides),
+                ("edge", form.edge),
+                ("y_in_place", form.y_in_place),
+                ("dy_in_place", form.dy_in_place),
+                ("y_writable", form.y_writable),
+                ("dy_writable", form.dy_writable),
+            ],
+        )
     }
 }
 
@@ -408,35 +382,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config. Its `form` is set from Problem and Buffers, except that its dtypes may
-/// ask for native or packed f16.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
-
-/// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_with_async(
-    kernels: &Kernels,
-    problem: &Problem,
-    config: &Config,
-    buffers: Buffers<'_>,
-) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, Some(config), &buffers)).await
-}
+prepare_by!(plan);
 
 fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
     let caps = kernels.caps();

@@ -12,9 +12,9 @@
 //! and 1, 2 codes 0.104, 0.157; vectors read again, 1 or 2 of them and 8 codes 0.487, 0.340. A code that all
 //! invocations read costs one load, a vector of their own one per invocation.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
+use crate::kernels::{Pipeline, chosen};
 use crate::layout::View;
 use crate::vq_lookup::{self, Combine};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
@@ -279,16 +279,8 @@ const TABLE: [Row; 3] = [
 /// # Errors
 /// Those of the Problem: sizes and layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
-
-/// Rounds of a loop that every software driver takes.
-const ROUNDS: u64 = 32_768;
 
 /// Every Config that fits, the best first.
 ///
@@ -297,29 +289,24 @@ const ROUNDS: u64 = 32_768;
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let form = problem.form(caps, &problem.views()?);
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     let wg_size = row.wg_size.min(most);
     let chunks = problem.code_dim as u32 / form.vec;
     let kept = chunks <= row.keep;
     let books = if problem.residual { 1 } else { problem.books as u64 };
     let blocks = (problem.n as u64).div_ceil(u64::from(wg_size * row.rows)).max(1) * books;
-    // Parts of at least 64 codes; and of few enough for llvmpipe, which until some Mesa after 22.3 ends what an
-    // invocation loops, all loops together, after 65,535 rounds without a word.
-    let codes = u64::from(if kept { row.codes } else { row.reread_codes });
-    let inner = u64::from(chunks) * u64::from(1 + row.rows);
-    let rounds = if kept { 2 + inner } else { 2 + u64::from(chunks) + u64::from(chunks.div_ceil(32)) };
-    let longest = (ROUNDS / rounds).max(1) * codes;
-    let least = if caps.class() == Class::Software { (problem.num_codes as u64).div_ceil(longest) } else { 1 };
-    let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64)).max(least).max(1) as u32;
-    let staged = Config {
+    let mut staged = Config {
         wg_size,
         rows: row.rows,
         codes: if kept { row.codes } else { row.reread_codes },
         keep: if kept { chunks } else { 0 },
         tile: if kept { row.tile } else { 0 },
-        parts,
+        parts: 1,
         form,
     };
+    // Parts of at least 64 codes; more where the driver cuts long loops short.
+    let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64));
+    staged.parts = parts.max(caps.least_parts(staged.rounds(problem))).max(1) as u32;
     let found = [staged, Config { tile: 0, ..staged }].into_iter().take(if staged.tile > 0 { 2 } else { 1 });
     let fits = |config: &Config| match config.fits(caps, problem) {
         Ok(()) => true,
@@ -371,19 +358,17 @@ impl std::fmt::Display for Config {
         }
         let storages = format!("{:?} {:?} vec{} {:?} top{}", form.x, form.codebook, form.vec, form.metric, form.top);
         f.write_str(&storages.to_lowercase())?;
-        for (name, on) in [
-            ("distance", form.distance),
-            ("usage", form.usage),
-            ("loss", form.loss),
-            ("rest", form.rest),
-            ("x_writable", form.x_writable),
-            ("codebook_writable", form.codebook_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("distance", form.distance),
+                ("usage", form.usage),
+                ("loss", form.loss),
+                ("rest", form.rest),
+                ("x_writable", form.x_writable),
+                ("codebook_writable", form.codebook_writable),
+            ],
+        )
     }
 }
 
@@ -394,7 +379,7 @@ impl Config {
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
         let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let most = caps.most_invocations().min(1024);
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
         let chunks = problem.code_dim as u32 / self.form.vec;
         let memory = limits.max_compute_workgroup_storage_size;
@@ -428,8 +413,16 @@ impl Config {
             }
             _ if self.wg_bytes() > memory => misfit("bytes of workgroup memory", self.wg_bytes(), memory),
             _ if words > u128::from(u32::MAX) => misfit("words of scratch", u32::MAX, u32::MAX),
-            _ => Ok(()),
+            _ => caps.check_rounds(self.rounds(problem)),
         }
+    }
+
+    /// Rounds of the loops of an invocation that searches a part, at most.
+    fn rounds(&self, problem: &Problem) -> u64 {
+        let chunks = problem.code_dim as u32 / self.form.vec;
+        let inner = if self.keep > 0 { chunks * (1 + self.rows) } else { chunks + chunks.div_ceil(32) };
+        let codes = problem.num_codes.div_ceil(self.parts as usize);
+        codes.div_ceil(self.codes as usize) as u64 * u64::from(2 + inner)
     }
 
     fn wg_bytes(&self) -> u32 {
@@ -625,24 +618,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config; its `form` is set from Problem and Buffers.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 pub(crate) fn plan(
     kernels: &Kernels,

@@ -5,9 +5,9 @@
 //! Elements are moved bit by bit, unless books are added up (f32, rounded once) or the dtype changes. An
 //! index that is not in the book never reads outside of it: it gives zeros or code 0, and can be counted.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
+use crate::kernels::{Pipeline, chosen};
 use crate::layout::View;
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class};
 
@@ -311,12 +311,7 @@ const TABLE: [Row; 3] = [
 /// # Errors
 /// Those of the Problem: sizes and layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config that fits, the best first.
@@ -326,7 +321,7 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let (form, pairs) = problem.form(caps, &problem.views()?);
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     let chunks = problem.code_dim as u32 / form.vec / if pairs { 2 } else { 1 };
     let lanes = match form.planes {
         true => row.channels,
@@ -367,20 +362,18 @@ impl std::fmt::Display for Config {
         let Config { wg_size, lanes, rows, form } = self;
         let storages = format!("{:?}>{:?}", form.x, form.y).to_lowercase();
         write!(f, "wg{wg_size} lanes{lanes} rows{rows} {storages} vec{}", form.vec)?;
-        for (name, on) in [
-            ("sum", form.sum),
-            ("planes", form.planes),
-            ("u16", form.short),
-            ("count", form.count),
-            ("edge", form.edge),
-            ("indices_writable", form.indices_writable),
-            ("codebook_writable", form.codebook_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("sum", form.sum),
+                ("planes", form.planes),
+                ("u16", form.short),
+                ("count", form.count),
+                ("edge", form.edge),
+                ("indices_writable", form.indices_writable),
+                ("codebook_writable", form.codebook_writable),
+            ],
+        )
     }
 }
 
@@ -390,8 +383,7 @@ impl Config {
     /// # Errors
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps) -> Result<(), Misfit> {
-        let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let most = caps.most_invocations().min(1024);
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
         match self {
             Config { wg_size, .. } if *wg_size == 0 || *wg_size > most => {
@@ -560,24 +552,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config; its `form` is set from Problem and Buffers.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 pub(crate) fn plan(
     kernels: &Kernels,

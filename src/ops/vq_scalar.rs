@@ -9,7 +9,7 @@
 use crate::compose::{Shader, Storage, Tensor};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
 use crate::kernels::Pipeline;
-use crate::layout::View;
+use crate::layout::{View, check_sizes};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result};
 
 const OP: &str = "vq_scalar";
@@ -127,9 +127,7 @@ impl Problem<'_> {
         if self.levels.iter().try_fold(1u64, |n, &l| n.checked_mul(l.into()).filter(|&n| n <= 1 << 32)).is_none() {
             return invalid("levels", format!("the product of {:?} is more than 2^32", self.levels));
         }
-        if self.n > u32::MAX as usize / 2 {
-            return invalid("n", format!("{} is more than 2^31 - 1", self.n));
-        }
+        check_sizes(OP, [("n", self.n)])?;
         let dims = self.levels.len();
         let x = self.x_layout.resolve(OP, "x", [self.n], dims)?;
         let y = self.y_layout.resolve(OP, "y", [self.n], dims)?;

@@ -6,9 +6,9 @@
 //! order, so that the same input gives the same bits. That is `num_codes * positions` comparisons, a small part
 //! of what finding the nearest codes takes.
 
-use crate::compose::{Shader, Storage, Tensor};
+use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
+use crate::kernels::{Pipeline, chosen};
 use crate::layout::View;
 use crate::vq_lookup::{Combine, Index, Order, OutOfRange};
 use crate::{Binding, Caps, Dispatch, Dtype, Error, Kernels, Layout, Misfit, Result, caps::Class, vq_lookup};
@@ -201,12 +201,7 @@ const TABLE: [Row; 3] = [
 /// # Errors
 /// Those of the Problem: sizes and layouts.
 pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let config = candidates(caps, problem)?.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
-        op: OP,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
-    })?;
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
+    chosen(OP, caps, problem, candidates(caps, problem)?)
 }
 
 /// Every Config that fits, the best first.
@@ -216,7 +211,7 @@ pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
 pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let form = problem.form(caps, &problem.views()?);
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.limits.max_compute_invocations_per_workgroup.min(caps.limits.max_compute_workgroup_size_x);
+    let most = caps.most_invocations();
     let chunks = (problem.code_dim as u32 / form.vec).max(1).next_power_of_two();
     let found = [Config { wg_size: row.wg_size.min(most), lanes: row.lanes.min(chunks), form }];
     Ok(found.into_iter().filter(|config| config.fits(caps).is_ok()).collect())
@@ -228,17 +223,15 @@ impl std::fmt::Display for Config {
         let Config { wg_size, lanes, form } = self;
         let storage = format!("{:?}", form.x).to_lowercase();
         write!(f, "wg{wg_size} lanes{lanes} {storage} vec{}", form.vec)?;
-        for (name, on) in [
-            ("u16", form.short),
-            ("count", form.count),
-            ("indices_writable", form.indices_writable),
-            ("x_writable", form.x_writable),
-        ] {
-            if on {
-                write!(f, " {name}")?;
-            }
-        }
-        Ok(())
+        write_flags(
+            f,
+            &[
+                ("u16", form.short),
+                ("count", form.count),
+                ("indices_writable", form.indices_writable),
+                ("x_writable", form.x_writable),
+            ],
+        )
     }
 }
 
@@ -248,8 +241,7 @@ impl Config {
     /// # Errors
     /// The first thing that does not fit.
     pub fn fits(&self, caps: &Caps) -> Result<(), Misfit> {
-        let limits = &caps.limits;
-        let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(1024);
+        let most = caps.most_invocations().min(1024);
         let Config { wg_size, lanes, .. } = *self;
         if wg_size == 0 || wg_size > most {
             return Err(Misfit { what: "wg_size must be at least 1 and at most", have: wg_size, limit: most });
@@ -327,24 +319,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// Checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-/// nothing has been written then.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, None, &buffers))
-}
-
-/// [`prepare`] with the caller's Config; its `form` is set from Problem and Buffers.
-pub fn prepare_with(kernels: &Kernels, problem: &Problem, config: &Config, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, Some(config), &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, None, &buffers)).await
-}
+prepare_by!(plan);
 
 pub(crate) fn plan(
     kernels: &Kernels,

@@ -55,7 +55,7 @@ pub fn cases(suite: &mut Suite) {
         let ok = Problem { lse_out: None, ..shape(2, 4, 4) };
         for (have, want) in [
             (say(&Problem { splits: 0, ..ok }), "splits: there is nothing to join"),
-            (say(&Problem { dims: [3, 1], ..ok }), "dims: 4 rows are not a multiple"),
+            (say(&Problem { dims: [3, 1], ..ok }), "rows: 4 rows are not a multiple"),
             (say(&Problem { rows: 400, ..ok }), "buffer `o` is too small"),
             (say(&Problem { lse: 1000, ..ok }), "buffer `lse` is too small"),
             (say(&shape(2, 4, 4)), "needs buffer `lse_out`"),

@@ -145,7 +145,14 @@ fn everywhere(suite: &mut Suite) {
             let problem = Problem { b: Matrix::strided(F32, 4, [0, 0, 40]), epilogue, ..f32s(21, 20, 36) };
             check(gpu, &Call::random(problem, 2), Algorithm::Direct)?;
         }
-        Ok(())
+        // Decode: one row, both weights along k; and in parts.
+        let (activation, bias) = (Activation::Silu, along(Along::Columns, F32, 0));
+        let epilogue = Epilogue { gate: Some(8), activation, bias, ..Epilogue::default() };
+        let b = Matrix::strided(F32, 4, [0, 0, 520]);
+        check(gpu, &Call::random(Problem { trans_b: true, b, epilogue, ..f32s(1, 68, 516) }, 3), Algorithm::Vector)?;
+        let call = Call::random(Problem { epilogue, ..f32s(9, 20, 1028) }, 4);
+        let config = Config { parts: 3, ..of(gpu, &call.problem, Algorithm::Direct)? };
+        call.check(gpu, &gpu.kernels, Some(&config)).map(drop)
     });
     suite.case("f16, columns that share words", |gpu| {
         exact(gpu, plain(33, 64, 48, [F16; 3]), 1, false, Algorithm::Direct)?;
@@ -193,7 +200,10 @@ fn everywhere(suite: &mut Suite) {
         check(gpu, &Call::random(problem, 3), Algorithm::Coop)?;
         let call = Call::random(plain(36, 40, 1028, [F16, F16, F32]), 4);
         let config = Config { parts: 3, ..of(gpu, &call.problem, Algorithm::Coop)? };
-        call.check(gpu, &gpu.kernels, Some(&config)).map(drop)
+        call.check(gpu, &gpu.kernels, Some(&config))?;
+        let epilogue = Epilogue { gate: Some(0), activation: Activation::Silu, ..Epilogue::default() };
+        let problem = Problem { epilogue, ..plain(35, 68, 72, [F16, F16, F32]) };
+        check(gpu, &Call::random(problem, 5), Algorithm::Coop).map(drop)
     });
     suite.case("functions over their range", functions);
     suite.case("limits of bindings: several dispatches", limits);
@@ -397,6 +407,19 @@ fn wide(suite: &mut Suite) {
             }
         }
         check(gpu, &Call::random(plain(3, 37, 132, [F16, Bf16, F16]), 3), Algorithm::Vector).map(drop)
+    });
+    suite.case("gated, few rows and few columns", |gpu| {
+        let epilogue = Epilogue { gate: Some(1), ..whole(Activation::GeluTanh) };
+        // Along k, across k, and by the left side, aligned and not.
+        for (m, n, k) in [(1, 260, 516), (5, 36, 132), (132, 3, 64), (3, 37, 53), (37, 2, 53)] {
+            for trans_b in [false, true] {
+                let epilogue = Epilogue { gate: Some(if k % 4 == 0 { 4 } else { 1 }), ..epilogue };
+                check(gpu, &Call::random(Problem { trans_b, epilogue, ..f32s(m, n, k) }, 2), Algorithm::Vector)?;
+            }
+        }
+        let epilogue = Epilogue { gate: Some(0), activation: Activation::Silu, ..Epilogue::default() };
+        let problem = Problem { trans_b: true, epilogue, ..plain(1, 68, 132, [F16; 3]) };
+        check(gpu, &Call::random(problem, 3), Algorithm::Vector).map(drop)
     });
     suite.case("checked modules give the same bits", |gpu| {
         let call = Call::random(f32s(37, 40, 52), 6);

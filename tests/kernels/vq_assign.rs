@@ -129,6 +129,10 @@ pub fn cases(suite: &mut Suite) {
         }
         Ok(())
     });
+    suite.case("long loops", |gpu| {
+        // More rounds than some drivers let an invocation take, were the book not searched in parts.
+        check(gpu, &Call::random(shape(130, 1, 1200, 2048), 13), &["keep0"]).map(drop)
+    });
     suite.case("errors", errors);
     if suite.depth >= Depth::Wide {
         wide(suite);
@@ -142,10 +146,6 @@ pub fn cases(suite: &mut Suite) {
 }
 
 fn wide(suite: &mut Suite) {
-    suite.case("long loops", |gpu| {
-        // More rounds than some drivers let an invocation take, were the book not searched in parts.
-        check(gpu, &Call::random(shape(130, 1, 1200, 2048), 13), &["keep0"]).map(drop)
-    });
     suite.case("top 5", |gpu| {
         for (n, num_codes) in [(33, 5), (20, 140), (1, 700)] {
             let problem = Problem { top: 5, ..shape(n, 2, num_codes, 32) };

@@ -102,7 +102,7 @@ fn choices_are_what_the_tables_say() {
         assert!(decode.wg_size / decode.lanes / decode.slots * decode.rows >= 4, "{}: {decode}", caps.name);
         match caps.class() {
             // On a CPU nothing waits at a barrier, where a subgroup's size is known.
-            Class::Software if caps.trusted_subgroup_size().is_some() => {
+            Class::Software if caps.trusted_subgroup_size().is_some() && caps.loop_rounds().is_none() => {
                 assert!(matches!(prefill.load, Load::Broadcast(_)), "{}: {prefill}", caps.name);
             }
             Class::Software => {}
@@ -113,5 +113,16 @@ fn choices_are_what_the_tables_say() {
                 assert!(decode.splits > 4, "{}: {decode}", caps.name);
             }
         }
+    }
+}
+
+#[test]
+fn long_walks_are_split_where_the_driver_cuts_loops_short() {
+    for caps in presets() {
+        let of = |seq_q, seq_kv, d| choose(&caps, &Problem { seq_q, seq_kv, ..Problem::new(1, 32, 8, d) }).unwrap();
+        let short = caps.loop_rounds().is_some();
+        assert!(!short || of(1, 65_536, 128).splits >= 16, "{}", caps.name);
+        let long = of(64, 65_536, 256);
+        assert_eq!(long.algorithm == Algorithm::Decode, short, "{}: {long}", caps.name);
     }
 }

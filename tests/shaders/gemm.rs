@@ -80,3 +80,11 @@ fn choices_follow_the_shape() {
         assert!(choice(16, 16, 1 << 16).parts > 1 && choice(2048, 2048, 2048).parts == 1, "{}", caps.name);
     }
 }
+
+#[test]
+fn a_long_k_is_split_where_the_driver_cuts_loops_short() {
+    for caps in presets() {
+        let config = choose(&caps, &Problem::new(4096, 4096, 1 << 18, Dtype::F32)).unwrap();
+        assert_eq!(config.parts > 1, caps.loop_rounds().is_some(), "{}: {config}", caps.name);
+    }
+}

@@ -129,3 +129,11 @@ fn choices_are_what_the_tables_say() {
     assert_eq!(choice(&of("NVIDIA"), 4096, 4096).reduce, Reduce::Subgroup);
     assert_eq!(choice(&of("WebGPU baseline"), 4096, 4096).reduce, Reduce::Tree);
 }
+
+#[test]
+fn long_rows_are_split_where_the_driver_cuts_loops_short() {
+    for caps in presets() {
+        let config = choose(&caps, &Problem { rows: 1000, cols: 4_000_000, ..Default::default() }).unwrap();
+        assert_eq!(config.algorithm == Algorithm::Split, caps.loop_rounds().is_some(), "{}: {config}", caps.name);
+    }
+}

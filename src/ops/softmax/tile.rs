@@ -120,7 +120,9 @@ impl Tile {
             _ if self.wg_bytes() > limits.max_compute_workgroup_storage_size => {
                 misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
             }
-            _ => Ok(()),
+            (Algorithm::Registers, _) => Ok(()),
+            // Two passes, and rounds within blocks.
+            _ => caps.check_rounds(3 * u64::from(self.parts(of).1.div_ceil(lanes))),
         }
     }
 

@@ -326,7 +326,7 @@ fn shape(
     *config = prepared.config;
     let sets: Vec<_> =
         prepared.dispatches.iter().map(|d| move |pass: &mut wgpu::ComputePass<'_>| d.record_in(pass)).collect();
-    timer.sample(&[&sets[0]])?;
+    let first = median(&timer.sample(&[&sets[0]])?);
     let verdict = (prepared.check)(gpu)?;
     if !verdict.ok() {
         return Err(format!("wrong: {verdict}"));
@@ -335,19 +335,25 @@ fn shape(
     let by_copy = bench.bytes / roofline.copy_rate >= bench.flops / roofline.fma_rate;
     let program: &Program = if by_copy { &roofline.copy } else { &roofline.fma };
     let bound = |pass: &mut wgpu::ComputePass<'_>| program.record(pass);
-    // All sets once, so that no page is touched for the first time below; the first is warm.
-    let warm: Vec<Pass> = sets.iter().skip(1).map(|set| set as Pass).collect();
-    let mut seconds = Vec::new();
-    for passes in warm.chunks(16) {
-        seconds.extend(timer.sample(passes)?);
+    // Each set once, so that no page is touched for the first time below; the first is warm. What is slow has
+    // fewer sets and turns.
+    let slow = first > 4.0 * effort.budget.as_secs_f64();
+    let (least_sets, least_turns) = if slow { (1, 1) } else { (2, effort.least) };
+    let at_once = (0.25 / first.max(1e-7)).clamp(1.0, 16.0) as usize;
+    let (mut seconds, mut warm, begin) = (vec![first], 1, Instant::now());
+    while warm < sets.len() && (warm < least_sets || (!slow && begin.elapsed() < 4 * effort.budget)) {
+        let passes: Vec<Pass> = sets[warm..].iter().take(at_once).map(|set| set as Pass).collect();
+        seconds.extend(timer.sample(&passes)?);
+        warm += passes.len();
     }
+    let sets = &sets[..warm];
     // Submissions long enough for the clock.
     let together = |seconds: f64| (0.005 / seconds.max(1e-7)).ceil().clamp(1.0, 32.0) as usize;
     let (many, many_bound) = (together(median(&seconds)), together(program.work / roofline.rate(by_copy)));
     let (mut own, mut walls, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
     let (start, mut next, mut turns) = (Instant::now(), 0, 0);
     // In turns: the machine may be shared, and clocks move.
-    while turns < effort.least || (turns < effort.most && start.elapsed() < effort.budget) {
+    while turns < least_turns || (turns < effort.most && start.elapsed() < effort.budget) {
         bounds.extend(timer.sample(&vec![&bound as Pass; many_bound])?);
         let passes: Vec<Pass> = (0..many).map(|i| &sets[(next + i) % sets.len()] as Pass).collect();
         own.extend(timer.sample(&passes)?);
@@ -359,7 +365,7 @@ fn shape(
     let rate = program.work / median(&bounds);
     let own_rate = if by_copy { bench.bytes } else { bench.flops } / median_s;
     Ok(Figures {
-        input_sets,
+        input_sets: sets.len(),
         samples: own.len(),
         median_s,
         wall_s: median(&walls),

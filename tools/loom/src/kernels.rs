@@ -65,6 +65,13 @@ pub struct Check {
     pub run: Box<dyn Fn(&Gpu) -> Checked>,
 }
 
+impl Check {
+    /// Of what runs on every adapter.
+    pub fn new(name: &'static str, run: impl Fn(&Gpu) -> Result<Verdict, String> + 'static) -> Check {
+        Check { name, run: Box::new(move |gpu| run(gpu).map_or_else(Checked::Failed, Checked::Ran)) }
+    }
+}
+
 /// How a [`Check`] ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Checked {

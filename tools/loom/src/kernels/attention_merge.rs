@@ -10,7 +10,7 @@ use tileloom::{Dtype, Kernels, Layout};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{self, Case, Fault, Reader, Tensor};
-use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
 use crate::memory::{Image, POISON, Rows};
 use crate::random::Random;
 
@@ -149,14 +149,10 @@ impl Kernel for AttentionMerge {
         };
         [("5 parts", shape(5, 37, 128, Dtype::F32)), ("f16, odd dim", shape(3, 37, 59, Dtype::F16))]
             .map(|(name, problem)| {
-                let run = move |gpu: &Gpu| {
+                Check::new(name, move |gpu| {
                     let call = Call::random(problem, 1);
-                    match call.run(gpu, &gpu.kernels) {
-                        Ok(output) => Checked::Ran(call.judge(&output)),
-                        Err(reason) => Checked::Failed(reason),
-                    }
-                };
-                Check { name, run: Box::new(run) }
+                    Ok(call.judge(&call.run(gpu, &gpu.kernels)?))
+                })
             })
             .into()
     }

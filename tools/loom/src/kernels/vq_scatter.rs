@@ -6,7 +6,7 @@ use tileloom::vq_scatter::{self, Buffers, Config, Problem};
 use tileloom::{Dtype, Kernels, Layout};
 
 use super::vq_lookup::index_bytes;
-use super::{Bench, Check, Checked, Kernel, Prepared, Replay};
+use super::{Bench, Check, Kernel, Prepared, Replay};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Fault};
@@ -173,14 +173,10 @@ impl Kernel for VqScatter {
             ("channels first", Problem { order: Order::ChannelsFirst, books: 2, ..base }),
         ];
         let check = |(name, problem): (&'static str, Problem)| {
-            let run = move |gpu: &Gpu| {
+            Check::new(name, move |gpu| {
                 let call = Call::random(problem, 1);
-                match call.run(gpu, &gpu.kernels, None) {
-                    Ok(output) => Checked::Ran(call.judge(&output)),
-                    Err(reason) => Checked::Failed(reason),
-                }
-            };
-            Check { name, run: Box::new(run) }
+                Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?))
+            })
         };
         cases.into_iter().map(check).collect()
     }

@@ -11,7 +11,7 @@ use super::{Call, Output};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{self, Case, Fault, Reader, Tensor};
-use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
 use crate::memory::POISON;
 
 /// Attention, for the commands.
@@ -59,11 +59,7 @@ impl Kernel for Attention {
             ("paged", Call::random(causal(shape(9, 3, 5, 70, 64)), 12).paged(16, &[70, 33])),
         ];
         let check = |(name, call): (&'static str, Call)| {
-            let run = move |gpu: &Gpu| match call.run(gpu, &gpu.kernels, None) {
-                Ok(output) => Checked::Ran(call.judge(&output)),
-                Err(reason) => Checked::Failed(reason),
-            };
-            Check { name, run: Box::new(run) }
+            Check::new(name, move |gpu| Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?)))
         };
         cases.into_iter().map(check).collect()
     }

@@ -8,7 +8,7 @@ use super::{Call, Output};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Fault};
-use crate::kernels::{Bench, Check, Checked, Kernel, Prepared, Replay};
+use crate::kernels::{Bench, Check, Kernel, Prepared, Replay};
 use crate::memory::POISON;
 
 /// Attention biases, for the commands.
@@ -42,14 +42,10 @@ impl Kernel for AttentionBias {
             ("t5, more queries than keys, odd bf16", of(8, 40, 7, t5(Dtype::Bf16, true), Dtype::Bf16)),
         ];
         let check = |(name, problem): (&'static str, Problem)| {
-            let run = move |gpu: &Gpu| {
+            Check::new(name, move |gpu| {
                 let call = Call::random(problem, 1);
-                match call.run(gpu, &gpu.kernels, None) {
-                    Ok(output) => Checked::Ran(call.judge(&output)),
-                    Err(reason) => Checked::Failed(reason),
-                }
-            };
-            Check { name, run: Box::new(run) }
+                Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?))
+            })
         };
         cases.into_iter().map(check).collect()
     }

@@ -69,7 +69,10 @@ impl Kernel for Gemm {
                 };
                 let wanted = |config: &&gemm::Config| algorithm.is_none_or(|wanted| config.algorithm == wanted);
                 let Some(config) = candidates.iter().find(wanted) else {
-                    return Checked::Skipped(format!("no {algorithm:?} on this adapter"));
+                    return match algorithm {
+                        Some(Algorithm::Coop) => Checked::Skipped("the device has no cooperative matrices".into()),
+                        _ => Checked::Failed("no Config fits".into()),
+                    };
                 };
                 let call = Call::random(problem, 1);
                 match call.run(gpu, kernels, Some(config)) {

@@ -9,7 +9,7 @@ use super::{Call, Output};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Fault};
-use crate::kernels::{Bench, Check, Checked, Kernel, Prepared, Replay};
+use crate::kernels::{Bench, Check, Kernel, Prepared, Replay};
 use crate::memory::POISON;
 
 /// Position encodings, for the commands.
@@ -69,14 +69,10 @@ impl Kernel for PositionEncoding {
             ),
         ];
         let check = |(name, problem, reach): (&'static str, Problem, usize)| {
-            let run = move |gpu: &Gpu| {
+            Check::new(name, move |gpu| {
                 let call = Call::random(problem.clone(), 1, reach);
-                match call.run(gpu, &gpu.kernels, None) {
-                    Ok(output) => Checked::Ran(call.judge(&output)),
-                    Err(reason) => Checked::Failed(reason),
-                }
-            };
-            Check { name, run: Box::new(run) }
+                Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?))
+            })
         };
         cases.into_iter().map(check).collect()
     }

@@ -10,7 +10,7 @@ use super::{Call, Memory, Output};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{self, Case, Fault, OptionValue, Reader, Tensor};
-use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
 use crate::memory::POISON;
 
 /// RoPE, for the commands.
@@ -66,14 +66,10 @@ impl Kernel for Rope {
             ),
         ];
         let check = |(name, problem, reach, memory): (&'static str, Problem, usize, Memory)| {
-            let run = move |gpu: &Gpu| {
+            Check::new(name, move |gpu| {
                 let call = Call::random(problem.clone(), 1, reach).in_memory(memory);
-                match call.run(gpu, &gpu.kernels, None) {
-                    Ok(output) => Checked::Ran(call.judge(&output)),
-                    Err(reason) => Checked::Failed(reason),
-                }
-            };
-            Check { name, run: Box::new(run) }
+                Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?))
+            })
         };
         cases.into_iter().map(check).collect()
     }

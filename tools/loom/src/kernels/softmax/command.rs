@@ -10,7 +10,7 @@ use super::{Call, Memory, Output};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{self, Case, Fault, Reader, Tensor};
-use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
 use crate::memory::POISON;
 
 /// Softmax, for the commands.
@@ -56,17 +56,13 @@ impl Kernel for Softmax {
             ("70,001 rows", rows(70_001, 8), Memory::Separate),
         ];
         let check = |(name, problem, memory): (&'static str, Problem, Memory)| {
-            let run = move |gpu: &Gpu| {
+            Check::new(name, move |gpu| {
                 let mut call = Call::random(problem, 1).in_memory(memory);
                 if problem.mask.is_some() {
                     call = call.with_random_mask(2);
                 }
-                match call.run(gpu, &gpu.kernels, None) {
-                    Ok(output) => Checked::Ran(call.judge(&output)),
-                    Err(reason) => Checked::Failed(reason),
-                }
-            };
-            Check { name, run: Box::new(run) }
+                Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?))
+            })
         };
         cases.into_iter().map(check).collect()
     }

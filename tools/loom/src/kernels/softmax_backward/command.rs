@@ -8,7 +8,7 @@ use super::{Call, Memory, Output};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{Case, Fault};
-use crate::kernels::{Bench, Check, Checked, Kernel, Prepared, Replay};
+use crate::kernels::{Bench, Check, Kernel, Prepared, Replay};
 use crate::memory::POISON;
 
 /// The gradient of softmax, for the commands.
@@ -46,14 +46,10 @@ impl Kernel for SoftmaxBackward {
             ("70,001 rows", rows(70_001, 8), Memory::Separate),
         ];
         let check = |(name, problem, memory): (&'static str, Problem, Memory)| {
-            let run = move |gpu: &Gpu| {
+            Check::new(name, move |gpu| {
                 let call = Call::random(problem, 1, name.contains("masked")).in_memory(memory);
-                match call.run(gpu, &gpu.kernels, None) {
-                    Ok(output) => Checked::Ran(call.judge(&output)),
-                    Err(reason) => Checked::Failed(reason),
-                }
-            };
-            Check { name, run: Box::new(run) }
+                Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?))
+            })
         };
         cases.into_iter().map(check).collect()
     }

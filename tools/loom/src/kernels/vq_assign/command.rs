@@ -10,7 +10,7 @@ use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{self, Case, Expected, Fault, Reader, Tensor};
 use crate::kernels::vq_lookup::codebook_shape;
-use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
 use crate::memory::POISON;
 
 /// VQ assign, for the commands.
@@ -39,14 +39,10 @@ impl Kernel for VqAssign {
             ("odd", Problem { code_dim: 7, ..base }),
         ];
         let check = |(name, problem): (&'static str, Problem)| {
-            let run = move |gpu: &Gpu| {
+            Check::new(name, move |gpu| {
                 let call = Call::random(problem, 1).with_everything();
-                match call.run(gpu, &gpu.kernels, None) {
-                    Ok(output) => Checked::Ran(call.judge(&output)),
-                    Err(reason) => Checked::Failed(reason),
-                }
-            };
-            Check { name, run: Box::new(run) }
+                Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?))
+            })
         };
         cases.into_iter().map(check).collect()
     }

@@ -9,7 +9,7 @@ use super::{Call, index_bytes};
 use crate::Gpu;
 use crate::bench::Pool;
 use crate::case::{self, Case, Fault, Reader, Tensor};
-use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
 use crate::memory::POISON;
 use crate::random::Random;
 
@@ -41,14 +41,10 @@ impl Kernel for VqLookup {
             ("f16 channels first, odd rows", Problem { order: Order::ChannelsFirst, ..odd }),
         ];
         let check = |(name, problem): (&'static str, Problem)| {
-            let run = move |gpu: &Gpu| {
+            Check::new(name, move |gpu| {
                 let call = Call::random(problem, 1);
-                match call.run(gpu, &gpu.kernels, None) {
-                    Ok(output) => Checked::Ran(call.judge(&output)),
-                    Err(reason) => Checked::Failed(reason),
-                }
-            };
-            Check { name, run: Box::new(run) }
+                Ok(call.judge(&call.run(gpu, &gpu.kernels, None)?))
+            })
         };
         cases.into_iter().map(check).collect()
     }
