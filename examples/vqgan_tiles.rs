@@ -3,13 +3,14 @@
 //! and perplexity.
 //!
 //! ```sh
-//! cargo run --example vqgan_tiles                       # an image that it draws, to vqgan_tiles.png
+//! cargo run --example vqgan_tiles                       # an image that it draws, to target/vqgan_tiles.png
 //! cargo run --example vqgan_tiles -- photo.png out.png
 //! ```
 
 use std::error::Error;
-use std::fs::File;
+use std::fs::{File, create_dir_all};
 use std::io::{BufReader, BufWriter};
+use std::path::Path;
 
 use tileloom::vq_assign::{self, Quantized};
 use tileloom::vq_train::{self, KMeansBuffers};
@@ -140,7 +141,7 @@ fn fit(context: &Context, tiles: &Tensor<f32>, num_codes: usize) -> Result<(Vec<
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let image = arguments.next().map_or_else(|| Ok(Image::drawn()), |path| Image::read(&path))?;
-    let out = arguments.next().unwrap_or_else(|| "vqgan_tiles.png".into());
+    let out = arguments.next().unwrap_or_else(|| "target/vqgan_tiles.png".into());
     let context = pollster::block_on(Context::new())?;
     let places = image.places();
     let tiles: Vec<f32> = places.iter().map(|&at| image.pixels[at]).collect();
@@ -162,6 +163,9 @@ fn main() -> Result<()> {
     let row = image.width * 3;
     let lines = (0..image.height).flat_map(|y| panels.iter().flat_map(move |panel| &panel[y * row..(y + 1) * row]));
     let bytes: Vec<u8> = lines.map(|v| (v * 255.0).round() as u8).collect();
+    if let Some(folder) = Path::new(&out).parent() {
+        create_dir_all(folder)?;
+    }
     let file = BufWriter::new(File::create(&out)?);
     let mut encoder = png::Encoder::new(file, (image.width * panels.len()) as u32, image.height as u32);
     encoder.set_color(png::ColorType::Rgb);

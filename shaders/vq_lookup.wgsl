@@ -12,15 +12,9 @@
 // other. Where nothing is added up or converted, elements are moved as they are; pairs of 16-bit elements then
 // count as one. EVEN: a row's chunks are a multiple of LANES.
 
-// Of the rows that a workgroup has at a time: the first, for all, where they share it.
-fn own_row(local: u32) -> u32 {
-  if LANES == WG_SIZE { return 0u; }
-  return local / LANES;
-}
-
 @compute @workgroup_size(WG_SIZE)
 fn vq_lookup(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES * ROWS) + own_row(local);
+  let first = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES * ROWS) + local / LANES;
   let lane = local % LANES;
   for (var step = 0u; step < ROWS; step++) {
     let row = first + step * (WG_SIZE / LANES);

@@ -120,7 +120,8 @@ pub struct Config {
     pub wg_size: u32,
     /// Invocations that share a row, a power of two; channels first: channels per invocation.
     pub lanes: u32,
-    /// Rows that they take one after the other; channels first: 1.
+    /// Rows that they take one after the other; channels first: 1. Where a whole workgroup shares a row that is
+    /// only moved or converted, of one book each.
     pub rows: u32,
     pub form: Form,
 }
@@ -153,6 +154,7 @@ crate::params! {
         n: u32,
         batch: u32,
         spatial: u32,
+        rows: u32,
         segments: u32,
         terms: u32,
         cols: u32,
@@ -187,6 +189,13 @@ struct Views {
     indices: View<2>,
     codebook: View<2>,
     y: View<2>,
+}
+
+impl Views {
+    /// Whether batches of `y` follow each other.
+    fn follow(&self, problem: &Problem) -> bool {
+        problem.batch == 1 || self.y.stride(0) as usize == problem.spatial * self.y.stride(1) as usize
+    }
 }
 
 impl Problem {
@@ -286,10 +295,11 @@ struct Row {
     channels: u32,
 }
 
-/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, 65,536 rows of 64 f32 from 8192: 4.3 ms with an invocation per
-/// row (workgroups of 8 or 64 alike), 6.1 with 4 of them, 8.7 to 11 with 8 however many rows they take in turn, 62 with
-/// 64: an invocation that has all of a row follows its index once. Discrete and Integrated are not measured yet:
-/// neighbours read and write side by side.
+/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, 65,536 rows of 64 f32 from 8192, where a copy takes 3.2 ms: an
+/// invocation per row, which follows its index once, 5.1 ms; a row shared by `lanes` of a larger workgroup 6 to 11; by
+/// a workgroup of one subgroup 6, and 4.1 with its chunks written out (vq_lookup_rows). More rows for a workgroup than
+/// 64 KiB gain nothing; each workgroup costs a microsecond. Discrete and Integrated are not measured yet: neighbours read
+/// and write side by side.
 const TABLE: [Row; 3] = [
     Row { class: Class::Software, wg_size: 64, lanes: 1, channels: 16 },
     Row { class: Class::Integrated, wg_size: 128, lanes: 32, channels: 4 },
@@ -318,7 +328,17 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         false => row.lanes.min(chunks.max(1).next_power_of_two()),
     };
     let wg_size = row.wg_size.min(most);
-    let found = [Config { wg_size, lanes, rows: 1, form }];
+    let mut found = vec![Config { wg_size, lanes, rows: 1, form }];
+    if caps.class() == Class::Software && form.moves() {
+        let width = caps.trusted_subgroup_size().unwrap_or(8).min(most);
+        let turns = chunks.div_ceil(width);
+        // Most invocations must have a chunk in each turn, and most cores a workgroup.
+        if 4 * chunks >= 3 * turns * width {
+            let vectors = (problem.positions() * problem.books).div_ceil(64).min(4096 / chunks as usize);
+            let rows = (vectors as u32).clamp(1, 128).next_multiple_of(4);
+            found.insert(0, Config { wg_size: width, lanes: width, rows, form });
+        }
+    }
     let fits = |config: &Config| match config.fits(caps) {
         Ok(()) => true,
         Err(misfit) => {
@@ -327,6 +347,13 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         }
     };
     Ok(found.into_iter().filter(fits).collect())
+}
+
+impl Form {
+    /// Whether every vector is moved by itself, in chunks that are its own.
+    fn moves(&self) -> bool {
+        !self.sum && !self.planes && !self.edge
+    }
 }
 
 /// `wg64 lanes8 f32>f32 vec4 sum`: what differs, in a line.
@@ -376,21 +403,48 @@ impl Config {
         let unit = if self.form.x == Storage::F32 && problem.x.bytes() == 2 { 2 } else { 1 };
         let chunks = problem.code_dim as u32 / unit / self.form.vec;
         let whole = chunks * unit * self.form.vec == problem.code_dim as u32;
-        let even = !self.form.planes && !self.form.edge && whole && chunks.is_multiple_of(self.lanes);
-        Pass { config: *self, even }
+        let even = self.form.moves() && whole && chunks.is_multiple_of(self.lanes);
+        let shared = self.shared().then(|| {
+            let turns = chunks.div_ceil(self.wg_size).max(1);
+            let parts = turns.div_ceil(TURNS);
+            let flat = problem.books == 1 && problem.views().is_ok_and(|views| views.follow(problem));
+            Shared { turns: turns.div_ceil(parts), parts, flat }
+        });
+        let even = even && shared.is_none_or(|s| s.turns * s.parts * self.wg_size == chunks);
+        let rows = if shared.is_some() { 1 } else { self.rows };
+        Pass { config: Config { rows, ..*self }, even, shared }
+    }
+
+    /// Whether a whole workgroup moves one vector after the other.
+    fn shared(&self) -> bool {
+        self.form.moves() && self.lanes == self.wg_size
     }
 }
+
+/// Chunks that an invocation moves without a loop.
+const TURNS: u32 = 16;
 
 /// The pipeline of a Config.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pass {
     config: Config,
     even: bool,
+    /// Of a workgroup that shares its rows, whose number is then a parameter.
+    shared: Option<Shared>,
+}
+
+/// Chunks of a row per invocation: `parts` rounds of `turns`. `flat`: one book, batches that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shared {
+    turns: u32,
+    parts: u32,
+    flat: bool,
 }
 
 impl std::fmt::Debug for Pass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.config)
+        write!(f, "{}", self.config)?;
+        self.shared.map_or(Ok(()), |Shared { turns, parts, .. }| write!(f, " turns{turns} parts{parts}"))
     }
 }
 
@@ -402,7 +456,11 @@ const BAD: u32 = 3;
 impl Pipeline for Pass {
     fn shader(&self) -> Shader {
         let Config { wg_size, lanes, rows, form } = self.config;
-        let stem = if form.planes { "vq_lookup_planes" } else { "vq_lookup" };
+        let stem = match self.shared {
+            Some(_) => "vq_lookup_rows",
+            None if form.planes => "vq_lookup_planes",
+            None => "vq_lookup",
+        };
         let (storage, writable) = (form.x, form.codebook_writable);
         let book = Tensor { binding: CODEBOOK, name: "codebook", storage, writable, output: false, edge: false };
         let y = Tensor { binding: Y, name: "y", storage: form.y, writable: true, output: true, edge: form.edge };
@@ -413,9 +471,15 @@ impl Pipeline for Pass {
             .tensor(y)
             .import(if form.short { "vq_index16" } else { "vq_index32" })
             .import("vq_find");
-        shader = match form.planes {
-            true => shader.constant("CHANNELS", lanes).gather("value"),
-            false => {
+        shader = match self.shared {
+            Some(Shared { turns, parts, flat }) => shader
+                .constant("TURNS", turns)
+                .constant("PARTS", parts)
+                .constant("ROUND", (TURNS / turns).clamp(1, 4))
+                .flag("EVEN", self.even)
+                .flag("FLAT", flat),
+            None if form.planes => shader.constant("CHANNELS", lanes).gather("value"),
+            None => {
                 shader.constant("LANES", lanes).constant("ROWS", rows).flag("SUM", form.sum).flag("EVEN", self.even)
             }
         };
@@ -532,7 +596,7 @@ pub(crate) fn plan(
     let Problem { batch, mut spatial, books, code_dim, .. } = *problem;
     let n = batch * spatial;
     let planes = config.form.planes;
-    if !planes && views.y.stride(0) as usize == spatial * views.y.stride(1) as usize {
+    if !planes && views.follow(problem) {
         spatial = n; // batches follow each other
     }
     let channels = problem.channels();
@@ -542,6 +606,7 @@ pub(crate) fn plan(
     let blocks = chunks.div_ceil(config.wg_size.into());
     let workgroups = match planes {
         true => batch as u64 * u64::from(groups) * blocks,
+        false if config.shared() => (n as u64 * books as u64).div_ceil(config.rows.into()),
         false => (n as u64).div_ceil((config.wg_size / config.lanes * config.rows).into()),
     };
     let grid = fold(OP, &caps, workgroups)?;
@@ -553,6 +618,7 @@ pub(crate) fn plan(
         n: n as u32,
         batch: batch as u32,
         spatial: spatial as u32,
+        rows: config.rows,
         segments: segments as u32,
         terms: terms as u32,
         cols: (code_dim / unit) as u32,

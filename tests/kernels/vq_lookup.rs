@@ -94,6 +94,20 @@ pub fn cases(suite: &mut Suite) {
         call.codebook = book.repeat(3);
         check(gpu, &call, &["u16", "vec4"]).map(drop)
     });
+    suite.case("rows longer than a round of turns, batches apart", |gpu| {
+        let shared = gpu.is_software();
+        for (problem, word) in [
+            (shape(2, 9, 1, 13, 1100), "parts3"),
+            (Problem { y_layout: Layout::strided(4, [4000, 300]), ..shape(2, 9, 3, 13, 100) }, "parts1"),
+            (typed(Dtype::F16, shape(2, 9, 1, 13, 56)), "turns1"),
+            (Problem { y: Dtype::Bf16, ..shape(1, 301, 2, 13, 64) }, "turns2"),
+        ] {
+            // How many turns follows from the subgroup's width; 8 is what the words stand for.
+            let eight = shared && gpu.kernels.caps().trusted_subgroup_size().unwrap_or(8) == 8;
+            check(gpu, &Call::random(problem, 12), if eight { std::slice::from_ref(&word) } else { &[] })?;
+        }
+        Ok(())
+    });
     suite.case("errors", errors);
     if suite.depth >= Depth::Wide {
         wide(suite);

@@ -7,7 +7,7 @@ use tileloom::kernels::Pipeline;
 use tileloom::vq_lookup::{ClearParams, ClearPass, Combine, Index, Order, Params, Problem, candidates, choose};
 use tileloom::{Dtype, Layout};
 
-pub const STEMS: [&str; 3] = ["vq_clear", "vq_lookup", "vq_lookup_planes"];
+pub const STEMS: [&str; 4] = ["vq_clear", "vq_lookup", "vq_lookup_planes", "vq_lookup_rows"];
 
 fn forms() -> Vec<Problem> {
     let mut problems = Vec::new();

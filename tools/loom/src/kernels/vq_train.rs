@@ -1,13 +1,15 @@
 //! Training of a codebook: a step of moving averages with its oracle.
 
-use tileloom::reference::vq_train::{State, update};
+use tileloom::reference::vq_train::{State, gradient, update};
 use tileloom::reference::{Judge, Verdict};
-use tileloom::vq_train::{self, Buffers, Problem};
+use tileloom::vq_train::{self, Buffers, Gradient, GradientBuffers, Problem};
 use tileloom::{Dispatch, Dtype, Error, wgpu};
 
-use super::{Bench, Check, Checked, Kernel, Replay};
+use super::{Bench, Check, Checked, Kernel, Prepared, Replay};
 use crate::Gpu;
+use crate::bench::Pool;
 use crate::case::{Case, Fault};
+use crate::memory::POISON;
 use crate::random::Random;
 
 /// Training, for the commands; case files have no op of it.
@@ -44,9 +46,13 @@ pub fn upload(gpu: &Gpu, values: &[f64]) -> wgpu::Buffer {
 /// # Errors
 /// What is wrong.
 pub fn judge(what: &str, cols: usize, dtype: Dtype, oracle: &[f64], low: &[f64], out: &[f64]) -> Result<(), String> {
-    let mag: Vec<f64> = oracle.chunks(cols).map(|row| row.iter().fold(0f64, |m, v| m.max(v.abs()))).collect();
-    let verdict = Judge { cols, dtype, oracle, low, mag: &mag, widen: (0.0, 0.0) }.judge(out);
+    let verdict = rows(cols, dtype, oracle, low, out);
     if verdict.ok() { Ok(()) } else { Err(format!("{what}: {verdict}")) }
+}
+
+fn rows(cols: usize, dtype: Dtype, oracle: &[f64], low: &[f64], out: &[f64]) -> Verdict {
+    let mag: Vec<f64> = oracle.chunks(cols).map(|row| row.iter().fold(0f64, |m, v| m.max(v.abs()))).collect();
+    Judge { cols, dtype, oracle, low, mag: &mag, widen: (0.0, 0.0) }.judge(out)
 }
 
 /// Everything that a step goes by.
@@ -141,6 +147,94 @@ impl Kernel for VqTrain {
     }
 
     fn benches(&self) -> Vec<Bench> {
-        Vec::new() // a step takes as long as its codebook takes to copy; `cargo bench` times it
+        vec![step("moving averages 4096 to 8192x64", 4096, 8192, 64), descent("gradient 4096x64 f32", 4096 * 64)]
+    }
+}
+
+/// A step of moving averages, on counts that leave no code dead.
+fn step(shape: &str, n: usize, num_codes: usize, code_dim: usize) -> Bench {
+    let problem = Problem { n, num_codes, code_dim, ..Problem::default() };
+    let elements = num_codes * code_dim;
+    Bench {
+        shape: shape.into(),
+        quick: true,
+        flops: 4.0 * elements as f64,
+        // Counts, and running ones in and out; sums, running ones in and out, the codebook.
+        bytes: 4.0 * (3 * num_codes + 4 * elements) as f64,
+        prepare: Box::new(move |gpu: &Gpu, pool: &Pool, sets: usize| {
+            let config = vq_train::choose(&gpu.kernels.caps());
+            let counts: Vec<u32> = (0..num_codes as u32).map(|k| 1 + k % 4).collect();
+            let begin = |set: usize| State {
+                ema_counts: counts.iter().map(|&c| f64::from(c)).collect(),
+                ema_sums: pool.values(Dtype::F32, elements, set + 1),
+                codebook: pool.values(Dtype::F32, elements, set + 2),
+                stats: vec![0.0; 2],
+            };
+            let mut dispatches = Vec::with_capacity(sets);
+            let mut first = None;
+            for set in 0..sets {
+                let state = begin(set);
+                let memory = Memory {
+                    counts: gpu.buffer(&counts.iter().flat_map(|c| c.to_le_bytes()).collect::<Vec<_>>()),
+                    sums: gpu.buffer(&pool.bytes(Dtype::F32, elements, set)),
+                    x: gpu.buffer(&pool.bytes(Dtype::F32, n * code_dim, set)),
+                    state: [&state.ema_counts, &state.ema_sums, &state.codebook, &state.stats].map(|v| upload(gpu, v)),
+                };
+                let dispatch = vq_train::prepare(&gpu.kernels, &problem, memory.buffers());
+                dispatches.push(dispatch.map_err(|error| error.to_string())?);
+                first.get_or_insert((memory, state));
+            }
+            let (memory, begin) = first.ok_or("no input set was asked for")?;
+            let (sums, x) = (pool.values(Dtype::F32, elements, 0), pool.values(Dtype::F32, n * code_dim, 0));
+            // Set 0 has run once then.
+            let check = move |gpu: &Gpu| {
+                let (mut oracle, mut low) = (begin.clone(), begin.clone());
+                update::<f64>(&problem, &counts, &sums, &x, &mut oracle);
+                update::<f32>(&problem, &counts, &sums, &x, &mut low);
+                let book = f32s(gpu, &memory.state[2])?;
+                Ok(rows(code_dim, Dtype::F32, &oracle.codebook, &low.codebook, &book))
+            };
+            Ok(Prepared { dispatches, config: format!("wg{}", config.wg_size), check: Box::new(check) })
+        }),
+    }
+}
+
+/// The gradients of both losses.
+fn descent(shape: &str, elements: usize) -> Bench {
+    let problem = Gradient { elements, dtype: Dtype::F32, commit: 0.5, pull: 2.0 };
+    Bench {
+        shape: shape.into(),
+        quick: true,
+        flops: 4.0 * elements as f64,
+        bytes: 4.0 * 5.0 * elements as f64,
+        prepare: Box::new(move |gpu: &Gpu, pool: &Pool, sets: usize| {
+            let config = vq_train::choose(&gpu.kernels.caps());
+            let mut dispatches = Vec::with_capacity(sets);
+            let mut first = None;
+            for set in 0..sets {
+                let [x, q, dy] = [0, 1, 2].map(|which| gpu.buffer(&pool.bytes(Dtype::F32, elements, set + which)));
+                let [dx, dq] = [(); 2].map(|()| gpu.buffer(&vec![POISON; 4 * elements]));
+                let buffers = GradientBuffers {
+                    x: (&x).into(),
+                    q: (&q).into(),
+                    dy: (&dy).into(),
+                    dx: (&dx).into(),
+                    dq: Some((&dq).into()),
+                };
+                let dispatch = vq_train::prepare_gradient(&gpu.kernels, &problem, buffers);
+                dispatches.push(dispatch.map_err(|error| error.to_string())?);
+                first.get_or_insert([dx, dq]);
+            }
+            let [dx, dq] = first.ok_or("no input set was asked for")?;
+            let [x, q, dy] = [0, 1, 2].map(|set| pool.values(Dtype::F32, elements, set));
+            let check = move |gpu: &Gpu| {
+                let (oracle, oracle_dq) = gradient::<f64>(0.5, 2.0, &x, &q, &dy);
+                let (low, low_dq) = gradient::<f32>(0.5, 2.0, &x, &q, &dy);
+                let mut verdict = rows(64, Dtype::F32, &oracle, &low, &f32s(gpu, &dx)?);
+                verdict.merge(rows(64, Dtype::F32, &oracle_dq, &low_dq, &f32s(gpu, &dq)?));
+                Ok(verdict)
+            };
+            Ok(Prepared { dispatches, config: format!("wg{}", config.wg_size), check: Box::new(check) })
+        }),
     }
 }
