@@ -1,4 +1,6 @@
 // k and v are read where they lie.
+const EDGE_BRANCH: bool = true;
+
 fn stage(s: Sequence, first: u32, last: u32, ids: Ids) {}
 fn staged_place(s: Sequence, u: u32, key: u32) -> Place { return place(s, key); }
 fn k_fetch(t: u32, at: u32, ids: Ids) {}

@@ -157,7 +157,7 @@ fn attend(wg: vec3<u32>, ids: Ids) {
   var query: array<u32, ROWS>;
   var head: array<u32, ROWS>;
   var from_key: array<u32, ROWS>;
-  var to_key: array<u32, ROWS>;
+  var span: array<u32, ROWS>;
   var slope: array<f32, ROWS>;
   var mask_row: array<u32, ROWS>;
   for (var r = 0u; r < ROWS; r++) {
@@ -168,7 +168,8 @@ fn attend(wg: vec3<u32>, ids: Ids) {
     query[r] = i;
     head[r] = h;
     from_key[r] = u32(clamp(i32(i) + shift - params.left, 0, kv_len));
-    to_key[r] = min(u32(clamp(i32(i) + shift + params.right + 1, 0, kv_len)), end);
+    let to_key = min(u32(clamp(i32(i) + shift + params.right + 1, 0, kv_len)), end);
+    span[r] = max(to_key, from_key[r]) - from_key[r];
     mask_row[r] = params.mask_offset + b * params.mask_s0 + h * params.mask_s1 + i * params.mask_s2;
     m[r] = LOWEST;
     sum[r] = 0.0;
@@ -217,7 +218,7 @@ fn attend(wg: vec3<u32>, ids: Ids) {
       }
       sum_lanes(&s, ids);
 
-      if params.softcap > 0.0 {
+      if SOFTCAP {
         for (var i = 0u; i < SCORES; i++) { s[i] = params.softcap * tanh_safe(s[i] / params.softcap); }
       }
       if HAS_TABLES { if (params.flags & ALIBI) != 0u {
@@ -232,10 +233,10 @@ fn attend(wg: vec3<u32>, ids: Ids) {
           s[i] = select(s[i] + bias, params.neg_inf, bitcast<u32>(bias) == NEG_INF_BITS);
         }
       }
-      if j < full_begin || j + STEP > full_end {
+      if !EDGE_BRANCH || j < full_begin || j + STEP > full_end {
         for (var i = 0u; i < SCORES; i++) {
-          let key = first + i % KEYS;
-          s[i] = select(params.neg_inf, s[i], key >= from_key[i / KEYS] && key < to_key[i / KEYS]);
+          // A key before the first wraps round, and is past the span, too.
+          s[i] = select(params.neg_inf, s[i], first + i % KEYS - from_key[i / KEYS] < span[i / KEYS]);
         }
       }
       if HAS_INDICES { if (params.flags & TREE) != 0u && i32(j + STEP) > shift {

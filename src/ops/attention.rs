@@ -252,6 +252,7 @@ pub struct Form {
     pub padded: bool,
     pub x: Storage,
     pub o: Storage,
+    pub softcap: bool,
     pub mask: Option<MaskKind>,
     /// ALiBi slopes or sinks are read.
     pub tables: bool,
@@ -521,6 +522,7 @@ impl Problem {
             x: storage(wish.map(|f| f.x), self.x),
             // Parts are f32.
             o: if splits { Storage::F32 } else { storage(wish.map(|f| f.o), self.o) },
+            softcap: self.softcap > 0.0,
             mask: self.mask.map(|mask| mask.kind),
             tables: self.alibi.is_some() || self.sinks.is_some(),
             indices: views.indices > 0,
@@ -566,11 +568,11 @@ const TABLE: [Row; 3] = [
         class: Class::Software,
         wg_size: 8,
         hold: 128,
-        rows: (4, 32),
+        rows: (2, 32),
         keys: 4,
         broadcast: true,
         few: 8,
-        decode: (8, 4),
+        decode: (4, 4),
     },
     Row {
         class: Class::Integrated,
@@ -739,6 +741,7 @@ impl std::fmt::Display for Config {
             f,
             &[
                 ("padded", form.padded),
+                ("softcap", form.softcap),
                 ("tables", form.tables),
                 ("indices", form.indices),
                 ("lse", form.lse),
@@ -906,6 +909,7 @@ impl Pipeline for Pass {
             .constant("K_CHUNKS", form.k_chunks / lanes)
             .constant("V_CHUNKS", form.v_chunks / lanes)
             .flag("PADDED", form.padded)
+            .flag("SOFTCAP", form.softcap)
             .flag("HAS_MASK", form.mask.is_some())
             .flag("HAS_TABLES", form.tables)
             .flag("HAS_INDICES", form.indices)
