@@ -21,11 +21,17 @@
 //! * 16 rows rather than 4 per invocation: 29 to 49; then four vec4 of columns rather than one: 27 to 39 in one run.
 //!   Sums beyond the registers cost less than loads: each is touched once per four k;
 //! * no barrier: tiles through workgroup memory reached 15 in a first try;
-//! * one row, weights across k: 512 columns of a row at a time, and a k that is the same for all: 2.6 to 7.6 GB/s.
+//! * one row, weights across k: 512 columns of a row at a time, and a k that is the same for all: 2.6 to 7.6 GB/s; as
+//!   many for several rows: 4 rows of 2048 x 2048 f32 5.7 to 2.5 ms;
+//! * weights along k: eight columns share the k of x: one row of 2048 x 8192 f16 4.34 to 3.91 ms, 4 rows of 2048 x 2048
+//!   1.88 to 1.50 ms. The same in bf16, which is unpacked by a shift, takes 2.7 ms: the rest is f16's conversion;
+//! * a gated row reads both weights in one pass: 2 x 2048 x 2048 f32 3.4 ms along k, where `gemm_direct` took 4.4.
 //!
-//! Compiled for GPUs that are not here (`tools/drivers compile-for`), nothing spills: `gemm_coop` has 16 HMMA per 32 k,
-//! 64 registers and 32 warps per SM on NVK (Ampere, Ada), and WMMA in its main loop and 96 VGPRs on RADV (navi31; 60
-//! VGPRs on gfx1201).
+//! Compiled for GPUs that are not here (`tools/drivers compile-for`), none of the 68 pipelines that [`choose`] comes to
+//! spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada). Per 32 k of a subgroup `gemm_coop` has 8 `v_wmma` in its main
+//! loop on RADV, 96 VGPRs on navi31, 60 on gfx1201, and 16 HMMA on NVK, 64 registers, 32 warps per SM; where it is
+//! gated 16 `v_wmma`, 144 and 72 VGPRs, and 96 registers, 20 warps. `gemm_tiled` 128 x 128 has 96 VGPRs on RADV, but 32
+//! registers on NVK, fewer than its 64 sums: loops over them stay loops there, and they lie in local memory.
 
 use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given};
