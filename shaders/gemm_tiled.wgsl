@@ -120,9 +120,16 @@ fn gemm_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
     }
     if STAGES == 1u { workgroupBarrier(); } else { stage = 1u - stage; }
   }
-  for (var r = 0u; r < THREAD_M; r++) {
-    for (var v = 0u; v < VECS; v++) {
-      finish(at, at.row + row + r, at.col + col + v * 4u * LANES_N, 4u, s[r * VECS + v], s2[r * VECS + v]);
+  for (var i = 0u; i < SUMS; i++) {
+    // The loop is long: where it is not unrolled, only indices that are constant keep the sums in registers.
+    var sum = s[0];
+    var sum2 = s2[0];
+    for (var o = 1u; o < SUMS; o++) {
+      if o == i {
+        sum = s[o];
+        sum2 = s2[o];
+      }
     }
+    finish(at, at.row + row + i / VECS, at.col + col + i % VECS * 4u * LANES_N, 4u, sum, sum2);
   }
 }

@@ -30,8 +30,8 @@
 //! Compiled for GPUs that are not here (`tools/drivers compile-for`), none of the 68 pipelines that [`choose`] comes to
 //! spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada). Per 32 k of a subgroup `gemm_coop` has 8 `v_wmma` in its main
 //! loop on RADV, 96 VGPRs on navi31, 60 on gfx1201, and 16 HMMA on NVK, 64 registers, 32 warps per SM; where it is
-//! gated 16 `v_wmma`, 144 and 72 VGPRs, and 96 registers, 20 warps. `gemm_tiled` 128 x 128 has 96 VGPRs on RADV, but 32
-//! registers on NVK, fewer than its 64 sums: loops over them stay loops there, and they lie in local memory.
+//! gated 16 `v_wmma`, 144 and 72 VGPRs, and 96 registers, 20 warps. `gemm_tiled` 128 x 128 has 96 VGPRs on RADV and 88
+//! registers on NVK (32 and its 64 sums in local memory, while the loop over the epilogue indexed them).
 
 use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given};
