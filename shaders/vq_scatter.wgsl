@@ -9,7 +9,8 @@
 //   3 counts   u32 [books, num_codes] (where COUNT)
 //
 // LANES invocations own a code: they read all indices of its book and add what is theirs, so that no sum is
-// shared and no order is left to chance. Indices are read by a whole workgroup at once.
+// shared and no order is left to chance. Indices are read by a whole workgroup at once. A run adds the positions from
+// `begin` up to `n`: the first one begins at 0, and with it the sums.
 
 @compute @workgroup_size(WG_SIZE)
 fn vq_scatter(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -24,10 +25,14 @@ fn vq_scatter(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
 
   let at = params.sums_offset + (book * params.num_codes + code) * params.cols;
   let chunks = chunk_count(params.cols, 0u);
-  for (var c = lane; c < chunks; c += LANES) { sums_store(at, c, 0u, params.cols, V(0.0)); }
   var count = 0u;
+  if params.begin == 0u {
+    for (var c = lane; c < chunks; c += LANES) { sums_store(at, c, 0u, params.cols, V(0.0)); }
+  } else {
+    count = counts_load(params.counts_offset + book * params.num_codes + code);
+  }
   let index = params.indices_offset + book * params.indices_s1;
-  for (var quad = 0u; quad < params.n; quad += 4u) {
+  for (var quad = params.begin; quad < params.n; quad += 4u) {
     // Most indices are of other codes: four are told at once.
     let at_quad = index + min(vec4<u32>(quad) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.n - 1u)) * params.indices_s0;
     let named = min(

@@ -4,7 +4,8 @@
 //!
 //! No float atomics: the invocations of a code read all indices of its book and add up what is theirs in
 //! order, so that the same input gives the same bits. That is `num_codes * positions` comparisons, a small part
-//! of what finding the nearest codes takes.
+//! of what finding the nearest codes takes. Where a driver cuts long loops short (old llvmpipe), it takes several runs
+//! over the positions, one after the other.
 
 use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
@@ -78,6 +79,7 @@ pub struct Form {
 crate::params! {
     /// What one run tells the shader.
     pub struct Params {
+        begin: u32,
         n: u32,
         spatial: u32,
         books: u32,
@@ -252,6 +254,18 @@ impl Config {
         Ok(())
     }
 
+    /// Positions of one run: all, or as many as the driver lets an invocation loop over, should all be of one code.
+    fn run(&self, caps: &Caps, problem: &Problem) -> Result<usize, Misfit> {
+        let chunks = (problem.code_dim as u64 / u64::from(self.form.vec)).div_ceil(self.lanes.into());
+        // To begin with the sums, then of each position its quad, itself, and its chunks.
+        let rounds = |positions: u64| chunks + positions * (2 + chunks);
+        caps.check_rounds(rounds(4))?;
+        let limit = caps
+            .loop_rounds()
+            .map_or(usize::MAX, |limit| ((u64::from(limit) - chunks) / (2 + chunks) / 4 * 4) as usize);
+        Ok(limit.min(problem.positions()).max(1).next_multiple_of(4))
+    }
+
     /// The pipeline that it names.
     pub fn pass(&self) -> Pass {
         Pass { config: *self }
@@ -355,8 +369,11 @@ pub(crate) fn plan(
         Order::ChannelsLast => (views.x.stride(1), 1),
         Order::ChannelsFirst => (1, views.x.stride(1)),
     };
-    let params = Params {
-        n: problem.positions() as u32,
+    let n = problem.positions();
+    let run = config.run(&caps, problem).map_err(|misfit| misfit.error(OP))?;
+    let params = |begin: usize| Params {
+        begin: begin as u32,
+        n: n.min(begin + run) as u32,
         spatial: problem.spatial as u32,
         books: books as u32,
         num_codes: num_codes as u32,
@@ -376,5 +393,7 @@ pub(crate) fn plan(
         counts_offset: problem.counts.unwrap_or(0) as u32,
     };
     let pass = kernels.pipeline(OP, &config.pass())?;
-    Ok(Dispatch::new(OP, kernels, &args, &params, vec![(pass, grid)]))
+    let runs = (0..n.max(1)).step_by(run);
+    let runs = runs.map(|begin| Dispatch::new(OP, kernels, &args, &params(begin), vec![(pass.clone(), grid)]));
+    Ok(Dispatch::sequence(OP, runs))
 }

@@ -39,6 +39,16 @@ pub fn cases(suite: &mut Suite) {
         let [first, again] = [(); 2].map(|()| check(gpu, &call, &["vec4"]));
         if first?.sums == again?.sums { Ok(()) } else { Err("bits differ".into()) }
     });
+    suite.case("more positions of one code than an invocation may loop over everywhere", |gpu| {
+        let call = Call::random(shape(2, 3001, 1, 1, 64), 6);
+        let output = check(gpu, &call, &["vec4", "count"])?;
+        let runs =
+            gpu.kernels.caps().loop_rounds().map_or(1, |limit| 6002usize.div_ceil((limit as usize - 16) / 18 / 4 * 4));
+        match output.steps.len() == runs {
+            true => Ok(()),
+            false => Err(format!("{} runs, not {runs}", output.steps.len())),
+        }
+    });
     suite.case("channels first, the gradient of a sum", |gpu| {
         for combine in [Combine::Concat, Combine::Sum] {
             let of = vq_lookup::Problem {
