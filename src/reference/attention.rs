@@ -99,10 +99,10 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
             if s.f64() > max.f64() - 120.0 {
                 reach = reach.max(1.0 + s.f64().abs());
             }
-            for (c, o) in o.iter_mut().enumerate() {
-                let v = x.v[(kv + j) * dv + c];
-                *o += weight * R::of(v);
-                mag[c] += weight.f64() * v.abs();
+            let size = weight.f64();
+            for ((o, mag), v) in o.iter_mut().zip(&mut mag).zip(&x.v[(kv + j) * dv..][..dv]) {
+                *o += weight * R::of(*v);
+                *mag += size * v.abs();
             }
         }
         let dead = scores.is_empty() && sink.is_none();
