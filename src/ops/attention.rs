@@ -27,13 +27,13 @@
 //!
 //! Heads of 128 in f16 want one row (24 against 20 and 16 with two and four), whose q and o then stay near.
 //! Decode goes the other way: four invocations share a key, so that neighbours read neighbouring chunks, and hold the
-//! rows of a group: 32 heads over 8 of 128, 8192 keys in f16, 22 GFLOP/s with four rows, 9 with one. Eight invocations
+//! rows of a group: 32 heads over 8 of 128, 8192 keys in f16, 22 GFLOP/s with four rows, 17 with two. Eight invocations
 //! per key are 5 % slower there, and 20 % for 16 heads over 2 of 64, since each computes the exponentials of all its
 //! rows. A fifth of the time goes into f16 to f32.
 //!
 //! Compiled for GPUs that were not there (8 heads over 8 and 2; d 64, 128, 256; f16, f32), nothing spills: RDNA3 and
 //! RDNA4 take 120, 120, 108 registers tiled and 96, 108, 108 to decode groups of four; Ampere and Ada 96 tiled and 72,
-//! 120, 120.
+//! 120, 120; an integrated RDNA3.5, with the Configs for such, at most 136 and 128.
 
 use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
