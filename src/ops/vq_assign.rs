@@ -10,7 +10,11 @@
 //! Measured on Mesa 26.2 lavapipe, 2 cores, 4096 vectors of 64 elements to 8192 codes (seconds): each invocation
 //! with 1 vector in registers and 1, 2, 4 codes at a time 0.297, 0.256, 0.263; 2 vectors and 2 codes 0.148; 4 vectors
 //! and 1, 2 codes 0.104, 0.157; vectors read again, 1 or 2 of them and 8 codes 0.487, 0.340. A code that all
-//! invocations read costs one load, a vector of their own one per invocation.
+//! invocations read costs one load, a vector of their own one per invocation. In turns with our own product of the same
+//! matrices, which stores all of it: 0.138 to 0.279.
+//!
+//! Compiled for GPUs that are not here, nothing spills: vectors of 64 elements take 96 VGPRs on RADV (navi31, gfx1201),
+//! 96 registers and 20 warps per SM on NVK (Ampere, Ada).
 
 use crate::compose::{Shader, Storage, Tensor, write_flags};
 use crate::dispatch::{Arg, check_all, fold, given, read_write};
