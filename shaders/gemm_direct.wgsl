@@ -4,7 +4,7 @@
 // CPU, a broadcast on a GPU). Caches do what workgroup memory would.
 //
 // Constants: TILE_M, TILE_N of a workgroup; THREAD_M, THREAD_N of an invocation; TRANS_A, TRANS_B where loads go
-// by fours; GATED; SPLIT. Bindings and the epilogue: gemm_epilogue.wgsl.
+// by fours; GATED. Bindings and the epilogue: gemm_epilogue.wgsl.
 #import gemm_place
 
 const LANES_N: u32 = TILE_N / THREAD_N;

@@ -181,16 +181,21 @@ impl Caps {
         }
     }
 
-    /// The major version of Mesa, if that is the driver.
-    pub(crate) fn mesa(&self) -> Option<u32> {
-        self.driver.split("Mesa ").nth(1)?.split('.').next()?.parse().ok()
+    /// Whether this is llvmpipe of a Mesa before `version` (year, quarter), or of one that does not tell.
+    pub(crate) fn mesa_before(&self, version: (u32, u32)) -> bool {
+        let told = || {
+            let mut parts = self.driver.split("Mesa ").nth(1)?.split(['.', '-', ' ']).map(|part| part.parse().ok());
+            Some((parts.next()??, parts.next()??))
+        };
+        self.vendor == Vendor::Mesa && told().is_none_or(|have| have < version)
     }
 
     /// Rounds that all loops of an invocation may take together, where the driver leaves loops without a word
-    /// after more: llvmpipe of Mesa 22.3 does so after 65,535, that of 26.2 does not, and versions between are
-    /// taken for old ones. Half of it, since which inner loops it unrolls, and does not count, is its own affair.
+    /// after more: llvmpipe of Mesa 22.3 does so after 65,535, that of 26.2 does not, and versions between, or
+    /// unknown, are taken for old ones. Half of it, since which inner loops it unrolls, and does not count, is its
+    /// own affair.
     pub fn loop_rounds(&self) -> Option<u32> {
-        (self.vendor == Vendor::Mesa && self.mesa().is_some_and(|version| version < 26)).then_some(32_767)
+        self.mesa_before((26, 2)).then_some(32_767)
     }
 
     /// Refuses more rounds than this driver takes.
@@ -205,9 +210,13 @@ impl Caps {
         }
     }
 
-    /// Parts in which work of so many rounds must be done at least.
-    pub(crate) fn least_parts(&self, rounds: u64) -> u64 {
-        self.loop_rounds().map_or(1, |limit| rounds.div_ceil(limit.into()).max(1))
+    /// The fewest parts from `least` to `most` in each of which this driver takes the rounds; else `most`.
+    pub(crate) fn parts(&self, least: u32, most: u32, rounds: impl Fn(u32) -> u64) -> u32 {
+        let mut parts = least.max(1);
+        while parts < most && self.check_rounds(rounds(parts)).is_err() {
+            parts = parts.saturating_add(parts.div_ceil(8)).min(most);
+        }
+        parts
     }
 
     /// A name for report rows: adapter, backend, driver.
@@ -465,7 +474,10 @@ mod tests {
         assert_eq!(short.iter().map(|caps| &caps.name).collect::<Vec<_>>(), ["lavapipe, Mesa 22", "llvmpipe GL"]);
         assert_eq!(short[0].check_rounds(32_767), Ok(()));
         assert!(short[0].check_rounds(32_768).is_err());
-        assert_eq!([0, 32_767, 32_768].map(|rounds| short[0].least_parts(rounds)), [1, 1, 2]);
+        let parts = |rounds: u64| short[0].parts(1, 1000, |parts| rounds.div_ceil(parts.into()) + 7);
+        assert_eq!([0, 32_760, 32_761, 65_521, 1 << 40].map(parts), [1, 1, 2, 3, 1000]);
+        let of = |driver: &str| Caps { driver: driver.into(), ..short[0].clone() }.loop_rounds().is_some();
+        assert_eq!(["Mesa 26.1.9", "Mesa 26.2.0-devel (git)", "a fork"].map(of), [true, false, true]);
     }
 
     fn info(name: &str, vendor: u32, subgroup: u32) -> wgpu::AdapterInfo {

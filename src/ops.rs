@@ -1,6 +1,8 @@
 //! One module per kernel: Problem, Config + choose, Params, Buffers, prepare.
 
-/// The ways into an op, by its `plan(kernels, problem, config, buffers)`.
+/// The public ways into an op: `prepare`, `prepare_with` and their async twins. They hand over to the op's
+/// `fn plan(&Kernels, &Problem, Option<&Config>, &Buffers) -> Result<Dispatch>`, by the names in scope there; a
+/// Problem with a lifetime is named.
 macro_rules! prepare_by {
     ($plan:ident) => {
         prepare_by!($plan, Problem);
@@ -15,8 +17,8 @@ macro_rules! prepare_by {
             kernels.now(OP, || $plan(kernels, problem, None, &buffers))
         }
 
-        /// [`prepare`] with the caller's Config. Its `form` follows Problem and Buffers; only whether f16 is native
-        /// or packed is left to it, where the op has both.
+        /// [`prepare`] with the caller's Config. Its `form` follows Problem and Buffers; most ops let it choose between
+        /// native and packed f16.
         ///
         /// # Errors
         /// Those of [`prepare`], and a Config that does not fit.
@@ -32,7 +34,7 @@ macro_rules! prepare_by {
         /// [`prepare`] that waits for the device's verdict: on the web that comes later.
         ///
         /// # Errors
-        /// As there.
+        /// Those of [`prepare`].
         pub async fn prepare_async(kernels: &Kernels, problem: &$problem, buffers: Buffers<'_>) -> Result<Dispatch> {
             kernels.later(OP, || $plan(kernels, problem, None, &buffers)).await
         }
@@ -40,7 +42,7 @@ macro_rules! prepare_by {
         /// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
         ///
         /// # Errors
-        /// As there.
+        /// Those of [`prepare_with`].
         pub async fn prepare_with_async(
             kernels: &Kernels,
             problem: &$problem,

@@ -627,7 +627,7 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
     let most = caps.most_invocations();
     // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
-    let old = row.class == Class::Software && caps.mesa().is_some_and(|version| version < 25);
+    let old = row.class == Class::Software && caps.mesa_before((25, 0));
     let (keys, broadcast, hold) = if old { (1, false, 64) } else { (row.keys, row.broadcast, row.hold) };
     let subgroup = caps.trusted_subgroup_size();
     let wg_size = subgroup.filter(|_| row.broadcast).unwrap_or(row.wg_size).min(most);
@@ -671,11 +671,9 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let splits = row.decode.1.div_ceil(workgroups).min(problem.seq_kv.div_ceil(SPLIT_KEYS)).clamp(1, MAX_SPLITS);
     // More where the driver cuts long walks short.
     let split = |config: Config| {
-        let mut config = Config { algorithm: Algorithm::Decode, ..config };
-        while config.splits < MOST_SPLITS && caps.check_rounds(config.rounds(problem)).is_err() {
-            config.splits *= 2;
-        }
-        Config { form: form(Algorithm::Decode, config.lanes), ..config }
+        let config = Config { algorithm: Algorithm::Decode, form: form(Algorithm::Decode, config.lanes), ..config };
+        let rounds = |splits| Config { splits, ..config }.rounds(problem);
+        Config { splits: caps.parts(config.splits, MOST_SPLITS, rounds), ..config }
     };
     let decode = |reduce| {
         split(Config {
@@ -709,7 +707,8 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     Ok(found)
 }
 
-/// Bytes of scratch: o and LSE per part and row for `Decode`, whatever the number of keys; else 0.
+/// Bytes of scratch: o and LSE per part and row for `Decode`; else 0. Their number does not grow with the keys but where
+/// the driver cuts long walks short.
 pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
     match config.algorithm {
         Algorithm::Tiled => 0,
@@ -806,51 +805,60 @@ impl Config {
                 misfit("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)
             }
             _ if scratch > limit => misfit("MiB of scratch", (scratch >> 20) as u32, (limit >> 20) as u32),
-            _ => caps.check_rounds(self.rounds(problem)),
+            _ if tiled => caps.check_rounds(self.rounds(problem)),
+            _ => caps.check_rounds(self.rounds(problem).max(attention_merge::rounds(self.parts().into()))),
         }
     }
 
     /// Keys of a split, whole steps of the walk.
     fn split_keys(&self, problem: &Problem) -> u32 {
         let step = self.step();
-        (problem.seq_kv as u32).div_ceil(self.splits.max(1)).next_multiple_of(step).max(step)
+        let keys = (problem.seq_kv as u32).div_ceil(self.splits.max(1));
+        keys.checked_next_multiple_of(step).unwrap_or(u32::MAX).max(step)
     }
 
     /// Keys that the slots of a workgroup take at a time.
     fn step(&self) -> u32 {
         let tile = if let Load::Staged(keys) = self.load { keys } else { self.keys };
-        (tile * self.slots).max(1)
+        tile.saturating_mul(self.slots).max(1)
     }
 
-    /// Rounds of an invocation's loops, at most; runs of up to 32 chunks are unrolled wherever they were looked at.
+    /// Rounds of an invocation's loops, at most; runs of up to 32 are unrolled wherever they were looked at.
     fn rounds(&self, problem: &Problem) -> u64 {
-        let Config { lanes, rows, keys, reduce, form, .. } = *self;
-        let chunks = [form.k_chunks, form.v_chunks].map(|chunks| chunks / lanes.max(1));
-        let long: u32 = chunks.iter().filter(|&&chunks| chunks > 32).sum();
-        let sum = match reduce {
+        let [lanes, rows, keys, slots] = [self.lanes, self.rows, self.keys, self.slots].map(|n| u64::from(n.max(1)));
+        let unrolled = |n: u64| if n > 32 { n } else { 0 };
+        let chunks = [self.form.k_chunks, self.form.v_chunks].map(u64::from);
+        let long: u64 = chunks.iter().map(|chunks| unrolled(chunks / lanes)).sum();
+        let sum = match self.reduce {
             Reduce::None => 0,
-            Reduce::Shuffle => lanes.ilog2() + 2,
+            Reduce::Shuffle => u64::from(lanes.ilog2()) + 2,
             Reduce::Memory => lanes + 2,
         };
-        let block = u64::from(3 + long + rows * keys * sum);
-        let right = if problem.causal { Some(0) } else { problem.window[1] };
-        let seen = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right));
-        let walk = (seen as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
-        let step = u64::from(self.step());
+        // Scores start, are capped, biased, masked and cut off at the edges.
+        let block = 3 + long + 6 * unrolled(rows * keys) + (rows * keys).saturating_mul(sum);
         let staged = match self.load {
-            Load::Staged(keys) => 2 + u64::from(keys * (form.k_chunks + form.v_chunks) / self.wg_size),
+            Load::Staged(keys) => {
+                2 + u64::from(keys).saturating_mul(chunks[0] + chunks[1]) / u64::from(self.wg_size.max(1))
+            }
             _ => 0,
         };
-        let blocks_per_step = (step / u64::from(self.slots.max(1) * keys)).max(1);
+        let right = if problem.causal { Some(0) } else { problem.window[1] };
+        let seen = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right)).min(FAR);
+        let walk = (seen as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
+        let step = u64::from(self.step());
+        let blocks_per_step = (step / slots.saturating_mul(keys)).max(1);
         // Each row of a tree walks up from each block of the tree's keys.
         let nodes = problem.tree.map_or(0, |_| problem.seq_q as u64);
-        let climbs = (nodes.min(walk) / u64::from(keys) + 2) * u64::from(rows) * nodes;
-        (walk / step + 1) * (staged + blocks_per_step * block) + climbs
+        let climbs = (nodes.min(walk) / keys + 2) * rows * nodes;
+        let all = (walk / step + 1).saturating_mul(blocks_per_step.saturating_mul(block).saturating_add(staged));
+        all.saturating_add(climbs)
     }
 
     fn wg_bytes(&self) -> u32 {
         let staged = match self.load {
-            Load::Staged(keys) => keys.saturating_mul(self.form.k_chunks + self.form.v_chunks).saturating_mul(16),
+            Load::Staged(keys) => {
+                keys.saturating_mul(self.form.k_chunks.saturating_add(self.form.v_chunks)).saturating_mul(16)
+            }
             _ => 0,
         };
         match self.reduce {
@@ -866,7 +874,7 @@ impl Config {
 
     /// Results of each row, before they are joined.
     pub fn parts(&self) -> u32 {
-        self.splits * self.slots
+        self.splits.saturating_mul(self.slots)
     }
 
     /// The pipeline that it names; `Decode` has a second step, that of [`attention_merge`].

@@ -168,6 +168,11 @@ impl std::fmt::Display for Config {
     }
 }
 
+/// Rounds of an invocation's loops.
+pub(crate) fn rounds(splits: u64) -> u64 {
+    2 * splits + 4
+}
+
 impl Config {
     /// Whether the Config can run on this device.
     ///
@@ -261,7 +266,8 @@ pub(crate) fn plan(
         Some(config) => Config { form: problem.form(&caps, &views, Some(config.form)), ..*config },
         None => choose(&caps, problem)?,
     };
-    config.fits(&caps).map_err(|misfit| misfit.error(OP))?;
+    let looped = caps.check_rounds(rounds(problem.splits as u64));
+    config.fits(&caps).and(looped).map_err(|misfit| misfit.error(OP))?;
     if problem.rows == 0 || problem.dim == 0 {
         return Ok(Dispatch::nothing(OP));
     }

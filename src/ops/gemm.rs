@@ -568,10 +568,10 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let mut found: Vec<(f64, Config)> = Vec::new();
     for (cost, config) in all {
         let few = row.fill / config.workgroups(problem).max(1);
-        let parts = few.min(problem.k as u64 / PART);
-        let parts = parts.max(caps.least_parts(config.rounds(problem))).min(MAX_PARTS) as u32;
-        let split = Config { parts, ..config };
-        for config in [split, config].into_iter().skip(usize::from(parts < 2)) {
+        let parts = few.min(problem.k as u64 / PART).min(MAX_PARTS) as u32;
+        let rounds = |parts| Config { parts, ..config }.rounds(problem);
+        let split = Config { parts: caps.parts(parts, MAX_PARTS as u32, rounds), ..config };
+        for config in [split, config].into_iter().skip(usize::from(split.parts < 2)) {
             match config.fits(caps, problem) {
                 Ok(()) if found.iter().any(|(_, other)| *other == config) => {}
                 Ok(()) => found.push((score(cost, &config), config)),
@@ -641,7 +641,8 @@ impl Config {
                 columns.checked_div(thread_n).unwrap_or(0).saturating_mul(self.lanes)
             }
             _ => {
-                let threads = tile_m.checked_div(thread_m).unwrap_or(0) * tile_n.checked_div(thread_n).unwrap_or(0);
+                let threads = tile_m.checked_div(thread_m).unwrap_or(0);
+                let threads = threads.saturating_mul(tile_n.checked_div(thread_n).unwrap_or(0));
                 threads.saturating_mul(self.lanes)
             }
         }
@@ -728,21 +729,28 @@ impl Config {
         }
     }
 
-    /// Rounds of an invocation's loops, at most. Where they count, those over a thread's rows are unrolled, those over
-    /// its vec4 of columns are not: seen in how much of a long k Mesa 22.3 adds up.
+    /// Rounds of an invocation's loops, at most. Where they count, those over up to 32 rows of a thread are unrolled,
+    /// those over its vec4 of columns are not: seen in how much of a long k Mesa 22.3 adds up.
     fn rounds(&self, problem: &Problem) -> u64 {
         let k = u64::from(parts(problem, self).1.min(problem.k as u32));
+        let [tile_m, tile_n, tile_k] = self.tile.map(|size| u64::from(size.max(1)));
         let [rows, columns] = self.thread.map(u64::from);
         let vecs = columns / 4;
-        let step = if vecs > 1 { vecs + 2 } else { 1 };
+        let long = if rows > 32 { rows } else { 0 };
+        let step = if vecs > 1 || long > 0 { vecs * (1 + long) + 2 } else { 1 };
+        let sums = rows * vecs;
         let steps = match self.algorithm {
             Algorithm::Direct => (k / 4 + 4) * step,
             Algorithm::Vector => (k / (4 * u64::from(self.lanes.max(1))) + 4) * step,
-            // Staging and the product of each tile: 22 for 16 k where a tile is 64 x 64.
-            Algorithm::Tiled | Algorithm::Coop => 3 * k + 4,
+            // Staging, each load with a loop of four, and the product of each tile; the epilogue finds its sums.
+            Algorithm::Tiled | Algorithm::Coop => {
+                let load = |size: u64| (size * tile_k).div_ceil(4 * u64::from(self.wg_size().max(1)));
+                let tile = 2 + 5 * (load(tile_m) + load(tile_n)) + tile_k * step;
+                k.div_ceil(tile_k) * tile + sums * sums
+            }
         };
         // What sums start from and where they go.
-        steps + rows * columns * u64::from(self.lanes)
+        steps + (rows * columns).saturating_mul(self.lanes.into())
     }
 
     /// The pipelines that it names, in the order in which they run.
@@ -790,7 +798,8 @@ pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
 /// Parts, and k of each.
 fn parts(problem: &Problem, config: &Config) -> (u32, u32) {
     let step = config.tile[2].max(4);
-    let part = (problem.k as u32).div_ceil(config.parts.max(1)).next_multiple_of(step).max(step);
+    let part = (problem.k as u32).div_ceil(config.parts.max(1));
+    let part = part.checked_next_multiple_of(step).unwrap_or(u32::MAX).max(step);
     ((problem.k as u32).div_ceil(part).max(1), part)
 }
 

@@ -309,8 +309,8 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
         form,
     };
     // Parts of at least 64 codes; more where the driver cuts long loops short.
-    let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64));
-    staged.parts = parts.max(caps.least_parts(staged.rounds(problem))).max(1) as u32;
+    let parts = row.fill.div_ceil(blocks).min((problem.num_codes as u64).div_ceil(64)) as u32;
+    staged.parts = caps.parts(parts, problem.num_codes as u32, |parts| Config { parts, ..staged }.rounds(problem));
     let found = [staged, Config { tile: 0, ..staged }].into_iter().take(if staged.tile > 0 { 2 } else { 1 });
     let fits = |config: &Config| match config.fits(caps, problem) {
         Ok(()) => true,
@@ -321,6 +321,9 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     };
     Ok(found.filter(fits).collect())
 }
+
+/// Invocations that add up the loss.
+const LOSS_SIZE: u32 = 64;
 
 /// Where the sections of scratch memory lie, in bytes: each starts where any device can bind.
 struct Sections {
@@ -335,7 +338,9 @@ impl Sections {
         let align = |bytes: u64| bytes.next_multiple_of(256);
         let Problem { n, books, top, code_dim, residual, .. } = *problem;
         let at_once = if residual { 1 } else { books };
-        let best = align((n * at_once * top) as u64 * u64::from(config.parts) * 8);
+        let best = (n * at_once * top) as u64;
+        let best = best.saturating_mul(u64::from(config.parts) * 8).min(u64::MAX / 8);
+        let best = align(best);
         let loss = align(if problem.loss.is_some() { (n * books) as u64 * 4 } else { 0 });
         let rests = if residual { books.min(3) as u64 - 1 } else { 0 };
         let rest = align((n * code_dim) as u64 * 4);
@@ -344,7 +349,8 @@ impl Sections {
     }
 }
 
-/// Bytes of scratch memory: some words per vector, whatever the number of codes; where `residual`, up to two
+/// Bytes of scratch memory: some words per vector and part, whose number does not grow with the codes but where the
+/// driver cuts long loops short; where `residual`, up to two
 /// f32 copies of the vectors, too.
 pub fn scratch_bytes(problem: &Problem, config: &Config) -> u64 {
     Sections::of(problem, config).end
@@ -385,9 +391,8 @@ impl Config {
         let limits = &caps.limits;
         let most = caps.most_invocations().min(1024);
         let misfit = |what, have, limit| Err(Misfit { what, have, limit });
-        let chunks = problem.code_dim as u32 / self.form.vec;
+        let chunks = problem.code_dim as u32 / self.form.vec.max(1);
         let memory = limits.max_compute_workgroup_storage_size;
-        let words = u128::from(scratch_bytes(problem, self) / 4);
         match self {
             Config { wg_size, .. } if *wg_size == 0 || *wg_size > most => {
                 misfit("wg_size must be at least 1 and at most", *wg_size, most)
@@ -416,17 +421,25 @@ impl Config {
                 misfit("parts must be at most the codes", *parts, problem.num_codes as u32)
             }
             _ if self.wg_bytes() > memory => misfit("bytes of workgroup memory", self.wg_bytes(), memory),
-            _ if words > u128::from(u32::MAX) => misfit("words of scratch", u32::MAX, u32::MAX),
-            _ => caps.check_rounds(self.rounds(problem)),
+            _ if scratch_bytes(problem, self) / 4 > u32::MAX.into() => misfit("words of scratch", u32::MAX, u32::MAX),
+            _ => caps.check_rounds(self.rounds(problem).max(self.finish_rounds(problem))),
         }
     }
 
     /// Rounds of the loops of an invocation that searches a part, at most.
     fn rounds(&self, problem: &Problem) -> u64 {
-        let chunks = problem.code_dim as u32 / self.form.vec;
-        let inner = if self.keep > 0 { chunks * (1 + self.rows) } else { chunks + chunks.div_ceil(32) };
-        let codes = problem.num_codes.div_ceil(self.parts as usize);
-        codes.div_ceil(self.codes as usize) as u64 * u64::from(2 + inner)
+        let chunks = problem.code_dim as u64 / u64::from(self.form.vec.max(1));
+        let inner = if self.keep > 0 { chunks * (1 + u64::from(self.rows)) } else { chunks + chunks.div_ceil(32) };
+        let codes = problem.num_codes.div_ceil(self.parts.max(1) as usize);
+        codes.div_ceil(self.codes.max(1) as usize) as u64 * (2 + inner)
+    }
+
+    /// Rounds of one that joins the parts, or adds up the loss.
+    fn finish_rounds(&self, problem: &Problem) -> u64 {
+        let (top, chunks) = (problem.top as u64, problem.code_dim as u64 / u64::from(self.form.vec.max(1)));
+        let joined = top * top * u64::from(self.parts) + (top + 3) * chunks;
+        let lost = problem.loss.map_or(0, |_| (problem.n * problem.books) as u64 / u64::from(LOSS_SIZE));
+        joined.max(lost + u64::from(LOSS_SIZE))
     }
 
     fn wg_bytes(&self) -> u32 {
@@ -464,7 +477,7 @@ impl Config {
                     x_writable: false,
                     codebook_writable: false,
                 };
-                config = Config { wg_size: 64, rows: 1, codes: 1, keep: 0, tile: 0, parts: 0, form: plain };
+                config = Config { wg_size: LOSS_SIZE, rows: 1, codes: 1, keep: 0, tile: 0, parts: 0, form: plain };
             }
         }
         Pass { step, config }

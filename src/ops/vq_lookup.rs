@@ -194,7 +194,8 @@ struct Views {
 impl Views {
     /// Whether batches of `y` follow each other.
     fn follow(&self, problem: &Problem) -> bool {
-        problem.batch == 1 || self.y.stride(0) as usize == problem.spatial * self.y.stride(1) as usize
+        let batch = problem.spatial as u128 * u128::from(self.y.stride(1));
+        problem.batch == 1 || u128::from(self.y.stride(0)) == batch
     }
 }
 
@@ -332,10 +333,10 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let wg_size = row.wg_size.min(most);
     let mut found = vec![Config { wg_size, lanes, rows: 1, form }];
     if caps.class() == Class::Software && form.moves() {
-        let width = caps.trusted_subgroup_size().unwrap_or(8).min(most);
+        let width = caps.trusted_subgroup_size().unwrap_or(8).min(most).max(1);
         let turns = chunks.div_ceil(width);
         // Most invocations must have a chunk in each turn, and most cores a workgroup.
-        if 4 * chunks >= 3 * turns * width {
+        if 4 * u64::from(chunks) >= 3 * u64::from(turns) * u64::from(width) {
             let vectors = (problem.positions() * problem.books).div_ceil(64).min(4096 / chunks as usize);
             let rows = (vectors as u32).clamp(1, 128).next_multiple_of(4);
             found.insert(0, Config { wg_size: width, lanes: width, rows, form });
@@ -403,11 +404,11 @@ impl Config {
     /// The pipeline that it names.
     pub fn pass(&self, problem: &Problem) -> Pass {
         let unit = if self.form.x == Storage::F32 && problem.x.bytes() == 2 { 2 } else { 1 };
-        let chunks = problem.code_dim as u32 / unit / self.form.vec;
+        let chunks = problem.code_dim as u32 / unit / self.form.vec.max(1);
         let whole = chunks * unit * self.form.vec == problem.code_dim as u32;
         let even = self.form.moves() && whole && chunks.is_multiple_of(self.lanes);
         let shared = self.shared().then(|| {
-            let turns = chunks.div_ceil(self.wg_size).max(1);
+            let turns = chunks.div_ceil(self.wg_size.max(1)).max(1);
             let parts = turns.div_ceil(TURNS);
             let flat = problem.books == 1 && problem.views().is_ok_and(|views| views.follow(problem));
             Shared { turns: turns.div_ceil(parts), parts, flat }
@@ -415,6 +416,19 @@ impl Config {
         let even = even && shared.is_none_or(|s| s.turns * s.parts * self.wg_size == chunks);
         let rows = if shared.is_some() { 1 } else { self.rows };
         Pass { config: Config { rows, ..*self }, even, shared }
+    }
+
+    /// Rounds of an invocation's loops, at most.
+    fn rounds(&self, problem: &Problem) -> u64 {
+        let [lanes, wg_size, rows] = [self.lanes, self.wg_size, self.rows].map(|n| u64::from(n.max(1)));
+        let (chunks, books) = (problem.code_dim as u64 / u64::from(self.form.vec.max(1)) + 1, problem.books as u64);
+        match self.form {
+            _ if self.shared() => rows * (2 + 2 * chunks.div_ceil(wg_size)),
+            // An invocation has some channels of one position, or of several in turn.
+            Form { planes: true, .. } => (lanes + 1) * (books + 2),
+            Form { sum: true, .. } => rows * (2 + chunks.div_ceil(lanes) * (books + 1)),
+            _ => rows * (2 + books * (1 + chunks.div_ceil(lanes))),
+        }
     }
 
     /// Whether a whole workgroup moves one vector after the other.
@@ -577,7 +591,8 @@ pub(crate) fn plan(
         Some(config) => Config { form, ..*config },
         None => choose(&caps, problem)?,
     };
-    config.fits(&caps).map_err(|misfit| misfit.error(OP))?;
+    let looped = caps.check_rounds(config.rounds(problem));
+    config.fits(&caps).and(looped).map_err(|misfit| misfit.error(OP))?;
 
     let bits = |dtype: Dtype| 8 * dtype.bytes();
     let mut args = vec![

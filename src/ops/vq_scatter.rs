@@ -217,8 +217,14 @@ pub fn candidates(caps: &Caps, problem: &Problem) -> Result<Vec<Config>> {
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
     let most = caps.most_invocations();
     let chunks = (problem.code_dim as u32 / form.vec).max(1).next_power_of_two();
-    let found = [Config { wg_size: row.wg_size.min(most), lanes: row.lanes.min(chunks), form }];
-    Ok(found.into_iter().filter(|config| config.fits(caps).is_ok()).collect())
+    let mut config = Config { wg_size: row.wg_size.min(most), lanes: row.lanes.min(chunks), form };
+    // Where the driver cuts long loops short: more lanes, rather than many runs over few positions each.
+    while config.lanes < config.wg_size
+        && config.run(caps, problem).map_or(true, |run| run < problem.positions().min(256))
+    {
+        config.lanes *= 2;
+    }
+    Ok(Some(config).into_iter().filter(|config| config.fits(caps).is_ok()).collect())
 }
 
 /// `wg64 lanes8 f32 vec4 count`: what differs, in a line.

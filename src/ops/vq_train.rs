@@ -290,6 +290,9 @@ fn plan(kernels: &Kernels, problem: &Problem, buffers: &Buffers) -> Result<Dispa
     ];
     check_all(OP, &caps, &args, |_, _| false)?;
     let config = choose(&caps);
+    // Of an invocation that has a code, and of one that has its share of the counts.
+    let rounds = (2 * code_dim as u64).max(num_codes as u64 / u64::from(config.wg_size) + u64::from(config.wg_size));
+    caps.check_rounds(rounds).map_err(|misfit| misfit.error(OP))?;
     let [counts, mut update] = config.passes(&caps, problem.x);
     if let Kind::Update { x_writable, .. } = &mut update.kind {
         *x_writable = read_write(&args, X);

@@ -94,6 +94,7 @@ fn everywhere(suite: &mut Suite) {
                 (true, [None, None], 0.0),
                 (false, [Some(9), Some(2)], 2.0),
                 (true, [Some(0), None], 0.3),
+                (true, [Some(usize::MAX), Some(usize::MAX)], 0.0),
                 (false, [None, Some(5)], 0.0),
             ] {
                 let problem = Problem { causal, window, softcap, ..shape(seq_q, seq_kv) };

@@ -36,6 +36,16 @@ fn check(gpu: &Gpu, call: &Call, algorithm: Algorithm) -> Result<Output, String>
     }
 }
 
+/// The same with k in three parts, which a second step must have joined.
+fn split(gpu: &Gpu, call: &Call, algorithm: Algorithm) -> Result<(), String> {
+    let config = Config { parts: 3, ..of(gpu, &call.problem, algorithm)? };
+    let (output, _) = call.check(gpu, &gpu.kernels, Some(&config))?;
+    match output.steps.len() == 2 && output.steps[1].starts_with("gemm_split_k") {
+        true => Ok(()),
+        false => Err(format!("meant to split k, ran {:?}", output.steps)),
+    }
+}
+
 /// Exact sums: every element is as the oracle has it.
 fn exact(gpu: &Gpu, problem: Problem, seed: u64, sparse: bool, algorithm: Algorithm) -> Result<(), String> {
     let call = Call::integers(problem, seed, sparse);
@@ -153,8 +163,7 @@ fn everywhere(suite: &mut Suite) {
         let b = Matrix::strided(F32, 4, [0, 0, 520]);
         check(gpu, &Call::random(Problem { trans_b: true, b, epilogue, ..f32s(1, 68, 516) }, 3), Algorithm::Vector)?;
         let call = Call::random(Problem { epilogue, ..f32s(9, 20, 1028) }, 4);
-        let config = Config { parts: 3, ..of(gpu, &call.problem, Algorithm::Direct)? };
-        call.check(gpu, &gpu.kernels, Some(&config)).map(drop)
+        split(gpu, &call, Algorithm::Direct)
     });
     suite.case("f16, columns that share words", |gpu| {
         exact(gpu, plain(33, 64, 48, [F16; 3]), 1, false, Algorithm::Direct)?;
@@ -202,8 +211,7 @@ fn everywhere(suite: &mut Suite) {
         let problem = Problem { batch: [2, 1], epilogue, ..plain(35, 36, 40, [F16, F16, F32]) };
         check(gpu, &Call::random(problem, 3), Algorithm::Coop)?;
         let call = Call::random(plain(36, 40, 1028, [F16, F16, F32]), 4);
-        let config = Config { parts: 3, ..of(gpu, &call.problem, Algorithm::Coop)? };
-        call.check(gpu, &gpu.kernels, Some(&config))?;
+        split(gpu, &call, Algorithm::Coop)?;
         let epilogue = Epilogue { gate: Some(0), activation: Activation::Silu, ..Epilogue::default() };
         let problem = Problem { epilogue, ..plain(35, 68, 72, [F16, F16, F32]) };
         check(gpu, &Call::random(problem, 5), Algorithm::Coop).map(drop)
@@ -399,8 +407,7 @@ fn wide(suite: &mut Suite) {
         let epilogue = Epilogue { gate: Some(0), activation: Activation::Silu, ..Epilogue::default() };
         check(gpu, &Call::random(Problem { epilogue, ..f32s(70, 68, 36) }, 3), Algorithm::Tiled)?;
         let call = Call::random(f32s(40, 44, 2052), 3);
-        let config = Config { parts: 3, ..of(gpu, &call.problem, Algorithm::Tiled)? };
-        call.check(gpu, &gpu.kernels, Some(&config)).map(drop)
+        split(gpu, &call, Algorithm::Tiled)
     });
     suite.case("eight rows, eight columns", |gpu| {
         for (m, n) in [(5, 36), (8, 36), (132, 7)] {
@@ -415,12 +422,19 @@ fn wide(suite: &mut Suite) {
     suite.case("gated, few rows and few columns", |gpu| {
         let epilogue = Epilogue { gate: Some(1), ..whole(Activation::GeluTanh) };
         // Along k, across k, and by the left side, aligned and not.
-        for (m, n, k, trans_b) in
-            [(5, 36, 132, true), (5, 36, 132, false), (132, 3, 64, false), (3, 37, 53, true), (37, 2, 53, false)]
-        {
+        for (m, n, k, trans_b) in [
+            (5, 36, 132, true),
+            (5, 36, 132, false),
+            (132, 4, 64, false),
+            (132, 3, 64, true),
+            (3, 37, 53, true),
+            (37, 2, 53, false),
+        ] {
             let epilogue = Epilogue { gate: Some(if k % 4 == 0 { 4 } else { 1 }), ..epilogue };
             check(gpu, &Call::random(Problem { trans_b, epilogue, ..f32s(m, n, k) }, 2), Algorithm::Vector)?;
         }
+        let left = Problem { trans_a: true, epilogue: Epilogue { gate: Some(4), ..epilogue }, ..f32s(132, 4, 64) };
+        check(gpu, &Call::random(left, 4), Algorithm::Vector)?;
         let epilogue = Epilogue { gate: Some(0), activation: Activation::Silu, ..Epilogue::default() };
         let problem = Problem { trans_b: true, epilogue, ..plain(1, 68, 132, [F16; 3]) };
         check(gpu, &Call::random(problem, 3), Algorithm::Vector).map(drop)

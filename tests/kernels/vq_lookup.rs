@@ -106,6 +106,12 @@ pub fn cases(suite: &mut Suite) {
             let eight = shared && gpu.kernels.caps().trusted_subgroup_size().unwrap_or(8) == 8;
             check(gpu, &Call::random(problem, 12), if eight { std::slice::from_ref(&word) } else { &[] })?;
         }
+        // Vectors that the rounds of a workgroup do not divide; one book with batches apart.
+        let problem = Problem { y_layout: Layout::strided(4, [4000, 100]), ..shape(2, 33, 1, 13, 64) };
+        for rows in [1, 5, 7] {
+            let config = vq_lookup::choose(&gpu.kernels.caps(), &problem).map_err(|error| error.to_string())?;
+            Call::random(problem, 13).check(gpu, &gpu.kernels, Some(&Config { rows, ..config }))?;
+        }
         Ok(())
     });
     suite.case("errors", errors);

@@ -84,7 +84,9 @@ fn choices_follow_the_shape() {
 #[test]
 fn a_long_k_is_split_where_the_driver_cuts_loops_short() {
     for caps in presets() {
-        let config = choose(&caps, &Problem::new(4096, 4096, 1 << 18, Dtype::F32)).unwrap();
-        assert_eq!(config.parts > 1, caps.loop_rounds().is_some(), "{}: {config}", caps.name);
+        for k in [1 << 18, 261_850, 392_700, 392_772, 392_800, 392_932, 1 << 20] {
+            let config = choose(&caps, &Problem::new(4096, 4096, k, Dtype::F32)).unwrap();
+            assert_eq!(config.parts > 1, caps.loop_rounds().is_some(), "{}: {config}", caps.name);
+        }
     }
 }

@@ -52,3 +52,17 @@ fn candidates_compose_on_every_preset() {
         }
     }
 }
+
+#[test]
+fn every_size_has_a_choice() {
+    for caps in presets() {
+        for code_dim in [1, 7, 64, 256, 768, 2048] {
+            for num_codes in (1..20_000).step_by(if caps.loop_rounds().is_some() { 37 } else { 1999 }).chain([262_144])
+            {
+                let problem = Problem { n: 128, num_codes, code_dim, loss: Some(0), ..Problem::default() };
+                let config = choose(&caps, &problem).unwrap_or_else(|error| panic!("{}: {error}", caps.name));
+                config.fits(&caps, &problem).unwrap();
+            }
+        }
+    }
+}

@@ -70,7 +70,9 @@ impl Kernel for Gemm {
                 let wanted = |config: &&gemm::Config| algorithm.is_none_or(|wanted| config.algorithm == wanted);
                 let Some(config) = candidates.iter().find(wanted) else {
                     return match algorithm {
-                        Some(Algorithm::Coop) => Checked::Skipped("the device has no cooperative matrices".into()),
+                        Some(Algorithm::Coop) if kernels.caps().coop.is_empty() => {
+                            Checked::Skipped("the device has no cooperative matrices".into())
+                        }
                         _ => Checked::Failed("no Config fits".into()),
                     };
                 };
