@@ -453,7 +453,7 @@ pub(crate) fn ready<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
 pub(crate) fn chosen<C: Debug>(op: &'static str, caps: &Caps, problem: &dyn Debug, candidates: Vec<C>) -> Result<C> {
     let config = candidates.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
         op,
-        reason: format!("no candidate fits {problem:?} on {}", caps.label()),
+        reason: format!("no candidate fits {problem:?} on {}; the trace log says why", caps.label()),
     })?;
     print_choice(op, problem, &config);
     Ok(config)

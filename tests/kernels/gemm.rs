@@ -181,7 +181,7 @@ fn everywhere(suite: &mut Suite) {
     });
     suite.case("few rows, few columns", |gpu| {
         // Weights along k, as the right side and as the left.
-        for (n, k) in [(260, 516), (36, 64), (12, 4)] {
+        for (n, k) in [(260, 516), (33, 64), (36, 64), (12, 4), (4, 4)] {
             exact(gpu, Problem { trans_b: true, ..f32s(1, n, k) }, 2, false, Algorithm::Vector)?;
             exact(gpu, f32s(n + 1, 1, k), 3, false, Algorithm::Vector)?;
         }
