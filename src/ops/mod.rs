@@ -284,6 +284,25 @@ macro_rules! functions {
     };
 }
 
+/// Declares a Problem: its fields, each with what `Default` gives it.
+macro_rules! problem {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident $(<$life:lifetime>)? { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $value:expr,)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub struct $name $(<$life>)? { $($(#[$field_meta])* pub $field: $ty,)* }
+
+        /// The least that can be asked for: sizes are yours to set.
+        impl $(<$life>)? Default for $name $(<$life>)? {
+            fn default() -> Self {
+                $name { $($field: $value,)* }
+            }
+        }
+    };
+}
+
 /// Declares Buffers: those that every call has, in the order of `new`, then those that a Problem may ask for, each with a
 /// setter.
 macro_rules! buffers {

@@ -29,41 +29,43 @@ use crate::ops::{self, Plan};
 use crate::vq_lookup::{self, Combine};
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
-/// What is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Problem {
-    /// Vectors.
-    pub n: usize,
-    /// Books, each with codes of its own.
-    pub books: usize,
-    /// Codes of each book.
-    pub num_codes: usize,
-    /// Elements of a code.
-    pub code_dim: usize,
-    /// What is nearest.
-    pub metric: Metric,
-    /// Each book codes what the one before left of the vector; otherwise each has a part of its own.
-    pub residual: bool,
-    /// Codes per vector and book, the nearest first; all outputs but indices and distances go by the first.
-    pub top: usize,
-    /// Dtype of the vectors.
-    pub x: Dtype,
-    /// Strides of vector and book; `[n, 1]` vectors where `residual`.
-    pub x_layout: Layout<2>,
-    /// Dtype of the codes.
-    pub codebook: Dtype,
-    /// Strides of book and code; a book stride of 0 shares one book.
-    pub codebook_layout: Layout<2>,
-    /// The first element of u32 indices `[n, books, top]`.
-    pub indices: usize,
-    /// The first element of f32 distances in the same places: squared, `1 - cos`, or `-dot`.
-    pub distance: Option<usize>,
-    /// The vectors of the codes, `[n, books, code_dim]`, or their sum `[n, code_dim]` where `residual`.
-    pub quantized: Option<Quantized>,
-    /// The first element of u32 counts of use, `[books, num_codes]`.
-    pub usage: Option<usize>,
-    /// The element where the f32 sum over vectors and books of the squared distance to the code is written.
-    pub loss: Option<usize>,
+problem! {
+    /// What is computed.
+    #[derive(Eq, Hash)]
+    pub struct Problem {
+        /// Vectors.
+        pub n: usize = 1,
+        /// Books, each with codes of its own.
+        pub books: usize = 1,
+        /// Codes of each book.
+        pub num_codes: usize = 1,
+        /// Elements of a code.
+        pub code_dim: usize = 1,
+        /// What is nearest.
+        pub metric: Metric = Metric::L2,
+        /// Each book codes what the one before left of the vector; otherwise each has a part of its own.
+        pub residual: bool = false,
+        /// Codes per vector and book, the nearest first; all outputs but indices and distances go by the first.
+        pub top: usize = 1,
+        /// Dtype of the vectors.
+        pub x: Dtype = Dtype::F32,
+        /// Strides of vector and book; `[n, 1]` vectors where `residual`.
+        pub x_layout: Layout<2> = Layout::default(),
+        /// Dtype of the codes.
+        pub codebook: Dtype = Dtype::F32,
+        /// Strides of book and code; a book stride of 0 shares one book.
+        pub codebook_layout: Layout<2> = Layout::default(),
+        /// The first element of u32 indices `[n, books, top]`.
+        pub indices: usize = 0,
+        /// The first element of f32 distances in the same places: squared, `1 - cos`, or `-dot`.
+        pub distance: Option<usize> = None,
+        /// The vectors of the codes, `[n, books, code_dim]`, or their sum `[n, code_dim]` where `residual`.
+        pub quantized: Option<Quantized> = None,
+        /// The first element of u32 counts of use, `[books, num_codes]`.
+        pub usage: Option<usize> = None,
+        /// The element where the f32 sum over vectors and books of the squared distance to the code is written.
+        pub loss: Option<usize> = None,
+    }
 }
 
 /// What is nearest.
@@ -94,31 +96,6 @@ pub struct Quantized {
     pub dtype: Dtype,
     /// The first element.
     pub offset: usize,
-}
-
-impl Default for Problem {
-    /// One code of one element: sizes are yours to set.
-    fn default() -> Self {
-        let layout = Layout { offset: 0, strides: None };
-        Problem {
-            n: 1,
-            books: 1,
-            num_codes: 1,
-            code_dim: 1,
-            metric: Metric::L2,
-            residual: false,
-            top: 1,
-            x: Dtype::F32,
-            x_layout: layout,
-            codebook: Dtype::F32,
-            codebook_layout: layout,
-            indices: 0,
-            distance: None,
-            quantized: None,
-            usage: None,
-            loss: None,
-        }
-    }
 }
 
 config! {
@@ -164,14 +141,9 @@ struct Form {
     top: u32,
     /// Chunks of a vector that the search has in registers, 0 where vectors are read again.
     keep: u32,
-    /// The finish writes distances.
-    distance: bool,
-    /// The finish counts uses.
-    usage: bool,
-    /// The finish leaves squared distances for the loss.
-    loss: bool,
-    /// The finish writes what the code leaves of the vector, for the next book.
-    rest: bool,
+    /// What the finish writes beside indices: `DISTANCE`, `USAGE`, squared distances for `LOSS`, and in `REST` what the
+    /// code leaves of the vector, for the next book.
+    asked: Slots,
 }
 
 crate::params! {
@@ -213,6 +185,10 @@ pub(crate) struct Views {
     quantized: Option<View<2>>,
     usage: Option<View<2>>,
     loss: Option<View<1>>,
+    /// Elements per chunk.
+    vec: u32,
+    /// Chunks of a vector.
+    chunks: u32,
 }
 
 impl Problem {
@@ -230,40 +206,27 @@ impl Problem {
         [self.x, self.codebook].contains(&Dtype::F16)
     }
 
-    /// Elements per chunk.
-    fn vec(&self, views: &Views) -> u32 {
-        if views.x.multiple_of(4) && views.codebook.multiple_of(4) { 4 } else { 1 }
-    }
-
-    /// Chunks of a vector.
-    fn chunks(&self, views: &Views) -> u32 {
-        self.code_dim as u32 / self.vec(views)
-    }
-
     /// Search and finish of all books, or, where `residual`, of book `book`.
     fn passes(&self, views: &Views, config: &Config, writable: Slots, book: usize) -> [Pass<Config, Form>; 2] {
         let [x, codebook] = [self.x, self.codebook].map(|dtype| Storage::held(dtype, config.native_f16));
         let search = Form {
-            vec: self.vec(views),
+            vec: views.vec,
             // What a book left is f32.
             x: if book > 0 { Storage::F32 } else { x },
             codebook,
             metric: self.metric,
             top: self.top as u32,
-            keep: if config.algorithm == Algorithm::Reread { 0 } else { self.chunks(views) },
-            distance: false,
-            usage: false,
-            loss: false,
-            rest: false,
+            keep: if config.algorithm == Algorithm::Reread { 0 } else { views.chunks },
+            asked: Slots::NONE,
         };
-        let finish = Form {
-            keep: 0,
-            distance: self.distance.is_some(),
-            usage: self.usage.is_some(),
-            loss: self.loss.is_some(),
-            rest: self.residual && book + 1 < self.books,
-            ..search
-        };
+        let outputs = [
+            (DISTANCE, self.distance.is_some()),
+            (USAGE, self.usage.is_some()),
+            (LOSS, self.loss.is_some()),
+            (REST, self.residual && book + 1 < self.books),
+        ];
+        let asked = outputs.iter().filter(|(_, asked)| *asked).fold(Slots::NONE, |all, &(slot, _)| all.with(slot));
+        let finish = Form { keep: 0, asked, ..search };
         // The number of parts is a parameter, and the finish has no tiles.
         let searching = Config { parts: 1, ..*config };
         let (algorithm, wg_size) = (Algorithm::Reread, config.wg_size.max(32));
@@ -293,8 +256,8 @@ impl Problem {
     }
 
     /// Rounds of the loops of an invocation that searches a part, at most.
-    fn search_rounds(&self, views: &Views, config: &Config) -> u64 {
-        let (chunks, rows) = (u64::from(self.chunks(views)), u64::from(config.rows));
+    fn rounds(&self, views: &Views, config: &Config) -> u64 {
+        let (chunks, rows) = (u64::from(views.chunks), u64::from(config.rows));
         let inner = match config.algorithm {
             Algorithm::Registers | Algorithm::Staged => chunks * (1 + rows),
             Algorithm::Reread => chunks + chunks.div_ceil(32),
@@ -303,75 +266,33 @@ impl Problem {
         codes.div_ceil(config.codes.into()) * (2 + inner)
     }
 
-    /// Rounds of one that joins the parts, or adds up the loss.
-    fn finish_rounds(&self, views: &Views, config: &Config) -> u64 {
-        let (top, chunks) = (self.top as u64, u64::from(self.chunks(views)));
-        let joined = top * top * u64::from(config.parts) + (top + 3) * chunks;
-        let lost = self.loss.map_or(0, |_| (self.n * self.books) as u64 / u64::from(LOSS_SIZE));
-        joined.max(lost + u64::from(LOSS_SIZE))
+    /// Where the sections of scratch memory lie, in bytes: behind the best codes of each part the loss, what books leave
+    /// of the vectors, by turns in two places, and the end. Each starts where any device can bind.
+    fn sections(&self, parts: u32) -> [u64; 4] {
+        let align = |bytes: u64| bytes.min(u64::MAX / 8).next_multiple_of(256);
+        let sizes = [self.n, self.books, self.at_once(), self.top, self.code_dim];
+        let [n, books, at_once, top, code_dim] = sizes.map(|size| size as u64);
+        let loss = align((n * at_once * top).saturating_mul(u64::from(parts) * 8));
+        let rest = loss + if self.loss.is_some() { align(n * books * 4) } else { 0 };
+        let rests = if self.residual { books.min(3) - 1 } else { 0 };
+        let bytes = align((n * code_dim).saturating_mul(4));
+        [loss, rest, rest + bytes, rest + rests * bytes]
     }
 }
 
-/// A row of the table: the tiles of one class of adapters.
-struct Row {
-    class: Class,
-    wg_size: u32,
-    rows: u32,
-    codes: u32,
-    /// Chunks of a vector that registers hold, at most.
-    keep: u32,
-    /// Codes at a time where vectors are read again.
-    reread_codes: u32,
-    /// Codes in workgroup memory.
-    tile: Option<u32>,
-    /// Workgroups to reach by searching a book in parts.
-    fill: u64,
-}
+/// Chunks of a vector that registers hold, at most.
+const KEEP: u32 = 16;
 
-const TABLE: [Row; 3] = [
-    Row { class: Class::Software, wg_size: 8, rows: 4, codes: 1, keep: 16, reread_codes: 8, tile: None, fill: 4 },
-    Row {
-        class: Class::Integrated,
-        wg_size: 64,
-        rows: 1,
-        codes: 4,
-        keep: 16,
-        reread_codes: 8,
-        tile: Some(16),
-        fill: 64,
-    },
-    Row {
-        class: Class::Discrete,
-        wg_size: 128,
-        rows: 1,
-        codes: 4,
-        keep: 16,
-        reread_codes: 8,
-        tile: Some(32),
-        fill: 256,
-    },
-];
+/// Codes at a time where vectors are read again.
+const REREAD_CODES: u32 = 8;
 
-/// Where the sections of scratch memory lie, in bytes: each starts where any device can bind.
-struct Sections {
-    /// The best codes of each part; these lie first.
-    loss: u64,
-    /// What books leave of the vectors, in turns.
-    rest: [u64; 2],
-    end: u64,
-}
-
-impl Sections {
-    fn of(problem: &Problem, parts: u32) -> Sections {
-        let align = |bytes: u64| bytes.next_multiple_of(256);
-        let [n, books, at_once, top, code_dim] =
-            [problem.n, problem.books, problem.at_once(), problem.top, problem.code_dim].map(|size| size as u64);
-        let best = (n * at_once * top).saturating_mul(u64::from(parts) * 8).min(u64::MAX / 8);
-        let loss = align(best);
-        let first = loss + if problem.loss.is_some() { align(n * books * 4) } else { 0 };
-        let rests = if problem.residual { books.min(3) - 1 } else { 0 };
-        let rest = align(n * code_dim * 4);
-        Sections { loss, rest: [first, first + rest], end: first + rests * rest }
+/// The tiles of a class of adapters: workgroup size, vectors per invocation, codes at a time, codes in workgroup memory,
+/// and workgroups to reach by searching a book in parts.
+const fn tiles(class: Class) -> (u32, u32, u32, Option<u32>, u64) {
+    match class {
+        Class::Software => (8, 4, 1, None, 4),
+        Class::Integrated => (64, 1, 4, Some(16), 64),
+        Class::Discrete => (128, 1, 4, Some(32), 256),
     }
 }
 
@@ -389,16 +310,15 @@ const QUANTIZED: u32 = 8;
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, wg_size, rows, codes, tile, .. } = self.config;
-        let Form { vec, top, keep, .. } = self.form;
-        let form = self.form;
+        let Form { vec, x, codebook, metric, top, keep, asked } = self.form;
         let wg_bytes = if algorithm == Algorithm::Staged { tile * keep * vec * 4 } else { 0 };
         let shader = self
             .begin(wg_size, wg_bytes, vec)
             .params::<Params>()
             .constants(Metric::CODES)
-            .constants([("METRIC", form.metric as u32), ("TOP", top)])
-            .input(X, "x", form.x)
-            .input(CODEBOOK, "codebook", form.codebook)
+            .constants([("METRIC", metric as u32), ("TOP", top)])
+            .input(X, "x", x)
+            .input(CODEBOOK, "codebook", codebook)
             .writes(SCRATCH, "scratch", "u32");
         if self.stem == "vq_assign" {
             let kept = (rows * keep).max(1);
@@ -411,15 +331,14 @@ impl Pipeline for Pass<Config, Form> {
                 Algorithm::Registers | Algorithm::Reread => shader.import("vq_codes"),
             };
         }
-        let shader = shader
-            .flag("HAS_DISTANCE", form.distance)
-            .flag("HAS_USAGE", form.usage)
-            .flag("HAS_LOSS", form.loss)
-            .flag("HAS_REST", form.rest)
+        let flags = [("HAS_DISTANCE", DISTANCE), ("HAS_USAGE", USAGE), ("HAS_LOSS", LOSS), ("HAS_REST", REST)];
+        let shader = flags
+            .into_iter()
+            .fold(shader, |shader, (name, slot)| shader.flag(name, asked.has(slot)))
             .writes(INDICES, "indices", "u32")
-            .asked(form.distance, DISTANCE, "distance", "f32", ["vq_distance", "vq_distance_none"])
-            .asked(form.usage, USAGE, "usage", "atomic<u32>", ["vq_usage", "vq_usage_none"]);
-        match form.rest {
+            .asked(asked.has(DISTANCE), DISTANCE, "distance", "f32", ["vq_distance", "vq_distance_none"])
+            .asked(asked.has(USAGE), USAGE, "usage", "atomic<u32>", ["vq_usage", "vq_usage_none"]);
+        match asked.has(REST) {
             true => shader.output(REST, "rest", Storage::F32, false),
             false => shader.import("vq_rest_none"),
         }
@@ -473,42 +392,47 @@ impl Plan for Problem {
         }
         let codes = [self.books, self.num_codes];
         let each = |arg, offset| Layout::at(offset).view(arg, [self.n, self.books], self.top);
+        let x = self.x_layout.view("x", self.x_sizes(), self.code_dim)?;
+        let codebook = self.codebook_layout.view("codebook", codes, self.code_dim)?;
+        let vec = if x.multiple_of(4) && codebook.multiple_of(4) { 4 } else { 1 };
         Ok(Views {
-            x: self.x_layout.view("x", self.x_sizes(), self.code_dim)?,
-            codebook: self.codebook_layout.view("codebook", codes, self.code_dim)?,
+            x,
+            codebook,
+            vec,
+            chunks: self.code_dim as u32 / vec,
             indices: each("indices", self.indices)?,
             distance: self.distance.map(|offset| each("distance", offset)).transpose()?,
-            quantized: self
-                .quantized
-                .map(|q| Layout::at(q.offset).view("quantized", self.x_sizes(), self.code_dim))
-                .transpose()?,
+            quantized: match self.quantized {
+                Some(at) => Some(Layout::at(at.offset).view("quantized", self.x_sizes(), self.code_dim)?),
+                None => None,
+            },
             usage: self.usage.map(|offset| Layout::at(offset).view("usage", codes, 1)).transpose()?,
             loss: self.loss.map(|offset| Layout::at(offset).view("loss", [1], 1)).transpose()?,
         })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-        let wg_size = row.wg_size.min(caps.most_invocations());
-        let (algorithm, codes) = match self.chunks(views) <= row.keep {
-            true => (Algorithm::Registers, row.codes),
-            false => (Algorithm::Reread, row.reread_codes),
+        let (wg_size, rows, codes, tile, fill) = tiles(caps.class());
+        let wg_size = wg_size.min(caps.most_invocations());
+        let (algorithm, codes) = match views.chunks <= KEEP {
+            true => (Algorithm::Registers, codes),
+            false => (Algorithm::Reread, REREAD_CODES),
         };
         let native_f16 = caps.prefers_native_f16(self.has_f16());
-        let whole = Config { algorithm, wg_size, rows: row.rows, codes, tile: 1, parts: 1, native_f16 };
+        let whole = Config { algorithm, wg_size, rows, codes, tile: 1, parts: 1, native_f16 };
         // Parts of at least 64 codes; more where the driver cuts long loops short.
-        let blocks = (self.n as u64).div_ceil(u64::from(wg_size * row.rows)).max(1) * self.at_once() as u64;
-        let parts = row.fill.div_ceil(blocks).min((self.num_codes as u64).div_ceil(64)) as u32;
-        let rounds = |parts| self.search_rounds(views, &Config { parts, ..whole });
+        let blocks = (self.n as u64).div_ceil(u64::from(wg_size * rows)).max(1) * self.at_once() as u64;
+        let parts = fill.div_ceil(blocks).min((self.num_codes as u64).div_ceil(64)) as u32;
+        let rounds = |parts| self.rounds(views, &Config { parts, ..whole });
         let direct = Config { parts: caps.parts(parts, self.num_codes as u32, rounds), ..whole };
-        let staged = row.tile.filter(|_| algorithm == Algorithm::Registers);
+        let staged = tile.filter(|_| algorithm == Algorithm::Registers);
         let staged = staged.map(|tile| Config { algorithm: Algorithm::Staged, tile, ..direct });
         staged.into_iter().chain([direct]).collect()
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         let Config { algorithm, wg_size, rows, codes, tile, parts, native_f16 } = *config;
-        let (vec, chunks) = (u64::from(self.vec(views)), u64::from(self.chunks(views)));
+        let (top, chunks) = (self.top as u64, u64::from(views.chunks));
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.has_f16())?;
         Misfit::unless(rows > 0, "rows must be at least 1", rows)?;
@@ -525,7 +449,7 @@ impl Plan for Problem {
             Algorithm::Staged => {
                 let whole = tile > 0 && tile.is_multiple_of(codes);
                 Misfit::unless(whole, "tile must be a multiple of codes", tile)?;
-                let bytes = u64::from(tile) * chunks * vec * 4;
+                let bytes = u64::from(tile) * u64::from(views.vec) * chunks * 4;
                 Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
             }
             Algorithm::Registers | Algorithm::Reread => {
@@ -533,13 +457,16 @@ impl Plan for Problem {
             }
         }
         Misfit::at_most("words of scratch", self.scratch(views, config) / 4, u32::MAX)?;
-        caps.check_rounds(self.search_rounds(views, config).max(self.finish_rounds(views, config)))
+        // Of an invocation that searches, that joins the parts, and that adds up the loss.
+        let joined = top * top * u64::from(parts) + (top + 3) * chunks;
+        let lost = self.loss.map_or(0, |_| (self.n * self.books) as u64 / u64::from(LOSS_SIZE));
+        caps.check_rounds(self.rounds(views, config).max(joined).max(lost + u64::from(LOSS_SIZE)))
     }
 
     /// Some words per vector and part, whose number does not grow with the codes but where the driver cuts long loops
     /// short; where `residual`, up to two f32 copies of the vectors, too.
     fn scratch(&self, _views: &Views, config: &Config) -> u64 {
-        Sections::of(self, config.parts).end
+        self.sections(config.parts)[3]
     }
 
     /// Without the steps of the lookup, which has Configs of its own.
@@ -559,12 +486,12 @@ impl Plan for Problem {
         common.write(DISTANCE, "distance", buffers.distance, views.distance.map(|view| view.of(WORD)))?;
         common.write(USAGE, "usage", buffers.usage, views.usage.map(|view| view.of(WORD)))?;
         common.write(LOSS, "loss", buffers.loss, views.loss.map(|view| view.of(WORD)))?;
-        let sections = Sections::of(self, config.parts);
-        let scratch = common.scratch_memory(buffers.scratch, sections.end)?;
+        let [loss, first_rest, other_rest, end] = self.sections(config.parts);
+        let scratch = common.scratch_memory(buffers.scratch, end)?;
         let section = |at: u64, bytes: u64| (scratch.part(at, bytes), Reach::to(bytes / 4, WORD));
 
         let mut whole = common.clone();
-        let (memory, reach) = section(0, sections.end);
+        let (memory, reach) = section(0, end);
         whole.read(X, "x", buffers.x, views.x.of(self.x))?;
         whole.write(SCRATCH, "scratch", memory, reach)?;
         whole.check()?;
@@ -587,9 +514,9 @@ impl Plan for Problem {
         let blocks = (n as u64).div_ceil((config.wg_size * config.rows).into());
         for book in 0..searches {
             let mut args = common.clone();
-            let (memory, reach) = section(0, sections.rest[0]);
+            let (memory, reach) = section(0, first_rest);
             args.write(SCRATCH, "scratch", memory, reach)?;
-            let left_by = |book: usize| section(sections.rest[book % 2], (n * code_dim * 4) as u64);
+            let left_by = |book: usize| section([first_rest, other_rest][book % 2], 4 * n as u64 * code_dim as u64);
             let x = match book {
                 0 => {
                     args.read(X, "x", buffers.x, views.x.of(self.x))?;
@@ -618,10 +545,10 @@ impl Plan for Problem {
                 per_part: (num_codes as u32).div_ceil(config.parts),
                 num_codes: num_codes as u32,
                 cols: code_dim as u32,
-                chunks: self.chunks(views),
+                chunks: views.chunks,
                 blocks: blocks as u32,
                 grid_x: 0,
-                loss_offset: (sections.loss / 4) as u32 + (book * n) as u32,
+                loss_offset: (loss / 4) as u32 + (book * n) as u32,
                 distance_offset: (self.distance.unwrap_or(0) + book * top) as u32,
                 usage_offset: (self.usage.unwrap_or(0) + book * num_codes) as u32,
             };
@@ -635,7 +562,7 @@ impl Plan for Problem {
         }
         if let Some(at) = self.loss {
             let count = (n * books) as u32;
-            let params = LossParams { count, loss_offset: (sections.loss / 4) as u32, to: at as u32 };
+            let params = LossParams { count, loss_offset: (loss / 4) as u32, to: at as u32 };
             steps.push(whole.step(&Loss, &params, [1, 1, 1])?);
         }
         if let (Some(quantized), Some(binding)) = (self.quantized, buffers.quantized) {

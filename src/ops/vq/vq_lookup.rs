@@ -19,62 +19,40 @@ use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, 
 
 pub use super::index::{Combine, Index, Order, OutOfRange};
 
-/// What is computed. A position has one index per book.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Problem {
-    /// Batches.
-    pub batch: usize,
-    /// Positions of one batch.
-    pub spatial: usize,
-    /// Books, each with codes of its own.
-    pub books: usize,
-    /// Codes of each book.
-    pub num_codes: usize,
-    /// Elements of a code.
-    pub code_dim: usize,
-    /// What several books make.
-    pub combine: Combine,
-    /// Where the channels of `y` stand.
-    pub order: Order,
-    /// What an index that is not in the book gives.
-    pub out_of_range: OutOfRange,
-    /// The type of indices.
-    pub index: Index,
-    /// Strides of position (over all batches) and book.
-    pub indices: Layout<2>,
-    /// Dtype of the codebook.
-    pub x: Dtype,
-    /// Strides of book and code; a book stride of 0 shares one book.
-    pub codebook: Layout<2>,
-    /// Dtype of `y`.
-    pub y: Dtype,
-    /// Strides of batch and position, or of batch and channel where channels come first. Rows must not overlap.
-    pub y_layout: Layout<2>,
-    /// The element of its binding where the number of indices out of range is written, u32.
-    pub bad: Option<usize>,
-}
-
-impl Default for Problem {
-    /// One code of one element: sizes are yours to set.
-    fn default() -> Self {
-        let layout = Layout { offset: 0, strides: None };
-        Problem {
-            batch: 1,
-            spatial: 1,
-            books: 1,
-            num_codes: 1,
-            code_dim: 1,
-            combine: Combine::Concat,
-            order: Order::ChannelsLast,
-            out_of_range: OutOfRange::Zero,
-            index: Index::U32,
-            indices: layout,
-            x: Dtype::F32,
-            codebook: layout,
-            y: Dtype::F32,
-            y_layout: layout,
-            bad: None,
-        }
+problem! {
+    /// What is computed. A position has one index per book.
+    #[derive(Eq, Hash)]
+    pub struct Problem {
+        /// Batches.
+        pub batch: usize = 1,
+        /// Positions of one batch.
+        pub spatial: usize = 1,
+        /// Books, each with codes of its own.
+        pub books: usize = 1,
+        /// Codes of each book.
+        pub num_codes: usize = 1,
+        /// Elements of a code.
+        pub code_dim: usize = 1,
+        /// What several books make.
+        pub combine: Combine = Combine::Concat,
+        /// Where the channels of `y` stand.
+        pub order: Order = Order::ChannelsLast,
+        /// What an index that is not in the book gives.
+        pub out_of_range: OutOfRange = OutOfRange::Zero,
+        /// The type of indices.
+        pub index: Index = Index::U32,
+        /// Strides of position (over all batches) and book.
+        pub indices: Layout<2> = Layout::default(),
+        /// Dtype of the codebook.
+        pub x: Dtype = Dtype::F32,
+        /// Strides of book and code; a book stride of 0 shares one book.
+        pub codebook: Layout<2> = Layout::default(),
+        /// Dtype of `y`.
+        pub y: Dtype = Dtype::F32,
+        /// Strides of batch and position, or of batch and channel where channels come first. Rows must not overlap.
+        pub y_layout: Layout<2> = Layout::default(),
+        /// The element of its binding where the number of indices out of range is written, u32.
+        pub bad: Option<usize> = None,
     }
 }
 
@@ -160,7 +138,9 @@ pub(crate) struct Views {
     y: View<2>,
     bad: Option<View<1>>,
     /// Elements that move as one: 2 where pairs of 16-bit elements are only moved, which are words then.
-    unit: usize,
+    unit: u32,
+    /// Elements of a code, those that move as one counted once.
+    cols: u32,
     /// Batches of `y` follow each other.
     follow: bool,
 }
@@ -215,11 +195,6 @@ impl Problem {
         views.unit == 1 && [self.x, self.y].contains(&Dtype::F16)
     }
 
-    /// Elements of a code, pairs that move as one counted once.
-    fn cols(&self, views: &Views) -> u32 {
-        (self.code_dim / views.unit) as u32
-    }
-
     /// The form but for what the tiles decide of it.
     fn form(&self, views: &Views, native_f16: bool) -> Form {
         let planes = self.order == Order::ChannelsFirst;
@@ -227,7 +202,7 @@ impl Problem {
             1 => [self.x, self.y].map(|dtype| Storage::held(dtype, native_f16)),
             _ => [Storage::F32; 2],
         };
-        let wide = 4 * views.unit;
+        let wide = 4 * views.unit as usize;
         let vec = match views.codebook.multiple_of(wide) && views.y.multiple_of(wide) && !planes {
             true => 4,
             false => 1 + u32::from(y.packed()),
@@ -250,7 +225,7 @@ impl Problem {
     fn pass(&self, views: &Views, config: &Config, writable: Slots) -> Pass<Config, Form> {
         let form = self.form(views, config.native_f16);
         let Config { wg_size, lanes, .. } = *config;
-        let cols = self.cols(views);
+        let cols = views.cols;
         let chunks = cols / form.vec;
         let shared = (form.moves() && lanes == wg_size).then(|| {
             let turns = chunks.div_ceil(wg_size).max(1);
@@ -277,7 +252,7 @@ impl Problem {
     fn rounds(&self, views: &Views, config: &Config) -> u64 {
         let form = self.form(views, config.native_f16);
         let [lanes, wg_size, rows] = [config.lanes, config.wg_size, config.rows].map(u64::from);
-        let (chunks, books) = (u64::from(self.cols(views) / form.vec) + 1, self.books as u64);
+        let (chunks, books) = (u64::from(views.cols / form.vec) + 1, self.books as u64);
         match form {
             _ if form.moves() && lanes == wg_size => rows * (2 + 2 * chunks.div_ceil(wg_size)),
             // An invocation has some channels of one position, or of several in turn.
@@ -288,16 +263,8 @@ impl Problem {
     }
 }
 
-/// A row of the table: the tiles of one class of adapters.
-struct Row {
-    class: Class,
-    wg_size: u32,
-    /// Invocations per row, at most.
-    lanes: u32,
-    /// Channels per invocation where channels come first.
-    channels: u32,
-}
-
+/// Invocations per workgroup and, at most, per row; channels per invocation where channels come first.
+///
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, 65,536 rows of 64 f32 from 8192, where a copy takes 3.2 ms: an
 /// invocation per row, which follows its index once, 5.1 ms; a row shared by `lanes` of a larger workgroup 6 to 11; by
 /// a workgroup of one subgroup 6, and 4.1 with its chunks written out (vq_lookup_rows). More rows for a workgroup than
@@ -305,11 +272,13 @@ struct Row {
 /// and write side by side.
 /// Compiled for GPUs that are not here, nothing spills: 12 VGPRs on RADV (navi31, gfx1201), 24 registers and 48 warps per
 /// SM on NVK (Ampere, Ada), channels last or first.
-const TABLE: [Row; 3] = [
-    Row { class: Class::Software, wg_size: 64, lanes: 1, channels: 16 },
-    Row { class: Class::Integrated, wg_size: 128, lanes: 32, channels: 4 },
-    Row { class: Class::Discrete, wg_size: 256, lanes: 32, channels: 4 },
-];
+const fn tiles(class: Class) -> (u32, u32, u32) {
+    match class {
+        Class::Software => (64, 1, 16),
+        Class::Integrated => (128, 32, 4),
+        Class::Discrete => (256, 32, 4),
+    }
+}
 
 /// Chunks that an invocation moves without a loop.
 const TURNS: u32 = 16;
@@ -364,13 +333,15 @@ impl Plan for Problem {
         let y = self.y_layout.view("y", sizes, inner)?.apart("y_layout")?;
         let copies = self.x == self.y && !self.sums() && self.order == Order::ChannelsLast;
         let even = codebook.multiple_of(2) && y.multiple_of(2);
+        let unit = if copies && self.x.bytes() == 2 && even { 2 } else { 1 };
         let batch = self.spatial as u128 * u128::from(y.stride(1));
         Ok(Views {
             indices: self.indices.view("indices", [self.positions(), self.books], 1)?,
             codebook,
             y,
             bad: self.bad.map(|offset| Layout::<1>::at(offset).view("bad", [1], 1)).transpose()?,
-            unit: if copies && self.x.bytes() == 2 && even { 2 } else { 1 },
+            unit,
+            cols: self.code_dim as u32 / unit,
             follow: self.batch == 1 || u128::from(y.stride(0)) == batch,
         })
     }
@@ -378,14 +349,11 @@ impl Plan for Problem {
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
         let native_f16 = caps.prefers_native_f16(self.has_f16(views));
         let form = self.form(views, native_f16);
-        let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
+        let (wg_size, lanes, channels) = tiles(caps.class());
         let most = caps.most_invocations();
-        let chunks = self.cols(views) / form.vec;
-        let lanes = match form.planes {
-            true => row.channels,
-            false => row.lanes.min(chunks.max(1).next_power_of_two()),
-        };
-        let mut found = vec![Config { wg_size: row.wg_size.min(most), lanes, rows: 1, native_f16 }];
+        let chunks = views.cols / form.vec;
+        let lanes = if form.planes { channels } else { lanes.min(chunks.max(1).next_power_of_two()) };
+        let mut found = vec![Config { wg_size: wg_size.min(most), lanes, rows: 1, native_f16 }];
         if caps.class() == Class::Software && form.moves() {
             let width = caps.trusted_subgroup_size().unwrap_or(8).min(most).max(1);
             let turns = chunks.div_ceil(width);
@@ -448,7 +416,7 @@ impl Plan for Problem {
         };
         let grid = args.fold(workgroups)?;
         let (segments, terms) = if sum { (1, self.books) } else { (self.books, 1) };
-        let units = |view: &View<2>| view.params().map(|elements| elements / views.unit as u32);
+        let units = |view: &View<2>| view.params().map(|elements| elements / views.unit);
         let params = Params {
             indices: views.indices.params(),
             codebook: units(&views.codebook),
@@ -460,7 +428,7 @@ impl Plan for Problem {
             rows: config.rows,
             segments: segments as u32,
             terms: terms as u32,
-            cols: self.cols(views),
+            cols: views.cols,
             num_codes: self.num_codes as u32,
             out_of_range: self.out_of_range as u32,
             groups,

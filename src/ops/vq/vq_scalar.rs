@@ -16,28 +16,30 @@ use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, 
 
 pub use crate::ops::pointwise::Config;
 
-/// What is computed: indices and quantised vectors of vectors, or vectors of indices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Problem<'a> {
-    /// Vectors.
-    pub n: usize,
-    /// What a level stands for.
-    pub kind: Kind,
-    /// Of each dimension: 2 each for LFQ, up to 1000 for FSQ, whose `half` is a thousandth too wide and would round
-    /// past the last of more. Their product fits in 32 bits.
-    pub levels: &'a [u32],
-    /// Which way.
-    pub direction: Direction,
-    /// Dtype of vectors to encode.
-    pub x: Dtype,
-    /// Strides of vectors to encode.
-    pub x_layout: Layout<1>,
-    /// Dtype of quantised vectors.
-    pub y: Dtype,
-    /// Strides of quantised vectors. Rows must not overlap.
-    pub y_layout: Layout<1>,
-    /// The first element of u32 indices `[n]`, of which the first dimension is the lowest digit.
-    pub indices: usize,
+problem! {
+    /// What is computed: indices and quantised vectors of vectors, or vectors of indices.
+    #[derive(Eq, Hash)]
+    pub struct Problem<'a> {
+        /// Vectors.
+        pub n: usize = 1,
+        /// What a level stands for.
+        pub kind: Kind = Kind::Fsq,
+        /// Of each dimension: 2 each for LFQ, up to 1000 for FSQ, whose `half` is a thousandth too wide and would round
+        /// past the last of more. Their product fits in 32 bits.
+        pub levels: &'a [u32] = &[2],
+        /// Which way.
+        pub direction: Direction = Direction::Encode,
+        /// Dtype of vectors to encode.
+        pub x: Dtype = Dtype::F32,
+        /// Strides of vectors to encode.
+        pub x_layout: Layout<1> = Layout::default(),
+        /// Dtype of quantised vectors.
+        pub y: Dtype = Dtype::F32,
+        /// Strides of quantised vectors. Rows must not overlap.
+        pub y_layout: Layout<1> = Layout::default(),
+        /// The first element of u32 indices `[n]`, of which the first dimension is the lowest digit.
+        pub indices: usize = 0,
+    }
 }
 
 /// What a level stands for.
@@ -58,24 +60,6 @@ pub enum Direction {
     Encode,
     /// Indices to `y`.
     Decode,
-}
-
-impl Default for Problem<'_> {
-    /// One vector of one dimension with two levels: sizes are yours to set.
-    fn default() -> Self {
-        let layout = Layout { offset: 0, strides: None };
-        Problem {
-            n: 1,
-            kind: Kind::Fsq,
-            levels: &[2],
-            direction: Direction::Encode,
-            x: Dtype::F32,
-            x_layout: layout,
-            y: Dtype::F32,
-            y_layout: layout,
-            indices: 0,
-        }
-    }
 }
 
 /// What follows from the Problem and its views.

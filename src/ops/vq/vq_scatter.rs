@@ -18,43 +18,38 @@ use crate::ops::Plan;
 use crate::vq_lookup::{self, Combine, Index, Order, OutOfRange};
 use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Misfit, Result};
 
-/// What is computed; sums are f32 `[books, num_codes, code_dim]`, contiguous.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Problem {
-    /// Batches.
-    pub batch: usize,
-    /// Positions of one batch.
-    pub spatial: usize,
-    /// Books, each with codes of its own.
-    pub books: usize,
-    /// Codes of each book.
-    pub num_codes: usize,
-    /// Elements of a code.
-    pub code_dim: usize,
-    /// Whether each book has channels of its own, or all have the same.
-    pub combine: Combine,
-    /// Where the channels of `x` stand.
-    pub order: Order,
-    /// Where the vector of an index that is not in the book goes: nowhere, or to code 0.
-    pub out_of_range: OutOfRange,
-    /// The type of indices.
-    pub index: Index,
-    /// Strides of position (over all batches) and book.
-    pub indices: Layout<2>,
-    /// Dtype of the vectors.
-    pub x: Dtype,
-    /// Strides of batch and position, or of batch and channel where channels come first.
-    pub x_layout: Layout<2>,
-    /// The first element of the sums in their binding.
-    pub sums: usize,
-    /// The first element of its binding where the number of vectors of each code is written, u32 `[books, num_codes]`.
-    pub counts: Option<usize>,
-}
-
-impl Default for Problem {
-    /// One code of one element: sizes are yours to set.
-    fn default() -> Self {
-        Problem::gradient(&vq_lookup::Problem::default())
+problem! {
+    /// What is computed; sums are f32 `[books, num_codes, code_dim]`, contiguous.
+    #[derive(Eq, Hash)]
+    pub struct Problem {
+        /// Batches.
+        pub batch: usize = 1,
+        /// Positions of one batch.
+        pub spatial: usize = 1,
+        /// Books, each with codes of its own.
+        pub books: usize = 1,
+        /// Codes of each book.
+        pub num_codes: usize = 1,
+        /// Elements of a code.
+        pub code_dim: usize = 1,
+        /// Whether each book has channels of its own, or all have the same.
+        pub combine: Combine = Combine::Concat,
+        /// Where the channels of `x` stand.
+        pub order: Order = Order::ChannelsLast,
+        /// Where the vector of an index that is not in the book goes: nowhere, or to code 0.
+        pub out_of_range: OutOfRange = OutOfRange::Zero,
+        /// The type of indices.
+        pub index: Index = Index::U32,
+        /// Strides of position (over all batches) and book.
+        pub indices: Layout<2> = Layout::default(),
+        /// Dtype of the vectors.
+        pub x: Dtype = Dtype::F32,
+        /// Strides of batch and position, or of batch and channel where channels come first.
+        pub x_layout: Layout<2> = Layout::default(),
+        /// The first element of the sums in their binding.
+        pub sums: usize = 0,
+        /// The first element of its binding where the number of vectors of each code is written, u32 `[books, num_codes]`.
+        pub counts: Option<usize> = None,
     }
 }
 
@@ -108,6 +103,8 @@ pub(crate) struct Views {
     x: View<2>,
     sums: View<2>,
     counts: Option<View<2>>,
+    /// Elements per chunk.
+    vec: u32,
 }
 
 impl Problem {
@@ -149,7 +146,7 @@ impl Problem {
 
     fn pass(&self, views: &Views, config: &Config, writable: Slots) -> Pass<Config, Form> {
         let form = Form {
-            vec: self.vec(views),
+            vec: views.vec,
             x: Storage::held(self.x, config.native_f16),
             short: self.index == Index::U16,
             count: self.counts.is_some(),
@@ -157,15 +154,9 @@ impl Problem {
         Pass { stem: "vq_scatter", config: *config, form, writable }
     }
 
-    /// Elements per chunk.
-    fn vec(&self, views: &Views) -> u32 {
-        let aligned = views.x.multiple_of(4) && views.sums.multiple_of(4);
-        if aligned && self.order == Order::ChannelsLast { 4 } else { 1 }
-    }
-
     /// Positions of one run: all, or as many as the driver lets an invocation loop over, should all be of one code.
     fn run(&self, views: &Views, caps: &Caps, lanes: u32) -> Result<usize, Misfit> {
-        let chunks = (self.code_dim as u64 / u64::from(self.vec(views))).div_ceil(lanes.into());
+        let chunks = (self.code_dim as u64 / u64::from(views.vec)).div_ceil(lanes.into());
         // To begin with the sums, then of each position its quad, itself, and its chunks.
         caps.check_rounds(chunks + 4 * (2 + chunks))?;
         let limit = caps
@@ -175,22 +166,17 @@ impl Problem {
     }
 }
 
-/// A row of the table: the tiles of one class of adapters.
-struct Row {
-    class: Class,
-    wg_size: u32,
-    /// Invocations per code, at most.
-    lanes: u32,
-}
-
-/// On software adapters each lane has a code of its own, since an index costs all of them one load.
+/// Invocations per workgroup, and those that share a code, at most. On software adapters each has a code of its own, since
+/// an index costs all of them one load.
 /// Compiled for GPUs that are not here, nothing goes to memory: 24 VGPRs on RADV (navi31, gfx1201); on NVK (Ampere, Ada)
 /// 40 registers, 48 warps per SM, and six predicates kept in registers.
-const TABLE: [Row; 3] = [
-    Row { class: Class::Software, wg_size: 64, lanes: 1 },
-    Row { class: Class::Integrated, wg_size: 64, lanes: 16 },
-    Row { class: Class::Discrete, wg_size: 128, lanes: 32 },
-];
+const fn tiles(class: Class) -> (u32, u32) {
+    match class {
+        Class::Software => (64, 1),
+        Class::Integrated => (64, 16),
+        Class::Discrete => (128, 32),
+    }
+}
 
 const INDICES: u32 = 0;
 const X: u32 = 1;
@@ -231,18 +217,22 @@ impl Plan for Problem {
         self.lookup().check_sizes()?;
         let (sizes, inner) = self.x_shape();
         let codes = [self.books, self.num_codes];
+        let x = self.x_layout.view("x", sizes, inner)?;
+        let sums = Layout::at(self.sums).view("sums", codes, self.code_dim)?;
+        let aligned = x.multiple_of(4) && sums.multiple_of(4) && self.order == Order::ChannelsLast;
         Ok(Views {
             indices: self.indices.view("indices", [self.positions(), self.books], 1)?,
-            x: self.x_layout.view("x", sizes, inner)?,
-            sums: Layout::at(self.sums).view("sums", codes, self.code_dim)?,
+            x,
+            sums,
+            vec: if aligned { 4 } else { 1 },
             counts: self.counts.map(|offset| Layout::at(offset).view("counts", codes, 1)).transpose()?,
         })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-        let chunks = (self.code_dim as u32 / self.vec(views)).max(1).next_power_of_two();
-        let (wg_size, mut lanes) = (row.wg_size.min(caps.most_invocations()), row.lanes.min(chunks));
+        let (wg_size, lanes) = tiles(caps.class());
+        let chunks = (self.code_dim as u32 / views.vec).max(1).next_power_of_two();
+        let (wg_size, mut lanes) = (wg_size.min(caps.most_invocations()), lanes.min(chunks));
         // Where the driver cuts long loops short: more lanes, rather than many runs over few positions each.
         let few = |lanes| self.run(views, caps, lanes).map_or(true, |run| run < self.positions().min(256));
         while lanes < wg_size && few(lanes) {

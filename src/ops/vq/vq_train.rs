@@ -24,46 +24,29 @@ use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, 
 
 pub use crate::ops::pointwise::Config;
 
-/// A step of moving averages. Codebook, running sums and counts are f32, contiguous.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Vectors of the batch.
-    pub n: usize,
-    /// Books, each with codes of its own.
-    pub books: usize,
-    /// Codes of each book.
-    pub num_codes: usize,
-    /// Elements of a code.
-    pub code_dim: usize,
-    /// Dtype of the batch.
-    pub x: Dtype,
-    /// Strides of vector and book.
-    pub x_layout: Layout<2>,
-    /// How much of the running average stays: `N = decay N + (1 - decay) count`.
-    pub decay: f32,
-    /// Laplace smoothing of counts; 0: none.
-    pub epsilon: f32,
-    /// A code of a lower running count becomes a vector of the batch; 0: never.
-    pub least: f32,
-    /// Of the draw of such vectors: another one for each step.
-    pub seed: u32,
-}
-
-impl Default for Problem {
-    /// One code of one element, with the usual rates: sizes are yours to set.
-    fn default() -> Self {
-        Problem {
-            n: 1,
-            books: 1,
-            num_codes: 1,
-            code_dim: 1,
-            x: Dtype::F32,
-            x_layout: Layout { offset: 0, strides: None },
-            decay: 0.99,
-            epsilon: 1e-5,
-            least: 0.0,
-            seed: 0,
-        }
+problem! {
+    /// A step of moving averages. Codebook, running sums and counts are f32, contiguous.
+    pub struct Problem {
+        /// Vectors of the batch.
+        pub n: usize = 1,
+        /// Books, each with codes of its own.
+        pub books: usize = 1,
+        /// Codes of each book.
+        pub num_codes: usize = 1,
+        /// Elements of a code.
+        pub code_dim: usize = 1,
+        /// Dtype of the batch.
+        pub x: Dtype = Dtype::F32,
+        /// Strides of vector and book.
+        pub x_layout: Layout<2> = Layout::default(),
+        /// How much of the running average stays: `N = decay N + (1 - decay) count`.
+        pub decay: f32 = 0.99,
+        /// Laplace smoothing of counts; 0: none.
+        pub epsilon: f32 = 1e-5,
+        /// A code of a lower running count becomes a vector of the batch; 0: never.
+        pub least: f32 = 0.0,
+        /// Of the draw of such vectors: another one for each step.
+        pub seed: u32 = 0,
     }
 }
 
