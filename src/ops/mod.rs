@@ -10,6 +10,19 @@ use crate::error::{Checked, ErrorKind};
 use crate::kernels::print_choice;
 use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
 
+/// What the files of ops use: `use crate::ops::prelude::*;`.
+pub(crate) mod prelude {
+    pub(crate) use super::Plan;
+    pub(crate) use crate::args::{Args, Memory, Reach, WORD};
+    pub(crate) use crate::caps::Class;
+    pub(crate) use crate::compose::{Shader, Slots, Storage, Strides};
+    pub(crate) use crate::config::{config, words};
+    pub(crate) use crate::error::Checked;
+    pub(crate) use crate::kernels::{Pass, Pipeline};
+    pub(crate) use crate::layout::{View, sizes_fit};
+    pub(crate) use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+}
+
 /// What every Problem can be asked: implemented by the Problem of each op.
 pub trait Op: Copy + Debug {
     /// The op's stem.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use tileloom::caps::presets;
-use tileloom::vq_assign::{Algorithm, Metric, Problem, choose};
+use tileloom::vq_assign::{Algorithm, Metric, Problem, choose, scratch_bytes};
 use tileloom::{Dtype, Op};
 
 pub const STEMS: [&str; 3] = ["vq_assign", "vq_assign_finish", "vq_assign_loss"];
@@ -54,4 +54,18 @@ fn every_size_has_a_choice() {
             }
         }
     }
+}
+
+#[test]
+fn scratch_grows_with_the_vectors_alone() {
+    let caps = presets().pop().unwrap();
+    let of = |n, num_codes| {
+        let problem = Problem { n, num_codes, code_dim: 64, loss: Some(0), ..Problem::default() };
+        scratch_bytes(&problem, &choose(&caps, &problem).unwrap()).unwrap()
+    };
+    for n in [1usize, 100, 4096, 100_000] {
+        // No matrix of distances: n * num_codes * 4 bytes would be 1 MiB per vector.
+        assert!(of(n, 262_144) <= 2048 + 64 * 12 * n.max(64) as u64, "{n}: {}", of(n, 262_144));
+    }
+    assert_eq!(of(100_000, 1024), of(100_000, 262_144));
 }

@@ -72,3 +72,21 @@ fn every_length_has_a_choice() {
         }
     }
 }
+
+#[test]
+fn pairs_of_halves_move_as_words() {
+    let caps = presets().into_iter().find(|caps| caps.name == "SwiftShader").unwrap();
+    let source = |code_dim, offset, y| {
+        let codebook = Layout::at(offset);
+        let problem = Problem { code_dim, num_codes: 5, x: Dtype::F16, y, codebook, ..Problem::default() };
+        let shaders = problem.shaders(&choose(&caps, &problem).unwrap(), Slots::NONE).unwrap();
+        shaders[0].source(true)
+    };
+    let says = |source: String, word: &str| assert!(source.contains(word), "{word}: {source}");
+    says(source(64, 0, Dtype::F16), "codebook: array<vec4<f32>>");
+    says(source(6, 0, Dtype::F16), "codebook: array<f32>");
+    says(source(6, 0, Dtype::F16), "y: array<f32>");
+    says(source(7, 0, Dtype::F16), "y: array<atomic<u32>>");
+    says(source(64, 1, Dtype::F16), "codebook: array<u32>");
+    says(source(64, 0, Dtype::F32), "codebook: array<vec2<u32>>");
+}

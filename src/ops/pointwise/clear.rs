@@ -1,11 +1,7 @@
 //! Words set to 0: a step in front of those that add to them.
 
-use crate::args::Args;
-use crate::compose::Shader;
 use crate::dispatch::Step;
-use crate::error::Checked;
-use crate::kernels::Pipeline;
-use crate::layout::View;
+use crate::ops::prelude::*;
 
 crate::params! {
     /// What one run tells the shader.

@@ -4,8 +4,7 @@ mod clear;
 
 pub(crate) use clear::{Clear, clear};
 
-use crate::config::config;
-use crate::{Caps, Misfit};
+use crate::ops::prelude::*;
 
 config! {
     /// How it is computed.

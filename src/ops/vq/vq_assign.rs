@@ -17,17 +17,10 @@
 //! 96 registers and 20 warps per SM on NVK (Ampere, Ada).
 
 use super::index::check_books;
-use crate::args::{Args, Reach, WORD};
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::{config, words};
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::View;
+use crate::ops::plan;
 use crate::ops::pointwise::{Clear, clear};
-use crate::ops::{self, Plan};
+use crate::ops::prelude::*;
 use crate::vq_lookup::{self, Combine};
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
 problem! {
     /// What is computed.
@@ -567,27 +560,8 @@ impl Plan for Problem {
         }
         if let (Some(quantized), Some(binding)) = (self.quantized, buffers.quantized) {
             let found = vq_lookup::Buffers::new(buffers.indices, buffers.codebook, binding);
-            steps.extend(ops::plan(kernels, &self.lookup(quantized), None, &found)?.into_steps());
+            steps.extend(plan(kernels, &self.lookup(quantized), None, &found)?.into_steps());
         }
         Ok(Dispatch::of(steps))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scratch_grows_with_the_vectors_alone() {
-        let caps = crate::caps::presets().pop().unwrap();
-        let of = |n, num_codes| {
-            let problem = Problem { n, num_codes, code_dim: 64, loss: Some(0), ..Problem::default() };
-            scratch_bytes(&problem, &choose(&caps, &problem).unwrap()).unwrap()
-        };
-        for n in [1usize, 100, 4096, 100_000] {
-            // No matrix of distances: n * num_codes * 4 bytes would be 1 MiB per vector.
-            assert!(of(n, 262_144) <= 2048 + 64 * 12 * n.max(64) as u64, "{n}: {}", of(n, 262_144));
-        }
-        assert_eq!(of(100_000, 1024), of(100_000, 262_144));
     }
 }

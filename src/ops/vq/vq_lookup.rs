@@ -6,16 +6,8 @@
 //! index that is not in the book never reads outside of it: it gives zeros or code 0, and can be counted.
 
 use super::index::check_books;
-use crate::args::{Args, WORD};
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::config;
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::View;
-use crate::ops::Plan;
 use crate::ops::pointwise::{Clear, clear};
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+use crate::ops::prelude::*;
 
 pub use super::index::{Combine, Index, Order, OutOfRange};
 
@@ -170,14 +162,10 @@ impl Problem {
     /// Refuses sizes that a shader's u32 could not count past.
     pub(super) fn check_sizes(&self) -> Checked {
         check_books(self.books, self.num_codes, self.code_dim)?;
-        let fits = |a: usize, b| a.checked_mul(b).is_some_and(|n| n <= u32::MAX as usize / 2);
-        if !fits(self.batch, self.spatial) {
-            let reason = format!("{} batches of {} are more than 2^31 - 1", self.batch, self.spatial);
-            return Err(ErrorKind::invalid("spatial", reason));
-        }
-        if !fits(self.books, self.code_dim) {
-            let reason = format!("{} books of {} are more than 2^31 - 1", self.books, self.code_dim);
-            return Err(ErrorKind::invalid("code_dim", reason));
+        for (arg, a, b) in [("spatial", self.batch, self.spatial), ("code_dim", self.books, self.code_dim)] {
+            if a.checked_mul(b).is_none_or(|n| n > u32::MAX as usize / 2) {
+                return Err(ErrorKind::invalid(arg, format!("{a} times {b} is more than 2^31 - 1")));
+            }
         }
         Ok(())
     }
@@ -438,24 +426,5 @@ impl Plan for Problem {
         };
         let looked_up = args.step(&pass, &params, grid)?;
         Ok(Dispatch::of(cleared.into_iter().chain([looked_up]).collect()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pairs_of_halves_move_as_words() {
-        let of = |code_dim, offset, y| {
-            let layout = Layout::at(offset);
-            let problem = Problem { code_dim, num_codes: 5, x: Dtype::F16, y, codebook: layout, ..Problem::default() };
-            problem.form(&problem.resolve().unwrap(), false)
-        };
-        assert_eq!((of(64, 0, Dtype::F16).x, of(64, 0, Dtype::F16).vec), (Storage::F32, 4));
-        assert_eq!((of(6, 0, Dtype::F16).x, of(6, 0, Dtype::F16).vec), (Storage::F32, 1));
-        assert!(!of(6, 0, Dtype::F16).edge && of(7, 0, Dtype::F16).edge);
-        assert_eq!(of(64, 1, Dtype::F16).x, Storage::F16Packed);
-        assert_eq!(of(64, 0, Dtype::F32).x, Storage::F16Packed);
     }
 }

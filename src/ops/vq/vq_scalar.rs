@@ -6,13 +6,7 @@
 //! comparison of `z` with thresholds, which are worked out in f64 on the host and rounded down: exact for
 //! every f32, whatever a driver's `tanh` is.
 
-use crate::args::{Args, Memory, Reach, WORD};
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, sizes_fit};
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+use crate::ops::prelude::*;
 
 pub use crate::ops::pointwise::Config;
 

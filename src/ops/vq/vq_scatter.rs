@@ -7,16 +7,8 @@
 //! of what finding the nearest codes takes. Where a driver cuts long loops short (old llvmpipe), it takes several runs
 //! over the positions, one after the other.
 
-use crate::args::{Args, WORD};
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::config;
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::View;
-use crate::ops::Plan;
+use crate::ops::prelude::*;
 use crate::vq_lookup::{self, Combine, Index, Order, OutOfRange};
-use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Misfit, Result};
 
 problem! {
     /// What is computed; sums are f32 `[books, num_codes, code_dim]`, contiguous.
@@ -109,23 +101,11 @@ pub(crate) struct Views {
 
 impl Problem {
     /// The gradient of this lookup: `x` is that of its output.
-    pub const fn gradient(of: &vq_lookup::Problem) -> Problem {
-        Problem {
-            batch: of.batch,
-            spatial: of.spatial,
-            books: of.books,
-            num_codes: of.num_codes,
-            code_dim: of.code_dim,
-            combine: of.combine,
-            order: of.order,
-            out_of_range: of.out_of_range,
-            index: of.index,
-            indices: of.indices,
-            x: of.y,
-            x_layout: of.y_layout,
-            sums: 0,
-            counts: None,
-        }
+    pub fn gradient(of: &vq_lookup::Problem) -> Problem {
+        let vq_lookup::Problem { batch, spatial, books, num_codes, code_dim, combine, order, .. } = *of;
+        let vq_lookup::Problem { out_of_range, index, indices, y, y_layout, .. } = *of;
+        let shape = Problem { batch, spatial, books, num_codes, code_dim, combine, order, ..Default::default() };
+        Problem { out_of_range, index, indices, x: y, x_layout: y_layout, ..shape }
     }
 
     /// The lookup whose output has the shape of `x`.

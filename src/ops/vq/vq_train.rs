@@ -13,14 +13,10 @@
 //! wherever it runs: [`reference::vq_train`](crate::reference::vq_train) draws the same.
 
 use super::index::check_books;
-use crate::args::{Args, Reach, WORD};
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, sizes_fit};
 use crate::ops::pointwise::clear;
-use crate::ops::{self, Plan};
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Op, Result, vq_assign, vq_scatter};
+use crate::ops::prelude::*;
+use crate::ops::{Op, named, plan};
+use crate::{vq_assign, vq_scatter};
 
 pub use crate::ops::pointwise::Config;
 
@@ -92,12 +88,6 @@ crate::params! {
     }
 }
 
-/// What follows from the Problem of moving averages: how the step that reads the batch holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Form {
-    x: Option<Storage>,
-}
-
 /// What follows from a [`Gradient`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct GradientForm {
@@ -115,10 +105,11 @@ const CODEBOOK: u32 = 4;
 const X: u32 = 5;
 const STATS: u32 = 6;
 
-impl Pipeline for Pass<Config, Form> {
+/// A step of moving averages; its form is how it holds the batch, where it reads it.
+impl Pipeline for Pass<Config, Option<Storage>> {
     fn shader(&self) -> Shader {
         let wg_size = self.config.wg_size;
-        match self.form.x {
+        match self.form {
             None => self.begin(wg_size, counts_bytes(wg_size), 1).reads(COUNTS, "counts", "u32"),
             Some(x) => self
                 .begin(wg_size, 0, 1)
@@ -202,12 +193,12 @@ op!("vq_train_gradient", Gradient, GradientBuffers);
 
 impl Problem {
     /// The two steps.
-    fn passes(&self, config: &Config, writable: Slots) -> [Pass<Config, Form>; 2] {
-        let x = Some(Storage::held(self.x, config.native_f16));
+    fn passes(&self, config: &Config, writable: Slots) -> [Pass<Config, Option<Storage>>; 2] {
+        let form = Some(Storage::held(self.x, config.native_f16));
         let counting = Config { native_f16: false, ..*config };
         [
-            Pass { stem: "vq_train_counts", config: counting, form: Form { x: None }, writable },
-            Pass { stem: "vq_train_update", config: *config, form: Form { x }, writable },
+            Pass { stem: "vq_train_counts", config: counting, form: None, writable },
+            Pass { stem: "vq_train_update", config: *config, form, writable },
         ]
     }
 }
@@ -362,7 +353,7 @@ pub fn prepare_kmeans(
     iterations: usize,
     buffers: KMeansBuffers,
 ) -> Result<Dispatch> {
-    kernels.now(Problem::NAME, || ops::named::<Problem, _>(|| kmeans(kernels, problem, iterations, &buffers)))
+    kernels.now(Problem::NAME, || named::<Problem, _>(|| kmeans(kernels, problem, iterations, &buffers)))
 }
 
 fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMeansBuffers) -> Checked<Dispatch> {
@@ -380,19 +371,12 @@ fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMe
     // Nothing of the running averages stays; without any count each code is replaced.
     let moved = |seed| {
         let plain = Problem { decay: 0.0, epsilon: 0.0, least: 1.0, seed, ..*problem };
-        ops::plan(kernels, &plain, None, &step).map(Dispatch::into_steps)
+        plan(kernels, &plain, None, &step).map(Dispatch::into_steps)
     };
     let assign = vq_assign::Problem { n, books, num_codes, code_dim, x, x_layout, ..Default::default() };
-    let scatter = vq_scatter::Problem {
-        spatial: n,
-        books,
-        num_codes,
-        code_dim,
-        x,
-        x_layout: Layout::strided(x_layout.offset, [0, row]),
-        counts: Some(0),
-        ..Default::default()
-    };
+    let scatter = vq_scatter::Problem { spatial: n, books, num_codes, code_dim, ..Default::default() };
+    let x_layout = Layout::strided(x_layout.offset, [0, row]);
+    let scatter = vq_scatter::Problem { x, x_layout, counts: Some(0), ..scatter };
     let nearest = vq_assign::Buffers::new(step.x, step.codebook, indices);
     let summed = vq_scatter::Buffers::new(indices, step.x, step.sums).counts(step.counts);
 
@@ -403,8 +387,8 @@ fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMe
     let mut steps = vec![clear(&args, COUNTS, &counts)?];
     steps.extend(moved(seed)?);
     for iteration in 0..iterations {
-        steps.extend(ops::plan(kernels, &assign, None, &nearest)?.into_steps());
-        steps.extend(ops::plan(kernels, &scatter, None, &summed)?.into_steps());
+        steps.extend(plan(kernels, &assign, None, &nearest)?.into_steps());
+        steps.extend(plan(kernels, &scatter, None, &summed)?.into_steps());
         steps.extend(moved(seed.wrapping_add(1 + iteration as u32))?);
     }
     Ok(Dispatch::of(steps).named(Problem::NAME))
