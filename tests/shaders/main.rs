@@ -17,11 +17,35 @@ mod vq_train;
 use std::collections::HashSet;
 
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use tileloom::compose::{PARAMS_BINDING, Params, Shader};
-use tileloom::{Caps, wgpu};
+use tileloom::compose::{PARAMS_BINDING, Params, Shader, Slots};
+use tileloom::{Caps, Op, wgpu};
+
+/// The candidates of `problem` on `caps`, each printed, parsed back and composed: with inputs in buffers of their own, and
+/// with all of them in buffers that are written. `seen` are sources that have been checked for these Caps.
+pub fn compose<P: Op>(caps: &Caps, problem: &P, seen: &mut HashSet<String>) -> Vec<P::Config> {
+    let configs = problem.candidates(caps).unwrap();
+    assert_eq!(configs.first(), problem.choose(caps).ok().as_ref());
+    for config in &configs {
+        problem.fits(caps, config).unwrap();
+        assert_eq!(config.to_string().parse().as_ref(), Ok(config));
+        for writable in [Slots::NONE, Slots::ALL] {
+            for shader in problem.shaders(config, writable).unwrap() {
+                if seen.insert(shader.source(true)) {
+                    check_shader(caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name));
+                }
+            }
+        }
+    }
+    configs
+}
+
+pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
+    assert_eq!(shader.params_fields(), P::FIELDS);
+    check_shader(caps, shader, what);
+}
 
 /// A shader that a Config of `caps` names: fits the device, is valid, and translates.
-pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
+pub fn check_shader(caps: &Caps, shader: &Shader, what: &str) {
     let limits = &caps.limits;
     let stem = shader.stem();
     assert!(
@@ -54,7 +78,7 @@ pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
     assert_eq!(entry.name, stem, "{what}: the entry point bears the file's name");
     assert_eq!(entry.workgroup_size, [shader.wg_size(), 1, 1], "{what}");
     assert_eq!(workgroup_bytes(&module, &info), shader.wg_bytes(), "{what}: workgroup memory");
-    params_agree::<P>(&module, what);
+    params_agree(&module, shader, what);
     declared_are_used(&module, &info, shader, what);
     translate(&module, &info, caps, what);
 }
@@ -71,15 +95,15 @@ fn workgroup_bytes(module: &naga::Module, info: &ModuleInfo) -> u32 {
 }
 
 /// Field by field: naga's offsets in the WGSL struct, and Rust's.
-fn params_agree<P: Params>(module: &naga::Module, what: &str) {
+fn params_agree(module: &naga::Module, shader: &Shader, what: &str) {
     let ty = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params"));
     let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, span }, .. })) = ty else {
         panic!("{what}: no struct Params");
     };
     let wgsl: Vec<_> = members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect();
-    let rust: Vec<_> = P::FIELDS.iter().map(|&(name, offset)| (name.to_string(), offset)).collect();
+    let rust: Vec<_> = shader.params_fields().iter().map(|&(name, offset)| (name.to_string(), offset)).collect();
     assert_eq!(wgsl, rust, "{what}");
-    assert_eq!(*span as usize, size_of::<P>(), "{what}");
+    assert_eq!(*span, shader.params_bytes(), "{what}");
 }
 
 /// A binding that a shader does not use costs one of eight.

@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use tileloom::caps::{Class, presets};
-use tileloom::compose::Storage;
-use tileloom::kernels::Pipeline;
-use tileloom::softmax::{Algorithm, Config, Mask, MaskKind, Params, Problem, Reduce, candidates, choose};
+use tileloom::softmax::{Algorithm, Mask, MaskKind, Problem, Reduce, choose};
 use tileloom::{Caps, Dtype, Layout};
 
 pub const STEMS: [&str; 4] = ["softmax_registers", "softmax_online", "softmax_split_reduce", "softmax_split_write"];
@@ -45,64 +43,30 @@ fn forms(rows: usize, cols: usize) -> Vec<Problem> {
     problems
 }
 
-fn compose(caps: &Caps, config: &Config, seen: &mut HashSet<(String, Config)>) {
-    if !seen.insert((caps.name.clone(), *config)) {
-        return;
-    }
-    for pass in config.passes() {
-        super::check::<Params>(caps, &pass.shader(), &format!("{} on {}", config, caps.name));
-    }
-}
-
 #[test]
 fn candidates_compose_on_every_preset() {
-    let mut seen = HashSet::new();
     let uniform = presets().into_iter().map(|caps| Caps {
         name: format!("{}, no immediates", caps.name),
         immediate_bytes: 0,
         ..caps
     });
+    let mut configs = HashSet::new();
     for caps in presets().into_iter().chain(uniform.filter(|caps| caps.f16).take(3)) {
+        let mut seen = HashSet::new();
         for (rows, cols) in SIZES {
             for problem in forms(rows, cols) {
-                let configs = candidates(&caps, &problem).unwrap();
-                assert_eq!(configs.first(), Some(&choose(&caps, &problem).unwrap()));
-                for config in &configs {
-                    config.fits(&caps, &problem).unwrap();
-                    compose(&caps, config, &mut seen);
-                }
+                configs.extend(super::compose(&caps, &problem, &mut seen));
             }
         }
     }
-    // Each algorithm and each reduction is shipped somewhere.
-    let configs: HashSet<Config> = seen.into_iter().map(|(_, config)| config).collect();
-    for algorithm in [Algorithm::Registers, Algorithm::Online, Algorithm::Split] {
+    // Each algorithm, each reduction and each way to hold f16 is shipped somewhere.
+    for &algorithm in Algorithm::ALL {
         assert!(configs.iter().any(|c| c.algorithm == algorithm), "{algorithm:?}");
     }
-    for reduce in [Reduce::None, Reduce::Tree, Reduce::Shuffle, Reduce::Subgroup] {
+    for &reduce in Reduce::ALL {
         assert!(configs.iter().any(|c| c.reduce == reduce), "{reduce:?}");
     }
-    for storage in [Storage::F32, Storage::F16, Storage::F16Packed, Storage::Bf16Packed] {
-        assert!(configs.iter().any(|c| c.form.y == storage), "{storage:?}");
-    }
-}
-
-#[test]
-fn shared_buffers_compose() {
-    for caps in presets() {
-        let mask = Some(Mask::new(MaskKind::Bytes));
-        let base = Problem { rows: 8, cols: 20_000, mask, lse: Some(0), ..Default::default() };
-        let problems = [Dtype::F32, Dtype::F16, Dtype::Bf16]
-            .map(|x| [base, Problem { cols: 7, ..base }].map(|p| Problem { x, y: x, ..p }));
-        for config in problems.as_flattened().iter().flat_map(|problem| candidates(&caps, problem).unwrap()) {
-            for (in_place, x_writable) in [(true, false), (false, true)] {
-                let mut shared = config;
-                (shared.form.in_place, shared.form.x_writable, shared.form.mask_writable) =
-                    (in_place, x_writable, true);
-                compose(&caps, &shared, &mut HashSet::new());
-            }
-        }
-    }
+    assert!(configs.iter().any(|c| c.native_f16) && configs.iter().any(|c| !c.native_f16));
 }
 
 #[test]
