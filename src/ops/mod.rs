@@ -16,7 +16,7 @@ pub(crate) mod prelude {
     pub(crate) use crate::args::{Args, Memory, Reach, WORD};
     pub(crate) use crate::caps::Class;
     pub(crate) use crate::compose::{Shader, Slots, Storage, Strides};
-    pub(crate) use crate::config::{config, words};
+    pub(crate) use crate::config::{config, defaults, words};
     pub(crate) use crate::error::Checked;
     pub(crate) use crate::kernels::{Pass, Pipeline};
     pub(crate) use crate::layout::{View, sizes_fit};
@@ -293,25 +293,6 @@ macro_rules! functions {
             buffers: Buffers<'_>,
         ) -> Result<Dispatch> {
             $crate::ops::later(kernels, problem, Some(config), buffers).await
-        }
-    };
-}
-
-/// Declares a Problem: its fields, each with what `Default` gives it.
-macro_rules! problem {
-    (
-        $(#[$meta:meta])*
-        pub struct $name:ident $(<$life:lifetime>)? { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $value:expr,)* }
-    ) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq)]
-        pub struct $name $(<$life>)? { $($(#[$field_meta])* pub $field: $ty,)* }
-
-        /// The least that can be asked for: sizes are yours to set.
-        impl $(<$life>)? Default for $name $(<$life>)? {
-            fn default() -> Self {
-                $name { $($field: $value,)* }
-            }
         }
     };
 }

@@ -22,9 +22,9 @@ use crate::ops::pointwise::{Clear, clear};
 use crate::ops::prelude::*;
 use crate::vq_lookup::{self, Combine};
 
-problem! {
+defaults! {
     /// What is computed.
-    #[derive(Eq, Hash)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Problem {
         /// Vectors.
         pub n: usize = 1,

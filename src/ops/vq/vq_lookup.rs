@@ -11,9 +11,9 @@ use crate::ops::prelude::*;
 
 pub use super::index::{Combine, Index, Order, OutOfRange};
 
-problem! {
+defaults! {
     /// What is computed. A position has one index per book.
-    #[derive(Eq, Hash)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Problem {
         /// Batches.
         pub batch: usize = 1,

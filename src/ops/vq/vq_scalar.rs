@@ -10,9 +10,9 @@ use crate::ops::prelude::*;
 
 pub use crate::ops::pointwise::Config;
 
-problem! {
+defaults! {
     /// What is computed: indices and quantised vectors of vectors, or vectors of indices.
-    #[derive(Eq, Hash)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Problem<'a> {
         /// Vectors.
         pub n: usize = 1,

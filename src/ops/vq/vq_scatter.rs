@@ -10,9 +10,9 @@
 use crate::ops::prelude::*;
 use crate::vq_lookup::{self, Combine, Index, Order, OutOfRange};
 
-problem! {
+defaults! {
     /// What is computed; sums are f32 `[books, num_codes, code_dim]`, contiguous.
-    #[derive(Eq, Hash)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Problem {
         /// Batches.
         pub batch: usize = 1,

@@ -20,8 +20,9 @@ use crate::{vq_assign, vq_scatter};
 
 pub use crate::ops::pointwise::Config;
 
-problem! {
+defaults! {
     /// A step of moving averages. Codebook, running sums and counts are f32, contiguous.
+    #[derive(Debug, Clone, Copy, PartialEq)]
     pub struct Problem {
         /// Vectors of the batch.
         pub n: usize = 1,
