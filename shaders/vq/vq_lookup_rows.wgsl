@@ -3,8 +3,8 @@
 //
 // Bindings (group 0): as vq_lookup.
 //
-// Where a vector lies is the same for all invocations of the workgroup, and they read and write side by side: a
-// software adapter reckons it once, and follows each index once. An invocation has PARTS times TURNS chunks of a
+// All invocations of the workgroup compute the same place of a vector, and read and write side by side: a software
+// adapter computes it once, and follows each index once. An invocation has PARTS times TURNS chunks of a
 // vector; ROUND vectors and TURNS chunks are written out, without a loop. A workgroup takes params.rows vectors.
 // EVEN: all turns are whole. FLAT: there is one book, and batches follow each other.
 

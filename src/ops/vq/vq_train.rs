@@ -42,7 +42,7 @@ defaults! {
         pub epsilon: f32 = 1e-5,
         /// A code of a lower running count becomes a vector of the batch; 0: never.
         pub least: f32 = 0.0,
-        /// Of the draw of such vectors: another one for each step.
+        /// Seed of the draw of such vectors: another one for each step.
         pub seed: u32 = 0,
     }
 }
