@@ -175,7 +175,7 @@ pub(crate) struct Views {
     codebook: View<2>,
     indices: View<2>,
     distance: Option<View<2>>,
-    quantized: Option<View<2>>,
+    quantized: Option<Reach>,
     usage: Option<View<2>>,
     loss: Option<View<1>>,
     /// Elements per chunk.
@@ -190,9 +190,14 @@ impl Problem {
         [self.n, if self.residual { 1 } else { self.books }]
     }
 
-    /// Books that are searched by one dispatch.
+    /// Books that are searched at once.
     fn at_once(&self) -> usize {
         self.x_sizes()[1]
+    }
+
+    /// Searches, one after the other.
+    fn searches(&self) -> usize {
+        if self.residual { self.books } else { 1 }
     }
 
     fn has_f16(&self) -> bool {
@@ -385,6 +390,9 @@ impl Plan for Problem {
         }
         let codes = [self.books, self.num_codes];
         let each = |arg, offset| Layout::at(offset).view(arg, [self.n, self.books], self.top);
+        let quantized = |Quantized { dtype, offset }| {
+            Layout::at(offset).view("quantized", self.x_sizes(), self.code_dim).map(|view| view.of(dtype))
+        };
         let x = self.x_layout.view("x", self.x_sizes(), self.code_dim)?;
         let codebook = self.codebook_layout.view("codebook", codes, self.code_dim)?;
         let vec = if x.multiple_of(4) && codebook.multiple_of(4) { 4 } else { 1 };
@@ -395,10 +403,7 @@ impl Plan for Problem {
             chunks: self.code_dim as u32 / vec,
             indices: each("indices", self.indices)?,
             distance: self.distance.map(|offset| each("distance", offset)).transpose()?,
-            quantized: match self.quantized {
-                Some(at) => Some(Layout::at(at.offset).view("quantized", self.x_sizes(), self.code_dim)?),
-                None => None,
-            },
+            quantized: self.quantized.map(quantized).transpose()?,
             usage: self.usage.map(|offset| Layout::at(offset).view("usage", codes, 1)).transpose()?,
             loss: self.loss.map(|offset| Layout::at(offset).view("loss", [1], 1)).transpose()?,
         })
@@ -428,9 +433,7 @@ impl Plan for Problem {
         let (top, chunks) = (self.top as u64, u64::from(views.chunks));
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.has_f16())?;
-        Misfit::unless(rows > 0, "rows must be at least 1", rows)?;
-        Misfit::unless(codes > 0, "codes must be at least 1", codes)?;
-        Misfit::unless(parts > 0, "parts must be at least 1", parts)?;
+        Misfit::unless(rows.min(codes).min(parts) > 0, "rows, codes and parts must be at least 1", 0u32)?;
         Misfit::at_most("rows", rows, 64u32)?;
         Misfit::at_most("codes", codes, 64u32)?;
         Misfit::at_most("rows * codes", rows * codes, 256u32)?;
@@ -464,9 +467,8 @@ impl Plan for Problem {
 
     /// Without the steps of the lookup, which has Configs of its own.
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
-        let books = if self.residual { self.books } else { 1 };
         let cleared = self.usage.map(|_| Clear { slot: USAGE }.shader());
-        let searched = (0..books).flat_map(|book| self.passes(views, config, writable, book));
+        let searched = (0..self.searches()).flat_map(|book| self.passes(views, config, writable, book));
         let searched = searched.map(|pass| pass.shader());
         cleared.into_iter().chain(searched).chain(self.loss.map(|_| Loss.shader())).collect()
     }
@@ -490,37 +492,25 @@ impl Plan for Problem {
         whole.check()?;
         // The lookup writes them last: x and scratch have been read by then.
         let mut last = common.clone();
-        let quantized = self.quantized.zip(views.quantized).map(|(quantized, view)| view.of(quantized.dtype));
-        last.write(QUANTIZED, "quantized", buffers.quantized, quantized)?;
+        last.write(QUANTIZED, "quantized", buffers.quantized, views.quantized.clone())?;
         last.check()?;
 
         let mut steps = Vec::new();
         if let Some(view) = &views.usage {
             steps.push(clear(&whole, USAGE, view)?);
         }
-        let searches = match self.residual {
-            _ if n == 0 => 0,
-            true => books,
-            false => 1,
-        };
         let at_once = self.at_once();
         let blocks = (n as u64).div_ceil((config.wg_size * config.rows).into());
-        for book in 0..searches {
+        for book in (0..self.searches()).filter(|_| n > 0) {
             let mut args = common.clone();
             let (memory, reach) = section(0, first_rest);
             args.write(SCRATCH, "scratch", memory, reach)?;
             let left_by = |book: usize| section([first_rest, other_rest][book % 2], 4 * n as u64 * code_dim as u64);
-            let x = match book {
-                0 => {
-                    args.read(X, "x", buffers.x, views.x.of(self.x))?;
-                    views.x.params()
-                }
-                _ => {
-                    let (memory, reach) = left_by(book - 1);
-                    args.read(X, "x", memory, reach)?;
-                    [0, 0, code_dim as u32, 0]
-                }
+            let ((memory, reach), x) = match book {
+                0 => ((buffers.x.into(), views.x.of(self.x)), views.x.params()),
+                _ => (left_by(book - 1), [0, 0, code_dim as u32, 0]),
             };
+            args.read(X, "x", memory, reach)?;
             if self.residual && book + 1 < books {
                 let (memory, reach) = left_by(book);
                 args.write(REST, "rest", memory, reach)?;

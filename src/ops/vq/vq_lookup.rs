@@ -359,15 +359,11 @@ impl Plan for Problem {
         let Config { wg_size, lanes, rows, native_f16 } = *config;
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.has_f16(views))?;
-        Misfit::unless(lanes > 0, "lanes must be at least 1", lanes)?;
-        Misfit::unless(rows > 0, "rows must be at least 1", rows)?;
+        Misfit::unless(lanes.min(rows) > 0, "lanes and rows must be at least 1", 0u32)?;
         Misfit::at_most("rows", rows, 1024u32)?;
-        match self.order {
-            Order::ChannelsFirst => Misfit::unless(rows == 1, "channels first needs rows to be 1", rows)?,
-            Order::ChannelsLast => {
-                Misfit::unless(wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
-            }
-        }
+        let planes = self.order == Order::ChannelsFirst;
+        Misfit::unless(!planes || rows == 1, "channels first needs rows to be 1", rows)?;
+        Misfit::unless(planes || wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
         caps.check_rounds(self.rounds(views, config))
     }
 
