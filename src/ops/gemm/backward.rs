@@ -1,8 +1,10 @@
 //! Gradients of a product are products.
 
-use super::{Matrix, OP, Problem};
+use super::{Matrix, Problem};
+use crate::error::Checked;
 use crate::layout::View;
-use crate::{Dtype, Error, ErrorKind, Layout, Result};
+use crate::ops::{Plan, named};
+use crate::{Dtype, ErrorKind, Layout, Result};
 
 /// Three Problems. Their d is contiguous, in the layout and dtype of what it is the gradient of; call the first
 /// with `Buffers::new` in the order that its field tells.
@@ -23,12 +25,15 @@ pub struct Backward {
 /// Of a problem with a scale or a gate; where batches share a or b, and the rows of the others do not follow
 /// each other evenly, so that their sum is no product.
 pub fn backward(problem: &Problem) -> Result<Backward> {
-    let invalid =
-        |arg, reason: &str| Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg, reason: reason.into() } });
+    named::<Problem, _>(|| gradients(problem))
+}
+
+fn gradients(problem: &Problem) -> Checked<Backward> {
+    let invalid = |arg, reason: &str| Err(ErrorKind::invalid(arg, reason));
     if problem.epilogue.scale.is_some() || problem.epilogue.gate.is_some() {
         return invalid("epilogue", "gradients are those of a plain product");
     }
-    let views = problem.views()?;
+    let views = problem.resolve()?;
     let Problem { m, n, k, batch, trans_a, trans_b, alpha, a, b, d, .. } = *problem;
     let plain = Problem { batch, alpha, ..Problem::default() };
     let shared = |view: &View<3>| (0..2).any(|axis| batch[axis] > 1 && view.strides[axis] == 0);
