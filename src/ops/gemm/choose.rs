@@ -101,9 +101,8 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         None => TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]),
     };
     let native_f16 = caps.prefers_native_f16(problem.has_f16());
-    let of = |algorithm, tile, thread, stages| {
-        Config { algorithm, tile, thread, lanes: 1, stages, parts: 1, native_f16 }
-    };
+    let of =
+        |algorithm, tile, thread, stages| Config { algorithm, tile, thread, lanes: 1, stages, parts: 1, native_f16 };
     let mut all = Vec::new();
     let (few, many) = (problem.m.min(problem.n), problem.m.max(problem.n));
     if few <= FEW {
@@ -202,23 +201,18 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
             let f16 = [problem.a, problem.b].iter().all(|matrix| matrix.dtype == Dtype::F16);
             Misfit::unless(coop(caps) == Some((stages, lanes)), "the size and lanes must be probed ones", stages)?;
             Misfit::unless(f16 && native_f16, "matrices need a and b of native f16", native_f16)?;
-            Misfit::unless(views.by_fours(problem), "matrices need a and b that are read by fours", 1u32)?;
+            Misfit::unless(views.by_fours, "matrices need a and b that are read by fours", 1u32)?;
             Misfit::unless([m, n] == [4 * stages; 2], "a tile must be four by four matrices", m)?;
             Misfit::unless([tm, tn] == [2 * stages; 2], "a subgroup must have two by two matrices", tm)?;
-            Misfit::unless(k.is_multiple_of(stages), "matrices must fill the k of a tile", k)?;
         }
     }
-    match algorithm {
-        Algorithm::Direct | Algorithm::Vector => {
-            Misfit::unless(k == 4, "k of a tile must be 4", k)?;
-            Misfit::unless(stages == 1, "stages must be 1", stages)?;
-        }
-        Algorithm::Tiled => {
-            Misfit::unless(k.is_multiple_of(4), "k of a tile must be fours", k)?;
-            Misfit::at_most("stages", stages, 2u32)?;
-        }
-        Algorithm::Coop => {}
-    }
+    let (whole_k, most_stages) = match algorithm {
+        Algorithm::Direct | Algorithm::Vector => (k == 4, 1),
+        Algorithm::Tiled => (k.is_multiple_of(4), 2),
+        Algorithm::Coop => (k.is_multiple_of(stages), stages),
+    };
+    Misfit::unless(whole_k, "k of a tile must be 4, of tiled fours, of coop whole matrices", k)?;
+    Misfit::at_most("stages", stages, most_stages)?;
     caps.check_wg_size(config.wg_size())?;
     let bytes = config.wg_bytes(problem.products() as u32);
     Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
@@ -226,13 +220,6 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
 }
 
 impl Views {
-    /// Whether a and b are read by fours: offsets, strides and inner sizes are multiples of 4. Nothing is read of them
-    /// where k is 0.
-    pub(super) fn by_fours(&self, problem: &Problem) -> bool {
-        let views = [Some(&self.a), Some(&self.b), self.b2.as_ref()];
-        problem.k > 0 && problem.k.is_multiple_of(4) && views.iter().flatten().all(|view| view.multiple_of(4))
-    }
-
     /// `Vector`: whether the weights, which are b, or a where the columns of d are few, are stored along k.
     pub(super) fn weights_along_k(&self, swap: bool) -> bool {
         if swap { !self.trans_a } else { self.trans_b }

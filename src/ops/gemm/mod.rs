@@ -17,24 +17,18 @@
 //! Where a binding is too large for the device, the product is made in several: `split.rs`.
 //!
 //! # Measured
-//! On Mesa 26.2's lavapipe, 2 shared and busy cores, GFLOP/s; a chain of f32 FMA reached 31 to 37 in the minutes
-//! around, 77 on the idle machine. f32 512^3 38.8, 1024^3 37.8; f16 512^3 37.2, with b transposed 36.1. One row of
-//! 4096 x 4096 weights in GB/s: f32 along k 13.8, across k 7.6; f16 along k 3.9, bound by unpacking. What it took:
+//! On Mesa 26.2's lavapipe, 2 shared cores, where a chain of f32 FMA reached 31 to 77 GFLOP/s: f32 512^3 38.8, 1024^3 37.8;
+//! f16 512^3 37.2. One row of 4096 x 4096 weights in GB/s: f32 along k 13.8, across k 7.6; f16 along k 3.9, bound by
+//! unpacking. What counts:
 //! * columns across the subgroup, so that a is loaded once for all invocations: 34 to 49;
-//! * 16 rows rather than 4 per invocation: 29 to 49; then four vec4 of columns rather than one: 27 to 39 in one run.
-//!   Sums beyond the registers cost less than loads: each is touched once per four k;
-//! * no barrier: tiles through workgroup memory reached 15 in a first try;
-//! * one row, weights across k: 512 columns of a row at a time, and a k that is the same for all: 2.6 to 7.6 GB/s; as
-//!   many for several rows: 4 rows of 2048 x 2048 f32 5.7 to 2.5 ms;
-//! * weights along k: eight columns share the k of x: one row of 2048 x 8192 f16 4.34 to 3.91 ms, 4 rows of 2048 x 2048
-//!   1.88 to 1.50 ms. The same in bf16, which is unpacked by a shift, takes 2.7 ms: the rest is f16's conversion;
-//! * a gated row reads both weights in one pass: 2 x 2048 x 2048 f32 3.4 ms along k, where `gemm_direct` took 4.4.
+//! * 16 rows rather than 4 per invocation: 29 to 49; four vec4 of columns rather than one: 27 to 39;
+//! * no barrier: tiles through workgroup memory reached 15;
+//! * one row, weights across k: 512 columns at a time, of which all invocations have the same k: 2.6 to 7.6 GB/s;
+//! * weights along k: eight columns share the k of the row: 2048 x 8192 f16 from 4.34 to 3.91 ms.
 //!
-//! Compiled for GPUs that are not here (`tools/drivers compile-for`), none of the 68 pipelines that [`choose`] comes to
-//! spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada). Per 32 k of a subgroup `gemm_coop` has 8 `v_wmma` in its main
-//! loop on RADV, 96 VGPRs on navi31, 60 on gfx1201, and 16 HMMA on NVK, 64 registers, 32 warps per SM; where it is
-//! gated 16 `v_wmma`, 144 and 72 VGPRs, and 96 registers, 20 warps. `gemm_tiled` 128 x 128 has 96 VGPRs on RADV and 88
-//! registers on NVK (32 and its 64 sums in local memory, while the loop over the epilogue indexed them).
+//! By the compilers of RADV (navi31, gfx1201) and NVK (Ampere, Ada), none of the 68 pipelines that [`choose`] comes to
+//! spills (`tools/drivers compile-for`): `gemm_coop` has at most 96 VGPRs or 64 registers, gated 144 or 96; `gemm_tiled` 128
+//! x 128 has 96 or 88.
 
 use crate::compose::{Shader, Slots, Strides};
 use crate::config::{config, words};
@@ -49,6 +43,8 @@ mod choose;
 mod pipeline;
 mod prepare;
 mod split;
+
+use prepare::Product;
 
 pub use backward::{Backward, backward};
 
@@ -141,8 +137,7 @@ pub struct Epilogue {
 }
 
 words! {
-    /// A function of one value. A new one has its line here, in `Activation::CODES`, in `reference::gemm` and in
-    /// `gemm_activate.wgsl`.
+    /// A function of one value. A new one has its line here, in `reference::gemm` and in `gemm_activate.wgsl`.
     #[derive(Default)]
     pub enum Activation {
         /// `x`.
@@ -159,25 +154,19 @@ words! {
     }
 }
 
+impl Problem {
+    /// `[m, k] x [k, n]`, contiguous, all of one dtype.
+    pub fn new(m: usize, n: usize, k: usize, dtype: Dtype) -> Problem {
+        let of = Matrix::new(dtype);
+        let (batch, trans_a, trans_b, epilogue) = ([1, 1], false, false, Epilogue::default());
+        Problem { m, n, k, batch, trans_a, trans_b, a: of, b: of, d: of, alpha: 1.0, beta: 1.0, c: None, epilogue }
+    }
+}
+
 impl Default for Problem {
     /// One product of two f32: sizes are yours to set.
     fn default() -> Self {
-        let f32 = Matrix::new(Dtype::F32);
-        Problem {
-            m: 1,
-            n: 1,
-            k: 1,
-            batch: [1, 1],
-            trans_a: false,
-            trans_b: false,
-            a: f32,
-            b: f32,
-            d: f32,
-            alpha: 1.0,
-            beta: 1.0,
-            c: None,
-            epilogue: Epilogue::default(),
-        }
+        Problem::new(1, 1, 1, Dtype::F32)
     }
 }
 
@@ -218,7 +207,7 @@ words! {
 }
 
 crate::params! {
-    /// What one run tells the shader. Bias and scale are views, too: of products, rows and columns of d.
+    /// What one run tells the shader.
     pub struct Params {
         a: Strides,
         b: Strides,
@@ -247,28 +236,40 @@ crate::params! {
     }
 }
 
-/// The views that a Problem's layouts resolve to.
+/// An argument's dtype, and the view that its layout resolves to; a vector's is of products, rows and columns of d.
+#[derive(Debug, Clone, Copy)]
+struct Operand {
+    view: View<3>,
+    dtype: Dtype,
+}
+
+/// The arguments of a Problem.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Views {
     /// Whether a and b are transposed, once operands of one column are treated as their transpose.
     trans_a: bool,
     trans_b: bool,
-    a: View<3>,
-    b: View<3>,
-    b2: Option<View<3>>,
-    c: Option<View<3>>,
-    residual: Option<View<3>>,
-    d: View<3>,
-    bias: Option<View<1>>,
-    scale: Option<View<1>>,
+    /// a and b are read by fours: k, their offsets and their strides are multiples of 4.
+    by_fours: bool,
+    a: Operand,
+    b: Operand,
+    d: Operand,
+    b2: Option<Operand>,
+    c: Option<Operand>,
+    residual: Option<Operand>,
+    bias: Option<Operand>,
+    scale: Option<Operand>,
+}
+
+impl Views {
+    /// All of them, by their slots.
+    fn all(&self) -> [Option<Operand>; 8] {
+        let Views { a, b, d, b2, c, residual, bias, scale, .. } = *self;
+        [Some(a), Some(b), Some(d), b2, c, residual, bias, scale]
+    }
 }
 
 impl Problem {
-    /// `[m, k] x [k, n]`, contiguous, all of one dtype.
-    pub fn new(m: usize, n: usize, k: usize, dtype: Dtype) -> Problem {
-        let of = Matrix::new(dtype);
-        Problem { m, n, k, a: of, b: of, d: of, ..Problem::default() }
-    }
-
     /// `[batch, batch, rows]` of a as it is stored, and the elements of a row.
     pub fn a_sizes(&self) -> ([usize; 3], usize) {
         self.sizes(if self.trans_a { [self.k, self.m] } else { [self.m, self.k] })
@@ -310,19 +311,15 @@ impl Problem {
     /// Treats a `k x 1` operand whose elements follow each other as its transpose.
     fn normal(&self) -> Problem {
         let mut problem = *self;
-        let row = |m: &mut Matrix, len: usize| match &mut m.layout.strides {
-            None => true,
-            Some(strides) if strides[2] == 1 || len <= 1 => {
-                strides[2] = len;
-                true
+        for (is_column, matrix, trans) in [
+            (self.m == 1 && self.trans_a, &mut problem.a, &mut problem.trans_a),
+            (self.n == 1 && !self.trans_b, &mut problem.b, &mut problem.trans_b),
+        ] {
+            let strides = &mut matrix.layout.strides;
+            if is_column && strides.is_none_or(|strides| strides[2] == 1 || self.k <= 1) {
+                *trans = !*trans;
+                strides.iter_mut().for_each(|strides| strides[2] = self.k);
             }
-            Some(_) => false,
-        };
-        if self.m == 1 && self.trans_a && row(&mut problem.a, self.k) {
-            problem.trans_a = false;
-        }
-        if self.n == 1 && !self.trans_b && row(&mut problem.b, self.k) {
-            problem.trans_b = true;
         }
         problem
     }
@@ -365,26 +362,32 @@ impl Plan for Problem {
         if gate.is_some() && self.c.is_some() {
             return Err(ErrorKind::invalid("c", "a gated product has none: add the bias or the residual"));
         }
-        let of = |arg, layout: Layout<3>, (sizes, inner): ([usize; 3], usize)| layout.view(arg, sizes, inner);
-        let like_d = |arg, matrix: Matrix| of(arg, matrix.layout, self.d_sizes());
-        let vector = |arg, v: Vector, products: usize| {
-            let len = products * if v.along == Along::Rows { self.m } else { self.n };
-            Layout::<1>::at(v.offset).view(arg, [1], len)
+        let matrix = |arg, Matrix { dtype, layout }, (sizes, inner): ([usize; 3], usize)| {
+            Checked::Ok(Operand { view: layout.view(arg, sizes, inner)?, dtype })
         };
-        let Problem { trans_a, trans_b, a, b, .. } = self.normal();
-        let stored = Problem { trans_a, trans_b, ..*self };
-        Ok(Views {
-            trans_a,
-            trans_b,
-            a: of("a", a.layout, stored.a_sizes())?,
-            b: of("b", b.layout, stored.b_sizes())?,
-            b2: gate.map(|offset| of("b2", Layout { offset, ..b.layout }, stored.b_sizes())).transpose()?,
-            c: self.c.map(|c| like_d("c", c)).transpose()?,
-            residual: residual.map(|residual| like_d("residual", residual)).transpose()?,
-            d: like_d("d", self.d)?.apart("d")?,
-            bias: bias.map(|bias| vector("bias", bias, self.products())).transpose()?,
-            scale: scale.map(|scale| vector("scale", scale, 1)).transpose()?,
-        })
+        let vector = |arg, Vector { dtype, along, offset }, products| {
+            let (strides, sizes) = match along {
+                Along::Rows => ([self.m, 1, 0], [products, self.m, 1]),
+                Along::Columns => ([self.n, 0, 1], [products, 1, self.n]),
+            };
+            matrix(arg, Matrix::strided(dtype, offset, strides), (sizes, 1))
+        };
+        let normal = self.normal();
+        let Problem { trans_a, trans_b, .. } = normal;
+        let a = matrix("a", normal.a, normal.a_sizes())?;
+        let b = matrix("b", normal.b, normal.b_sizes())?;
+        let d = matrix("d", self.d, self.d_sizes())?;
+        d.view.apart("d")?;
+        let like_b = |offset| Matrix { layout: Layout { offset, ..normal.b.layout }, ..normal.b };
+        let b2 = gate.map(|offset| matrix("b2", like_b(offset), normal.b_sizes())).transpose()?;
+        let c = self.c.map(|c| matrix("c", c, self.d_sizes())).transpose()?;
+        let residual = residual.map(|residual| matrix("residual", residual, self.d_sizes())).transpose()?;
+        let bias = bias.map(|bias| vector("bias", bias, self.products())).transpose()?;
+        let scale = scale.map(|scale| vector("scale", scale, 1)).transpose()?;
+        // Nothing is read of a and b where k is 0.
+        let fours = [a, b].iter().chain(&b2).all(|operand| operand.view.multiple_of(4));
+        let by_fours = fours && self.k > 0 && self.k.is_multiple_of(4);
+        Ok(Views { trans_a, trans_b, by_fours, a, b, d, b2, c, residual, bias, scale })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
@@ -410,7 +413,7 @@ impl Plan for Problem {
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        prepare::bind(self, views, config, kernels, buffers)
+        Product { problem: *self, views: *views, config: *config, buffers: *buffers }.bind(kernels)
     }
 }
 

@@ -5,15 +5,18 @@ use crate::Dtype;
 use crate::compose::{Shader, Slots, Storage};
 use crate::kernels::{Pass, Pipeline};
 
-pub(super) const A: u32 = 0;
-pub(super) const B: u32 = 1;
+const A: u32 = 0;
+const B: u32 = 1;
 pub(super) const D: u32 = 2;
-pub(super) const B2: u32 = 3;
+const B2: u32 = 3;
 pub(super) const C: u32 = 4;
 pub(super) const RESIDUAL: u32 = 5;
-pub(super) const BIAS: u32 = 6;
-pub(super) const SCALE: u32 = 7;
+const BIAS: u32 = 6;
+const SCALE: u32 = 7;
 pub(super) const SCRATCH: u32 = 8;
+
+/// The names of the slots of [`Views::all`].
+pub(super) const NAMES: [&str; 8] = ["a", "b", "d", "b2", "c", "residual", "bias", "scale"];
 
 /// Invocations of a workgroup of the second step of a product whose k is split.
 pub(super) const SPLIT_WG: u32 = 64;
@@ -67,21 +70,21 @@ pub(super) fn passes(
     writable: Slots,
 ) -> (Pass<Config, Form>, Option<Pass<(), Finish>>) {
     let held = |dtype| Storage::held(dtype, config.native_f16);
-    let by_fours = views.by_fours(problem);
+    let by_fours = views.by_fours;
     let swap = config.swaps(problem);
     let gated = problem.products() > 1;
-    let d = held(problem.d.dtype);
+    let d = held(views.d.dtype);
     let store = match d {
-        _ if by_fours && !swap && views.d.multiple_of(4) => Store::Four,
+        _ if by_fours && !swap && views.d.view.multiple_of(4) => Store::Four,
         storage if storage.packed() => Store::Halves,
         _ => Store::One,
     };
-    let finish = Finish { gated, extras: problem.has_extras(), d, store };
+    let finish = Finish { gated, extras: views.has_extras(), d, store };
     let split = config.parts > 1;
     let form = Form {
         vec: if by_fours { 4 } else { 1 },
-        a: held(problem.a.dtype),
-        b: held(problem.b.dtype),
+        a: held(views.a.dtype),
+        b: held(views.b.dtype),
         trans_a: by_fours && views.trans_a,
         trans_b: by_fours && views.trans_b,
         gated,
@@ -101,37 +104,25 @@ pub(super) fn passes(
     (first, split.then_some(second))
 }
 
-impl Problem {
+impl Views {
     /// Some of c, residual, bias and scale are there: the pipeline then declares all of them.
     pub(super) fn has_extras(&self) -> bool {
-        let e = &self.epilogue;
-        self.c.is_some() || e.residual.is_some() || e.bias.is_some() || e.scale.is_some()
+        [self.c, self.residual, self.bias, self.scale].iter().any(Option::is_some)
     }
 }
 
-/// What an argument of the epilogue is, by its name in shaders and its number.
-const KINDS: [(&str, u32); 4] = [("KIND_NONE", 0), ("KIND_F32", 1), ("KIND_F16", 2), ("KIND_BF16", 3)];
-
-/// Its number in [`KINDS`].
+/// What an argument of the epilogue is, as shaders call it; see [`KINDS`].
 pub(super) fn kind(dtype: Option<Dtype>) -> u32 {
-    let at = match dtype {
-        None => 0,
-        Some(Dtype::F32) => 1,
-        Some(Dtype::F16) => 2,
-        Some(Dtype::Bf16) => 3,
-    };
-    KINDS[at].1
+    dtype.map_or(0, |dtype| 1 + dtype as u32)
 }
 
-impl Activation {
-    /// The activations by their names in shaders; any other number is none.
-    const CODES: [(&str, u32); 4] = [
-        ("RELU", Activation::Relu as u32),
-        ("GELU", Activation::Gelu as u32),
-        ("GELU_TANH", Activation::GeluTanh as u32),
-        ("SILU", Activation::Silu as u32),
-    ];
-}
+/// The kinds by their names in shaders.
+const KINDS: [(&str, Option<Dtype>); 4] = [
+    ("KIND_NONE", None),
+    ("KIND_F32", Some(Dtype::F32)),
+    ("KIND_F16", Some(Dtype::F16)),
+    ("KIND_BF16", Some(Dtype::Bf16)),
+];
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
@@ -205,9 +196,13 @@ impl Finish {
             };
             shader = shader.reads(RESIDUAL, "residual", "u32").reads(BIAS, "bias", "u32").reads(SCALE, "scale", "u32");
         }
-        shader
-            .constants(KINDS)
-            .constants(Activation::CODES)
+        let activation = |shader: Shader, &one: &Activation| {
+            shader.constant(&format!("ACTIVATION_{}", one.name().to_uppercase()), one as u32)
+        };
+        Activation::ALL
+            .iter()
+            .fold(shader, activation)
+            .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
             .import(if extras { "gemm_extras" } else { "gemm_extras_none" })
             .import("gemm_epilogue")
     }
