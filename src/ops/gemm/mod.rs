@@ -31,7 +31,7 @@
 //! x 128 has 96 or 88.
 
 use crate::compose::{Shader, Slots, Strides};
-use crate::config::{config, words};
+use crate::config::{config, defaults, words};
 use crate::error::Checked;
 use crate::kernels::Pipeline;
 use crate::layout::{View, sizes_fit};
@@ -48,35 +48,37 @@ use prepare::Product;
 
 pub use backward::{Backward, backward};
 
-/// What is computed: `d [.., m, n]` of `op(a) [.., m, k]` and `op(b) [.., k, n]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Rows of d.
-    pub m: usize,
-    /// Columns of d.
-    pub n: usize,
-    /// Columns of `op(a)`, which are rows of `op(b)`.
-    pub k: usize,
-    /// Sizes of two batch axes; a stride of 0 broadcasts over one.
-    pub batch: [usize; 2],
-    /// `a` is stored `[k, m]`.
-    pub trans_a: bool,
-    /// `b` is stored `[n, k]`.
-    pub trans_b: bool,
-    /// The left operand.
-    pub a: Matrix,
-    /// The right operand.
-    pub b: Matrix,
-    /// The result. Rows must not overlap.
-    pub d: Matrix,
-    /// Multiplies the product.
-    pub alpha: f32,
-    /// Multiplies c, which is not read where this is 0.
-    pub beta: f32,
-    /// `beta * c` is added: `[.., m, n]`. May be the view of `d`.
-    pub c: Option<Matrix>,
-    /// What happens to the product before it is stored.
-    pub epilogue: Epilogue,
+defaults! {
+    /// What is computed: `d [.., m, n]` of `op(a) [.., m, k]` and `op(b) [.., k, n]`.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Problem {
+        /// Rows of d.
+        pub m: usize = 1,
+        /// Columns of d.
+        pub n: usize = 1,
+        /// Columns of `op(a)`, which are rows of `op(b)`.
+        pub k: usize = 1,
+        /// Sizes of two batch axes; a stride of 0 broadcasts over one.
+        pub batch: [usize; 2] = [1, 1],
+        /// `a` is stored `[k, m]`.
+        pub trans_a: bool = false,
+        /// `b` is stored `[n, k]`.
+        pub trans_b: bool = false,
+        /// The left operand.
+        pub a: Matrix = Matrix::new(Dtype::F32),
+        /// The right operand.
+        pub b: Matrix = Matrix::new(Dtype::F32),
+        /// The result. Rows must not overlap.
+        pub d: Matrix = Matrix::new(Dtype::F32),
+        /// Multiplies the product.
+        pub alpha: f32 = 1.0,
+        /// Multiplies c, which is not read where this is 0.
+        pub beta: f32 = 1.0,
+        /// `beta * c` is added: `[.., m, n]`. May be the view of `d`.
+        pub c: Option<Matrix> = None,
+        /// What happens to the product before it is stored.
+        pub epilogue: Epilogue = Epilogue::default(),
+    }
 }
 
 /// A matrix argument: strides of two batch axes and of rows; columns have stride 1.
@@ -151,22 +153,6 @@ words! {
         GeluTanh = "gelu_tanh",
         /// `x / (1 + exp(-x))`, swish.
         Silu = "silu",
-    }
-}
-
-impl Problem {
-    /// `[m, k] x [k, n]`, contiguous, all of one dtype.
-    pub fn new(m: usize, n: usize, k: usize, dtype: Dtype) -> Problem {
-        let of = Matrix::new(dtype);
-        let (batch, trans_a, trans_b, epilogue) = ([1, 1], false, false, Epilogue::default());
-        Problem { m, n, k, batch, trans_a, trans_b, a: of, b: of, d: of, alpha: 1.0, beta: 1.0, c: None, epilogue }
-    }
-}
-
-impl Default for Problem {
-    /// One product of two f32: sizes are yours to set.
-    fn default() -> Self {
-        Problem::new(1, 1, 1, Dtype::F32)
     }
 }
 
@@ -270,6 +256,12 @@ impl Views {
 }
 
 impl Problem {
+    /// `[m, k] x [k, n]`, contiguous, all of one dtype.
+    pub fn new(m: usize, n: usize, k: usize, dtype: Dtype) -> Problem {
+        let of = Matrix::new(dtype);
+        Problem { m, n, k, a: of, b: of, d: of, ..Problem::default() }
+    }
+
     /// `[batch, batch, rows]` of a as it is stored, and the elements of a row.
     pub fn a_sizes(&self) -> ([usize; 3], usize) {
         self.sizes(if self.trans_a { [self.k, self.m] } else { [self.m, self.k] })
