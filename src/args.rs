@@ -138,11 +138,14 @@ impl Arg {
         if need > have {
             return Err(ErrorKind::BufferTooSmall { buffer, need, have });
         }
-        let limit = caps.limits.max_storage_buffer_binding_size;
-        if need > limit {
-            return Err(ErrorKind::BindingTooLarge { buffer, need, limit });
-        }
         Ok(())
+    }
+
+    /// Refuses a binding that is larger than the device can bind.
+    fn check_size(&self, caps: &Caps) -> Checked {
+        let (buffer, need) = (self.name, self.reach.bytes());
+        let limit = caps.limits.max_storage_buffer_binding_size;
+        if need > limit { Err(ErrorKind::BindingTooLarge { buffer, need, limit }) } else { Ok(()) }
     }
 }
 
@@ -279,8 +282,14 @@ impl<'k> Args<'k> {
         }
     }
 
-    /// Checks each argument against its buffer, then each pair for overlap.
+    /// Checks each argument against its buffer, then each pair for overlap, then what a binding can hold.
     pub fn check(&self) -> Checked {
+        self.check_apart()?;
+        self.all.iter().try_for_each(|arg| arg.check_size(&self.caps))
+    }
+
+    /// [`check`](Self::check) of a call that binds its arguments in pieces: whatever a binding can hold.
+    pub fn check_apart(&self) -> Checked {
         self.all.iter().filter(|arg| !arg.is_empty()).try_for_each(|arg| arg.check(&self.caps))?;
         for (i, a) in self.all.iter().enumerate() {
             for b in &self.all[i + 1..] {
