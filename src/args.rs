@@ -74,6 +74,12 @@ impl From<wgpu::Buffer> for Memory {
     }
 }
 
+impl<'a> From<&'a Memory> for Binding<'a> {
+    fn from(memory: &'a Memory) -> Binding<'a> {
+        Binding { buffer: &memory.buffer, offset: memory.offset, size: memory.size }
+    }
+}
+
 impl Memory {
     /// `size` bytes of it, from byte `offset` on.
     pub fn part(&self, offset: u64, size: u64) -> Memory {
