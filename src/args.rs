@@ -229,6 +229,12 @@ impl<'k> Args<'k> {
         Ok(())
     }
 
+    /// A table of these words, which calls with equal ones share.
+    pub fn table(&mut self, slot: u32, name: &'static str, words: &[u32]) -> Checked {
+        let memory = Memory::from(self.kernels.table(words)?);
+        self.read(slot, name, memory, Reach::to(words.len() as u64, WORD))
+    }
+
     /// An argument that the pipeline declares and the Problem lacks: a few bytes that are not read.
     pub fn absent(&mut self, slot: u32, name: &'static str) -> Checked {
         let memory = self.kernels.table(&[0; 4])?.into();

@@ -6,7 +6,7 @@
 //!   slopes: [`alibi_slopes`].
 //! * T5 (Raffel et al., 2020): `table[bucket(j - i - seq_kv + seq_q), head]`, a learned table of [`Buckets`].
 
-use crate::args::{Args, Memory, Reach, WORD};
+use crate::args::{Args, WORD};
 use crate::caps::Class;
 use crate::compose::{Shader, Slots, Storage, Strides};
 use crate::config::config;
@@ -52,6 +52,15 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    fn buckets(&self) -> Option<Buckets> {
+        match *self {
+            Kind::Alibi { .. } => None,
+            Kind::T5 { buckets, .. } => Some(buckets),
+        }
+    }
+}
+
 /// How T5 sorts distances: small ones each for itself, larger ones by their logarithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Buckets {
@@ -91,19 +100,12 @@ impl Buckets {
 
     fn check(&self) -> Checked {
         let Buckets { num_buckets, max_distance, bidirectional } = *self;
-        let least = if bidirectional { 4 } else { 2 };
-        if num_buckets < least || num_buckets > 1 << 20 || (bidirectional && num_buckets % 2 == 1) {
-            let kind = if bidirectional { "an even number" } else { "a number" };
-            return Err(ErrorKind::invalid("num_buckets", format!("{num_buckets} is not {kind} from {least} to 2^20")));
-        }
-        let exact = num_buckets / least;
-        match max_distance > exact && max_distance <= 1 << 20 {
-            true => Ok(()),
-            false => {
-                let reason = format!("{max_distance} is not from {} to 2^20", exact + 1);
-                Err(ErrorKind::invalid("max_distance", reason))
-            }
-        }
+        let (least, kind) = if bidirectional { (4, "an even number") } else { (2, "a number") };
+        let fits = (least..=1 << 20).contains(&num_buckets) && !(bidirectional && num_buckets % 2 == 1);
+        ErrorKind::unless(fits, "num_buckets", format_args!("{num_buckets} is not {kind} from {least} to 2^20"))?;
+        let first = num_buckets / least + 1;
+        let fits = (first..=1 << 20).contains(&max_distance);
+        ErrorKind::unless(fits, "max_distance", format_args!("{max_distance} is not from {first} to 2^20"))
     }
 
     /// The buckets of `-max_distance` to `max_distance`; beyond, nothing changes.
@@ -146,18 +148,19 @@ config! {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        bias: Strides,
-        table: Strides,
-        heads: u32,
-        seq_q: u32,
-        seq_kv: u32,
-        chunks: u32,
-        groups: u32,
-        queries_per: u32,
-        grid_x: u32,
-        num_buckets: u32,
-        reach: i32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, config: &Config, chunks: u32, grid: [u32; 3]) {
+        bias: Strides = views.bias.params(),
+        table: Strides = views.table.params(),
+        heads: u32 = p.heads as u32,
+        seq_q: u32 = p.seq_q as u32,
+        seq_kv: u32 = p.seq_kv as u32,
+        chunks: u32 = chunks,
+        groups: u32 = (p.seq_q as u32).div_ceil(config.queries),
+        queries_per: u32 = config.queries,
+        grid_x: u32 = grid[0],
+        num_buckets: u32 = p.kind.buckets().map_or(0, |buckets| buckets.num_buckets as u32),
+        reach: i32 = p.kind.buckets().map_or(0, |buckets| buckets.max_distance as i32),
     }
 }
 
@@ -288,9 +291,7 @@ impl Plan for Problem {
 
     fn resolve(&self) -> Checked<Views> {
         for (arg, n) in [("heads", self.heads), ("seq_q", self.seq_q), ("seq_kv", self.seq_kv)] {
-            if n > u32::MAX as usize / 4 {
-                return Err(ErrorKind::invalid(arg, format!("{n} is more than 2^30 - 1")));
-            }
+            ErrorKind::unless(n <= u32::MAX as usize / 4, arg, format_args!("{n} is more than 2^30 - 1"))?;
         }
         let bias = self.bias_layout.view("bias", [self.heads, self.seq_q], self.seq_kv)?.apart("bias_layout")?;
         let table = match self.kind {
@@ -328,9 +329,9 @@ impl Plan for Problem {
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        let (slopes, table, buckets) = match self.kind {
-            Kind::Alibi { .. } => (Some(views.table.of(WORD)), None, None),
-            Kind::T5 { buckets, dtype, .. } => (None, Some(views.table.of(dtype)), Some(buckets)),
+        let (slopes, table) = match self.kind {
+            Kind::Alibi { .. } => (Some(views.table.of(WORD)), None),
+            Kind::T5 { dtype, .. } => (None, Some(views.table.of(dtype))),
         };
         let mut args = Args::new(kernels);
         args.write(BIAS, "bias", buffers.bias, views.bias.of(self.bias))?;
@@ -339,27 +340,14 @@ impl Plan for Problem {
         if [self.heads, self.seq_q, self.seq_kv].contains(&0) {
             return Ok(Dispatch::default());
         }
-        if let Some(words) = buckets.map(|buckets| buckets.words()) {
-            let memory: Memory = kernels.table(&words)?.into();
-            args.read(BUCKETS, "buckets", memory, Reach::to(words.len() as u64, WORD))?;
+        if let Some(buckets) = self.kind.buckets() {
+            args.table(BUCKETS, "buckets", &buckets.words())?;
         }
         args.check()?;
 
         let grid = args.fold(self.invocations(views, config).div_ceil(config.wg_size.into()))?;
         let pass = self.pass(views, config, args.writable());
-        let params = Params {
-            bias: views.bias.params(),
-            table: views.table.params(),
-            heads: self.heads as u32,
-            seq_q: self.seq_q as u32,
-            seq_kv: self.seq_kv as u32,
-            chunks: chunks(self.seq_kv, pass.form.vec),
-            groups: (self.seq_q as u32).div_ceil(config.queries),
-            queries_per: config.queries,
-            grid_x: grid[0],
-            num_buckets: buckets.map_or(0, |buckets| buckets.num_buckets as u32),
-            reach: buckets.map_or(0, |buckets| buckets.max_distance as i32),
-        };
+        let params = Params::of(self, views, config, chunks(self.seq_kv, pass.form.vec), grid);
         args.dispatch(&[pass], &params, grid)
     }
 }

@@ -70,19 +70,20 @@ config! {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        o: Strides,
-        o_out: Strides,
-        splits: u32,
-        rows: u32,
-        dim: u32,
-        chunks: u32,
-        n1: u32,
-        n2: u32,
-        lse_offset: u32,
-        lse_out_offset: u32,
-        grid_x: u32,
-        neg_inf: f32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, grid: [u32; 3]) {
+        o: Strides = views.o.params(),
+        o_out: Strides = views.out.params(),
+        splits: u32 = p.splits as u32,
+        rows: u32 = p.rows as u32,
+        dim: u32 = p.dim as u32,
+        chunks: u32 = p.dim as u32 / views.vec,
+        n1: u32 = p.dims[0] as u32,
+        n2: u32 = p.dims[1] as u32,
+        lse_offset: u32 = p.lse as u32,
+        lse_out_offset: u32 = p.lse_out.unwrap_or(0) as u32,
+        grid_x: u32 = grid[0],
+        neg_inf: f32 = f32::NEG_INFINITY,
     }
 }
 
@@ -174,9 +175,7 @@ impl Plan for Problem {
         let Problem { splits, rows, dim, .. } = *self;
         rows_divide(rows, self.dims)?;
         sizes_fit([("splits", splits), ("rows", rows), ("dim", dim)])?;
-        if splits == 0 && rows > 0 && dim > 0 {
-            return Err(ErrorKind::invalid("splits", "there is nothing to join"));
-        }
+        ErrorKind::unless(splits > 0 || rows == 0 || dim == 0, "splits", format_args!("there is nothing to join"))?;
         let o = self.o_layout.view("o", [splits, rows], dim)?;
         let lse = Layout::at(self.lse).view("lse", [splits, rows], 1)?;
         let out = self.out_layout.view("o_out", self.sizes(), dim)?.apart("out_layout")?;
@@ -216,20 +215,6 @@ impl Plan for Problem {
         args.check()?;
 
         let grid = args.fold(views.chunks.div_ceil(config.wg_size.into()))?;
-        let params = Params {
-            o: views.o.params(),
-            o_out: views.out.params(),
-            splits: self.splits as u32,
-            rows: self.rows as u32,
-            dim: self.dim as u32,
-            chunks: self.dim as u32 / views.vec,
-            n1: self.dims[0] as u32,
-            n2: self.dims[1] as u32,
-            lse_offset: self.lse as u32,
-            lse_out_offset: self.lse_out.unwrap_or(0) as u32,
-            grid_x: grid[0],
-            neg_inf: f32::NEG_INFINITY,
-        };
-        args.dispatch(&[self.pass(views, config, args.writable())], &params, grid)
+        args.dispatch(&[self.pass(views, config, args.writable())], &Params::of(self, views, grid), grid)
     }
 }

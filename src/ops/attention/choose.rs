@@ -16,15 +16,12 @@ pub(super) const MOST_DIM: usize = 4 * CHUNKS[CHUNKS.len() - 1] as usize;
 /// A row of the table: the tiles of one class of adapters.
 struct Row {
     class: Class,
-    /// Invocations of a workgroup; a subgroup where keys are handed round.
+    /// Invocations of a workgroup; of software adapters a subgroup, in which keys are handed round.
     wg_size: u32,
     /// Chunks of q and of o that an invocation may hold before more of them share a row.
     hold: u32,
     /// Rows per invocation, where it holds at most so many chunks of each; else one.
     rows: (u32, u32),
-    keys: u32,
-    /// Keys and values are handed round in a subgroup; else they are staged.
-    broadcast: bool,
     /// Up to so many rows per head of k and v, they are decoded.
     few: usize,
     /// Invocations per row there, and workgroups to reach by splitting keys.
@@ -34,37 +31,13 @@ struct Row {
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (see the module). Discrete and Integrated are not measured
 /// yet: 64 chunks (256 registers) of q and o are too many for any GPU, and 16 leave room for two waves.
 const TABLE: [Row; 3] = [
-    Row {
-        class: Class::Software,
-        wg_size: 8,
-        hold: 128,
-        rows: (2, 32),
-        keys: 4,
-        broadcast: true,
-        few: 8,
-        decode: (4, 4),
-    },
-    Row {
-        class: Class::Integrated,
-        wg_size: 64,
-        hold: 16,
-        rows: (1, 16),
-        keys: 4,
-        broadcast: false,
-        few: 16,
-        decode: (16, 64),
-    },
-    Row {
-        class: Class::Discrete,
-        wg_size: 128,
-        hold: 16,
-        rows: (1, 16),
-        keys: 4,
-        broadcast: false,
-        few: 16,
-        decode: (16, 512),
-    },
+    Row { class: Class::Software, wg_size: 8, hold: 128, rows: (2, 32), few: 8, decode: (4, 4) },
+    Row { class: Class::Integrated, wg_size: 64, hold: 16, rows: (1, 16), few: 16, decode: (16, 64) },
+    Row { class: Class::Discrete, wg_size: 128, hold: 16, rows: (1, 16), few: 16, decode: (16, 512) },
 ];
+
+/// Keys per block.
+const KEYS: u32 = 4;
 
 /// Bytes of workgroup memory for keys and values: with the shares of scores they fit the baseline's 16 KiB.
 const STAGE: u32 = 12288;
@@ -79,14 +52,12 @@ const MOST_SPLITS: u32 = 1 << 16;
 pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
     let most = caps.most_invocations();
+    let software = row.class == Class::Software;
     // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
-    let old = row.class == Class::Software && caps.mesa_before((25, 0));
-    let (keys, broadcast, hold, (most_rows, held)) = match old {
-        true => (1, false, 64, (1, 0)),
-        false => (row.keys, row.broadcast, row.hold, row.rows),
-    };
-    let subgroup = caps.trusted_subgroup_size();
-    let wg_size = subgroup.filter(|_| row.broadcast).unwrap_or(row.wg_size).min(most);
+    let old = software && caps.mesa_before((25, 0));
+    let (keys, hold, (most_rows, held)) = if old { (1, 64, (1, 0)) } else { (KEYS, row.hold, row.rows) };
+    let subgroup = caps.trusted_subgroup_size().filter(|_| software);
+    let wg_size = subgroup.unwrap_or(row.wg_size).min(most);
     let rows = problem.group().saturating_mul(problem.seq_q).max(1);
 
     // As many lanes as leave an invocation `hold` chunks, and then as many rows as it may hold.
@@ -95,8 +66,8 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     let want = rows.div_ceil((wg_size / lanes) as usize).min(16) as u32;
     let staged = STAGE / (16 * chunks) / keys * keys;
     let load = match subgroup {
-        Some(size) if broadcast && lanes == 1 => Load::Broadcast(size),
-        _ if row.class == Class::Software || staged == 0 => Load::Direct,
+        Some(size) if lanes == 1 && !old => Load::Broadcast(size),
+        _ if software || staged == 0 => Load::Direct,
         _ => Load::Staged(staged),
     };
     let tiled = Config {

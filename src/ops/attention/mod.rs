@@ -23,24 +23,21 @@
 //! `indices` holds starts of packed sequences, lengths, pages and parents, and has room for segment tables.
 //!
 //! # Measured
-//! On Mesa 26.2's lavapipe, 2 cores, 8 heads of 64, 512 queries and keys, f32; the roofline's chain of products and sums
-//! reaches 36 to 46 GFLOP/s there. What it took:
-//! * a chunk of k or v that all rows need, loaded by every invocation, takes 27 cycles however the loop is written: 10
-//!   GFLOP/s, 18 with four rows per invocation; through workgroup memory 12 and 23;
-//! * loaded once per subgroup, a chunk per invocation, and handed round by shuffles: 25, with two rows 32, with four 35;
-//! * products and sums as `fma`: 38 with two rows;
-//! * no branch in the walk (softcap is a constant, masks by position are always applied): the whole kernel goes from 33
-//!   to 41, with two rows; four rows or eight keys to a block are slower, by spills.
+//! On Mesa 26.2's lavapipe, 2 cores, 8 heads of 64, 512 queries and keys, f32, in GFLOP/s. The roofline's chain of products
+//! and sums reaches 36 to 46.
+//! * Every invocation loads each chunk of k and v: 10, with four rows per invocation 18; through workgroup memory 12, 23.
+//! * Each chunk is loaded once per subgroup and handed round by shuffles: 25, with two rows 32, with four 35.
+//! * Products and sums as `fma`: 38 with two rows.
+//! * No branch in the walk (softcap is a constant, masks by position are always applied): 41 with two rows. Four rows or
+//!   blocks of eight keys are slower: they spill.
+//! * Heads of 128 in f16: 24 with one row, 20 with two, 16 with four.
+//! * Decode, 32 heads over 8 of 128, 8192 keys in f16: four invocations share a key, so that neighbours read neighbouring
+//!   chunks, and hold the rows of a group: 22 with four rows, 17 with two. With eight invocations per key 5 % less, and for
+//!   16 heads over 2 of 64 20 % less, since each computes the exponentials of all its rows. A fifth of the time converts f16.
 //!
-//! Heads of 128 in f16 want one row (24 against 20 and 16 with two and four), whose q and o then stay near.
-//! Decode goes the other way: four invocations share a key, so that neighbours read neighbouring chunks, and hold the
-//! rows of a group: 32 heads over 8 of 128, 8192 keys in f16, 22 GFLOP/s with four rows, 17 with two. Eight invocations
-//! per key are 5 % slower there, and 20 % for 16 heads over 2 of 64, since each computes the exponentials of all its
-//! rows. A fifth of the time goes into f16 to f32.
-//!
-//! Compiled for GPUs that were not there (8 heads over 8 and 2; d 64, 128, 256; f16, f32), nothing spills: RDNA3 and
-//! RDNA4 take 120, 120, 108 registers tiled and 96, 108, 108 to decode groups of four; Ampere and Ada 96 tiled and 72,
-//! 120, 120; an integrated RDNA3.5, with the Configs for such, at most 136 and 128.
+//! By the compilers of real GPUs (8 heads over 8 and 2; d 64, 128, 256; f16, f32) nothing spills: RDNA3 and RDNA4 take 120,
+//! 120, 108 registers tiled and 96, 108, 108 to decode groups of four; Ampere and Ada 96 tiled and 72, 120, 120; an
+//! integrated RDNA3.5, with the Configs for such, at most 136 and 128.
 
 pub mod attention_bias;
 pub mod attention_merge;
@@ -56,7 +53,7 @@ use crate::softmax::Mask;
 use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Result};
 
 pub use crate::mask::broadcast_scores as broadcast;
-pub use pipeline::Params;
+pub use prepare::Params;
 
 /// What is computed. `q` is `[batch, heads, seq_q, head_dim]`, `k` `[batch, kv_heads, seq_kv, head_dim]`, `v`
 /// `[batch, kv_heads, seq_kv, value_dim]`, `o` as q with `value_dim`, whatever the order in memory.
@@ -228,19 +225,16 @@ impl Problem {
     /// A layout of q and o with its strides written out, where tokens come first.
     pub fn q_strides(&self, layout: Layout<3>, dim: usize) -> Layout<3> {
         let [_, heads, seq] = self.q_sizes();
-        match self.packed {
-            Some(_) => Layout { strides: layout.strides.or(bshd(heads, seq, dim).strides), ..layout },
-            None => layout,
-        }
+        let tokens_first = self.packed.and_then(|_| bshd(heads, seq, dim).strides);
+        Layout { strides: layout.strides.or(tokens_first), ..layout }
     }
 
     /// The same for k and v.
     pub fn kv_strides(&self, layout: Layout<3>, dim: usize) -> Layout<3> {
         let [_, heads, seq] = self.kv_sizes();
-        match self.packed.is_some() || self.paged.is_some() {
-            true => Layout { strides: layout.strides.or(bshd(heads, seq, dim).strides), ..layout },
-            false => layout,
-        }
+        let contiguous = self.packed.is_none() && self.paged.is_none();
+        let tokens_first = if contiguous { None } else { bshd(heads, seq, dim).strides };
+        Layout { strides: layout.strides.or(tokens_first), ..layout }
     }
 
     /// The element of the mask that belongs to key `j` of row `row` of `[batch, heads, seq_q]`.
@@ -326,11 +320,10 @@ impl Field for Load {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
-            None => (text == "direct").then_some(Load::Direct),
-            Some(("staged", keys)) => Some(Load::Staged(keys.parse().ok()?)),
-            Some(("broadcast", size)) => Some(Load::Broadcast(size.parse().ok()?)),
-            Some(_) => None,
+        let number = |word| text.strip_prefix(word)?.strip_prefix('(')?.strip_suffix(')')?.parse().ok();
+        match text {
+            "direct" => Some(Load::Direct),
+            _ => number("staged").map(Load::Staged).or_else(|| Some(Load::Broadcast(number("broadcast")?))),
         }
     }
 }

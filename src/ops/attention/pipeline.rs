@@ -1,64 +1,13 @@
-//! The pipelines of attention: Params, what follows from a Problem, the shader.
+//! The pipelines of attention: what follows from a Problem, and the shader.
 
-use super::prepare::Views;
+use super::prepare::{Params, Views};
 use super::{Algorithm, Config, Load, Problem, Reduce};
-use crate::compose::{Shader, Slots, Storage, Strides};
+use crate::compose::{Shader, Slots, Storage};
 use crate::kernels::{Pass, Pipeline};
 use crate::softmax::MaskKind;
 
-crate::params! {
-    /// What one run tells the shader.
-    pub struct Params {
-        q: Strides,
-        k: Strides,
-        v: Strides,
-        o: Strides,
-        mask: Strides,
-        mask_step: u32,
-        batch: u32,
-        kv_heads: u32,
-        group: u32,
-        seq_q: u32,
-        seq_kv: u32,
-        head_dim: u32,
-        value_dim: u32,
-        flags: u32,
-        scale: f32,
-        softcap: f32,
-        neg_inf: f32,
-        left: i32,
-        right: i32,
-        tiles: u32,
-        splits: u32,
-        split_keys: u32,
-        grid_x: u32,
-        o_part: u32,
-        lse_offset: u32,
-        lse_part: u32,
-        lse_s0: u32,
-        lse_s1: u32,
-        alibi: u32,
-        alibi_s0: u32,
-        sinks: u32,
-        cu_q: u32,
-        cu_kv: u32,
-        total_q: u32,
-        total_kv: u32,
-        lengths: u32,
-        block_table: u32,
-        max_pages: u32,
-        pages: u32,
-        page_size: u32,
-        parents: u32,
-        parents_s0: u32,
-    }
-}
-
-/// Options that share a pipeline: the name of each in the shader, and whether a Problem has it.
-type Flag = (&'static str, fn(&Problem) -> bool);
-
-/// Their bits in `Params::flags`, from the lowest on.
-const FLAGS: [Flag; 6] = [
+/// Options that are bits of `Params::flags`, from the lowest on: their names in the shader, and whether a Problem has them.
+const FLAGS: [(&str, fn(&Problem) -> bool); 6] = [
     ("ALIBI", |problem| problem.alibi.is_some()),
     ("SINKS", |problem| problem.sinks.is_some()),
     ("PACKED", |problem| problem.packed.is_some()),
@@ -145,12 +94,13 @@ impl Pipeline for Pass<Config, Form> {
             .constant("V_CHUNKS", chunks[1] / lanes)
             .flag("PADDED", padded)
             .flag("SOFTCAP", softcap)
-            .flag("HAS_TABLES", tables)
-            .flag("HAS_INDICES", indices)
             .input(Q, "q", x)
             .input(K, "k", x)
             .input(V, "v", x)
             .output(O, "o", o, edge)
+            .mask(MASK, mask)
+            .table(TABLES, "tables", "f32", tables)
+            .table(INDICES, "indices", "u32", indices)
             .import(if vec == 4 { "attention_chunks" } else { "attention_elements" })
             .import(match reduce {
                 Reduce::None if matches!(load, Load::Broadcast(_)) => "attention_sum_broadcast",
@@ -163,18 +113,9 @@ impl Pipeline for Pass<Config, Form> {
             Load::Staged(_) => shader.import("attention_staged"),
             Load::Broadcast(size) => shader.constant("LOAD_LANES", size).import("attention_broadcast"),
         };
-        let shader = match tables {
-            true => shader.reads(TABLES, "tables", "f32").import("attention_tables"),
-            false => shader.import("attention_tables_none"),
-        };
-        let shader = match indices {
-            true => shader.reads(INDICES, "indices", "u32").import("attention_indices"),
-            false => shader.import("attention_indices_none"),
-        };
-        let shader = match lse {
+        match lse {
             true => shader.writes(LSE, "lse", "f32").import("lse"),
             false => shader.import("lse_none"),
-        };
-        shader.mask(MASK, mask)
+        }
     }
 }

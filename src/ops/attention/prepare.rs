@@ -1,16 +1,65 @@
 //! Checks of an attention Problem and of its buffers, and its Dispatch.
 
 use super::choose::{FAR, MOST_DIM};
-use super::pipeline::{INDICES, K, LSE, MASK, O, Params, Q, TABLES, V};
+use super::pipeline::{INDICES, K, LSE, MASK, O, Q, TABLES, V};
 use super::{Algorithm, Alibi, Buffers, Config, Packed, Paged, Problem, Tree, attention_merge, choose};
 use crate::args::{Args, Reach, WORD};
-use crate::compose::{Shader, Slots};
+use crate::compose::{Shader, Slots, Strides};
 use crate::error::Checked;
 use crate::kernels::Pipeline;
 use crate::layout::View;
 use crate::mask::MaskView;
 use crate::ops::{self, Plan};
 use crate::{Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit};
+
+crate::params! {
+    /// What one run tells the shader.
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, config: &Config, tiles: u32, grid: [u32; 3]) {
+        q: Strides = views.q.params(),
+        k: Strides = views.k.params(),
+        v: Strides = views.v.params(),
+        o: Strides = views.o.params(),
+        mask: Strides = views.mask.map_or([0; 4], |mask| mask.view.params()),
+        mask_step: u32 = views.mask.map_or(0, |mask| mask.step),
+        batch: u32 = p.batch as u32,
+        kv_heads: u32 = p.kv_heads as u32,
+        group: u32 = p.group() as u32,
+        seq_q: u32 = p.seq_q as u32,
+        seq_kv: u32 = p.seq_kv as u32,
+        head_dim: u32 = p.head_dim as u32,
+        value_dim: u32 = p.value_dim as u32,
+        flags: u32 = p.flags(),
+        scale: f32 = p.scale,
+        softcap: f32 = p.softcap,
+        neg_inf: f32 = f32::NEG_INFINITY,
+        left: i32 = p.window[0].map_or(FAR, |keys| keys.min(FAR)) as i32,
+        right: i32 = if p.causal { 0 } else { p.window[1].map_or(FAR, |keys| keys.min(FAR)) as i32 },
+        tiles: u32 = tiles,
+        splits: u32 = config.splits,
+        split_keys: u32 = config.split_keys(p),
+        grid_x: u32 = grid[0],
+        o_part: u32 = 0,
+        lse_offset: u32 = p.lse.unwrap_or(0) as u32,
+        lse_part: u32 = 0,
+        lse_s0: u32 = views.lse.stride(0),
+        lse_s1: u32 = views.lse.stride(1),
+        alibi: u32 = p.alibi.map_or(0, |alibi| alibi.slopes) as u32,
+        alibi_s0: u32 = p.alibi.map_or(0, |alibi| u32::from(alibi.per_batch) * p.heads as u32),
+        sinks: u32 = p.sinks.unwrap_or(0) as u32,
+        cu_q: u32 = p.packed.unwrap_or(NOT_PACKED).cu_q as u32,
+        cu_kv: u32 = p.packed.unwrap_or(NOT_PACKED).cu_kv as u32,
+        total_q: u32 = p.packed.unwrap_or(NOT_PACKED).total_q as u32,
+        total_kv: u32 = p.packed.unwrap_or(NOT_PACKED).total_kv as u32,
+        lengths: u32 = p.lengths.unwrap_or(0) as u32,
+        block_table: u32 = p.paged.unwrap_or(NO_PAGES).block_table as u32,
+        max_pages: u32 = p.paged.unwrap_or(NO_PAGES).max_pages as u32,
+        pages: u32 = p.paged.unwrap_or(NO_PAGES).pages as u32,
+        page_size: u32 = p.paged.unwrap_or(NO_PAGES).page_size as u32,
+        parents: u32 = p.tree.map_or(0, |tree| tree.parents) as u32,
+        parents_s0: u32 = p.tree.map_or(0, |tree| u32::from(tree.per_batch) * p.seq_q as u32),
+    }
+}
 
 /// The views that a Problem's layouts resolve to.
 pub(crate) struct Views {
@@ -46,10 +95,10 @@ impl Plan for Problem {
     type Views = Views;
 
     fn resolve(&self) -> Checked<Views> {
-        let Problem { batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, .. } = *self;
-        let invalid = |arg, reason| Err(ErrorKind::invalid(arg, reason));
+        let Problem { batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, scale, softcap, .. } = *self;
         let Paged { pages, page_size, max_pages, .. } = self.paged.unwrap_or(NO_PAGES);
         let Packed { total_q, total_kv, .. } = self.packed.unwrap_or(NOT_PACKED);
+        let unless = ErrorKind::unless;
         for (arg, sizes) in [
             ("batch", &[batch][..]),
             ("heads", &[heads]),
@@ -58,35 +107,21 @@ impl Plan for Problem {
             ("paged", &[pages, page_size, max_pages]),
             ("packed", &[total_q, total_kv]),
         ] {
-            if let Some(n) = sizes.iter().find(|&&n| n > FAR) {
-                return invalid(arg, format!("{n} is more than 2^28"));
-            }
+            sizes.iter().try_for_each(|n| unless(*n <= FAR, arg, format_args!("{n} is more than 2^28")))?;
         }
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return invalid("kv_heads", format!("{kv_heads} does not divide {heads} heads"));
-        }
+        let divides = kv_heads > 0 && heads.is_multiple_of(kv_heads);
+        unless(divides, "kv_heads", format_args!("{kv_heads} does not divide {heads} heads"))?;
         for (arg, n) in [("head_dim", head_dim), ("value_dim", value_dim)] {
-            if !(1..=MOST_DIM).contains(&n) {
-                return invalid(arg, format!("{n} is not 1 to {MOST_DIM}"));
-            }
+            unless((1..=MOST_DIM).contains(&n), arg, format_args!("{n} is not 1 to {MOST_DIM}"))?;
         }
-        if !self.scale.is_finite() {
-            return invalid("scale", format!("{} is not finite", self.scale));
-        }
-        if !self.softcap.is_finite() || self.softcap < 0.0 {
-            return invalid("softcap", format!("{} is not finite, or negative", self.softcap));
-        }
-        if self.paged.is_some() {
-            if self.lengths.is_none() {
-                return invalid("lengths", "paged sequences need them".into());
-            }
-            if seq_kv > 0 && pages == 0 {
-                return invalid("paged", "there are no pages".into());
-            }
-            if page_size == 0 || seq_kv > max_pages.saturating_mul(page_size) {
-                return invalid("paged", format!("{max_pages} pages of {page_size} do not hold {seq_kv} keys"));
-            }
-        }
+        unless(scale.is_finite(), "scale", format_args!("{scale} is not finite"))?;
+        let fits = softcap.is_finite() && softcap >= 0.0;
+        unless(fits, "softcap", format_args!("{softcap} is not finite, or negative"))?;
+        unless(self.paged.is_none() || self.lengths.is_some(), "lengths", format_args!("paged sequences need them"))?;
+        unless(seq_kv == 0 || pages > 0, "paged", format_args!("there are no pages"))?;
+        let room = page_size > 0 && seq_kv <= max_pages.saturating_mul(page_size);
+        let reason = format_args!("{max_pages} pages of {page_size} do not hold {seq_kv} keys");
+        unless(self.paged.is_none() || room, "paged", reason)?;
         let (q_sizes, kv_sizes) = (self.q_sizes(), self.kv_sizes());
         let per = |per_batch: bool, n: usize| [if per_batch { batch } else { 1 }, n];
         Ok(Views {
@@ -156,7 +191,7 @@ impl Plan for Problem {
         let tiles = (self.group() as u64 * self.seq_q as u64).div_ceil(config.tile_rows().into());
         let heads = self.kv_heads as u64 * self.batch as u64;
         let grid = call.fold(tiles.saturating_mul(heads).saturating_mul(config.splits.into()))?;
-        let params = self.params(views, config, tiles, grid);
+        let params = Params::of(self, views, config, tiles as u32, grid);
         if config.algorithm == Algorithm::Tiled {
             call.check()?;
             return call.dispatch(&[self.pass(views, config, call.writable())], &params, grid);
@@ -207,57 +242,5 @@ impl Problem {
         };
         let native_f16 = config.native_f16 && self.o == Dtype::F16;
         (join, attention_merge::Config { wg_size: config.wg_size, native_f16 })
-    }
-
-    fn params(&self, views: &Views, config: &Config, tiles: u64, grid: [u32; 3]) -> Params {
-        let far = |keys: Option<usize>| keys.map_or(FAR, |keys| keys.min(FAR)) as i32;
-        let at = |element: Option<usize>| element.unwrap_or(0) as u32;
-        let per = |per_batch: Option<bool>, n: usize| if per_batch == Some(true) { n as u32 } else { 0 };
-        let paged = self.paged.unwrap_or(NO_PAGES);
-        let packed = self.packed.unwrap_or(NOT_PACKED);
-        Params {
-            q: views.q.params(),
-            k: views.k.params(),
-            v: views.v.params(),
-            o: views.o.params(),
-            mask: views.mask.map_or([0; 4], |mask| mask.view.params()),
-            mask_step: views.mask.map_or(0, |mask| mask.step),
-            batch: self.batch as u32,
-            kv_heads: self.kv_heads as u32,
-            group: self.group() as u32,
-            seq_q: self.seq_q as u32,
-            seq_kv: self.seq_kv as u32,
-            head_dim: self.head_dim as u32,
-            value_dim: self.value_dim as u32,
-            flags: self.flags(),
-            scale: self.scale,
-            softcap: self.softcap,
-            neg_inf: f32::NEG_INFINITY,
-            left: far(self.window[0]),
-            right: if self.causal { 0 } else { far(self.window[1]) },
-            tiles: tiles as u32,
-            splits: config.splits,
-            split_keys: config.split_keys(self),
-            grid_x: grid[0],
-            o_part: 0,
-            lse_offset: at(self.lse),
-            lse_part: 0,
-            lse_s0: views.lse.stride(0),
-            lse_s1: views.lse.stride(1),
-            alibi: at(self.alibi.map(|alibi| alibi.slopes)),
-            alibi_s0: per(self.alibi.map(|alibi| alibi.per_batch), self.heads),
-            sinks: at(self.sinks),
-            cu_q: packed.cu_q as u32,
-            cu_kv: packed.cu_kv as u32,
-            total_q: packed.total_q as u32,
-            total_kv: packed.total_kv as u32,
-            lengths: at(self.lengths),
-            block_table: paged.block_table as u32,
-            max_pages: paged.max_pages as u32,
-            pages: paged.pages as u32,
-            page_size: paged.page_size as u32,
-            parents: at(self.tree.map(|tree| tree.parents)),
-            parents_s0: per(self.tree.map(|tree| tree.per_batch), self.seq_q),
-        }
     }
 }
