@@ -47,15 +47,15 @@ crate::params! {
         alibi: u32 = p.alibi.map_or(0, |alibi| alibi.slopes) as u32,
         alibi_s0: u32 = p.alibi.map_or(0, |alibi| u32::from(alibi.per_batch) * p.heads as u32),
         sinks: u32 = p.sinks.unwrap_or(0) as u32,
-        cu_q: u32 = p.packed.unwrap_or(NOT_PACKED).cu_q as u32,
-        cu_kv: u32 = p.packed.unwrap_or(NOT_PACKED).cu_kv as u32,
-        total_q: u32 = p.packed.unwrap_or(NOT_PACKED).total_q as u32,
-        total_kv: u32 = p.packed.unwrap_or(NOT_PACKED).total_kv as u32,
+        cu_q: u32 = views.packed.cu_q as u32,
+        cu_kv: u32 = views.packed.cu_kv as u32,
+        total_q: u32 = views.packed.total_q as u32,
+        total_kv: u32 = views.packed.total_kv as u32,
         lengths: u32 = p.lengths.unwrap_or(0) as u32,
-        block_table: u32 = p.paged.unwrap_or(NO_PAGES).block_table as u32,
-        max_pages: u32 = p.paged.unwrap_or(NO_PAGES).max_pages as u32,
-        pages: u32 = p.paged.unwrap_or(NO_PAGES).pages as u32,
-        page_size: u32 = p.paged.unwrap_or(NO_PAGES).page_size as u32,
+        block_table: u32 = views.paged.block_table as u32,
+        max_pages: u32 = views.paged.max_pages as u32,
+        pages: u32 = views.paged.pages as u32,
+        page_size: u32 = views.paged.page_size as u32,
         parents: u32 = p.tree.map_or(0, |tree| tree.parents) as u32,
         parents_s0: u32 = p.tree.map_or(0, |tree| u32::from(tree.per_batch) * p.seq_q as u32),
     }
@@ -72,6 +72,8 @@ pub(crate) struct Views {
     lse: View<3>,
     pub tables: Option<Reach>,
     pub indices: Option<Reach>,
+    packed: Packed,
+    paged: Paged,
 }
 
 /// Scratch among the arguments of the whole call. No shader declares it: the walk has its parts as o and LSE.
@@ -96,8 +98,8 @@ impl Plan for Problem {
 
     fn resolve(&self) -> Checked<Views> {
         let Problem { batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, scale, softcap, .. } = *self;
-        let Paged { pages, page_size, max_pages, .. } = self.paged.unwrap_or(NO_PAGES);
-        let Packed { total_q, total_kv, .. } = self.packed.unwrap_or(NOT_PACKED);
+        let paged @ Paged { pages, page_size, max_pages, .. } = self.paged.unwrap_or(NO_PAGES);
+        let packed @ Packed { total_q, total_kv, .. } = self.packed.unwrap_or(NOT_PACKED);
         let unless = ErrorKind::unless;
         for (arg, sizes) in [
             ("batch", &[batch][..]),
@@ -148,6 +150,8 @@ impl Plan for Problem {
                     self.tree.map(|Tree { parents, per_batch }| (parents, per(per_batch, seq_q))),
                 ],
             )?,
+            packed,
+            paged,
         })
     }
 
