@@ -12,9 +12,9 @@
 //   7 lse      f32 [batch, heads, seq_q], or [heads, total_q] (where HAS_LSE)
 //
 // A row is one query of one head. The rows of a workgroup's tile belong to the heads that share one head of k and
-// v: row number n is query n / group of head n % group. An invocation has ROWS of them (ROW_LANES apart), and one
-// of LANES shares of the chunks of q and of o. SLOTS slots of a workgroup take turns at the blocks of keys, each
-// with results of its own; a block is KEYS keys, whose scores are in registers.
+// v: row number n is query n / group of head n % group. An invocation has ROWS of them (ROW_LANES apart), and of their
+// q and o the chunks part, part + LANES, part + 2 LANES, ... SLOTS slots of a workgroup take turns at the blocks of
+// keys, each with results of its own; a block is KEYS keys, whose scores are in registers.
 // What a buffer says about sequences is clamped to what the parameters say about memory.
 // ALIBI, SINKS, PACKED, PAGED, LENGTHS and TREE are bits of params.flags.
 

@@ -277,6 +277,24 @@ macro_rules! functions {
     };
 }
 
+/// Declares a Problem: its fields, each with its default.
+macro_rules! problem {
+    (
+        $(#[$meta:meta])*
+        pub struct Problem { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $value:expr,)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq)]
+        pub struct Problem { $($(#[$field_meta])* pub $field: $ty,)* }
+
+        impl Default for Problem {
+            fn default() -> Self {
+                Problem { $($field: $value,)* }
+            }
+        }
+    };
+}
+
 /// Declares Buffers: those that every call has, in the order of `new`, then those that a Problem may ask for, each with a
 /// setter.
 macro_rules! buffers {

@@ -16,21 +16,24 @@ use crate::layout::{View, chunks};
 use crate::ops::Plan;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
-/// What is computed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// With slopes or tables per batch, batch times heads.
-    pub heads: usize,
-    /// Queries.
-    pub seq_q: usize,
-    /// Keys.
-    pub seq_kv: usize,
-    /// Dtype of the bias.
-    pub bias: Dtype,
-    /// Strides of head and query. Rows must not overlap.
-    pub bias_layout: Layout<2>,
-    /// The rule that the bias follows.
-    pub kind: Kind,
+problem! {
+    /// What is computed.
+    ///
+    /// The default is ALiBi of one query and one key: sizes are yours to set.
+    pub struct Problem {
+        /// With slopes or tables per batch, batch times heads.
+        pub heads: usize = 1,
+        /// Queries.
+        pub seq_q: usize = 1,
+        /// Keys.
+        pub seq_kv: usize = 1,
+        /// Dtype of the bias.
+        pub bias: Dtype = Dtype::F32,
+        /// Strides of head and query. Rows must not overlap.
+        pub bias_layout: Layout<2> = Layout::default(),
+        /// The rule that the bias follows.
+        pub kind: Kind = Kind::Alibi { offset: 0 },
+    }
 }
 
 /// The rule.
@@ -81,15 +84,12 @@ impl Buckets {
     /// The bucket of a key so far behind (positive) or before (negative) its query, as `_relative_position_bucket` of
     /// Hugging Face's T5 has it, which computes in f32.
     pub fn bucket(&self, relative_position: i64) -> usize {
-        let (buckets, first) = match self.bidirectional {
-            true => (self.num_buckets / 2, if relative_position > 0 { self.num_buckets / 2 } else { 0 }),
-            false => (self.num_buckets, 0),
+        let half = self.num_buckets / 2;
+        let (buckets, first, distance) = match self.bidirectional {
+            true => (half, if relative_position > 0 { half } else { 0 }, relative_position),
+            false => (self.num_buckets, 0, relative_position.min(0)),
         };
-        let distance = match self.bidirectional {
-            true => relative_position.unsigned_abs() as usize,
-            false => relative_position.min(0).unsigned_abs() as usize,
-        };
-        let exact = buckets / 2;
+        let (distance, exact) = (distance.unsigned_abs() as usize, buckets / 2);
         if distance < exact {
             return first + distance;
         }
@@ -123,14 +123,6 @@ pub fn alibi_slopes(heads: usize) -> Vec<f32> {
     match power {
         0 => Vec::new(),
         power => of(power).chain(of(2 * power).step_by(2)).take(heads).collect(),
-    }
-}
-
-impl Default for Problem {
-    /// ALiBi of one query and one key: sizes are yours to set.
-    fn default() -> Self {
-        let kind = Kind::Alibi { offset: 0 };
-        Problem { heads: 1, seq_q: 1, seq_kv: 1, bias: Dtype::F32, bias_layout: Layout::default(), kind }
     }
 }
 

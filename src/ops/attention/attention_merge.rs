@@ -14,47 +14,32 @@ use crate::layout::{View, rows_divide, sizes_fit, split_rows};
 use crate::ops::Plan;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
-/// What is computed: `o [splits, rows, dim]` and `lse [splits, rows]` to `[rows, dim]` and `[rows]`, where
-/// `rows = n0 * n1 * n2` and `dims = [n1, n2]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Parts that are joined.
-    pub splits: usize,
-    /// Rows of the result: queries of all heads and batches.
-    pub rows: usize,
-    /// Elements per row.
-    pub dim: usize,
-    /// Sizes of the two innermost row axes, for `out_layout`.
-    pub dims: [usize; 2],
-    /// Dtype of the parts.
-    pub x: Dtype,
-    /// Dtype of the result.
-    pub y: Dtype,
-    /// Where the parts lie: strides of split and row.
-    pub o_layout: Layout<2>,
-    /// The element at which `lse`, contiguous f32, starts.
-    pub lse: usize,
-    /// Where the result lies: strides of `n0, n1, n2`. Rows must not overlap.
-    pub out_layout: Layout<3>,
-    /// Write the joint log-sum-exp, f32 `[rows]`, from this element of its binding.
-    pub lse_out: Option<usize>,
-}
-
-impl Default for Problem {
-    /// One part of one row of one f32: sizes are yours to set.
-    fn default() -> Self {
-        Problem {
-            splits: 1,
-            rows: 1,
-            dim: 1,
-            dims: [1, 1],
-            x: Dtype::F32,
-            y: Dtype::F32,
-            o_layout: Layout::default(),
-            lse: 0,
-            out_layout: Layout::default(),
-            lse_out: None,
-        }
+problem! {
+    /// What is computed: `o [splits, rows, dim]` and `lse [splits, rows]` to `[rows, dim]` and `[rows]`, where
+    /// `rows = n0 * n1 * n2` and `dims = [n1, n2]`.
+    ///
+    /// The default is one part of one row of one f32: sizes are yours to set.
+    pub struct Problem {
+        /// Parts that are joined.
+        pub splits: usize = 1,
+        /// Rows of the result: queries of all heads and batches.
+        pub rows: usize = 1,
+        /// Elements per row.
+        pub dim: usize = 1,
+        /// Sizes of the two innermost row axes, for `out_layout`.
+        pub dims: [usize; 2] = [1, 1],
+        /// Dtype of the parts.
+        pub x: Dtype = Dtype::F32,
+        /// Dtype of the result.
+        pub y: Dtype = Dtype::F32,
+        /// Where the parts lie: strides of split and row.
+        pub o_layout: Layout<2> = Layout::default(),
+        /// The element at which `lse`, contiguous f32, starts.
+        pub lse: usize = 0,
+        /// Where the result lies: strides of `n0, n1, n2`. Rows must not overlap.
+        pub out_layout: Layout<3> = Layout::default(),
+        /// Write the joint log-sum-exp, f32 `[rows]`, from this element of its binding.
+        pub lse_out: Option<usize> = None,
     }
 }
 

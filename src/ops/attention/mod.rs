@@ -55,64 +55,67 @@ use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Result};
 pub use crate::mask::broadcast_scores as broadcast;
 pub use prepare::Params;
 
-/// What is computed. `q` is `[batch, heads, seq_q, head_dim]`, `k` `[batch, kv_heads, seq_kv, head_dim]`, `v`
-/// `[batch, kv_heads, seq_kv, value_dim]`, `o` as q with `value_dim`, whatever the order in memory.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Sequences.
-    pub batch: usize,
-    /// Heads of q and o.
-    pub heads: usize,
-    /// Heads of k and v; divides `heads`.
-    pub kv_heads: usize,
-    /// Queries per sequence; the most of any, where they are packed.
-    pub seq_q: usize,
-    /// Keys per sequence; the most of any, where they are packed, in pages, or of [`lengths`](Self::lengths).
-    pub seq_kv: usize,
-    /// Elements of a vector of q or k, 1 to 576.
-    pub head_dim: usize,
-    /// Elements of a vector of v or o, 1 to 576.
-    pub value_dim: usize,
-    /// Dtype of q, k and v.
-    pub x: Dtype,
-    /// Dtype of `o`.
-    pub o: Dtype,
-    /// Where q lies: strides of batch, head, query. Packed: that of the batch is ignored; without strides
-    /// `[total_q, heads, head_dim]`.
-    pub q_layout: Layout<3>,
-    /// Where k lies: strides of batch, head, key; packed as q. In pages: strides of page, head, key within the page;
-    /// without strides `[pages, page_size, kv_heads, head_dim]`.
-    pub k_layout: Layout<3>,
-    /// As `k_layout`.
-    pub v_layout: Layout<3>,
-    /// As `q_layout`; rows must not overlap.
-    pub o_layout: Layout<3>,
-    /// Multiplies `q.k`.
-    pub scale: f32,
-    /// `softcap * tanh(s / softcap)`; 0 for none.
-    pub softcap: f32,
-    /// Query `i` sees keys up to `t`.
-    pub causal: bool,
-    /// Query `i` sees keys from `t - left` and up to `t + right`.
-    pub window: [Option<usize>; 2],
-    /// Hides or shifts scores; strides of batch, head, query, with keys as columns. Of packed sequences, by the
-    /// number within the sequence.
-    pub mask: Option<Mask>,
-    /// Speculative decoding: the last `seq_q` keys are a tree.
-    pub tree: Option<Tree>,
-    /// Adds a bias that falls with the distance.
-    pub alibi: Option<Alibi>,
-    /// One logit per head, f32 `[heads]`, from this element of the tables.
-    pub sinks: Option<usize>,
-    /// Sequences lie one after the other.
-    pub packed: Option<Packed>,
-    /// Keys and values lie in pages.
-    pub paged: Option<Paged>,
-    /// Keys that each sequence has, u32 `[batch]`, from this element of the indices; at most `seq_kv` count. Paged
-    /// sequences must have them.
-    pub lengths: Option<usize>,
-    /// Write the log-sum-exp, f32 `[batch, heads, seq_q]`, packed `[heads, total_q]`, from this element of its binding.
-    pub lse: Option<usize>,
+problem! {
+    /// What is computed. `q` is `[batch, heads, seq_q, head_dim]`, `k` `[batch, kv_heads, seq_kv, head_dim]`, `v`
+    /// `[batch, kv_heads, seq_kv, value_dim]`, `o` as q with `value_dim`, whatever the order in memory.
+    ///
+    /// The default is f32, one query and one key of one element, all visible.
+    pub struct Problem {
+        /// Sequences.
+        pub batch: usize = 1,
+        /// Heads of q and o.
+        pub heads: usize = 1,
+        /// Heads of k and v; divides `heads`.
+        pub kv_heads: usize = 1,
+        /// Queries per sequence; the most of any, where they are packed.
+        pub seq_q: usize = 1,
+        /// Keys per sequence; the most of any, where they are packed, in pages, or of [`lengths`](Self::lengths).
+        pub seq_kv: usize = 1,
+        /// Elements of a vector of q or k, 1 to 576.
+        pub head_dim: usize = 1,
+        /// Elements of a vector of v or o, 1 to 576.
+        pub value_dim: usize = 1,
+        /// Dtype of q, k and v.
+        pub x: Dtype = Dtype::F32,
+        /// Dtype of `o`.
+        pub o: Dtype = Dtype::F32,
+        /// Where q lies: strides of batch, head, query. Packed: that of the batch is ignored; without strides
+        /// `[total_q, heads, head_dim]`.
+        pub q_layout: Layout<3> = Layout::default(),
+        /// Where k lies: strides of batch, head, key; packed as q. In pages: strides of page, head, key within the page;
+        /// without strides `[pages, page_size, kv_heads, head_dim]`.
+        pub k_layout: Layout<3> = Layout::default(),
+        /// As `k_layout`.
+        pub v_layout: Layout<3> = Layout::default(),
+        /// As `q_layout`; rows must not overlap.
+        pub o_layout: Layout<3> = Layout::default(),
+        /// Multiplies `q.k`.
+        pub scale: f32 = 1.0,
+        /// `softcap * tanh(s / softcap)`; 0 for none.
+        pub softcap: f32 = 0.0,
+        /// Query `i` sees keys up to `t`.
+        pub causal: bool = false,
+        /// Query `i` sees keys from `t - left` and up to `t + right`.
+        pub window: [Option<usize>; 2] = [None; 2],
+        /// Hides or shifts scores; strides of batch, head, query, with keys as columns. Of packed sequences, by the
+        /// number within the sequence.
+        pub mask: Option<Mask> = None,
+        /// Speculative decoding: the last `seq_q` keys are a tree.
+        pub tree: Option<Tree> = None,
+        /// Adds a bias that falls with the distance.
+        pub alibi: Option<Alibi> = None,
+        /// One logit per head, f32 `[heads]`, from this element of the tables.
+        pub sinks: Option<usize> = None,
+        /// Sequences lie one after the other.
+        pub packed: Option<Packed> = None,
+        /// Keys and values lie in pages.
+        pub paged: Option<Paged> = None,
+        /// Keys that each sequence has, u32 `[batch]`, from this element of the indices; at most `seq_kv` count. Paged
+        /// sequences must have them.
+        pub lengths: Option<usize> = None,
+        /// Write the log-sum-exp, f32 `[batch, heads, seq_q]`, packed `[heads, total_q]`, from this element of its binding.
+        pub lse: Option<usize> = None,
+    }
 }
 
 /// ALiBi (Press et al., 2021): slopes, f32 `[heads]` or `[batch, heads]`.
@@ -164,33 +167,8 @@ pub struct Paged {
 impl Problem {
     /// f32, one query and one key, scaled by `1 / sqrt(head_dim)`, all visible.
     pub fn new(batch: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Problem {
-        Problem {
-            batch,
-            heads,
-            kv_heads,
-            seq_q: 1,
-            seq_kv: 1,
-            head_dim,
-            value_dim: head_dim,
-            x: Dtype::F32,
-            o: Dtype::F32,
-            q_layout: Layout::default(),
-            k_layout: Layout::default(),
-            v_layout: Layout::default(),
-            o_layout: Layout::default(),
-            scale: 1.0 / (head_dim.max(1) as f32).sqrt(),
-            softcap: 0.0,
-            causal: false,
-            window: [None; 2],
-            mask: None,
-            tree: None,
-            alibi: None,
-            sinks: None,
-            packed: None,
-            paged: None,
-            lengths: None,
-            lse: None,
-        }
+        let scale = 1.0 / (head_dim.max(1) as f32).sqrt();
+        Problem { batch, heads, kv_heads, head_dim, value_dim: head_dim, scale, ..Problem::default() }
     }
 }
 
