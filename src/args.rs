@@ -74,6 +74,12 @@ impl From<wgpu::Buffer> for Memory {
     }
 }
 
+impl<'a> From<&'a Memory> for Binding<'a> {
+    fn from(memory: &'a Memory) -> Binding<'a> {
+        Binding { buffer: &memory.buffer, offset: memory.offset, size: memory.size }
+    }
+}
+
 impl Memory {
     /// `size` bytes of it, from byte `offset` on.
     pub fn part(&self, offset: u64, size: u64) -> Memory {
@@ -224,6 +230,12 @@ impl<'k> Args<'k> {
             (None, None) => {}
         }
         Ok(())
+    }
+
+    /// A table of these words, which calls with equal ones share.
+    pub fn table(&mut self, slot: u32, name: &'static str, words: &[u32]) -> Checked {
+        let memory = Memory::from(self.kernels.table(words)?);
+        self.read(slot, name, memory, Reach::to(words.len() as u64, WORD))
     }
 
     /// An argument that the pipeline declares and the Problem lacks: a few bytes that are not read.

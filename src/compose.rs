@@ -147,7 +147,7 @@ macro_rules! wgsl_type {
 }
 
 /// Declares a `Params` struct once, for Rust and for WGSL. Fields are [`Strides`], which come first, `u32`, `i32` or
-/// `f32`.
+/// `f32`. With `fn of(arguments)` each field has its value beside it, and `of` makes Params of these arguments.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! params {
@@ -168,6 +168,18 @@ macro_rules! params {
                 let bytes = size_of::<$name>();
                 if has_strides { bytes.next_multiple_of(16) } else { bytes }
             };
+        }
+    };
+    (
+        $(#[$meta:meta])* pub struct $name:ident;
+        fn of($($arg:ident: $arg_ty:ty),*) { $($field:ident: $ty:tt = $value:expr,)* }
+    ) => {
+        $crate::params! { $(#[$meta])* pub struct $name { $($field: $ty,)* } }
+
+        impl $name {
+            fn of($($arg: $arg_ty),*) -> $name {
+                $name { $($field: $value,)* }
+            }
         }
     };
 }
@@ -275,6 +287,17 @@ impl Shader {
     /// A plain storage buffer of `element`s that is written.
     pub fn writes(self, binding: u32, name: &'static str, element: &str) -> Self {
         self.buffer(binding, name, element, true)
+    }
+
+    /// A small table of `element`s that the Problem may lack: `HAS_NAME`, and `name_load(i)`, which is 0 without it.
+    pub fn table(self, binding: u32, name: &'static str, element: &str, given: bool) -> Self {
+        let shader = self.flag(&format!("HAS_{}", name.to_uppercase()), given);
+        let (mut shader, value) = match given {
+            true => (shader.reads(binding, name, element), format!("{name}[i]")),
+            false => (shader, format!("{element}(0)")),
+        };
+        let _ = writeln!(shader.header, "fn {name}_load(i: u32) -> {element} {{ return {value}; }}");
+        shader
     }
 
     /// A `const NAME: u32` each.

@@ -113,6 +113,11 @@ impl ErrorKind {
         ErrorKind::InvalidProblem { arg, reason: reason.into() }
     }
 
+    /// [`ErrorKind::InvalidProblem`] where a rule does not hold.
+    pub(crate) fn unless(holds: bool, arg: &'static str, reason: std::fmt::Arguments) -> Checked {
+        if holds { Ok(()) } else { Err(Self::invalid(arg, reason.to_string())) }
+    }
+
     /// [`ErrorKind::Shape`].
     pub(crate) fn shape(arg: &'static str, have: &[usize], expected: impl Into<String>) -> ErrorKind {
         ErrorKind::Shape { arg, have: have.to_vec(), expected: expected.into() }

@@ -42,7 +42,7 @@ pub struct Output {
 /// `s = scale * q.k`; `softcap * tanh(s / softcap)`; `- slope * |t - j|`; `+ bias`.
 /// Visible are keys from `t - left` to `t + right` (`causal`: to `t`), less what the bias and the tree hide.
 /// `round` is applied to `exp(s - max s)`, after it went into the sum: for `low`, the dtype of v.
-/// Layouts and dtypes of the Problem have no say here.
+/// Layouts and dtypes of the Problem are ignored.
 ///
 /// # Panics
 /// If an input is shorter than its shape.
