@@ -364,6 +364,20 @@ impl Shader {
         self
     }
 
+    /// `F`, `U`, `I`: vectors of `n` f32, u32, i32, or for 1 these scalars.
+    pub fn lanes(self, n: u32) -> Self {
+        let of = |scalar: &str| if n == 1 { scalar.to_string() } else { format!("vec{n}<{scalar}>") };
+        self.alias("F", &of("f32")).alias("U", &of("u32")).alias("I", &of("i32"))
+    }
+
+    /// A function `f(i: u32)` of each of the `n` [`lanes`](Self::lanes) of an index, as `f_each(i: U) -> ty`.
+    pub fn each(mut self, f: &str, ty: &str, n: u32) -> Self {
+        let lanes = if n == 1 { &["i"][..] } else { &["i.x", "i.y", "i.z", "i.w"][..n as usize] };
+        let values: Vec<String> = lanes.iter().map(|lane| format!("{f}({lane})")).collect();
+        let _ = writeln!(self.header, "fn {f}_each(i: U) -> {ty} {{ return {ty}({}); }}", values.join(", "));
+        self
+    }
+
     fn declare(&mut self, binding: u32, name: &'static str, element: &str, writable: bool) {
         let access = if writable { "read_write" } else { "read" };
         let _ = writeln!(self.header, "@group(0) @binding({binding}) var<storage, {access}> {name}: array<{element}>;");

@@ -112,6 +112,11 @@ impl ErrorKind {
     pub(crate) fn invalid(arg: &'static str, reason: impl Into<String>) -> ErrorKind {
         ErrorKind::InvalidProblem { arg, reason: reason.into() }
     }
+
+    /// [`ErrorKind::Shape`].
+    pub(crate) fn shape(arg: &'static str, have: &[usize], expected: impl Into<String>) -> ErrorKind {
+        ErrorKind::Shape { arg, have: have.to_vec(), expected: expected.into() }
+    }
 }
 
 impl From<Misfit> for ErrorKind {

@@ -1,7 +1,4 @@
-// The sinus of each element's angle.
-alias F = f32;
-alias U = u32;
-alias I = i32;
+// The sine of each element's angle. F, U and I are scalars.
 #import rope_turn
 
 fn wave(i: u32) -> f32 {
@@ -9,7 +6,7 @@ fn wave(i: u32) -> f32 {
   let at = select(place.x, place.y, (turns.y & 2u) != 0u);
   let lower = turns.y & 0xfffffffcu;
   // The 96-bit product modulo 2^64; a negative position is its word less 2^32.
-  let negative = at >= 0x80000000u && (params.flags & SIGNED) != 0u;
+  let negative = at >= 0x80000000u && params.signed != 0u;
   let upper = turns.x * at + multiply_high(lower, at) - select(0u, lower, negative);
   return sincos_turn(upper + ((turns.y & 1u) << 30u), lower * at).sin;
 }

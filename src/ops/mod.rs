@@ -11,7 +11,7 @@ use crate::kernels::print_choice;
 use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
 
 /// What every Problem can be asked: implemented by the Problem of each op.
-pub trait Op: Copy + Debug {
+pub trait Op: Clone + Debug {
     /// The op's stem.
     const NAME: &'static str;
     /// How it is computed: choices only. Prints itself and parses back.
