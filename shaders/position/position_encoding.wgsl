@@ -4,9 +4,9 @@
 //   0 x          [batch, rows, cols, dim] by strides (absent in place)
 //   1 y          the same shape, own strides
 //   2 positions  u32 or i32 [axes, batch, rows * cols] by strides (where HAS_POSITIONS)
-//   3 waves      per element of a token a 62-bit fraction of a turn per position, upper and lower word; the two
-//                bits below say whether it starts a quarter turn ahead (a cosine) and goes by the second axis
-//   3 table, 4 row_table  [max_position, dim], instead of waves (LEARNED; row_table where HAS_ROWS)
+//   3 waves      per element of a token a 62-bit fraction of a turn per position, upper and lower word; of the two
+//                bits below, COSINE: it starts a quarter turn ahead, SECOND: it goes by the second position
+//   3 table, 4 row_table  [max_position, dim], instead of waves (row_table where HAS_ROWS)
 //
 // An invocation has one chunk of one token in up to `batches_per` batches, so that an encoding is computed once
 // for all of them. Neighbours have neighbouring chunks, then neighbouring tokens.

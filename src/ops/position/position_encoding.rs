@@ -318,10 +318,10 @@ impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Form { vec, x, y, table, rows, positions, edge, in_place } = self.form;
         let shader = self.begin(self.config.wg_size, 0, vec).params::<Params>();
-        let shader = tile::moved(shader, (X, "x", x), (Y, "y", y), edge, in_place);
+        let shader = tile::in_out(shader, (X, "x", x), (Y, "y", y), edge, in_place);
         let shader = tile::positions(shader, POSITIONS, positions);
         let Some(storage) = table else {
-            let shader = shader.reads(TABLE_OR_WAVES, "waves", "vec2<u32>").lanes(1);
+            let shader = shader.reads(TABLE_OR_WAVES, "waves", "vec2<u32>").constants(WAVE_BITS).lanes(1);
             return shader.gather("wave").import("position_encoding_waves");
         };
         let shader = shader.input(TABLE_OR_WAVES, "table", storage).flag("HAS_ROWS", rows);
@@ -464,11 +464,16 @@ impl Plan for Problem {
     }
 }
 
-/// Two words per wave: a fraction of a turn to 2^-62, below it whether it is a cosine and its axis.
+/// The two lowest bits of a wave: it is a cosine, it goes by the second position.
+const WAVE_BITS: [(&str, u32); 2] = [("COSINE", 1), ("SECOND", 2)];
+
+/// Two words per wave: a fraction of a turn to 2^-62, and [`WAVE_BITS`] below it.
 fn words(waves: &[Wave]) -> Vec<u32> {
+    let [(_, cosine), (_, second)] = WAVE_BITS;
     let word = |wave: &Wave| {
         let turns = turns(wave.frequency).wrapping_add(2) & !3;
-        [(turns >> 32) as u32, turns as u32 | u32::from(wave.cosine) | u32::from(wave.axis == Axis::Row) << 1]
+        let set = |bit, on| if on { bit } else { 0 };
+        [(turns >> 32) as u32, turns as u32 | set(cosine, wave.cosine) | set(second, wave.axis == Axis::Row)]
     };
     waves.iter().flat_map(word).collect()
 }

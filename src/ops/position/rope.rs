@@ -5,27 +5,21 @@
 //! [`Scaling`], [`Axes`]; or the caller's own cos and sin ([`Angles::Tables`]).
 //!
 //! # Exact far out
-//! WGSL's `sin` is good to 2^-11 and only in [-pi, pi], and an angle in f32 is 0.05 rad off at position
-//! 1,048,576 before any `sin` is taken. So frequencies are computed in f64 on the host and handed over in
-//! turns per position, as 64-bit fractions. A position times such a fraction modulo one turn is integer
-//! arithmetic, exact for every 32-bit position; its nearest quarter turn and a polynomial on an eighth of a
-//! turn either way give sin and cos (`shaders/shared/rope_turn.wgsl`). No table grows with the positions,
-//! and no driver's `sin` has a say. An invocation computes an angle once and turns several heads by it.
+//! WGSL's `sin` is good to 2^-11 and only in [-pi, pi], and an angle in f32 is 0.05 rad off at position 1,048,576. So the
+//! host computes frequencies in f64 and hands them over as 64-bit fractions of a turn. A position times such a fraction,
+//! modulo one turn, is integer arithmetic: exact for every 32-bit position. The nearest quarter turn, and a polynomial on
+//! an eighth of a turn either way, give sin and cos (`shaders/position/rope_turn.wgsl`). No driver's `sin` is used. An
+//! invocation computes an angle once and turns several heads by it.
 //!
-//! Largest error of a turned unit vector in ULP of 1 (2^-24), 128 dimensions, base 10,000, 16 positions from each
-//! on; beside it textbook angles, `position * frequency` in f32, with an exact sin and cos. The same to the digit on
-//! every driver measured: Mesa 26.2 lavapipe with 4, 8 and 16 lanes, Mesa 22.3 lavapipe, its GL, and SwiftShader. The
-//! test `error against position` holds every driver to 4, and prints the whole table with `TILELOOM_PRINT_TABLE=1`.
+//! Largest error of a turned unit vector in ULP of 1 (2^-24), 128 dimensions, base 10,000, 16 positions from each on;
+//! beside it angles `position * frequency` in f32 with an exact sin and cos. The same on every driver measured: Mesa 26.2
+//! lavapipe with 4, 8 and 16 lanes, Mesa 22.3 lavapipe, its GL, and SwiftShader. The test `error against position` allows
+//! 4, and prints every power of two with `TILELOOM_PRINT_TABLE=1`.
 //!
 //! | position | tileloom | f32 angles |
 //! |---|---|---|
 //! | 1 | 1.42 | 13.2 |
-//! | 16 | 1.34 | 23.2 |
-//! | 256 | 1.41 | 242.6 |
-//! | 4,096 | 1.34 | 2531.1 |
-//! | 65,536 | 1.42 | 57,571.6 |
-//! | 262,144 | 1.33 | 222,656.8 |
-//! | 524,288 | 1.26 | 438,081.5 |
+//! | 4,096 | 1.34 | 2,531.1 |
 //! | 1,048,561 | 1.30 | 868,502.1 |
 
 use super::frequencies::turns;
@@ -282,7 +276,7 @@ impl Problem {
     }
 
     /// Input and output of `heads`.
-    fn moved(&self, heads: Heads, [from, to]: [&'static str; 2]) -> Checked<[View<3>; 2]> {
+    fn in_out(&self, heads: Heads, [from, to]: [&'static str; 2]) -> Checked<[View<3>; 2]> {
         if heads.heads == 0 || heads.heads > 1 << 24 {
             return Err(ErrorKind::invalid(from, format!("{} heads are not 1 to 2^24", heads.heads)));
         }
@@ -377,9 +371,9 @@ impl Pipeline for Pass<Config, Form> {
             _ => "rope_pairs1",
         });
         let shader = shader.import(if edge { "rope_halves" } else { "rope_chunks" });
-        let shader = tile::moved(shader, (Q, "q", x), (Q_OUT, "q_out", y), edge, in_place[0]).flag("HAS_K", k);
+        let shader = tile::in_out(shader, (Q, "q", x), (Q_OUT, "q_out", y), edge, in_place[0]).flag("HAS_K", k);
         let shader = match k {
-            true => tile::moved(shader, (K, "k", x), (K_OUT, "k_out", y), edge, in_place[1]),
+            true => tile::in_out(shader, (K, "k", x), (K_OUT, "k_out", y), edge, in_place[1]),
             false => shader.import("rope_k_none"),
         };
         let shader = tile::positions(shader, POSITIONS, positions).each("position", "U", pairs);
@@ -468,8 +462,8 @@ impl Plan for Problem {
             }
             Positions::Buffer { layout, .. } => Some(layout.view("positions", [self.axes.count(), batch], seq)?),
         };
-        let q = self.moved(self.q, ["q", "q_out"])?;
-        let k = self.k.map(|k| self.moved(k, ["k", "k_out"])).transpose()?;
+        let q = self.in_out(self.q, ["q", "q_out"])?;
+        let k = self.k.map(|k| self.in_out(k, ["k", "k_out"])).transpose()?;
         Ok(Views { q, k, positions, tables })
     }
 
@@ -511,9 +505,9 @@ impl Plan for Problem {
         let [q_groups, k_groups] = self.groups(config.share);
         let grid = args.fold(self.invocations(&pass.form, config).div_ceil(config.wg_size.into()))?;
         // In place, an input is read through the binding of its output.
-        let moved = |[from, to]: [View<3>; 2], in_place| [if in_place { to } else { from }, to].map(|v| v.params());
-        let [q, q_out] = moved(views.q, in_place[0]);
-        let [k, k_out] = views.k.map_or([[0; 4]; 2], |k| moved(k, in_place[1]));
+        let strides = |[from, to]: [View<3>; 2], in_place| [if in_place { to } else { from }, to].map(|v| v.params());
+        let [q, q_out] = strides(views.q, in_place[0]);
+        let [k, k_out] = views.k.map_or([[0; 4]; 2], |k| strides(k, in_place[1]));
         let set = [self.style == Style::Interleaved, self.signed(), self.axes != Axes::One];
         let (factor, max_pos) = match &self.angles {
             Angles::Frequencies(f) => (f.attention_factor as f32, 1),

@@ -73,7 +73,7 @@ pub(super) fn positions(shader: Shader, binding: u32, read: bool) -> Shader {
 }
 
 /// An input and its output, or in place the output alone.
-pub(super) fn moved(
+pub(super) fn in_out(
     shader: Shader,
     (binding, input, held): (u32, &'static str, Storage),
     (to, output, stored): (u32, &'static str, Storage),
