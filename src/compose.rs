@@ -30,6 +30,7 @@ pub const MAX_IMMEDIATES: usize = 128;
 /// How a tensor of some [`Dtype`] is declared in a shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Storage {
+    /// `f32`.
     F32,
     /// `f16`, which needs `SHADER_F16`.
     F16,
@@ -155,7 +156,7 @@ macro_rules! params {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
+        pub struct $name { $($(#[$field_meta])* pub(crate) $field: $ty,)* }
 
         impl $crate::compose::Params for $name {
             const WGSL: &'static str = concat!(
@@ -175,8 +176,11 @@ macro_rules! params {
 /// A storage buffer that the shader declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Declared {
+    /// The binding's slot.
     pub binding: u32,
+    /// The variable's name.
     pub name: &'static str,
+    /// Declared read_write.
     pub writable: bool,
 }
 
@@ -207,8 +211,11 @@ pub struct Shader {
 /// How one tensor is bound and accessed.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor {
+    /// The binding's slot.
     pub binding: u32,
+    /// The variable's name.
     pub name: &'static str,
+    /// How its elements are held.
     pub storage: Storage,
     /// Declared read_write: it is written, or it shares its buffer with something that is.
     pub writable: bool,

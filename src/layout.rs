@@ -9,7 +9,9 @@ use crate::{ErrorKind, Result};
 /// Without strides the tensor is contiguous. The offset counts from the start of the binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout<const N: usize> {
+    /// The first element, counted from the start of the binding.
     pub offset: usize,
+    /// Distances of neighbours along each outer axis, in elements; `None` is contiguous.
     pub strides: Option<[usize; N]>,
 }
 

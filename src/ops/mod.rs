@@ -362,10 +362,13 @@ macro_rules! prepare_by {
     };
 }
 
+#[allow(missing_docs)]
 pub mod attention;
+#[allow(missing_docs)]
 pub mod gemm;
 mod position;
 mod rows;
+#[allow(missing_docs)]
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};

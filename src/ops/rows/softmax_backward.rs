@@ -47,6 +47,7 @@ pub struct Problem {
     pub dx: Dtype,
     /// Where the rows of `y` lie: strides of `n0, n1, n2`.
     pub y_layout: Layout<3>,
+    /// Where the rows of `dy` lie.
     pub dy_layout: Layout<3>,
     /// Where the rows of `dx` lie. Rows must not overlap.
     pub dx_layout: Layout<3>,

@@ -6,19 +6,28 @@ use crate::reference::Real;
 /// What gemm gives, contiguous `[batch, batch, m, n]`; and `mag`, one per row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// `[batch, batch, m, n]`.
     pub d: Vec<f64>,
+    /// One per row.
     pub mag: Vec<f64>,
 }
 
 /// Contiguous inputs: a and b as they are stored, one matrix per batch, c and residual `[batch, batch, m, n]`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Inputs<'a> {
+    /// The left matrices, as stored.
     pub a: &'a [f64],
+    /// The right matrices, as stored.
     pub b: &'a [f64],
+    /// The right matrices of a gate, as stored.
     pub b2: Option<&'a [f64]>,
+    /// `[batch, batch, m, n]`, times beta.
     pub c: Option<&'a [f64]>,
+    /// `[batch, batch, m, n]`, added last.
     pub residual: Option<&'a [f64]>,
+    /// Per row or column, twice as many of a gate.
     pub bias: Option<&'a [f64]>,
+    /// Per row or column.
     pub scale: Option<&'a [f64]>,
 }
 

@@ -7,8 +7,11 @@ use crate::vq_lookup::{Combine, Order, OutOfRange, Problem};
 /// were out of range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// By the Problem's order.
     pub y: Vec<f64>,
+    /// One per row of `y`.
     pub mag: Vec<f64>,
+    /// Indices out of range.
     pub bad: u32,
 }
 

@@ -8,8 +8,11 @@ use crate::vq_scatter::Problem;
 /// `[books, num_codes]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// `[books, num_codes, code_dim]`.
     pub sums: Vec<f64>,
+    /// `[books, num_codes]`.
     pub mag: Vec<f64>,
+    /// `[books, num_codes]`.
     pub counts: Vec<u32>,
 }
 

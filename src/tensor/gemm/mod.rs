@@ -16,6 +16,7 @@ pub struct MatmulOptions<'a, T> {
     pub alpha: f32,
     /// `[n]`, added before the activation.
     pub bias: Option<&'a Tensor<T>>,
+    /// Applied to the product and its bias.
     pub activation: Activation,
     /// A second right side, of the shape of the first: the activated product of the first is multiplied by its own.
     pub gate: Option<&'a Tensor<T>>,
@@ -54,7 +55,9 @@ impl<T: Element> Tensor<T> {
 /// Gradients of a plain [`Tensor::matmul`].
 #[derive(Debug, Clone)]
 pub struct MatmulGradients<T> {
+    /// Of the left side, in its shape.
     pub a: Tensor<T>,
+    /// Of the right side, in its shape.
     pub b: Tensor<T>,
     /// `[n]`: of a bias per column.
     pub bias: Tensor<f32>,

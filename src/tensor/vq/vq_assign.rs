@@ -9,6 +9,7 @@ const OP: &str = "vq_assign";
 /// Options of [`Tensor::vq_assign`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct VqAssignOptions {
+    /// What makes a code the nearest.
     pub metric: Metric,
     /// Each book codes what the one before left of a vector; otherwise each has a part of its own.
     pub residual: bool,

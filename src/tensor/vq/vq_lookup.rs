@@ -7,6 +7,7 @@ const OP: &str = "vq_lookup";
 
 /// A type that holds code indices.
 pub trait VqIndices: Scalar {
+    /// As the op calls it.
     const INDEX: Index;
 }
 
