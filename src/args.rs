@@ -287,7 +287,7 @@ impl<'k> Args<'k> {
         let apart = self.pair(a, b).is_some_and(|(a, b)| {
             let views = a.reach.view.zip(b.reach.view).is_some_and(|(a, b)| a.interleaves(&b));
             let start = a.same_buffer(b) && a.memory.offset == b.memory.offset;
-            views && start && a.reach.element == b.reach.element
+            views && start && a.reach.element.bits == b.reach.element.bits
         });
         if apart && self.caps.backend != wgpu::Backend::BrowserWebGpu {
             self.may_share.push([a, b]);

@@ -3,21 +3,20 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
-use std::future::Future;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::task::{Poll, Waker};
 
 use crate::compose::{Declared, MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader, Slots};
 use crate::error::Checked;
 use crate::poll::Poller;
+use crate::scopes::{fault, guarded, lock, ready, scoped};
 use crate::{Caps, Error, ErrorKind, Misfit, Result};
 
 /// What names a pipeline: equal values compile to the same shader.
 pub trait Pipeline: Hash + Eq + Clone + Debug + Send + Sync + 'static {
+    /// Its shader.
     fn shader(&self) -> Shader;
 }
 
@@ -287,7 +286,7 @@ impl Kernels {
             });
             Compiled { label: label.clone(), pipeline, layout, bindings: shader.bindings().to_vec() }
         });
-        compiled.map_err(gpu_fault)
+        compiled.map_err(fault)
     }
 
     /// Scratch memory of at least `bytes`, shared by all dispatches.
@@ -312,7 +311,7 @@ impl Kernels {
         });
         match buffer {
             Err(wgpu::Error::OutOfMemory { .. }) => Err(ErrorKind::OutOfMemory { bytes: Some(size) }),
-            Err(error) => Err(gpu_fault(error)),
+            Err(error) => Err(fault(error)),
             Ok(buffer) => {
                 *held = Some(buffer.clone());
                 Ok(buffer)
@@ -356,7 +355,7 @@ impl Kernels {
                     buffer.unmap();
                     buffer
                 });
-                (usage, words.to_vec(), buffer.map_err(gpu_fault)?)
+                (usage, words.to_vec(), buffer.map_err(fault)?)
             }
         };
         if held.len() == CONSTANTS {
@@ -372,7 +371,7 @@ impl Kernels {
     pub(crate) fn now<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {
         let (result, errors) = scoped(&self.inner.device, plan);
         match ready(errors) {
-            Some(error) => Err(gpu_error(op, error)),
+            Some(error) => Err(fault(error).of(op)),
             None => result,
         }
     }
@@ -385,21 +384,15 @@ impl Kernels {
                 // A buffer that was made may be none.
                 lock(&self.inner.scratch).take();
                 lock(&self.inner.constants).clear();
-                Err(gpu_error(op, error))
+                Err(fault(error).of(op))
             }
             None => result,
         }
     }
 
     /// The first `bytes` of `buffer` (a multiple of 4), once what was submitted before has run.
-    pub(crate) async fn read(
-        &self,
-        op: &'static str,
-        queue: &wgpu::Queue,
-        buffer: &wgpu::Buffer,
-        bytes: u64,
-    ) -> Result<Vec<u8>> {
-        crate::poll::read(op, self.device(), queue, &self.inner.poller, buffer, bytes).await
+    pub(crate) async fn read(&self, queue: &wgpu::Queue, buffer: &wgpu::Buffer, bytes: u64) -> Checked<Vec<u8>> {
+        self.inner.poller.read(self.device(), queue, buffer, bytes).await
     }
 
     /// Writes wgpu's pipeline cache into [`Options::cache_dir`], so that the next process compiles
@@ -463,44 +456,6 @@ fn check_limits(shader: &Shader, caps: &Caps) -> Checked {
     Ok(())
 }
 
-/// Runs `f` under validation, out-of-memory and internal error scopes. Natively the future is ready.
-pub(crate) fn scoped<T, F: FnOnce() -> T>(
-    device: &wgpu::Device,
-    f: F,
-) -> (T, impl Future<Output = Option<wgpu::Error>> + use<T, F>) {
-    let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let result = f();
-    let validation = validation.pop();
-    let memory = memory.pop();
-    let internal = internal.pop();
-    (result, async move {
-        // All are awaited; running out of memory explains the others.
-        let (validation, memory, internal) = (validation.await, memory.await, internal.await);
-        memory.or(internal).or(validation)
-    })
-}
-
-/// Runs `f` under error scopes of its own. On the web they would answer too late and keep the errors
-/// from the scopes of [`Kernels::later`], which then hear of them.
-fn guarded<T>(device: &wgpu::Device, f: impl FnOnce() -> T) -> std::result::Result<T, wgpu::Error> {
-    if cfg!(target_arch = "wasm32") {
-        return Ok(f());
-    }
-    let (result, errors) = scoped(device, f);
-    ready(errors).map_or(Ok(result), Err)
-}
-
-/// The output of a future that is ready; of one that is not (the web), nothing.
-pub(crate) fn ready<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
-    let mut future = pin!(future);
-    match Pin::as_mut(&mut future).poll(&mut std::task::Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => None,
-    }
-}
-
 /// The first of the candidates.
 pub(crate) fn chosen<C: Debug>(op: &'static str, caps: &Caps, problem: &dyn Debug, candidates: Vec<C>) -> Result<C> {
     let config = candidates.into_iter().next().ok_or_else(|| Error {
@@ -523,22 +478,6 @@ pub(crate) fn print_choice(op: &str, problem: &dyn Debug, config: &dyn Debug) {
             eprintln!("{line}");
         }
     }
-}
-
-/// What a device's error tells.
-pub(crate) fn gpu_fault(error: wgpu::Error) -> ErrorKind {
-    match error {
-        wgpu::Error::OutOfMemory { .. } => ErrorKind::OutOfMemory { bytes: None },
-        other => ErrorKind::Gpu { message: other.to_string() },
-    }
-}
-
-pub(crate) fn gpu_error(op: &'static str, error: wgpu::Error) -> Error {
-    gpu_fault(error).of(op)
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, not(target_arch = "wasm32")))]

@@ -9,7 +9,9 @@ use crate::{ErrorKind, Result};
 /// Without strides the tensor is contiguous. The offset counts from the start of the binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout<const N: usize> {
+    /// The first element, counted from the start of the binding.
     pub offset: usize,
+    /// Distances of neighbours along each outer axis, in elements; `None` is contiguous.
     pub strides: Option<[usize; N]>,
 }
 
@@ -154,21 +156,21 @@ impl<const N: usize> View<N> {
         }
     }
 
-    /// Whether the two views, of one dtype and one shape, interleave without sharing an element:
-    /// the case of a fused QKV buffer.
+    /// Whether two views, of elements of one size, share no element because, modulo one of the strides, each keeps to a
+    /// range of its own: the case of a fused QKV buffer.
     pub fn interleaves(&self, other: &View<N>) -> bool {
-        if !self.same_rows(other) {
-            return false;
-        }
-        let steps = (0..N).filter(|&a| self.sizes[a] > 1).map(|a| self.strides[a]);
-        let Some(step) = steps.clone().min().filter(|&s| s > 0) else {
-            return false;
+        let long = |view: &View<N>, axis: usize| view.sizes[axis] > 1;
+        // Elements from the first one on, modulo `step`.
+        let reach = |view: &View<N>, step: usize| {
+            let inner = (0..N).filter(|&axis| long(view, axis) && !view.strides[axis].is_multiple_of(step));
+            view.inner as u128 + inner.map(|a| (view.sizes[a] as u128 - 1) * view.strides[a] as u128).sum::<u128>()
         };
-        if !steps.clone().all(|s| s.is_multiple_of(step)) {
-            return false;
-        }
-        let shift = self.offset.abs_diff(other.offset) % step;
-        shift >= self.inner && step - shift >= self.inner
+        let steps = (0..N).filter(|&axis| long(self, axis)).map(|axis| self.strides[axis]);
+        steps.filter(|&step| step > 0).any(|step| {
+            // From the start of `self` on to that of `other`, around.
+            let shift = (other.offset % step + step - self.offset % step) % step;
+            shift as u128 >= reach(self, step) && (step - shift) as u128 >= reach(other, step)
+        })
     }
 }
 
@@ -249,5 +251,19 @@ mod tests {
         let shifted = view(Layout::strided(5, [0, 0, 30]), [1, 1, 7], 10);
         assert!(q.interleaves(&k) && k.interleaves(&q));
         assert!(!q.interleaves(&shifted) && !q.interleaves(&q));
+    }
+
+    #[test]
+    fn views_of_a_fused_projection_interleave() {
+        // Tokens of [q: 4 | k: 2 | v: 2] heads of 8: heads `first..first + n` of 2 batches of 5 tokens.
+        let fused = |first: usize, n| view(Layout::strided(8 * first, [320, 8, 64]), [2, n, 5], 8);
+        let (q, k) = (fused(0, 4), fused(4, 2));
+        assert!(q.interleaves(&k) && k.interleaves(&q));
+        assert!(!q.interleaves(&fused(3, 2)) && !q.interleaves(&q));
+        // The last head is the next token's first.
+        assert!(!q.interleaves(&fused(7, 2)));
+        // [batch, q and k heads, seq, d]: apart within a batch's stride.
+        let stacked = |first: usize, n| view(Layout::strided(40 * first, [240, 40, 8]), [2, n, 5], 8);
+        assert!(stacked(0, 4).interleaves(&stacked(4, 2)));
     }
 }

@@ -24,7 +24,7 @@ pub(crate) mod prelude {
 }
 
 /// What every Problem can be asked: implemented by the Problem of each op.
-pub trait Op: Copy + Debug {
+pub trait Op: Clone + Debug {
     /// The op's stem.
     const NAME: &'static str;
     /// How it is computed: choices only. Prints itself and parses back.
@@ -382,11 +382,14 @@ macro_rules! prepare_by {
     };
 }
 
+#[allow(missing_docs)]
 pub mod attention;
+#[allow(missing_docs)]
 pub mod gemm;
 mod pointwise;
 mod position;
 mod rows;
+#[allow(missing_docs)]
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};
