@@ -382,14 +382,11 @@ macro_rules! prepare_by {
     };
 }
 
-#[allow(missing_docs)]
 pub mod attention;
-#[allow(missing_docs)]
 pub mod gemm;
 mod pointwise;
 mod position;
 mod rows;
-#[allow(missing_docs)]
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};
