@@ -34,7 +34,7 @@ fn position_encoding(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invoca
   place = vec2<u32>(params.first_col + col, params.first_row + row);
   if HAS_POSITIONS {
     let at = params.positions.x + b * params.positions.w + token;
-    place = vec2<u32>(position(at), position(at + params.positions.z));
+    place = vec2<u32>(positions_load(at), positions_load(at + params.positions.z));
   }
   var x = view_at(params.x, b, row, col);
   var y = view_at(params.y, b, row, col);

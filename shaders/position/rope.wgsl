@@ -9,9 +9,9 @@
 //   2 k, 3 k_out [batch, k_heads, seq, head_dim] by strides (where HAS_K)
 //   4 positions  u32 or i32 [axes, batch, seq] by strides (where HAS_POSITIONS)
 //   5 pairs      per item three U of PAIRS words: the frequency in turns per position as a 64-bit fraction
-//                (upper, lower words), or with HAS_TABLES the first elements in cos_table and sin_table;
+//                (upper, lower words), or with HAS_COS_TABLE the first elements in cos_table and sin_table;
 //                then how far the positions of the pair's axis lie from those of axis 0
-//   6 cos_table, 7 sin_table  f32 [max_pos, rotary_dim / 2] (where HAS_TABLES)
+//   6 cos_table, 7 sin_table  f32 [max_pos, rotary_dim / 2] (where HAS_COS_TABLE)
 //
 // An item is PAIRS pairs of a token, or a chunk of the tail that is only copied. An invocation has one item
 // of one token in up to `heads_per` heads of q or of k, so that an angle is computed once for all of them.
@@ -72,8 +72,8 @@ fn rope(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
 fn token_positions(b: u32, s: u32, item: u32) -> U {
   if !HAS_POSITIONS { return U(params.first_position + s); }
   let at = params.first_position + b * params.positions_step + s;
-  if (params.flags & SEVERAL_AXES) == 0u { return U(position(at)); }
-  return position_each(at + pairs[3u * item + 2u]);
+  if (params.flags & SEVERAL_AXES) == 0u { return U(positions_load(at)); }
+  return positions_load_each(at + pairs[3u * item + 2u]);
 }
 
 // cos and sin of the angle of each pair, times their factors (attention scaling; the inverse has a negative
@@ -83,9 +83,9 @@ fn angle(item: u32, position: U) -> SinCos {
   let lower = pairs[3u * item + 1u];
   let negative = (position >= U(0x80000000u)) & (U(params.flags & SIGNED) != U(0u));
   var turn: SinCos;
-  if HAS_TABLES {
+  if HAS_COS_TABLE {
     let row = min(select(position, U(0u), negative), U(params.max_pos - 1u)) * (params.pair_items * PAIRS);
-    turn = SinCos(sin_at_each(lower + row), cos_at_each(upper + row));
+    turn = SinCos(sin_table_load_each(lower + row), cos_table_load_each(upper + row));
   } else {
     // The 96-bit product modulo 2^64; a negative position is its word less 2^32.
     let high = upper * position + multiply_high(lower, position) - select(U(0u), lower, negative);

@@ -329,12 +329,10 @@ macro_rules! buffers {
 }
 
 pub mod attention;
-#[allow(missing_docs)]
 pub mod gemm;
 mod pointwise;
 mod position;
 mod rows;
-#[allow(missing_docs)]
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};

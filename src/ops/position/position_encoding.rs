@@ -14,41 +14,38 @@
 
 use super::frequencies::{check_frequency, turns};
 use super::tile;
-use crate::args::{Args, WORD};
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::error::{Checked, ErrorKind};
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, chunks, sizes_fit};
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Misfit, Result};
+use crate::layout::chunks;
+use crate::ops::prelude::*;
 
 pub use super::tile::Config;
 
-/// What is computed. `x` and `y` are `[batch, rows, cols, dim]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Problem {
-    /// Pictures or sequences.
-    pub batch: usize,
-    /// Rows of tokens: 1 for sequences.
-    pub rows: usize,
-    /// Tokens per row.
-    pub cols: usize,
-    /// Elements per token.
-    pub dim: usize,
-    /// Dtype of `x`.
-    pub x: Dtype,
-    /// Dtype of `y`.
-    pub y: Dtype,
-    /// Where the tokens of `x` lie: strides of batch, row and column.
-    pub x_layout: Layout<3>,
-    /// Where those of `y` lie. Tokens must not overlap.
-    pub y_layout: Layout<3>,
-    /// Multiplies `x` before the encoding is added: sqrt(dim) in Vaswani's transformer.
-    pub scale: f32,
-    /// Where the tokens are.
-    pub positions: Positions,
-    /// What is added.
-    pub encoding: Encoding,
+defaults! {
+    /// What is computed. `x` and `y` are `[batch, rows, cols, dim]`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Problem {
+        /// Pictures or sequences.
+        pub batch: usize = 1,
+        /// Rows of tokens: 1 for sequences.
+        pub rows: usize = 1,
+        /// Tokens per row.
+        pub cols: usize = 1,
+        /// Elements per token.
+        pub dim: usize = 2,
+        /// Dtype of `x`.
+        pub x: Dtype = Dtype::F32,
+        /// Dtype of `y`.
+        pub y: Dtype = Dtype::F32,
+        /// Where the tokens of `x` lie: strides of batch, row and column.
+        pub x_layout: Layout<3> = Layout::default(),
+        /// Where those of `y` lie. Tokens must not overlap.
+        pub y_layout: Layout<3> = Layout::default(),
+        /// Multiplies `x` before the encoding is added: sqrt(dim) in Vaswani's transformer.
+        pub scale: f32 = 1.0,
+        /// Where the tokens are.
+        pub positions: Positions = Positions::default(),
+        /// What is added.
+        pub encoding: Encoding = Encoding::sequence(&[1.0], Order::Interleaved),
+    }
 }
 
 /// Where a token is.
@@ -167,47 +164,29 @@ fn waves(frequencies: &[f64], order: Order, axis: Axis) -> Vec<Wave> {
     }
 }
 
-impl Default for Problem {
-    /// One token of two elements at position 0: sizes and frequencies are yours to set.
-    fn default() -> Self {
-        Problem {
-            batch: 1,
-            rows: 1,
-            cols: 1,
-            dim: 2,
-            x: Dtype::F32,
-            y: Dtype::F32,
-            x_layout: Layout::default(),
-            y_layout: Layout::default(),
-            scale: 1.0,
-            positions: Positions::default(),
-            encoding: Encoding::sequence(&[1.0], Order::Interleaved),
-        }
-    }
-}
-
 crate::params! {
-    /// What one run tells the shader.
-    pub struct Params {
-        x: Strides,
-        y: Strides,
-        positions: Strides,
-        batches: u32,
-        cols: u32,
-        tokens: u32,
-        dim: u32,
-        chunks: u32,
-        groups: u32,
-        batches_per: u32,
-        grid_x: u32,
-        signed: u32,
-        first_col: u32,
-        first_row: u32,
-        table_offset: u32,
-        row_table_offset: u32,
-        max_col: u32,
-        max_row: u32,
-        scale: f32,
+    /// What one run tells the shader. In place, x is read through the binding of y.
+    pub struct Params;
+    fn of(problem: &Problem, views: &Views, config: &Config, form: &Form, grid_x: u32) {
+        x: Strides = if form.in_place { views.y.params() } else { views.x.params() },
+        y: Strides = views.y.params(),
+        positions: Strides = views.positions.map_or([0; 4], |view| view.params()),
+        batches: u32 = problem.batch as u32,
+        cols: u32 = problem.cols as u32,
+        tokens: u32 = (problem.rows * problem.cols) as u32,
+        dim: u32 = problem.dim as u32,
+        chunks: u32 = chunks(problem.dim, form.vec),
+        groups: u32 = (problem.batch as u32).div_ceil(config.share),
+        batches_per: u32 = config.share,
+        grid_x: u32 = grid_x,
+        signed: u32 = problem.signed().into(),
+        first_col: u32 = problem.counted(0, 0)[0] as u32,
+        first_row: u32 = problem.counted(0, 0)[1] as u32,
+        table_offset: u32 = views.table.map_or(0, |table| table.offset as u32),
+        row_table_offset: u32 = views.row_table.map_or(0, |table| table.offset as u32),
+        max_col: u32 = views.table.map_or(1, |table| table.sizes[0] as u32),
+        max_row: u32 = views.row_table.map_or(1, |table| table.sizes[0] as u32),
+        scale: f32 = problem.scale,
     }
 }
 
@@ -319,7 +298,7 @@ impl Pipeline for Pass<Config, Form> {
         let Form { vec, x, y, table, rows, positions, edge, in_place } = self.form;
         let shader = self.begin(self.config.wg_size, 0, vec).params::<Params>();
         let shader = tile::in_out(shader, (X, "x", x), (Y, "y", y), edge, in_place);
-        let shader = tile::positions(shader, POSITIONS, positions);
+        let shader = shader.table(POSITIONS, "positions", "u32", positions);
         let Some(storage) = table else {
             let shader = shader.reads(TABLE_OR_WAVES, "waves", "vec2<u32>").constants(WAVE_BITS).lanes(1);
             return shader.gather("wave").import("position_encoding_waves");
@@ -435,32 +414,7 @@ impl Plan for Problem {
             args.table(TABLE_OR_WAVES, "waves", &words(waves))?;
         }
         let grid = args.fold(self.invocations(&pass.form, config).div_ceil(config.wg_size.into()))?;
-        let [col, row] = self.counted(0, 0);
-        let table = |view: Option<View<1>>| view.map_or((0, 1), |v| (v.offset as u32, v.sizes[0] as u32));
-        let ((table_offset, max_col), (row_table_offset, max_row)) = (table(views.table), table(views.row_table));
-        let params = Params {
-            // In place, x is read through the binding of y.
-            x: if in_place { views.y.params() } else { views.x.params() },
-            y: views.y.params(),
-            positions: views.positions.map_or([0; 4], |view| view.params()),
-            batches: self.batch as u32,
-            cols: self.cols as u32,
-            tokens: (self.rows * self.cols) as u32,
-            dim: self.dim as u32,
-            chunks: chunks(self.dim, pass.form.vec),
-            groups: (self.batch as u32).div_ceil(config.share),
-            batches_per: config.share,
-            grid_x: grid[0],
-            signed: self.signed().into(),
-            first_col: col as u32,
-            first_row: row as u32,
-            table_offset,
-            row_table_offset,
-            max_col,
-            max_row,
-            scale: self.scale,
-        };
-        args.dispatch(&[pass], &params, grid)
+        args.dispatch(&[pass], &Params::of(self, views, config, &pass.form, grid[0]), grid)
     }
 }
 

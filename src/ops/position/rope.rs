@@ -24,47 +24,43 @@
 
 use super::frequencies::turns;
 use super::tile;
-use crate::args::{Args, WORD};
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::error::{Checked, ErrorKind};
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, sizes_fit};
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Misfit, Result};
+use crate::ops::prelude::*;
 
 pub use super::frequencies::{Frequencies, Scaling, Yarn};
 pub use super::tile::Config;
 
-/// What is computed. `q` and `k` are `[batch, heads, seq, head_dim]`, whatever the order in memory; packed
-/// tokens `[total, heads, head_dim]` are one batch with their positions from a buffer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Problem {
-    /// Sequences.
-    pub batch: usize,
-    /// Tokens per sequence.
-    pub seq: usize,
-    /// Elements per head vector.
-    pub head_dim: usize,
-    /// The first so many elements are rotated, the rest is copied; even.
-    pub rotary_dim: usize,
-    /// The heads of q.
-    pub q: Heads,
-    /// The heads of k: rotated in the same dispatch, by the same angles.
-    pub k: Option<Heads>,
-    /// Dtype of `q` and `k`.
-    pub x: Dtype,
-    /// Dtype of their outputs.
-    pub y: Dtype,
-    /// Which elements make a pair.
-    pub style: Style,
-    /// Turn the other way: the transpose, which takes gradients back. An attention factor multiplies here, too.
-    pub inverse: bool,
-    /// Where the tokens are.
-    pub positions: Positions,
-    /// By which of a token's positions a pair turns.
-    pub axes: Axes,
-    /// Where cos and sin come from.
-    pub angles: Angles,
+defaults! {
+    /// What is computed. `q` and `k` are `[batch, heads, seq, head_dim]`, whatever the order in memory; packed
+    /// tokens `[total, heads, head_dim]` are one batch with their positions from a buffer.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Problem {
+        /// Sequences.
+        pub batch: usize = 1,
+        /// Tokens per sequence.
+        pub seq: usize = 1,
+        /// Elements per head vector.
+        pub head_dim: usize = 2,
+        /// The first so many elements are rotated, the rest is copied; even.
+        pub rotary_dim: usize = 2,
+        /// The heads of q.
+        pub q: Heads = Heads::new(1),
+        /// The heads of k: rotated in the same dispatch, by the same angles.
+        pub k: Option<Heads> = None,
+        /// Dtype of `q` and `k`.
+        pub x: Dtype = Dtype::F32,
+        /// Dtype of their outputs.
+        pub y: Dtype = Dtype::F32,
+        /// Which elements make a pair.
+        pub style: Style = Style::Half,
+        /// Turn the other way: the transpose, which takes gradients back. An attention factor multiplies here, too.
+        pub inverse: bool = false,
+        /// Where the tokens are.
+        pub positions: Positions = Positions::Offset(0),
+        /// By which of a token's positions a pair turns.
+        pub axes: Axes = Axes::One,
+        /// Where cos and sin come from.
+        pub angles: Angles = Angles::Frequencies(Frequencies { per_pair: vec![1.0], attention_factor: 1.0 }),
+    }
 }
 
 /// The heads of q or of k, and where they lie: strides of `batch`, `head`, `seq`.
@@ -162,50 +158,31 @@ pub enum Angles {
     },
 }
 
-impl Default for Problem {
-    /// One pair at position 0: sizes and frequencies are yours to set.
-    fn default() -> Self {
-        Problem {
-            batch: 1,
-            seq: 1,
-            head_dim: 2,
-            rotary_dim: 2,
-            q: Heads::new(1),
-            k: None,
-            x: Dtype::F32,
-            y: Dtype::F32,
-            style: Style::Half,
-            inverse: false,
-            positions: Positions::Offset(0),
-            axes: Axes::One,
-            angles: Angles::Frequencies(Frequencies { per_pair: vec![1.0], attention_factor: 1.0 }),
-        }
-    }
-}
-
 crate::params! {
-    /// What one run tells the shader: 128 bytes, the most that immediates hold.
-    pub struct Params {
-        q: Strides,
-        q_out: Strides,
-        k: Strides,
-        k_out: Strides,
-        seq: u32,
-        tokens: u32,
-        groups: u32,
-        q_groups: u32,
-        q_heads: u32,
-        k_heads: u32,
-        heads_per: u32,
-        pair_items: u32,
-        items: u32,
-        flags: u32,
-        grid_x: u32,
-        max_pos: u32,
-        first_position: u32,
-        positions_step: u32,
-        cos_factor: f32,
-        sin_factor: f32,
+    /// What one run tells the shader: 128 bytes, the most that immediates hold. In place, an input is read through the
+    /// binding of its output.
+    pub struct Params;
+    fn of(problem: &Problem, views: &Views, config: &Config, form: &Form, grid_x: u32) {
+        q: Strides = views.q[usize::from(form.in_place[0])].params(),
+        q_out: Strides = views.q[1].params(),
+        k: Strides = views.k.map_or([0; 4], |k| k[usize::from(form.in_place[1])].params()),
+        k_out: Strides = views.k.map_or([0; 4], |k| k[1].params()),
+        seq: u32 = problem.seq as u32,
+        tokens: u32 = (problem.batch * problem.seq) as u32,
+        groups: u32 = problem.groups(config).iter().sum(),
+        q_groups: u32 = problem.groups(config)[0],
+        q_heads: u32 = problem.q.heads as u32,
+        k_heads: u32 = problem.k.map_or(0, |k| k.heads as u32),
+        heads_per: u32 = config.share,
+        pair_items: u32 = problem.items(form)[0],
+        items: u32 = problem.items(form)[1],
+        flags: u32 = problem.flags(),
+        grid_x: u32 = grid_x,
+        max_pos: u32 = views.tables.map_or(1, |tables| tables[0].sizes[0] as u32),
+        first_position: u32 = views.positions.map_or(problem.counted(0) as u32, |view| view.offset as u32),
+        positions_step: u32 = views.positions.map_or(0, |view| view.stride(1)),
+        cos_factor: f32 = problem.factor(),
+        sin_factor: f32 = if problem.inverse { -problem.factor() } else { problem.factor() },
     }
 }
 
@@ -267,11 +244,21 @@ impl Problem {
         }
     }
 
-    /// Whether positions have a sign.
-    fn signed(&self) -> bool {
-        match self.positions {
+    /// The bits of [`FLAGS`] that are set.
+    fn flags(&self) -> u32 {
+        let signed = match self.positions {
             Positions::Offset(offset) => offset < 0,
             Positions::Buffer { signed, .. } => signed,
+        };
+        let set = [self.style == Style::Interleaved, signed, self.axes != Axes::One];
+        FLAGS.iter().zip(set).filter(|(_, set)| *set).map(|((_, bit), _)| bit).sum()
+    }
+
+    /// What multiplies cos and sin.
+    fn factor(&self) -> f32 {
+        match &self.angles {
+            Angles::Frequencies(frequencies) => frequencies.attention_factor as f32,
+            Angles::Tables { .. } => 1.0,
         }
     }
 
@@ -322,13 +309,13 @@ impl Problem {
         [pair_items, pair_items + if in_place { 0 } else { tail }]
     }
 
-    /// Groups of so many heads of q and of k.
-    fn groups(&self, share: u32) -> [u32; 2] {
-        [Some(self.q), self.k].map(|of| of.map_or(0, |of| (of.heads as u32).div_ceil(share)))
+    /// Groups of heads of q and of k that share an angle.
+    fn groups(&self, config: &Config) -> [u32; 2] {
+        [Some(self.q), self.k].map(|of| of.map_or(0, |of| (of.heads as u32).div_ceil(config.share)))
     }
 
     fn invocations(&self, form: &Form, config: &Config) -> u64 {
-        let [q, k] = self.groups(config.share);
+        let [q, k] = self.groups(config);
         let sizes = [self.batch as u64, self.seq as u64, self.items(form)[1].into(), (q + k).into()];
         sizes.into_iter().fold(1, u64::saturating_mul)
     }
@@ -376,13 +363,10 @@ impl Pipeline for Pass<Config, Form> {
             true => tile::in_out(shader, (K, "k", x), (K_OUT, "k_out", y), edge, in_place[1]),
             false => shader.import("rope_k_none"),
         };
-        let shader = tile::positions(shader, POSITIONS, positions).each("position", "U", pairs);
-        let shader = shader.reads(PAIRS, "pairs", "U").flag("HAS_TABLES", tables);
-        let shader = match tables {
-            true => shader.reads(COS, "cos_table", "f32").reads(SIN, "sin_table", "f32").import("rope_tables"),
-            false => shader.import("rope_tables_none"),
-        };
-        shader.each("cos_at", "F", pairs).each("sin_at", "F", pairs)
+        let shader = shader.table(POSITIONS, "positions", "u32", positions).each("positions_load", "U", pairs);
+        let shader = shader.table(COS, "cos_table", "f32", tables).each("cos_table_load", "F", pairs);
+        let shader = shader.table(SIN, "sin_table", "f32", tables).each("sin_table_load", "F", pairs);
+        shader.reads(PAIRS, "pairs", "U")
     }
 }
 
@@ -501,41 +485,8 @@ impl Plan for Problem {
 
         let pass = self.pass(views, config, args.writable(), in_place);
         args.table(PAIRS, "pairs", &self.pair_table(views, pass.form.pairs))?;
-        let [pair_items, items] = self.items(&pass.form);
-        let [q_groups, k_groups] = self.groups(config.share);
         let grid = args.fold(self.invocations(&pass.form, config).div_ceil(config.wg_size.into()))?;
-        // In place, an input is read through the binding of its output.
-        let strides = |[from, to]: [View<3>; 2], in_place| [if in_place { to } else { from }, to].map(|v| v.params());
-        let [q, q_out] = strides(views.q, in_place[0]);
-        let [k, k_out] = views.k.map_or([[0; 4]; 2], |k| strides(k, in_place[1]));
-        let set = [self.style == Style::Interleaved, self.signed(), self.axes != Axes::One];
-        let (factor, max_pos) = match &self.angles {
-            Angles::Frequencies(f) => (f.attention_factor as f32, 1),
-            Angles::Tables { max_pos, .. } => (1.0, *max_pos as u32),
-        };
-        let params = Params {
-            q,
-            q_out,
-            k,
-            k_out,
-            seq: self.seq as u32,
-            tokens: (self.batch * self.seq) as u32,
-            groups: q_groups + k_groups,
-            q_groups,
-            q_heads: self.q.heads as u32,
-            k_heads: self.k.map_or(0, |k| k.heads as u32),
-            heads_per: config.share,
-            pair_items,
-            items,
-            flags: FLAGS.iter().zip(set).filter(|(_, set)| *set).map(|((_, bit), _)| bit).sum(),
-            grid_x: grid[0],
-            max_pos,
-            first_position: views.positions.map_or(self.counted(0) as u32, |view| view.offset as u32),
-            positions_step: views.positions.map_or(0, |view| view.stride(1)),
-            cos_factor: factor,
-            sin_factor: if self.inverse { -factor } else { factor },
-        };
-        args.dispatch(&[pass], &params, grid)
+        args.dispatch(&[pass], &Params::of(self, views, config, &pass.form, grid[0]), grid)
     }
 }
 

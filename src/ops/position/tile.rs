@@ -1,10 +1,6 @@
 //! What rope and position encodings have in common: the Config, counted positions, parts of their shaders.
 
-use crate::caps::Class;
-use crate::compose::{Shader, Storage};
-use crate::config::config;
-use crate::error::{Checked, ErrorKind};
-use crate::{Caps, Misfit};
+use crate::ops::prelude::*;
 
 config! {
     /// How it is computed.
@@ -61,15 +57,6 @@ pub(super) fn check_counted(counts: &[(i64, usize)]) -> Checked {
         }
     }
     Ok(())
-}
-
-/// Positions, from a buffer of words or counted.
-pub(super) fn positions(shader: Shader, binding: u32, read: bool) -> Shader {
-    let shader = shader.flag("HAS_POSITIONS", read);
-    match read {
-        true => shader.reads(binding, "positions", "u32").import("positions"),
-        false => shader.import("positions_none"),
-    }
 }
 
 /// An input and its output, or in place the output alone.
