@@ -163,6 +163,24 @@ impl Caps {
         self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x)
     }
 
+    /// Refuses a workgroup of no or of too many invocations.
+    pub(crate) fn check_wg_size(&self, wg_size: u32) -> Result<(), Misfit> {
+        Misfit::unless(wg_size > 0, "wg_size must be at least 1", wg_size)?;
+        Misfit::at_most("wg_size", wg_size, self.most_invocations())
+    }
+
+    /// Whether f16 tensors are better held natively. Software adapters convert native f16 one by one in a library call,
+    /// packed pairs by one instruction.
+    pub(crate) fn prefers_native_f16(&self, has_f16: bool) -> bool {
+        has_f16 && self.f16 && self.class() != Class::Software
+    }
+
+    /// Refuses native f16 where the device has none, or the Problem.
+    pub(crate) fn check_native_f16(&self, native_f16: bool, has_f16: bool) -> Result<(), Misfit> {
+        let fits = !native_f16 || (self.f16 && has_f16);
+        Misfit::unless(fits, "native_f16 needs SHADER_F16 and an f16 tensor", native_f16)
+    }
+
     /// The row of the Config tables that this adapter goes by.
     pub fn class(&self) -> Class {
         match (self.device_type, self.vendor) {
@@ -201,11 +219,11 @@ impl Caps {
     /// Refuses more rounds than this driver takes.
     pub(crate) fn check_rounds(&self, rounds: u64) -> Result<(), Misfit> {
         match self.loop_rounds() {
-            Some(limit) if rounds > u64::from(limit) => Err(Misfit {
-                what: "rounds of an invocation's loops, which this driver cuts short",
-                have: rounds.min(u32::MAX.into()) as u32,
+            Some(limit) if rounds > u64::from(limit) => Err(Misfit::old(
+                "rounds of an invocation's loops, which this driver cuts short",
+                rounds.min(u32::MAX.into()) as u32,
                 limit,
-            }),
+            )),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
 //! From a Config to one WGSL source: generated constants, aliases, bindings and accessors, then the
-//! file of the kernel with its `#import` lines replaced by files of `shaders/shared/`.
+//! file of the kernel with its `#import` lines replaced by the files of those names.
 //!
 //! A shader file never sees how a tensor is stored. For a tensor `x` the composer writes
 //! `x_load(i) -> f32` (element `i`), `x_chunk(base, c, phase, cols) -> V` (the chunk `c` of the row
@@ -8,7 +8,9 @@
 //! word, 1 otherwise; `V` is the matching vector of f32. `phase` is 1 where a row of a packed output
 //! starts in the upper half of a word, so that chunks follow words, not elements.
 
+use std::collections::HashMap;
 use std::fmt::{Display, Write};
+use std::sync::LazyLock;
 
 use include_dir::{Dir, include_dir};
 
@@ -20,6 +22,10 @@ static SHADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 
 /// The uniform buffer's binding where the device has no immediates.
 pub const PARAMS_BINDING: u32 = 15;
+
+/// Bytes of parameters that travel as immediates at most, whatever more the device offers; a Dispatch holds them in
+/// place.
+pub const MAX_IMMEDIATES: usize = 128;
 
 /// How a tensor of some [`Dtype`] is declared in a shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +46,16 @@ impl Storage {
         match dtype {
             Dtype::F32 => Storage::F32,
             Dtype::F16 if caps.f16 && caps.class() != Class::Software => Storage::F16,
+            Dtype::F16 => Storage::F16Packed,
+            Dtype::Bf16 => Storage::Bf16Packed,
+        }
+    }
+
+    /// How `dtype` is held, f16 natively or packed.
+    pub fn held(dtype: Dtype, native_f16: bool) -> Storage {
+        match dtype {
+            Dtype::F32 => Storage::F32,
+            Dtype::F16 if native_f16 => Storage::F16,
             Dtype::F16 => Storage::F16Packed,
             Dtype::Bf16 => Storage::Bf16Packed,
         }
@@ -71,19 +87,71 @@ pub(crate) fn write_flags(f: &mut std::fmt::Formatter<'_>, flags: &[(&str, bool)
     flags.iter().filter(|(_, on)| *on).try_for_each(|(name, _)| write!(f, " {name}"))
 }
 
+/// A set of binding slots.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Slots(u32);
+
+impl Slots {
+    /// No slot.
+    pub const NONE: Slots = Slots(0);
+    /// Every slot.
+    pub const ALL: Slots = Slots(u32::MAX);
+
+    /// These, and `slot`.
+    #[must_use]
+    pub const fn with(self, slot: u32) -> Slots {
+        Slots(self.0 | 1 << slot)
+    }
+
+    /// Whether `slot` is one of them.
+    pub const fn has(self, slot: u32) -> bool {
+        self.0 & 1 << slot != 0
+    }
+}
+
+impl std::fmt::Debug for Slots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries((0..32).filter(|&slot| self.has(slot))).finish()
+    }
+}
+
+/// A view as a shader reads it, WGSL `vec4<u32>`: the first element, and three outer strides.
+pub type Strides = [u32; 4];
+
 /// The parameters of one run as the shader reads them; made by [`params!`](crate::params).
 pub trait Params: bytemuck::Pod {
     /// The WGSL struct.
     const WGSL: &'static str;
     /// Field names with their byte offsets in Rust.
     const FIELDS: &'static [(&'static str, usize)];
+    /// Bytes of the WGSL struct: those of the Rust struct, where it has `Strides` rounded up to 16.
+    const BYTES: usize;
 }
 
-/// Declares a `Params` struct once, for Rust and for WGSL. Fields are `u32`, `i32` or `f32`.
+/// The WGSL name of a type of parameter.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! wgsl_type {
+    (u32) => {
+        "u32"
+    };
+    (i32) => {
+        "i32"
+    };
+    (f32) => {
+        "f32"
+    };
+    (Strides) => {
+        "vec4<u32>"
+    };
+}
+
+/// Declares a `Params` struct once, for Rust and for WGSL. Fields are [`Strides`], which come first, `u32`, `i32` or
+/// `f32`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! params {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ident,)* }) => {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:tt,)* }) => {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -91,10 +159,15 @@ macro_rules! params {
 
         impl $crate::compose::Params for $name {
             const WGSL: &'static str = concat!(
-                "struct Params {\n", $("  ", stringify!($field), ": ", stringify!($ty), ",\n",)* "}\n"
+                "struct Params {\n", $("  ", stringify!($field), ": ", $crate::wgsl_type!($ty), ",\n",)* "}\n"
             );
             const FIELDS: &'static [(&'static str, usize)] =
                 &[$((stringify!($field), std::mem::offset_of!($name, $field)),)*];
+            const BYTES: usize = {
+                let has_strides = false $(|| size_of::<$ty>() == 16)*;
+                let bytes = size_of::<$name>();
+                if has_strides { bytes.next_multiple_of(16) } else { bytes }
+            };
         }
     };
 }
@@ -107,6 +180,14 @@ pub struct Declared {
     pub writable: bool,
 }
 
+/// The parts of [`Params`] that a shader keeps.
+#[derive(Debug, Clone, Copy)]
+struct ParamsOf {
+    wgsl: &'static str,
+    fields: &'static [(&'static str, usize)],
+    bytes: u32,
+}
+
 /// One pipeline's shader: the file, and all that its Config generates.
 #[derive(Debug, Clone)]
 pub struct Shader {
@@ -117,9 +198,10 @@ pub struct Shader {
     header: String,
     imports: Vec<&'static str>,
     bindings: Vec<Declared>,
-    params: Option<(&'static str, u32)>,
+    params: Option<ParamsOf>,
     wg_size: u32,
     wg_bytes: u32,
+    writable: Slots,
 }
 
 /// How one tensor is bound and accessed.
@@ -137,7 +219,7 @@ pub struct Tensor {
 }
 
 impl Shader {
-    /// The shader of `shaders/<stem>.wgsl`, whose entry point is `<stem>`, run by `wg_size`
+    /// The shader of the file `<stem>.wgsl`, whose entry point is `<stem>`, run by `wg_size`
     /// invocations that share `wg_bytes` bytes of workgroup memory, in chunks of `vec` elements.
     pub fn new(stem: &'static str, wg_size: u32, wg_bytes: u32, vec: u32) -> Shader {
         let mut shader = Shader {
@@ -151,6 +233,7 @@ impl Shader {
             params: None,
             wg_size,
             wg_bytes,
+            writable: Slots::NONE,
         };
         shader = shader.constant("WG_SIZE", wg_size).constant("VEC", vec);
         shader.import(match vec {
@@ -159,6 +242,44 @@ impl Shader {
             4 => "chunk4",
             _ => unreachable!("chunks have 1, 2 or 4 elements, not {vec}"),
         })
+    }
+
+    /// Inputs of these slots are declared read_write: they share their buffer with something that is written.
+    pub fn writable(mut self, slots: Slots) -> Self {
+        self.writable = slots;
+        self
+    }
+
+    /// An input tensor with its accessors.
+    pub fn input(self, binding: u32, name: &'static str, storage: Storage) -> Self {
+        let writable = self.writable.has(binding);
+        self.tensor(Tensor { binding, name, storage, writable, output: false, edge: false })
+    }
+
+    /// An output tensor with its accessors; `edge` where rows of a packed one share words.
+    pub fn output(self, binding: u32, name: &'static str, storage: Storage, edge: bool) -> Self {
+        self.tensor(Tensor { binding, name, storage, writable: true, output: true, edge })
+    }
+
+    /// Loads of `name` that read the binding of the output `of`: an op that works in place.
+    pub fn in_place(self, name: &'static str, of: &'static str, storage: Storage, edge: bool) -> Self {
+        self.accessors(name, Tensor { binding: 0, name: of, storage, writable: true, output: true, edge }, false)
+    }
+
+    /// A plain storage buffer of `element`s that is read.
+    pub fn reads(self, binding: u32, name: &'static str, element: &str) -> Self {
+        let writable = self.writable.has(binding);
+        self.buffer(binding, name, element, writable)
+    }
+
+    /// A plain storage buffer of `element`s that is written.
+    pub fn writes(self, binding: u32, name: &'static str, element: &str) -> Self {
+        self.buffer(binding, name, element, true)
+    }
+
+    /// A `const NAME: u32` each.
+    pub fn constants<'a>(self, all: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
+        all.into_iter().fold(self, |shader, (name, value)| shader.constant(name, value))
     }
 
     /// `const NAME: u32 = value;`
@@ -181,7 +302,7 @@ impl Shader {
         self
     }
 
-    /// A file of `shaders/shared/`, besides those that the kernel's file imports.
+    /// A file, besides those that the kernel's own imports.
     pub fn import(mut self, name: &'static str) -> Self {
         self.imports.push(name);
         self
@@ -189,7 +310,7 @@ impl Shader {
 
     /// The parameters, as `params`.
     pub fn params<P: Params>(mut self) -> Self {
-        self.params = Some((P::WGSL, size_of::<P>() as u32));
+        self.params = Some(ParamsOf { wgsl: P::WGSL, fields: P::FIELDS, bytes: P::BYTES as u32 });
         self
     }
 
@@ -318,7 +439,12 @@ impl Shader {
 
     /// Bytes of the parameters.
     pub fn params_bytes(&self) -> u32 {
-        self.params.map_or(0, |(_, bytes)| bytes)
+        self.params.map_or(0, |params| params.bytes)
+    }
+
+    /// Names of the parameters with their byte offsets.
+    pub fn params_fields(&self) -> &'static [(&'static str, usize)] {
+        self.params.map_or(&[], |params| params.fields)
     }
 
     /// Invocations per workgroup.
@@ -353,8 +479,8 @@ impl Shader {
         if self.enable_coop {
             out.push_str("enable wgpu_cooperative_matrix;\n");
         }
-        if let Some((wgsl, _)) = self.params {
-            out.push_str(wgsl);
+        if let Some(params) = self.params {
+            out.push_str(params.wgsl);
             if immediates {
                 out.push_str("var<immediate> params: Params;\n");
             } else {
@@ -366,7 +492,7 @@ impl Shader {
         for name in &self.imports {
             import(name, &mut seen, &mut out);
         }
-        paste(file(&format!("{}.wgsl", self.stem)), &mut seen, &mut out);
+        paste(file(self.stem), &mut seen, &mut out);
         out
     }
 }
@@ -377,19 +503,27 @@ impl Display for Shader {
     }
 }
 
-/// The stems of all kernel shaders.
-pub fn stems() -> impl Iterator<Item = &'static str> {
-    SHADERS.files().filter_map(|f| f.path().to_str()?.strip_suffix(".wgsl"))
+/// Every shader file: its name without the suffix, and its text. Names differ between families, too.
+fn files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let name = |f: &'static include_dir::File| Some((f.path().file_stem()?.to_str()?, f.contents_utf8()?));
+    SHADERS.dirs().flat_map(|family| family.files()).filter_map(name)
 }
 
-fn file(path: &str) -> &'static str {
-    SHADERS.get_file(path).and_then(|f| f.contents_utf8()).unwrap_or_else(|| panic!("shaders/{path} does not exist"))
+/// The stems of all kernel shaders: the files that have an entry point.
+pub fn stems() -> impl Iterator<Item = &'static str> {
+    files().filter(|(_, text)| text.contains("@compute")).map(|(name, _)| name)
+}
+
+/// The text of the file `<name>.wgsl`, whichever family it is of.
+fn file(name: &str) -> &'static str {
+    static BY_NAME: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| files().collect());
+    BY_NAME.get(name).unwrap_or_else(|| panic!("no shader file {name}.wgsl"))
 }
 
 fn import(name: &str, seen: &mut Vec<String>, out: &mut String) {
     if !seen.iter().any(|s| s == name) {
         seen.push(name.to_string());
-        paste(file(&format!("shared/{name}.wgsl")), seen, out);
+        paste(file(name), seen, out);
     }
 }
 

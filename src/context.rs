@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::kernels::{gpu_error, lock, scoped};
 use crate::tensor::Scalar;
-use crate::{Caps, Dispatch, Error, Kernels, Result, Tensor};
+use crate::{Caps, Dispatch, Error, ErrorKind, Kernels, Result, Tensor};
 
 /// A device with its kernels. Cheap to clone; tensors hold on to it.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ const OP: &str = "context";
 /// The backends that are compiled in; an instance without any panics.
 fn backends() -> Result<wgpu::InstanceDescriptor> {
     match wgpu::Instance::enabled_backend_features().is_empty() {
-        true => Err(Error::NoAdapter { reason: "no backend is compiled in".into() }),
+        true => Err(Error { op: "context", kind: ErrorKind::NoAdapter { reason: "no backend is compiled in".into() } }),
         false => Ok(wgpu::InstanceDescriptor::new_without_display_handle_from_env()),
     }
 }
@@ -43,7 +43,7 @@ impl Context {
     /// calls of this context; none panics.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`], or what the device request says.
+    /// [`ErrorKind::NoAdapter`], or what the device request says.
     pub async fn new() -> Result<Context> {
         if let Ok(name) = std::env::var("WGPU_ADAPTER_NAME") {
             return Self::named(&name).await;
@@ -55,7 +55,7 @@ impl Context {
                 ..Default::default()
             })
             .await
-            .map_err(|error| Error::NoAdapter { reason: error.to_string() })?;
+            .map_err(|error| Error { op: "context", kind: ErrorKind::NoAdapter { reason: error.to_string() } })?;
         Self::open(&adapter).await
     }
 
@@ -71,7 +71,10 @@ impl Context {
         let found = adapters.iter().find(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted));
         let Some(adapter) = found else {
             let names: Vec<_> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-            return Err(Error::NoAdapter { reason: format!("none of {names:?} is named `{name}`") });
+            return Err(Error {
+                op: "context",
+                kind: ErrorKind::NoAdapter { reason: format!("none of {names:?} is named `{name}`") },
+            });
         };
         Self::open(adapter).await
     }
@@ -84,7 +87,7 @@ impl Context {
         let (device, queue) = adapter
             .request_device(&Caps::device_descriptor(adapter))
             .await
-            .map_err(|error| Error::Gpu { op: OP, message: error.to_string() })?;
+            .map_err(|error| Error { op: OP, kind: ErrorKind::Gpu { message: error.to_string() } })?;
         let context = Self::from_wgpu(adapter, device, queue);
         context.install_handlers();
         Ok(context)
@@ -117,7 +120,9 @@ impl Context {
 
     /// What has gone wrong since the last call: a lost device stays lost, another error is told once.
     fn fault(&self, op: &'static str) -> Result<()> {
-        let lost = |faults: &Faults| faults.lost.clone().map_or(Ok(()), |reason| Err(Error::DeviceLost { op, reason }));
+        let lost = |faults: &Faults| {
+            faults.lost.clone().map_or(Ok(()), |reason| Err(Error { op, kind: ErrorKind::DeviceLost { reason } }))
+        };
         lost(&lock(&self.inner.faults))?;
         // A loss is told when the device is polled.
         crate::poll::once(op, self.device(), wgpu::PollType::Poll)?;
@@ -142,13 +147,16 @@ impl Context {
     /// A tensor with these values.
     ///
     /// # Errors
-    /// [`Error::DataLength`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    /// [`ErrorKind::DataLength`], [`ErrorKind::OutOfMemory`], [`ErrorKind::DeviceLost`].
     pub fn upload<T: Scalar>(&self, data: &[T], shape: &[usize]) -> Result<Tensor<T>> {
         const OP: &str = "upload";
         let product = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
         let need = if shape.contains(&0) { 0 } else { product.unwrap_or(usize::MAX) };
         if data.len() != need {
-            return Err(Error::DataLength { op: OP, shape: shape.to_vec(), need, have: data.len() });
+            return Err(Error {
+                op: OP,
+                kind: ErrorKind::DataLength { shape: shape.to_vec(), need, have: data.len() },
+            });
         }
         let bytes: &[u8] = bytemuck::cast_slice(data);
         self.allocate(OP, shape, Some(bytes))
@@ -157,7 +165,7 @@ impl Context {
     /// A tensor of zeros.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    /// [`ErrorKind::OutOfMemory`], [`ErrorKind::DeviceLost`].
     pub fn zeros<T: Scalar>(&self, shape: &[usize]) -> Result<Tensor<T>> {
         self.allocate("zeros", shape, None)
     }
@@ -176,7 +184,7 @@ impl Context {
         let bytes = elements.and_then(|n| n.checked_mul(size_of::<T>() as u64)).map(|n| n.next_multiple_of(4).max(4));
         let limit = self.device().limits().max_buffer_size;
         let Some(bytes) = bytes.filter(|&bytes| bytes <= limit) else {
-            return Err(Error::OutOfMemory { op, bytes });
+            return Err(Error { op, kind: ErrorKind::OutOfMemory { bytes } });
         };
         let (buffer, errors) = scoped(self.device(), || {
             let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
@@ -199,7 +207,9 @@ impl Context {
             buffer
         });
         match crate::kernels::ready(errors) {
-            Some(wgpu::Error::OutOfMemory { .. }) => return Err(Error::OutOfMemory { op, bytes: Some(bytes) }),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                return Err(Error { op, kind: ErrorKind::OutOfMemory { bytes: Some(bytes) } });
+            }
             Some(error) => return Err(gpu_error(op, error)),
             None => self.fault(op)?,
         }
@@ -246,14 +256,14 @@ impl Batch {
     pub(crate) fn own<T: Scalar>(&self, op: &'static str, arg: &'static str, tensor: &Tensor<T>) -> Result<()> {
         match self.context.same(tensor.context()) {
             true => Ok(()),
-            false => Err(Error::ForeignTensor { op, arg }),
+            false => Err(Error { op, kind: ErrorKind::ForeignTensor { arg } }),
         }
     }
 
     /// Records all ops into one pass of one encoder, and submits it.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], or what the device has complained of.
+    /// [`ErrorKind::DeviceLost`], or what the device has complained of.
     pub fn submit(self) -> Result<()> {
         const OP: &str = "submit";
         self.context.fault(OP)?;

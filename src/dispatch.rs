@@ -3,17 +3,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::compose::{PARAMS_BINDING, Params};
+use crate::args::Memory;
+use crate::compose::{MAX_IMMEDIATES, PARAMS_BINDING, Params};
+use crate::error::Checked;
 use crate::kernels::Compiled;
 use crate::layout::View;
-use crate::{Caps, Error, Kernels, Result};
+use crate::{Caps, Error, ErrorKind, Kernels, Result};
 
 /// A range of a buffer: all of it (`&buffer`), or a `wgpu::BufferBinding`.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding<'a> {
-    buffer: &'a wgpu::Buffer,
-    offset: u64,
-    size: u64,
+    pub(crate) buffer: &'a wgpu::Buffer,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
 
 impl<'a> From<&'a wgpu::Buffer> for Binding<'a> {
@@ -90,26 +92,28 @@ impl<'a> Arg<'a> {
         let buffer = self.name;
         let usage = self.binding.buffer.usage();
         if !usage.contains(wgpu::BufferUsages::STORAGE) {
-            return Err(Error::MissingUsage { op, buffer, missing: wgpu::BufferUsages::STORAGE });
+            return Err(Error { op, kind: ErrorKind::MissingUsage { buffer, missing: wgpu::BufferUsages::STORAGE } });
         }
         let align = caps.limits.min_storage_buffer_offset_alignment as u64;
         let offset = self.binding.offset;
         if !offset.is_multiple_of(align) {
-            return Err(Error::Misaligned {
+            return Err(Error {
                 op,
-                buffer,
-                offset,
-                align,
-                element_offset: offset % align * 8 / self.element_bits,
+                kind: ErrorKind::Misaligned {
+                    buffer,
+                    offset,
+                    align,
+                    element_offset: offset % align * 8 / self.element_bits,
+                },
             });
         }
         let (need, have) = (self.need(), self.binding.size);
         if need > have {
-            return Err(Error::BufferTooSmall { op, buffer, need, have });
+            return Err(Error { op, kind: ErrorKind::BufferTooSmall { buffer, need, have } });
         }
         let limit = caps.limits.max_storage_buffer_binding_size;
         if need > limit {
-            return Err(Error::BindingTooLarge { op, buffer, need, limit });
+            return Err(Error { op, kind: ErrorKind::BindingTooLarge { buffer, need, limit } });
         }
         Ok(())
     }
@@ -143,7 +147,10 @@ impl<'a> Arg<'a> {
         let (a, b) = (self.claim(caps), other.claim(caps));
         let clash = (self.writes || other.writes) && self.same_buffer(other) && a.start < b.end && b.start < a.end;
         match clash {
-            true => Err(Error::Aliased { op, first: self.name, first_bytes: a, second: other.name, second_bytes: b }),
+            true => Err(Error {
+                op,
+                kind: ErrorKind::Aliased { first: self.name, first_bytes: a, second: other.name, second_bytes: b },
+            }),
             false => Ok(()),
         }
     }
@@ -152,8 +159,8 @@ impl<'a> Arg<'a> {
 /// Refuses a buffer that is missing, or one that the Problem does not use.
 pub(crate) fn given(op: &'static str, buffer: &'static str, needed: bool, have: bool) -> Result<()> {
     match (needed, have) {
-        (true, false) => Err(Error::MissingBuffer { op, buffer }),
-        (false, true) => Err(Error::UnusedBuffer { op, buffer }),
+        (true, false) => Err(Error { op, kind: ErrorKind::MissingBuffer { buffer } }),
+        (false, true) => Err(Error { op, kind: ErrorKind::UnusedBuffer { buffer } }),
         _ => Ok(()),
     }
 }
@@ -169,7 +176,7 @@ pub(crate) fn check_all(
     let mut large = Ok(());
     for arg in args {
         match arg.check(op, caps) {
-            Err(error @ Error::BindingTooLarge { .. }) => large = large.and(Err(error)),
+            Err(error @ Error { kind: ErrorKind::BindingTooLarge { .. }, .. }) => large = large.and(Err(error)),
             checked => checked?,
         }
     }
@@ -196,31 +203,74 @@ pub(crate) fn fold(op: &'static str, caps: &Caps, count: u64) -> Result<[u32; 3]
     let limit = caps.limits.max_compute_workgroups_per_dimension as u64;
     let y = count.div_ceil(limit).max(1);
     if y > limit {
-        return Err(Error::TooManyWorkgroups { op, need: count, limit: limit * limit });
+        return Err(Error { op, kind: ErrorKind::TooManyWorkgroups { need: count, limit: limit * limit } });
     }
     // As even as possible, so that few workgroups find nothing to do.
     Ok([count.div_ceil(y) as u32, y as u32, 1])
 }
 
+/// A pipeline with its bind group, grid and Params.
 #[derive(Debug)]
-struct Step {
+pub(crate) struct Step {
     pipeline: Arc<Compiled>,
     bind_group: wgpu::BindGroup,
     grid: [u32; 3],
     immediates: Option<Immediates>,
 }
 
-/// Parameters as they travel: in the pass itself, or in a uniform buffer filled once.
+/// Parameters as they travel in the pass itself.
 #[derive(Debug, Clone, Copy)]
 struct Immediates {
-    bytes: [u8; 128],
+    bytes: [u8; MAX_IMMEDIATES],
     len: usize,
+}
+
+impl Step {
+    /// `memory` is slot, memory and bytes of each binding of the pipeline. Params go as immediates, or in a uniform
+    /// buffer that equal ones share.
+    pub fn new<P: Params>(
+        kernels: &Kernels,
+        pipeline: Arc<Compiled>,
+        memory: &[(u32, Memory, u64)],
+        params: &P,
+        grid: [u32; 3],
+    ) -> Checked<Step> {
+        let immediates = kernels.immediates_hold(P::BYTES as u32);
+        let uniform = match immediates || P::BYTES == 0 {
+            true => None,
+            false => Some(kernels.uniform(params)?),
+        };
+        let mut entries: Vec<_> = memory
+            .iter()
+            .map(|(slot, memory, bytes)| wgpu::BindGroupEntry {
+                binding: *slot,
+                resource: wgpu::BindingResource::Buffer(memory.binding(*bytes)),
+            })
+            .collect();
+        entries.extend(
+            uniform
+                .iter()
+                .map(|buffer| wgpu::BindGroupEntry { binding: PARAMS_BINDING, resource: buffer.as_entire_binding() }),
+        );
+        let bind_group = kernels.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(pipeline.label()),
+            layout: pipeline.layout(),
+            entries: &entries,
+        });
+        let immediates = (immediates && P::BYTES > 0).then(|| {
+            let mut held = Immediates { bytes: [0; MAX_IMMEDIATES], len: P::BYTES };
+            let bytes = bytemuck::bytes_of(params);
+            held.bytes[..bytes.len()].copy_from_slice(bytes);
+            held
+        });
+        Ok(Step { pipeline, bind_group, grid, immediates })
+    }
 }
 
 /// One kernel call, checked and compiled: recording it cannot fail, allocates nothing and never waits.
 ///
 /// It may be recorded any number of times. It holds on to its buffers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Dispatch {
     op: &'static str,
     steps: Vec<Step>,
@@ -230,6 +280,16 @@ impl Dispatch {
     /// A call that has nothing to compute.
     pub(crate) fn nothing(op: &'static str) -> Dispatch {
         Dispatch { op, steps: Vec::new() }
+    }
+
+    /// These steps, in this order; the op is named when it is handed out.
+    pub(crate) fn of(steps: Vec<Step>) -> Dispatch {
+        Dispatch { op: "", steps }
+    }
+
+    /// The same, as one of `op`.
+    pub(crate) fn named(self, op: &'static str) -> Dispatch {
+        Dispatch { op, ..self }
     }
 
     /// The steps of all of `parts`, in this order.
@@ -245,56 +305,19 @@ impl Dispatch {
         params: &P,
         passes: Vec<(Arc<Compiled>, [u32; 3])>,
     ) -> Dispatch {
-        let device = kernels.device();
-        let bytes = bytemuck::bytes_of(params);
-        let immediates = kernels.immediates_hold(bytes.len() as u32);
-        let uniform = (!immediates && !bytes.is_empty()).then(|| {
-            // Filled while mapped: no queue is needed, and two calls never share one.
-            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(op),
-                size: bytes.len() as u64,
-                usage: wgpu::BufferUsages::UNIFORM,
-                mapped_at_creation: true,
-            });
-            if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
-                view.copy_from_slice(bytes);
-            }
-            buffer.unmap();
-            buffer
-        });
-        let immediates = (immediates && !bytes.is_empty()).then(|| {
-            let mut held = Immediates { bytes: [0; 128], len: bytes.len() };
-            held.bytes[..bytes.len()].copy_from_slice(bytes);
-            held
-        });
         let mut steps = Vec::with_capacity(passes.len());
         for (pipeline, grid) in passes {
-            let mut entries = Vec::with_capacity(args.len() + 1);
+            let mut memory = Vec::with_capacity(args.len());
             for declared in pipeline.bindings() {
                 if let Some(arg) = args.iter().find(|arg| arg.slot == declared.binding) {
-                    entries.push(wgpu::BindGroupEntry {
-                        binding: declared.binding,
-                        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                            buffer: arg.binding.buffer,
-                            offset: arg.binding.offset,
-                            // Of an argument that nothing reaches, as little as any declaration takes.
-                            size: wgpu::BufferSize::new(match arg.need() {
-                                0 => arg.binding.size.min(16) / 4 * 4,
-                                need => need,
-                            }),
-                        }),
-                    });
+                    let bytes = match arg.need() {
+                        0 => arg.binding.size.min(16) / 4 * 4,
+                        need => need,
+                    };
+                    memory.push((declared.binding, Memory::from(arg.binding), bytes));
                 }
             }
-            if let Some(buffer) = &uniform {
-                entries.push(wgpu::BindGroupEntry { binding: PARAMS_BINDING, resource: buffer.as_entire_binding() });
-            }
-            let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(op),
-                layout: pipeline.layout(),
-                entries: &entries,
-            });
-            steps.push(Step { pipeline, bind_group, grid, immediates });
+            steps.push(Step::new(kernels, pipeline, &memory, params, grid).expect("params"));
         }
         Dispatch { op, steps }
     }
@@ -341,6 +364,6 @@ mod tests {
         assert_eq!(fold("test", &caps, 65536).unwrap(), [32768, 2, 1]);
         assert_eq!(fold("test", &caps, 200_001).unwrap(), [50001, 4, 1]);
         assert_eq!(fold("test", &caps, 0).unwrap(), [0, 1, 1]);
-        assert!(matches!(fold("test", &caps, 1 << 33), Err(Error::TooManyWorkgroups { .. })));
+        assert!(matches!(fold("test", &caps, 1 << 33), Err(Error { kind: ErrorKind::TooManyWorkgroups { .. }, .. })));
     }
 }

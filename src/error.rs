@@ -3,34 +3,46 @@
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call was refused, with the op, the argument and the numbers.
+/// A result inside an op, whose name is attached once, on the way out.
+pub(crate) type Checked<T = ()> = std::result::Result<T, ErrorKind>;
+
+/// Why a call was refused: the op, and what was wrong with which argument, in numbers.
 ///
 /// Everything that a caller can get wrong is found by `prepare`, before anything is written.
 #[derive(Debug, Clone, thiserror::Error)]
+#[error("{op}: {kind}")]
+pub struct Error {
+    /// The op, or the method of the high level, that refused.
+    pub op: &'static str,
+    /// What was wrong.
+    pub kind: ErrorKind,
+}
+
+/// What was wrong with a call.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ErrorKind {
     /// A size or an option of the Problem makes no sense.
-    #[error("{op}: {arg}: {reason}")]
-    InvalidProblem { op: &'static str, arg: &'static str, reason: String },
+    #[error("{arg}: {reason}")]
+    InvalidProblem { arg: &'static str, reason: String },
     /// The buffer or its binding holds fewer bytes than the layout reaches.
-    #[error("{op}: buffer `{buffer}` is too small: {need} bytes are needed, the binding has {have}")]
-    BufferTooSmall { op: &'static str, buffer: &'static str, need: u64, have: u64 },
+    #[error("buffer `{buffer}` is too small: {need} bytes are needed, the binding has {have}")]
+    BufferTooSmall { buffer: &'static str, need: u64, have: u64 },
     /// The Problem needs a buffer that was not given.
-    #[error("{op}: the problem needs buffer `{buffer}`, which was not given")]
-    MissingBuffer { op: &'static str, buffer: &'static str },
+    #[error("the problem needs buffer `{buffer}`, which was not given")]
+    MissingBuffer { buffer: &'static str },
     /// A buffer was given that the Problem does not use.
-    #[error("{op}: buffer `{buffer}` was given, but the problem does not use it")]
-    UnusedBuffer { op: &'static str, buffer: &'static str },
+    #[error("buffer `{buffer}` was given, but the problem does not use it")]
+    UnusedBuffer { buffer: &'static str },
     /// The buffer was created without a usage that the kernel needs.
-    #[error("{op}: buffer `{buffer}` lacks usage {missing:?}")]
-    MissingUsage { op: &'static str, buffer: &'static str, missing: wgpu::BufferUsages },
+    #[error("buffer `{buffer}` lacks usage {missing:?}")]
+    MissingUsage { buffer: &'static str, missing: wgpu::BufferUsages },
     /// The binding starts where the device cannot bind.
     #[error(
-        "{op}: the binding of `{buffer}` starts at byte {offset}, not a multiple of {align}; bind at {} and add {element_offset} elements to its layout's offset",
+        "the binding of `{buffer}` starts at byte {offset}, not a multiple of {align}; bind at {} and add {element_offset} elements to its layout's offset",
         offset - offset % align
     )]
     Misaligned {
-        op: &'static str,
         buffer: &'static str,
         offset: u64,
         align: u64,
@@ -38,70 +50,120 @@ pub enum Error {
         element_offset: u64,
     },
     /// The binding is larger than the device's `max_storage_buffer_binding_size`.
-    #[error("{op}: `{buffer}` needs a binding of {need} bytes, the device binds at most {limit}")]
-    BindingTooLarge { op: &'static str, buffer: &'static str, need: u64, limit: u64 },
+    #[error("`{buffer}` needs a binding of {need} bytes, the device binds at most {limit}")]
+    BindingTooLarge { buffer: &'static str, need: u64, limit: u64 },
     /// Two views overlap in a way the kernel cannot work with.
     #[error(
-        "{op}: `{first}` (bytes {first_bytes:?} of its buffer) and `{second}` (bytes {second_bytes:?}) overlap; only exactly equal views may, where the op works in place"
+        "`{first}` (bytes {first_bytes:?} of its buffer) and `{second}` (bytes {second_bytes:?}) overlap; only exactly equal views may, where the op works in place"
     )]
     Aliased {
-        op: &'static str,
         first: &'static str,
         first_bytes: std::ops::Range<u64>,
         second: &'static str,
         second_bytes: std::ops::Range<u64>,
     },
     /// An element index does not fit in u32.
-    #[error("{op}: `{arg}` reaches element {last}, past the last one that a shader can index (2^32 - 1)")]
-    IndexOverflow { op: &'static str, arg: &'static str, last: u128 },
+    #[error("`{arg}` reaches element {last}, past the last one that a shader can index (2^32 - 1)")]
+    IndexOverflow { arg: &'static str, last: u128 },
     /// The device binds fewer storage buffers than this form of the op needs.
-    #[error("{op}: needs {} storage buffers ({}), the device binds at most {limit}", names.len(), names.join(", "))]
-    TooManyBindings { op: &'static str, names: Vec<&'static str>, limit: u32 },
+    #[error("needs {} storage buffers ({}), the device binds at most {limit}", names.len(), names.join(", "))]
+    TooManyBindings { names: Vec<&'static str>, limit: u32 },
     /// The caller's Config does not fit the Problem or the device.
-    #[error("{op}: the config does not fit: {reason}")]
-    ConfigUnfit { op: &'static str, reason: String },
+    #[error("the config does not fit: {reason}")]
+    ConfigUnfit { reason: String },
     /// The problem needs more workgroups than one dispatch can hold.
-    #[error("{op}: {need} workgroups are more than one dispatch holds here ({limit})")]
-    TooManyWorkgroups { op: &'static str, need: u64, limit: u64 },
+    #[error("{need} workgroups are more than one dispatch holds here ({limit})")]
+    TooManyWorkgroups { need: u64, limit: u64 },
     /// wgpu or the driver refused something that passed our own checks: a defect, please report it.
-    #[error("{op}: {message}")]
-    Gpu { op: &'static str, message: String },
+    #[error("{message}")]
+    Gpu { message: String },
     /// The device ran out of memory.
-    #[error("{op}: out of device memory{}", bytes.map(|b| format!(" while asking for {b} bytes")).unwrap_or_default())]
-    OutOfMemory { op: &'static str, bytes: Option<u64> },
+    #[error("out of device memory{}", bytes.map(|b| format!(" while asking for {b} bytes")).unwrap_or_default())]
+    OutOfMemory { bytes: Option<u64> },
     /// The device was lost or destroyed; make a new one.
-    #[error("{op}: the device was lost: {reason}")]
-    DeviceLost { op: &'static str, reason: String },
+    #[error("the device was lost: {reason}")]
+    DeviceLost { reason: String },
     /// No adapter of the enabled backends was found.
     #[error(
         "no GPU adapter was found ({reason}); enable a backend feature of tileloom (vulkan, metal, dx12, gles, webgpu) and install its driver (Debian: apt-get install mesa-vulkan-drivers)"
     )]
     NoAdapter { reason: String },
     /// Host data and shape disagree.
-    #[error("{op}: shape {shape:?} holds {need} elements, the data has {have}")]
-    DataLength { op: &'static str, shape: Vec<usize>, need: usize, have: usize },
+    #[error("shape {shape:?} holds {need} elements, the data has {have}")]
+    DataLength { shape: Vec<usize>, need: usize, have: usize },
     /// A tensor has a shape that the op cannot take.
-    #[error("{op}: `{arg}` has shape {have:?}, expected {expected}")]
-    Shape { op: &'static str, arg: &'static str, have: Vec<usize>, expected: String },
+    #[error("`{arg}` has shape {have:?}, expected {expected}")]
+    Shape { arg: &'static str, have: Vec<usize>, expected: String },
     /// Tensors of two contexts met in one op.
-    #[error("{op}: `{arg}` belongs to another context")]
-    ForeignTensor { op: &'static str, arg: &'static str },
+    #[error("`{arg}` belongs to another context")]
+    ForeignTensor { arg: &'static str },
     /// A file of a cache could not be read or written.
     #[error("{path}: {reason}")]
     Io { path: String, reason: String },
 }
 
+impl ErrorKind {
+    /// As the error of `op`.
+    pub(crate) fn of(self, op: &'static str) -> Error {
+        Error { op, kind: self }
+    }
+
+    /// [`ErrorKind::InvalidProblem`].
+    pub(crate) fn invalid(arg: &'static str, reason: impl Into<String>) -> ErrorKind {
+        ErrorKind::InvalidProblem { arg, reason: reason.into() }
+    }
+}
+
+impl From<Misfit> for ErrorKind {
+    fn from(misfit: Misfit) -> ErrorKind {
+        ErrorKind::ConfigUnfit { reason: misfit.to_string() }
+    }
+}
+
 /// Why a Config does not fit a Problem or a device: cheap, since most candidates of a table do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{what}: {have} against {limit}")]
-pub struct Misfit {
-    pub what: &'static str,
-    pub have: u32,
-    pub limit: u32,
+pub enum Misfit {
+    /// More than a limit of the device or of the kernel.
+    #[error("{what}: {have}, at most {limit} fit")]
+    Above {
+        /// What is counted.
+        what: &'static str,
+        /// What the Config has.
+        have: u64,
+        /// The most that fits.
+        limit: u64,
+    },
+    /// A rule that the Config breaks.
+    #[error("{rule}, not {have}")]
+    Rule {
+        /// What must hold.
+        rule: &'static str,
+        /// What the Config has.
+        have: u64,
+    },
 }
 
 impl Misfit {
+    /// Refuses more than `limit`.
+    pub(crate) fn at_most(
+        what: &'static str,
+        have: impl Into<u64>,
+        limit: impl Into<u64>,
+    ) -> std::result::Result<(), Misfit> {
+        let (have, limit) = (have.into(), limit.into());
+        if have > limit { Err(Misfit::Above { what, have, limit }) } else { Ok(()) }
+    }
+
+    /// Refuses `have` where the rule does not hold.
+    pub(crate) fn unless(holds: bool, rule: &'static str, have: impl Into<u64>) -> std::result::Result<(), Misfit> {
+        if holds { Ok(()) } else { Err(Misfit::Rule { rule, have: have.into() }) }
+    }
+
     pub(crate) fn error(self, op: &'static str) -> Error {
-        Error::ConfigUnfit { op, reason: self.to_string() }
+        ErrorKind::from(self).of(op)
+    }
+
+    pub(crate) fn old(what: &'static str, have: u32, limit: u32) -> Misfit {
+        Misfit::Above { what, have: have.into(), limit: limit.into() }
     }
 }

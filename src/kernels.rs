@@ -11,13 +11,49 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::task::{Poll, Waker};
 
-use crate::compose::{Declared, PARAMS_BINDING, Shader};
+use crate::compose::{Declared, MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader, Slots};
+use crate::error::Checked;
 use crate::poll::Poller;
-use crate::{Caps, Error, Result};
+use crate::{Caps, Error, ErrorKind, Misfit, Result};
 
 /// What names a pipeline: equal values compile to the same shader.
 pub trait Pipeline: Hash + Eq + Clone + Debug + Send + Sync + 'static {
     fn shader(&self) -> Shader;
+}
+
+/// The key of an op's pipelines: what a Config chose, and what follows from the Problem and the buffers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pass<C, F> {
+    /// The shader file and its entry point.
+    pub stem: &'static str,
+    /// The choice.
+    pub config: C,
+    /// What follows from the Problem and the buffers.
+    pub form: F,
+    /// Inputs that share their buffer with something that is written.
+    pub writable: Slots,
+}
+
+impl<C: Copy, F: Copy> Pass<C, F> {
+    /// A step; `prepare` tells what is writable.
+    pub fn new(stem: &'static str, config: C, form: F) -> Self {
+        Pass { stem, config, form, writable: Slots::NONE }
+    }
+
+    /// The beginning of its shader.
+    pub fn begin(&self, wg_size: u32, wg_bytes: u32, vec: u32) -> Shader {
+        Shader::new(self.stem, wg_size, wg_bytes, vec).writable(self.writable)
+    }
+}
+
+impl<C: Debug, F: Debug> Debug for Pass<C, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {:?}", self.config, self.form)?;
+        if self.writable != Slots::NONE {
+            write!(f, " writable {:?}", self.writable)?;
+        }
+        Ok(())
+    }
 }
 
 /// How [`Kernels`] compiles.
@@ -84,13 +120,16 @@ struct Inner {
     /// One buffer serves every dispatch: a dispatch writes its scratch before it reads it, its steps
     /// are recorded without a gap, and a queue runs what is recorded in order.
     scratch: Mutex<Option<wgpu::Buffer>>,
-    /// Small tables that a Problem comes to, and their buffers; the last used ones, the newest last.
-    tables: Mutex<VecDeque<(Vec<u32>, wgpu::Buffer)>>,
+    /// Small tables and Params, and their buffers; the last used ones, the newest last.
+    constants: Mutex<VecDeque<Constant>>,
     poller: Poller,
 }
 
-/// How many tables are kept.
-const TABLES: usize = 16;
+/// Words that are never rewritten, and their buffer.
+type Constant = (wgpu::BufferUsages, Vec<u32>, wgpu::Buffer);
+
+/// How many constants are kept.
+const CONSTANTS: usize = 64;
 
 impl Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -121,7 +160,7 @@ impl Kernels {
                 compiled: AtomicUsize::new(0),
                 cache,
                 scratch: Mutex::default(),
-                tables: Mutex::default(),
+                constants: Mutex::default(),
                 poller: Poller::default(),
             }),
         }
@@ -148,11 +187,16 @@ impl Kernels {
 
     /// Whether parameters of this size travel as immediates.
     pub(crate) fn immediates_hold(&self, bytes: u32) -> bool {
-        bytes <= self.caps().immediate_bytes.min(128)
+        bytes <= self.caps().immediate_bytes.min(MAX_IMMEDIATES as u32)
     }
 
     /// The pipeline of this name, compiled now if it is new.
     pub(crate) fn pipeline<P: Pipeline>(&self, op: &'static str, name: &P) -> Result<Arc<Compiled>> {
+        self.compiled(name).map_err(|kind| kind.of(op))
+    }
+
+    /// The pipeline of this name, compiled now if it is new.
+    pub(crate) fn compiled<P: Pipeline>(&self, name: &P) -> Checked<Arc<Compiled>> {
         let slot: Slot = {
             let mut maps = lock(&self.inner.pipelines);
             let map = maps
@@ -169,16 +213,16 @@ impl Kernels {
         if let Some(compiled) = &*slot {
             return Ok(compiled.clone());
         }
-        let compiled = Arc::new(self.compile(op, name)?);
+        let compiled = Arc::new(self.compile(name)?);
         *slot = Some(compiled.clone());
         self.inner.compiled.fetch_add(1, Ordering::Relaxed);
         Ok(compiled)
     }
 
-    fn compile<P: Pipeline>(&self, op: &'static str, name: &P) -> Result<Compiled> {
+    fn compile<P: Pipeline>(&self, name: &P) -> Checked<Compiled> {
         let shader = name.shader();
         let caps = self.caps();
-        check_limits(op, &shader, &caps)?;
+        check_limits(&shader, &caps)?;
         let device = &self.inner.device;
         let label = format!("{} {name:?}", shader.stem());
         log::debug!("compiling {label}");
@@ -243,11 +287,11 @@ impl Kernels {
             });
             Compiled { label: label.clone(), pipeline, layout, bindings: shader.bindings().to_vec() }
         });
-        compiled.map_err(|error| gpu_error(op, error))
+        compiled.map_err(gpu_fault)
     }
 
     /// Scratch memory of at least `bytes`, shared by all dispatches.
-    pub(crate) fn scratch(&self, op: &'static str, bytes: u64) -> Result<wgpu::Buffer> {
+    pub(crate) fn scratch(&self, bytes: u64) -> Checked<wgpu::Buffer> {
         let mut held = lock(&self.inner.scratch);
         if let Some(buffer) = held.as_ref().filter(|buffer| buffer.size() >= bytes) {
             return Ok(buffer.clone());
@@ -256,7 +300,7 @@ impl Kernels {
         let limit = self.inner.device.limits().max_buffer_size;
         let size = if size > limit { bytes } else { size };
         if size > limit {
-            return Err(Error::BindingTooLarge { op, buffer: "scratch", need: size, limit });
+            return Err(ErrorKind::BindingTooLarge { buffer: "scratch", need: size, limit });
         }
         let buffer = guarded(&self.inner.device, || {
             self.inner.device.create_buffer(&wgpu::BufferDescriptor {
@@ -267,8 +311,8 @@ impl Kernels {
             })
         });
         match buffer {
-            Err(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { op, bytes: Some(size) }),
-            Err(error) => Err(gpu_error(op, error)),
+            Err(wgpu::Error::OutOfMemory { .. }) => Err(ErrorKind::OutOfMemory { bytes: Some(size) }),
+            Err(error) => Err(gpu_fault(error)),
             Ok(buffer) => {
                 *held = Some(buffer.clone());
                 Ok(buffer)
@@ -277,33 +321,49 @@ impl Kernels {
     }
 
     /// A buffer of these words, which no kernel writes: one for equal words, as long as it is among the last used.
-    pub(crate) fn table(&self, op: &'static str, words: Vec<u32>) -> Result<wgpu::Buffer> {
-        let mut held = lock(&self.inner.tables);
-        let found = held.iter().position(|(have, _)| *have == words).and_then(|at| held.remove(at));
-        let (words, buffer) = match found {
+    pub(crate) fn table(&self, words: &[u32]) -> Checked<wgpu::Buffer> {
+        self.constant(wgpu::BufferUsages::STORAGE, words)
+    }
+
+    pub(crate) fn table_of(&self, op: &'static str, words: Vec<u32>) -> Result<wgpu::Buffer> {
+        self.table(&words).map_err(|kind| kind.of(op))
+    }
+
+    /// A uniform buffer of these Params: one for equal ones, as long as it is among the last used.
+    pub(crate) fn uniform<P: Params>(&self, params: &P) -> Checked<wgpu::Buffer> {
+        let mut words: Vec<u32> = bytemuck::pod_collect_to_vec(bytemuck::bytes_of(params));
+        words.resize(P::BYTES.div_ceil(4), 0);
+        self.constant(wgpu::BufferUsages::UNIFORM, &words)
+    }
+
+    fn constant(&self, usage: wgpu::BufferUsages, words: &[u32]) -> Checked<wgpu::Buffer> {
+        let mut held = lock(&self.inner.constants);
+        let found = held.iter().position(|(used, have, _)| *used == usage && have == words);
+        let entry = match found.and_then(|at| held.remove(at)) {
             Some(entry) => entry,
             None => {
                 let buffer = guarded(&self.inner.device, || {
                     // Filled while mapped: no queue is needed.
                     let buffer = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
-                        label: Some(op),
-                        size: size_of_val(&words[..]) as u64,
-                        usage: wgpu::BufferUsages::STORAGE,
+                        label: Some("tileloom constant"),
+                        size: size_of_val(words) as u64,
+                        usage,
                         mapped_at_creation: true,
                     });
                     if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
-                        view.copy_from_slice(bytemuck::cast_slice(&words));
+                        view.copy_from_slice(bytemuck::cast_slice(words));
                     }
                     buffer.unmap();
                     buffer
                 });
-                (words, buffer.map_err(|error| gpu_error(op, error))?)
+                (usage, words.to_vec(), buffer.map_err(gpu_fault)?)
             }
         };
-        if held.len() == TABLES {
+        if held.len() == CONSTANTS {
             held.pop_front();
         }
-        held.push_back((words, buffer.clone()));
+        let buffer = entry.2.clone();
+        held.push_back(entry);
         Ok(buffer)
     }
 
@@ -324,7 +384,7 @@ impl Kernels {
             Some(error) => {
                 // A buffer that was made may be none.
                 lock(&self.inner.scratch).take();
-                lock(&self.inner.tables).clear();
+                lock(&self.inner.constants).clear();
                 Err(gpu_error(op, error))
             }
             None => result,
@@ -346,7 +406,7 @@ impl Kernels {
     /// less. Does nothing where there is no cache.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be written.
+    /// [`ErrorKind::Io`] if the file cannot be written.
     pub fn save_pipeline_cache(&self) -> Result<()> {
         let Some((cache, path)) = &self.inner.cache else {
             return Ok(());
@@ -354,7 +414,10 @@ impl Kernels {
         let Some(data) = cache.get_data() else {
             return Ok(());
         };
-        let io = |error: std::io::Error| Error::Io { path: path.display().to_string(), reason: error.to_string() };
+        let io = |error: std::io::Error| Error {
+            op: "context",
+            kind: ErrorKind::Io { path: path.display().to_string(), reason: error.to_string() },
+        };
         // Written beside and moved into place, so that a reader never sees half of it.
         let part = path.with_extension(format!("part{}", std::process::id()));
         if let Some(dir) = path.parent() {
@@ -385,28 +448,17 @@ fn open_cache(device: &wgpu::Device, caps: &Caps, dir: &Path) -> Option<(wgpu::P
 }
 
 /// wgpu 30 checks an invocation count and sizes per dimension, but no workgroup memory.
-fn check_limits(op: &'static str, shader: &Shader, caps: &Caps) -> Result<()> {
+fn check_limits(shader: &Shader, caps: &Caps) -> Checked {
     let limits = &caps.limits;
-    let unfit = |what: &str, need: u32, have: u32| Error::ConfigUnfit {
-        op,
-        reason: format!("{} needs {need} {what}, the device has {have}", shader.stem()),
-    };
-    let invocations = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-    if shader.wg_size() > invocations {
-        return Err(unfit("invocations per workgroup", shader.wg_size(), invocations));
-    }
-    if shader.wg_bytes() > limits.max_compute_workgroup_storage_size {
-        return Err(unfit("bytes of workgroup memory", shader.wg_bytes(), limits.max_compute_workgroup_storage_size));
-    }
+    Misfit::at_most("invocations per workgroup", shader.wg_size(), caps.most_invocations())?;
+    Misfit::at_most("bytes of workgroup memory", shader.wg_bytes(), limits.max_compute_workgroup_storage_size)?;
     if shader.needs_f16() && !caps.f16 {
-        return Err(Error::ConfigUnfit {
-            op,
-            reason: format!("{} needs SHADER_F16, which the device lacks", shader.stem()),
-        });
+        let reason = format!("{} needs SHADER_F16, which the device lacks", shader.stem());
+        return Err(ErrorKind::ConfigUnfit { reason });
     }
     let limit = limits.max_storage_buffers_per_shader_stage;
     if shader.bindings().len() as u32 > limit {
-        return Err(Error::TooManyBindings { op, names: shader.bindings().iter().map(|b| b.name).collect(), limit });
+        return Err(ErrorKind::TooManyBindings { names: shader.bindings().iter().map(|b| b.name).collect(), limit });
     }
     Ok(())
 }
@@ -451,9 +503,11 @@ pub(crate) fn ready<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
 
 /// The first of the candidates.
 pub(crate) fn chosen<C: Debug>(op: &'static str, caps: &Caps, problem: &dyn Debug, candidates: Vec<C>) -> Result<C> {
-    let config = candidates.into_iter().next().ok_or_else(|| Error::ConfigUnfit {
+    let config = candidates.into_iter().next().ok_or_else(|| Error {
         op,
-        reason: format!("no candidate fits {problem:?} on {}; the trace log says why", caps.label()),
+        kind: ErrorKind::ConfigUnfit {
+            reason: format!("no candidate fits {problem:?} on {}; the trace log says why", caps.label()),
+        },
     })?;
     print_choice(op, problem, &config);
     Ok(config)
@@ -471,11 +525,16 @@ pub(crate) fn print_choice(op: &str, problem: &dyn Debug, config: &dyn Debug) {
     }
 }
 
-pub(crate) fn gpu_error(op: &'static str, error: wgpu::Error) -> Error {
+/// What a device's error tells.
+pub(crate) fn gpu_fault(error: wgpu::Error) -> ErrorKind {
     match error {
-        wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { op, bytes: None },
-        other => Error::Gpu { op, message: other.to_string() },
+        wgpu::Error::OutOfMemory { .. } => ErrorKind::OutOfMemory { bytes: None },
+        other => ErrorKind::Gpu { message: other.to_string() },
     }
+}
+
+pub(crate) fn gpu_error(op: &'static str, error: wgpu::Error) -> Error {
+    gpu_fault(error).of(op)
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

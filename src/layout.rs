@@ -1,6 +1,8 @@
 //! Where the rows of a tensor argument lie inside its binding.
 
-use crate::{Error, Result};
+use crate::compose::Strides;
+use crate::error::Checked;
+use crate::{ErrorKind, Result};
 
 /// An element offset and `N` outer strides in elements; the innermost axis has stride 1.
 ///
@@ -41,13 +43,7 @@ impl<const N: usize> Layout<N> {
     }
 
     /// Resolves against outer sizes `sizes` and inner size `inner`.
-    pub(crate) fn resolve(
-        &self,
-        op: &'static str,
-        arg: &'static str,
-        sizes: [usize; N],
-        inner: usize,
-    ) -> Result<View<N>> {
+    pub(crate) fn view(&self, arg: &'static str, sizes: [usize; N], inner: usize) -> Checked<View<N>> {
         let strides = self.strides.unwrap_or_else(|| contiguous(sizes, inner));
         let empty = inner == 0 || sizes.contains(&0);
         let mut last = self.offset as u128;
@@ -57,10 +53,20 @@ impl<const N: usize> Layout<N> {
                 last += (sizes[axis] as u128 - 1) * strides[axis] as u128;
             }
             if last > u32::MAX as u128 {
-                return Err(Error::IndexOverflow { op, arg, last });
+                return Err(ErrorKind::IndexOverflow { arg, last });
             }
         }
         Ok(View { offset: self.offset, strides, sizes, inner, end: if empty { 0 } else { last as u64 + 1 } })
+    }
+
+    pub(crate) fn resolve(
+        &self,
+        op: &'static str,
+        arg: &'static str,
+        sizes: [usize; N],
+        inner: usize,
+    ) -> Result<View<N>> {
+        self.view(arg, sizes, inner).map_err(|kind| kind.of(op))
     }
 }
 
@@ -93,6 +99,22 @@ impl<const N: usize> View<N> {
             && (0..N).all(|a| self.sizes[a] <= 1 || self.strides[a].is_multiple_of(n))
     }
 
+    /// Offset and strides as a shader parameter, the strides of the last axes in the last places.
+    pub fn params(&self) -> Strides {
+        let mut all = [self.offset as u32, 0, 0, 0];
+        for axis in 0..N {
+            all[4 - N + axis] = self.stride(axis);
+        }
+        all
+    }
+
+    /// The same view with three axes, those in front of size 1.
+    pub fn padded(&self) -> View<3> {
+        let pad = |axes: [usize; N], front| std::array::from_fn(|i| if i + N < 3 { front } else { axes[i + N - 3] });
+        let (strides, sizes) = (pad(self.strides, 0), pad(self.sizes, 1));
+        View { offset: self.offset, strides, sizes, inner: self.inner, end: self.end }
+    }
+
     /// A stride as a shader parameter; that of an axis of size 1 is never multiplied by more than 0.
     pub fn stride(&self, axis: usize) -> u32 {
         if self.sizes[axis] <= 1 { 0 } else { self.strides[axis] as u32 }
@@ -118,6 +140,20 @@ impl<const N: usize> View<N> {
         false
     }
 
+    /// Refuses an output whose rows overlap.
+    pub fn apart(self, arg: &'static str) -> Checked<Self> {
+        match self.end > 0 && self.overlaps_itself() {
+            false => Ok(self),
+            true => {
+                let View { strides, sizes, inner, .. } = self;
+                Err(ErrorKind::invalid(
+                    arg,
+                    format!("rows overlap: strides {strides:?} for sizes {sizes:?} and {inner} columns"),
+                ))
+            }
+        }
+    }
+
     /// Whether the two views, of one dtype and one shape, interleave without sharing an element:
     /// the case of a fused QKV buffer.
     pub fn interleaves(&self, other: &View<N>) -> bool {
@@ -141,8 +177,15 @@ pub(crate) fn split_rows(rows: usize, [n1, n2]: [usize; 2]) -> [usize; 3] {
     [rows.checked_div(n1.saturating_mul(n2)).unwrap_or(0), n1, n2]
 }
 
+/// Chunks of the longest row.
+pub(crate) fn chunks(cols: usize, vec: u32) -> u32 {
+    let phase = usize::from(vec == 2);
+    let chunks = cols.saturating_add(phase).div_ceil(vec.max(1) as usize).max(1);
+    u32::try_from(chunks).unwrap_or(u32::MAX)
+}
+
 /// Refuses dims that do not divide the rows.
-pub(crate) fn check_rows(op: &'static str, rows: usize, [n1, n2]: [usize; 2]) -> Result<()> {
+pub(crate) fn rows_divide(rows: usize, [n1, n2]: [usize; 2]) -> Checked {
     let (arg, reason) = match n1.checked_mul(n2) {
         None | Some(0) => ("dims", format!("[{n1}, {n2}]: sizes must be at least 1 and their product fit a usize")),
         Some(inner) if !rows.is_multiple_of(inner) => {
@@ -150,20 +193,29 @@ pub(crate) fn check_rows(op: &'static str, rows: usize, [n1, n2]: [usize; 2]) ->
         }
         Some(_) => return Ok(()),
     };
-    Err(Error::InvalidProblem { op, arg, reason })
+    Err(ErrorKind::InvalidProblem { arg, reason })
 }
 
 /// Refuses sizes that a shader's u32 could not count past.
-pub(crate) fn check_sizes<const N: usize>(op: &'static str, sizes: [(&'static str, usize); N]) -> Result<()> {
+pub(crate) fn sizes_fit<const N: usize>(sizes: [(&'static str, usize); N]) -> Checked {
     match sizes.into_iter().find(|&(_, n)| n > u32::MAX as usize / 2) {
         None => Ok(()),
-        Some((arg, n)) => Err(Error::InvalidProblem { op, arg, reason: format!("{n} is more than 2^31 - 1") }),
+        Some((arg, n)) => Err(ErrorKind::invalid(arg, format!("{n} is more than 2^31 - 1"))),
     }
+}
+
+pub(crate) fn check_rows(op: &'static str, rows: usize, dims: [usize; 2]) -> Result<()> {
+    rows_divide(rows, dims).map_err(|kind| kind.of(op))
+}
+
+pub(crate) fn check_sizes<const N: usize>(op: &'static str, sizes: [(&'static str, usize); N]) -> Result<()> {
+    sizes_fit(sizes).map_err(|kind| kind.of(op))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     fn view(layout: Layout<3>, sizes: [usize; 3], inner: usize) -> View<3> {
         layout.resolve("test", "x", sizes, inner).unwrap()
@@ -181,7 +233,10 @@ mod tests {
     #[test]
     fn indices_past_u32_are_refused() {
         let error = Layout::<1>::default().resolve("test", "x", [65536], 65537).unwrap_err();
-        assert!(matches!(error, Error::IndexOverflow { arg: "x", last: 4295032831, .. }), "{error}");
+        assert!(
+            matches!(error, Error { kind: ErrorKind::IndexOverflow { arg: "x", last: 4295032831, .. }, .. }),
+            "{error}"
+        );
         assert!(Layout::<1>::default().resolve("test", "x", [65536], 65536).is_ok());
     }
 

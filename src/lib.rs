@@ -60,14 +60,17 @@
 //! `Buffers` is which memory; [`Dispatch`] is ready to record; [`Caps`] is what the adapter can do.
 //! `choose` is pure, `prepare` may fail, `record` cannot.
 
+mod args;
 pub mod caps;
 pub mod compose;
+mod config;
 mod context;
 mod dispatch;
 mod dtype;
 mod error;
 pub mod kernels;
 mod layout;
+mod mask;
 mod ops;
 mod poll;
 mod probe;
@@ -78,9 +81,10 @@ pub use caps::Caps;
 pub use context::{Batch, Context};
 pub use dispatch::{Binding, Dispatch};
 pub use dtype::{Dtype, Element};
-pub use error::{Error, Misfit, Result};
+pub use error::{Error, ErrorKind, Misfit, Result};
 pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
+pub use mask::{Mask, MaskKind};
 pub use ops::*;
 pub use tensor::{
     AttentionOptions, MatmulGradients, MatmulOptions, PositionEncoding, PositionOptions, RopeOptions, RopePositions,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::kernels::lock;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Polls a device natively, from a thread of its own that sleeps while nothing is pending. On the web
 /// the browser does it.
@@ -50,7 +50,7 @@ type Pending = Weak<Mutex<Shared<Mapped>>>;
 /// Polls a device. wgpu panics here when the driver reports a loss: that is an error like any other.
 pub(crate) fn once(op: &'static str, device: &wgpu::Device, how: wgpu::PollType) -> Result<()> {
     let poll = std::panic::AssertUnwindSafe(|| device.poll(how));
-    let lost = |reason: String| Error::DeviceLost { op, reason };
+    let lost = |reason: String| Error { op, kind: ErrorKind::DeviceLost { reason } };
     match std::panic::catch_unwind(poll) {
         Ok(Ok(_) | Err(wgpu::PollError::Timeout)) => Ok(()),
         Ok(Err(error)) => Err(lost(error.to_string())),
@@ -76,10 +76,9 @@ impl Poller {
                         lock(&pending).retain(|shared| shared.strong_count() > 0);
                     }
                 };
-                let handle = std::thread::Builder::new()
-                    .name("tileloom poll".into())
-                    .spawn(poll)
-                    .map_err(|error| Error::Gpu { op, message: format!("no thread to poll from: {error}") })?;
+                let handle = std::thread::Builder::new().name("tileloom poll".into()).spawn(poll).map_err(|error| {
+                    Error { op, kind: ErrorKind::Gpu { message: format!("no thread to poll from: {error}") } }
+                })?;
                 let _ = wake.send(());
                 *thread = Some(Thread { wake, handle });
             }
@@ -122,7 +121,7 @@ pub(crate) async fn read(
         return Err(crate::kernels::gpu_error(op, error));
     }
     poller.kick(op, device)?;
-    let lost = |what: &dyn std::fmt::Display| Error::DeviceLost { op, reason: what.to_string() };
+    let lost = |what: &dyn std::fmt::Display| Error { op, kind: ErrorKind::DeviceLost { reason: what.to_string() } };
     match mapped.await {
         Some(Ok(())) => {}
         Some(Err(error)) => return Err(lost(&error)),

@@ -71,7 +71,10 @@ impl Kernels {
             match self.probe_shape(queue, &caps, shape).await {
                 Ok(true) => right.push(shape),
                 Ok(false) => log::warn!("{}: {shape:?} computes wrong products: not used", caps.label()),
-                Err(error @ (crate::Error::DeviceLost { .. } | crate::Error::OutOfMemory { .. })) => return Err(error),
+                Err(
+                    error @ (crate::Error { kind: crate::ErrorKind::DeviceLost { .. }, .. }
+                    | crate::Error { kind: crate::ErrorKind::OutOfMemory { .. }, .. }),
+                ) => return Err(error),
                 Err(error) => log::warn!("{}: {shape:?} does not compile: {error}", caps.label()),
             }
         }

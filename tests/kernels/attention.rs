@@ -7,7 +7,7 @@ use tileloom::attention::{
     prepare, scratch_bytes,
 };
 use tileloom::softmax::{Mask, MaskKind};
-use tileloom::{AttentionOptions, Context, Dtype, Error, Layout};
+use tileloom::{AttentionOptions, Context, Dtype, Error, ErrorKind, Layout};
 
 use crate::{Depth, Suite};
 
@@ -324,7 +324,7 @@ fn everywhere(suite: &mut Suite) {
             found.push(call.judge(&Output { o: f64s(&values), lse: Some(f64s(&lses)), steps: Vec::new() }));
             found.push(call.judge(&Output { o: f64s(&merged), lse, steps: Vec::new() }));
             let bad = q.attention(&k, &q, &causal);
-            Ok::<_, Error>((found, matches!(bad, Err(Error::Shape { arg: "v", .. }))))
+            Ok::<_, Error>((found, matches!(bad, Err(Error { kind: ErrorKind::Shape { arg: "v", .. }, .. }))))
         };
         let (found, refused) = pollster::block_on(run()).map_err(|error| error.to_string())?;
         match (found.iter().find(|verdict| !verdict.ok()), refused) {
@@ -550,7 +550,7 @@ fn errors(suite: &mut Suite) {
         }
         let config = Config { lanes: 3, ..choose(&gpu.kernels.caps(), &ok).map_err(|e| e.to_string())? };
         match attention::prepare_with(&gpu.kernels, &ok, &config, all()) {
-            Err(Error::ConfigUnfit { .. }) => Ok(()),
+            Err(Error { kind: ErrorKind::ConfigUnfit { .. }, .. }) => Ok(()),
             other => Err(format!("three lanes gave {other:?}")),
         }
     });

@@ -3,7 +3,7 @@
 use loom::Gpu;
 use loom::kernels::attention_bias::{Call, Output};
 use tileloom::attention_bias::{self, Buckets, Buffers, Kind, Problem, alibi_slopes};
-use tileloom::{Context, Dtype, Error, Layout};
+use tileloom::{Context, Dtype, Error, ErrorKind, Layout};
 
 use crate::{Depth, Suite};
 
@@ -95,7 +95,7 @@ fn wide(suite: &mut Suite) {
             let table = context.upload(&[7.0f32, 8.0, 9.0, 10.0], &[4, 1])?;
             let t5 = table.t5_bias(buckets, 2, 2)?;
             let refused = slopes.t5_bias(buckets, 2, 2);
-            assert!(matches!(refused, Err(Error::Shape { arg: "table", .. })), "{refused:?}");
+            assert!(matches!(refused, Err(Error { kind: ErrorKind::Shape { arg: "table", .. }, .. })), "{refused:?}");
             Ok::<_, Error>((alibi.read().await?, t5.read().await?))
         };
         let (alibi, t5) = pollster::block_on(run).map_err(|error| error.to_string())?;
@@ -124,7 +124,7 @@ fn errors(suite: &mut Suite) {
             (Problem { heads: 1 << 31, ..good }, "heads"),
         ] {
             match prepare(&problem, Buffers::t5(&table, &bias)) {
-                Err(Error::InvalidProblem { arg: have, .. }) if have == arg => {}
+                Err(Error { kind: ErrorKind::InvalidProblem { arg: have, .. }, .. }) if have == arg => {}
                 other => return Err(format!("{arg}: {:?}", other.err())),
             }
         }
@@ -134,13 +134,13 @@ fn errors(suite: &mut Suite) {
             Ok(_) => Err(format!("{what} was accepted")),
         };
         expect("no slopes", prepare(&good, Buffers::t5(&table, &bias)), |e| {
-            matches!(e, Error::MissingBuffer { buffer: "slopes", .. })
+            matches!(e, Error { kind: ErrorKind::MissingBuffer { buffer: "slopes", .. }, .. })
         })?;
         expect("a short table", prepare(&t5(64, 128, true), Buffers::t5(&table, &bias)), |e| {
-            matches!(e, Error::BufferTooSmall { buffer: "table", need: 512, have: 256, .. })
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "table", need: 512, have: 256, .. }, .. })
         })?;
         expect("slopes in the bias", prepare(&good, Buffers::alibi(&bias, &bias)), |e| {
-            matches!(e, Error::Aliased { first: "bias", second: "slopes", .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { first: "bias", second: "slopes", .. }, .. })
         })?;
         gpu.read(&bias).map(drop)
     });

@@ -2,7 +2,7 @@
 
 use loom::Gpu;
 use pollster::block_on;
-use tileloom::{Context, Error, Kernels, KernelsOptions, SoftmaxOptions, softmax};
+use tileloom::{Context, Error, ErrorKind, Kernels, KernelsOptions, SoftmaxOptions, softmax};
 
 use crate::Suite;
 
@@ -47,25 +47,25 @@ pub fn cases(suite: &mut Suite) {
         let (context, other) = (context(gpu)?, context(gpu)?);
         let fail = |what: &str, error: Option<Error>| Err(format!("{what}: {error:?}"));
         match context.upload(&[1.0f32; 5], &[2, 3]) {
-            Err(Error::DataLength { need: 6, have: 5, .. }) => {}
+            Err(Error { kind: ErrorKind::DataLength { need: 6, have: 5, .. }, .. }) => {}
             r => return fail("length", r.err()),
         }
         match context.zeros::<f32>(&[1 << 20, 1 << 20]) {
-            Err(Error::OutOfMemory { bytes: Some(0x400_0000_0000), .. }) => {}
+            Err(Error { kind: ErrorKind::OutOfMemory { bytes: Some(0x400_0000_0000), .. }, .. }) => {}
             r => return fail("memory", r.err()),
         }
         let x = context.upload(&[1.0f32; 6], &[2, 3]).map_err(|e| e.to_string())?;
         let mask = context.upload(&[1.0f32; 4], &[4]).map_err(|e| e.to_string())?;
         match x.softmax(&SoftmaxOptions { mask: Some((&mask).into()), ..Default::default() }) {
-            Err(Error::Shape { arg: "mask", .. }) => {}
+            Err(Error { kind: ErrorKind::Shape { arg: "mask", .. }, .. }) => {}
             r => return fail("shape", r.err()),
         }
         match other.batch().softmax(&x, &SoftmaxOptions::default()) {
-            Err(Error::ForeignTensor { arg: "x", .. }) => {}
+            Err(Error { kind: ErrorKind::ForeignTensor { arg: "x", .. }, .. }) => {}
             r => return fail("foreign", r.err()),
         }
         match block_on(Context::named("no adapter has this name")) {
-            Err(Error::NoAdapter { .. }) => {}
+            Err(Error { kind: ErrorKind::NoAdapter { .. }, .. }) => {}
             r => return fail("adapter", r.err()),
         }
         let empty = context.upload::<f32>(&[], &[0, 3]).map_err(|e| e.to_string())?;
@@ -79,7 +79,7 @@ pub fn cases(suite: &mut Suite) {
         batch.softmax(&x, &SoftmaxOptions::default()).map_err(|e| e.to_string())?;
         context.device().destroy();
         let lost = |what: &str, error: Option<Error>| match error {
-            Some(Error::DeviceLost { .. }) => Ok(()),
+            Some(Error { kind: ErrorKind::DeviceLost { .. }, .. }) => Ok(()),
             other => Err(format!("{what} on a lost device: {other:?}")),
         };
         // The first call may find out, the next ones know.
@@ -132,7 +132,7 @@ pub fn cases(suite: &mut Suite) {
         let refused = kernels.save_pipeline_cache();
         std::fs::remove_file(&dir).map_err(|error| error.to_string())?;
         match (sizes.iter().all(|&size| size > 0), refused) {
-            (true, Err(Error::Io { .. })) => Ok(()),
+            (true, Err(Error { kind: ErrorKind::Io { .. }, .. })) => Ok(()),
             other => Err(format!("sizes {sizes:?}, {other:?}")),
         }
     });

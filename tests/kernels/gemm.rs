@@ -8,7 +8,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use tileloom::gemm::{
     self, Activation, Algorithm, Along, Buffers, Config, Epilogue, Matrix, Problem, Vector, backward, candidates,
 };
-use tileloom::{Caps, Context, Dtype, Error, Kernels, Layout, MatmulOptions};
+use tileloom::{Caps, Context, Dtype, Error, ErrorKind, Kernels, Layout, MatmulOptions};
 
 use crate::{Depth, Suite};
 
@@ -255,7 +255,7 @@ fn tensors(gpu: &Gpu) -> Result<(), String> {
         assert_eq!(read(&gradients.b)?, [16.0, 16.0, 16.0, 20.0, 20.0, 20.0]);
         assert_eq!(read(&gradients.bias)?, [4.0; 3]);
         for (a, b) in [(&a, &bias), (&b, &b), (&ones, &a)] {
-            assert!(matches!(a.matmul(b, &MatmulOptions::default()), Err(Error::Shape { .. })));
+            assert!(matches!(a.matmul(b, &MatmulOptions::default()), Err(Error { kind: ErrorKind::Shape { .. }, .. })));
         }
         Ok(())
     };
@@ -610,7 +610,7 @@ fn errors(suite: &mut Suite) {
             Err(error) => Err(format!("{what}: {error:?}")),
             Ok(_) => Err(format!("{what} was accepted")),
         };
-        let invalid = |e: &Error| matches!(e, Error::InvalidProblem { .. });
+        let invalid = |e: &Error| matches!(e, Error { kind: ErrorKind::InvalidProblem { .. }, .. });
         expect("alpha", &Problem { alpha: f32::NAN, ..good }, all(), invalid)?;
         expect("a large k", &Problem { k: 1 << 31, ..good }, all(), invalid)?;
         let over = Problem { d: Matrix::strided(F32, 0, [0, 0, 7]), ..good };
@@ -618,24 +618,30 @@ fn errors(suite: &mut Suite) {
         let gate = Epilogue { gate: Some(0), ..Epilogue::default() };
         let both = Problem { c: Some(Matrix::new(F32)), epilogue: gate, ..good };
         expect("a gate with c", &both, all().b2(&b).c(&d), invalid)?;
-        let missing = |e: &Error| matches!(e, Error::MissingBuffer { .. });
+        let missing = |e: &Error| matches!(e, Error { kind: ErrorKind::MissingBuffer { .. }, .. });
         expect("no b2", &Problem { epilogue: gate, ..good }, all(), missing)?;
         expect("no c", &Problem { c: Some(Matrix::new(F32)), ..good }, all(), missing)?;
-        expect("a bias too many", &good, all().bias(&b), |e| matches!(e, Error::UnusedBuffer { buffer: "bias", .. }))?;
+        expect("a bias too many", &good, all().bias(&b), |e| {
+            matches!(e, Error { kind: ErrorKind::UnusedBuffer { buffer: "bias", .. }, .. })
+        })?;
         let short = buffer(63);
         expect("a short b", &good, Buffers::new(&a, &short, &d), |e| {
-            matches!(e, Error::BufferTooSmall { buffer: "b", need: 256, have: 252, .. })
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "b", need: 256, have: 252, .. }, .. })
         })?;
         expect("d in place of a", &good, Buffers::new(&d, &b, &d), |e| {
-            matches!(e, Error::Aliased { first: "a", second: "d", .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { first: "a", second: "d", .. }, .. })
         })?;
         let turned = Problem { c: Some(Matrix::strided(F32, 0, [0, 0, 9])), m: 7, ..good };
-        expect("c in place by other rows", &turned, all().c(&d), |e| matches!(e, Error::Aliased { .. }))?;
+        expect("c in place by other rows", &turned, all().c(&d), |e| {
+            matches!(e, Error { kind: ErrorKind::Aliased { .. }, .. })
+        })?;
         let far = Problem { a: Matrix { dtype: F32, layout: Layout::at(u32::MAX as usize) }, ..good };
-        expect("an index past u32", &far, all(), |e| matches!(e, Error::IndexOverflow { arg: "a", .. }))?;
+        expect("an index past u32", &far, all(), |e| {
+            matches!(e, Error { kind: ErrorKind::IndexOverflow { arg: "a", .. }, .. })
+        })?;
         let config = Config { parts: 1000, ..of(gpu, &good, Algorithm::Direct)? };
         match gemm::prepare_with(kernels, &good, &config, all()) {
-            Err(Error::ConfigUnfit { .. }) => {}
+            Err(Error { kind: ErrorKind::ConfigUnfit { .. }, .. }) => {}
             other => return Err(format!("1000 parts: {:?}", other.err())),
         }
         gpu.read(&d).map(drop)

@@ -4,7 +4,7 @@ use loom::Gpu;
 use loom::kernels::position_encoding::{Call, Output};
 use tileloom::position_encoding::{self, Axis, Buffers, Encoding, Order, Positions, Problem, Table};
 use tileloom::rope::Frequencies;
-use tileloom::{Context, Dtype, Error, Layout, PositionEncoding, PositionOptions};
+use tileloom::{Context, Dtype, Error, ErrorKind, Layout, PositionEncoding, PositionOptions};
 
 use crate::{Depth, Suite};
 
@@ -179,7 +179,10 @@ fn wide(suite: &mut Suite) {
             let z = x.add_positions(&PositionOptions { positions: Some(&at), ..by_table })?;
             let narrow = context.upload(&[1.0f32, 2.0, 3.0], &[3, 1])?;
             let refused = x.add_positions(&PositionOptions::new(PositionEncoding::Tables(&table, &narrow)));
-            assert!(matches!(refused, Err(Error::Shape { arg: "row_table", .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(Error { kind: ErrorKind::Shape { arg: "row_table", .. }, .. })),
+                "{refused:?}"
+            );
             Ok::<_, Error>((y.read().await?, z.read().await?))
         };
         let (y, z) = pollster::block_on(run).map_err(|error| error.to_string())?;
@@ -229,7 +232,7 @@ fn errors(suite: &mut Suite) {
             (Problem { encoding: learned(Dtype::F32, 0, None, 0), ..of() }, "table"),
         ] {
             match prepare(&problem, Buffers::new(&x, &y)) {
-                Err(Error::InvalidProblem { arg: have, .. }) if have == arg => {}
+                Err(Error { kind: ErrorKind::InvalidProblem { arg: have, .. }, .. }) if have == arg => {}
                 other => return Err(format!("{arg}: {:?}", other.err())),
             }
         }
@@ -240,22 +243,22 @@ fn errors(suite: &mut Suite) {
         };
         let table = Problem { encoding: learned(Dtype::F32, 9, None, 0), ..of() };
         expect("no table", prepare(&table, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::MissingBuffer { buffer: "table", .. })
+            matches!(e, Error { kind: ErrorKind::MissingBuffer { buffer: "table", .. }, .. })
         })?;
         expect("a short table", prepare(&table, Buffers::new(&x, &y).table(&buffer(71))), |e| {
-            matches!(e, Error::BufferTooSmall { buffer: "table", need: 288, have: 284, .. })
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "table", need: 288, have: 284, .. }, .. })
         })?;
         expect("a table too many", prepare(&good, Buffers::new(&x, &y).row_table(&x)), |e| {
-            matches!(e, Error::UnusedBuffer { buffer: "row_table", .. })
+            matches!(e, Error { kind: ErrorKind::UnusedBuffer { buffer: "row_table", .. }, .. })
         })?;
         let few = Problem { positions: read(false), ..of() };
         expect("few positions", prepare(&few, Buffers::new(&x, &y).positions(&buffer(7))), |e| {
-            matches!(e, Error::BufferTooSmall { buffer: "positions", need: 32, have: 28, .. })
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "positions", need: 32, have: 28, .. }, .. })
         })?;
         let large = buffer(256);
         let shifted = Problem { y_layout: Layout::at(4), ..of() };
         expect("views that overlap in part", prepare(&shifted, Buffers::in_place(&large)), |e| {
-            matches!(e, Error::Aliased { first: "x", second: "y", .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { first: "x", second: "y", .. }, .. })
         })?;
         gpu.read(&x).map(drop)
     });

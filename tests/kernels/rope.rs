@@ -3,7 +3,7 @@
 use loom::Gpu;
 use loom::kernels::rope::{Call, Memory, Output};
 use tileloom::rope::{self, Angles, Axes, Buffers, Frequencies, Heads, Positions, Problem, Scaling, Style, Yarn};
-use tileloom::{Context, Dtype, Error, Layout, RopeOptions, RopePositions};
+use tileloom::{Context, Dtype, Error, ErrorKind, Layout, RopeOptions, RopePositions};
 
 use crate::{Depth, Suite};
 
@@ -216,7 +216,10 @@ fn wide(suite: &mut Suite) {
             let back = batch.rope(&q_out, &RopeOptions { inverse: true, ..at3 })?;
             batch.submit()?;
             let refused = q.rope(&RopeOptions { positions: RopePositions::Signed(&at), axes: Axes::Axial, ..options });
-            assert!(matches!(refused, Err(Error::Shape { arg: "positions", .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(Error { kind: ErrorKind::Shape { arg: "positions", .. }, .. })),
+                "{refused:?}"
+            );
             Ok::<_, Error>((q_out.read().await?, k_out.read().await?, back.read().await?))
         };
         let (q, k, back) = pollster::block_on(run).map_err(|error| error.to_string())?;
@@ -329,7 +332,7 @@ fn errors(suite: &mut Suite) {
         let good = Problem { positions: Positions::Offset(0), ..shape(1, 2, 4, 8, 8) };
         let prepare = |problem: &Problem, buffers: Buffers| rope::prepare(kernels, problem, buffers);
         let invalid = |problem: Problem, arg: &'static str| match prepare(&problem, Buffers::new(&x, &y)) {
-            Err(Error::InvalidProblem { arg: have, .. }) if have == arg => Ok(()),
+            Err(Error { kind: ErrorKind::InvalidProblem { arg: have, .. }, .. }) if have == arg => Ok(()),
             other => Err(format!("{arg}: {:?}", other.err())),
         };
         let of = || good.clone();
@@ -351,31 +354,31 @@ fn errors(suite: &mut Suite) {
         };
         let short = buffer(63);
         expect("a short q", prepare(&good, Buffers::new(&short, &y)), |e| {
-            matches!(e, Error::BufferTooSmall { buffer: "q", need: 256, have: 252, .. })
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "q", need: 256, have: 252, .. }, .. })
         })?;
         let read = shape(1, 2, 4, 8, 8);
         expect("no positions", prepare(&read, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::MissingBuffer { buffer: "positions", .. })
+            matches!(e, Error { kind: ErrorKind::MissingBuffer { buffer: "positions", .. }, .. })
         })?;
         let few = buffer(3);
         expect("few positions", prepare(&read, Buffers::new(&x, &y).positions(&few)), |e| {
-            matches!(e, Error::BufferTooSmall { buffer: "positions", need: 16, have: 12, .. })
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "positions", need: 16, have: 12, .. }, .. })
         })?;
         expect("a k too many", prepare(&good, Buffers::new(&x, &y).k(&x, &y)), |e| {
-            matches!(e, Error::UnusedBuffer { buffer: "k", .. })
+            matches!(e, Error { kind: ErrorKind::UnusedBuffer { buffer: "k", .. }, .. })
         })?;
         let large = buffer(256);
         let shifted = Problem { q: Heads { to: Layout::at(8), ..Heads::new(2) }, ..of() };
         expect("views that overlap in part", prepare(&shifted, Buffers::in_place(&large)), |e| {
-            matches!(e, Error::Aliased { first: "q", second: "q_out", .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { first: "q", second: "q_out", .. }, .. })
         })?;
         let both = Problem { k: Some(Heads::new(2)), ..of() };
         expect("two outputs in one place", prepare(&both, Buffers::new(&x, &y).k(&large, &y)), |e| {
-            matches!(e, Error::Aliased { first: "q_out", second: "k_out", .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { first: "q_out", second: "k_out", .. }, .. })
         })?;
         let far = Problem { q: Heads { from: Layout::at(u32::MAX as usize), ..Heads::new(2) }, ..of() };
         expect("an index past u32", prepare(&far, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::IndexOverflow { arg: "q", .. })
+            matches!(e, Error { kind: ErrorKind::IndexOverflow { arg: "q", .. }, .. })
         })?;
         gpu.read(&x).map(drop)
     });

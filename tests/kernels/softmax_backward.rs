@@ -3,7 +3,7 @@
 use loom::Gpu;
 use loom::kernels::softmax_backward::{Call, Memory, Output};
 use tileloom::softmax_backward::{self, Algorithm, Buffers, Config, Problem, Reduce, candidates, choose};
-use tileloom::{Context, Dtype, Error, Layout, SoftmaxOptions};
+use tileloom::{Context, Dtype, Error, ErrorKind, Layout, SoftmaxOptions};
 
 use crate::{Depth, Suite};
 
@@ -15,10 +15,9 @@ fn typed(dtype: Dtype, problem: Problem) -> Problem {
     Problem { y: dtype, dy: dtype, dx: dtype, ..problem }
 }
 
-/// A forced tile; `form` is set by prepare.
-fn tile(gpu: &Gpu, algorithm: Algorithm, wg_size: u32, lanes: u32, keep: u32, reduce: Reduce) -> Config {
-    let form = choose(&gpu.kernels.caps(), &Problem::default()).unwrap().form;
-    Config { algorithm, wg_size, lanes, keep, reduce, form }
+/// A forced tile, of packed f16.
+fn tile(algorithm: Algorithm, wg_size: u32, lanes: u32, keep: u32, reduce: Reduce) -> Config {
+    Config { algorithm, wg_size, lanes, keep, reduce, native_f16: false }
 }
 
 /// Odd offsets keep a problem from vec4, whatever its columns.
@@ -27,8 +26,8 @@ fn odd(problem: Problem) -> Problem {
 }
 
 /// One element at a time, up to 64 columns, a row per workgroup: needs no feature.
-fn plain(gpu: &Gpu) -> Config {
-    tile(gpu, Algorithm::Registers, 8, 8, 8, Reduce::Tree)
+fn plain() -> Config {
+    tile(Algorithm::Registers, 8, 8, 8, Reduce::Tree)
 }
 
 /// Runs with `config` (none: the chosen one), asserts that it is the one that ran and says all of `words`, and judges.
@@ -36,8 +35,8 @@ fn check(gpu: &Gpu, call: &Call, config: Option<&Config>, words: &[&str]) -> Res
     let chosen = choose(&gpu.kernels.caps(), &call.problem).map_err(|error| error.to_string())?;
     let (output, _) = call.check(gpu, &gpu.kernels, config)?;
     let text = config.unwrap_or(&chosen).to_string();
-    let tile: Vec<_> = text.split_whitespace().take(5).chain(words.iter().copied()).collect();
-    let ran = |step: &String| tile.iter().all(|word| step.split_whitespace().any(|have| have == *word));
+    let tile: Vec<_> = std::iter::once(text.as_str()).chain(words.iter().copied()).collect();
+    let ran = |step: &String| tile.iter().all(|word| step.contains(word));
     match output.steps.iter().all(ran) {
         true => Ok(output),
         false => Err(format!("meant to run {tile:?}, ran {:?}", output.steps)),
@@ -69,12 +68,12 @@ fn everywhere(suite: &mut Suite) {
             for (rows, cols) in [(1, 1), (21, 7), (9, 33), (14, 63), (7, 64)] {
                 for masked in [false, true] {
                     let problem = odd(Problem { log, scale: 0.37, ..shape(rows, cols) });
-                    check(gpu, &Call::random(problem, 7 + cols as u64, masked), Some(&plain(gpu)), &["f32,f32>f32x1"])?;
+                    check(gpu, &Call::random(problem, 7 + cols as u64, masked), Some(&plain()), &["f32,f32>f32x1"])?;
                 }
             }
             // More rows than a dimension has workgroups, and strided views with NaN between.
             let many = Call::random(odd(Problem { log, ..shape(66_001, 3) }), 2, true);
-            let output = check(gpu, &many, Some(&plain(gpu)), &[])?;
+            let output = check(gpu, &many, Some(&plain()), &[])?;
             if !output.steps[0].contains("[33001, 2, 1]") {
                 return Err(format!("the grid did not fold: {}", output.steps[0]));
             }
@@ -86,7 +85,7 @@ fn everywhere(suite: &mut Suite) {
                 dx_layout: Layout::strided(7, [130, 13, 26]),
                 ..shape(30, 11)
             };
-            check(gpu, &Call::random(strided, 3, true), Some(&plain(gpu)), &[]).map(drop)
+            check(gpu, &Call::random(strided, 3, true), Some(&plain()), &[]).map(drop)
         });
     }
     suite.case("causal is bottom-right aligned", |gpu| {
@@ -101,7 +100,7 @@ fn everywhere(suite: &mut Suite) {
                         *y = f64::NAN;
                     }
                 }
-                check(gpu, &call, Some(&plain(gpu)), &["hides"])?;
+                check(gpu, &call, Some(&plain()), &["hides"])?;
             }
         }
         Ok(())
@@ -127,22 +126,22 @@ fn everywhere(suite: &mut Suite) {
         Ok(())
     });
     suite.case("log, long rows", |gpu| {
-        let config = tile(gpu, Algorithm::Online, 8, 1, 4, Reduce::None);
+        let config = tile(Algorithm::Online, 8, 1, 4, Reduce::None);
         let problem = Problem { log: true, scale: 2.5, ..shape(70, 1204) };
         check(gpu, &Call::random(problem, 4, true), Some(&config), &["log"]).map(drop)
     });
     suite.case("f16 rows that share words, in place", |gpu| {
-        let config = tile(gpu, Algorithm::Registers, 8, 1, 32, Reduce::None);
+        let config = tile(Algorithm::Registers, 8, 1, 32, Reduce::None);
         for cols in [1, 7, 33] {
             let call = Call::random(typed(Dtype::F16, shape(23, cols)), 5, true).in_memory(Memory::OverDy);
-            check(gpu, &call, Some(&config), &["edge", "dy_in_place"])?;
+            check(gpu, &call, Some(&config), &["edge: true", "in_place: [false, true]"])?;
         }
         Ok(())
     });
     suite.case("bf16, over y", |gpu| {
-        let config = tile(gpu, Algorithm::Online, 8, 1, 4, Reduce::None);
+        let config = tile(Algorithm::Online, 8, 1, 4, Reduce::None);
         let call = Call::random(typed(Dtype::Bf16, shape(70, 1200)), 6, true).in_memory(Memory::OverY);
-        check(gpu, &call, Some(&config), &["y_in_place"]).map(drop)
+        check(gpu, &call, Some(&config), &["in_place: [true, false]"]).map(drop)
     });
     suite.case("nothing to compute", |gpu| {
         for (rows, cols) in [(0, 8), (8, 0)] {
@@ -161,12 +160,9 @@ fn wide(suite: &mut Suite) {
     let no_subgroup = caps.subgroup.is_none().then_some("SUBGROUP");
     suite.case("checked modules give the same", |gpu| {
         let calls = [
-            (Call::random(odd(shape(21, 33)), 1, true), plain(gpu)),
-            (Call::random(shape(2, 20_004), 3, true), tile(gpu, Algorithm::Split, 8, 8, 4, Reduce::Tree)),
-            (
-                Call::random(typed(Dtype::F16, shape(9, 1201)), 5, true),
-                tile(gpu, Algorithm::Online, 8, 1, 4, Reduce::None),
-            ),
+            (Call::random(odd(shape(21, 33)), 1, true), plain()),
+            (Call::random(shape(2, 20_004), 3, true), tile(Algorithm::Split, 8, 8, 4, Reduce::Tree)),
+            (Call::random(typed(Dtype::F16, shape(9, 1201)), 5, true), tile(Algorithm::Online, 8, 1, 4, Reduce::None)),
         ];
         for (call, config) in calls {
             let unchecked = check(gpu, &call, Some(&config), &[])?;
@@ -179,18 +175,19 @@ fn wide(suite: &mut Suite) {
     });
     suite.case_unless(no_subgroup, "a workgroup per row", |gpu| {
         for reduce in [Reduce::Tree, Reduce::Subgroup] {
-            let config = tile(gpu, Algorithm::Registers, 64, 64, 4, reduce);
+            let config = tile(Algorithm::Registers, 64, 64, 4, reduce);
             check(gpu, &Call::random(shape(33, 1000), 12, true), Some(&config), &[])?;
         }
         Ok(())
     });
     suite.case("in place by every algorithm", |gpu| {
-        for (memory, word) in [(Memory::OverY, "y_in_place"), (Memory::OverDy, "dy_in_place")] {
-            let split = tile(gpu, Algorithm::Split, 8, 8, 4, Reduce::Tree);
+        for (memory, word) in [(Memory::OverY, "in_place: [true, false]"), (Memory::OverDy, "in_place: [false, true]")]
+        {
+            let split = tile(Algorithm::Split, 8, 8, 4, Reduce::Tree);
             let call = Call::random(Problem { log: true, ..shape(2, 20_004) }, 8, true).in_memory(memory);
             check(gpu, &call, Some(&split), &[word, "log"])?;
             let call = Call::random(typed(Dtype::Bf16, shape(9, 1201)), 8, true).in_memory(memory);
-            check(gpu, &call, Some(&tile(gpu, Algorithm::Online, 8, 1, 4, Reduce::None)), &[word, "edge"])?;
+            check(gpu, &call, Some(&tile(Algorithm::Online, 8, 1, 4, Reduce::None)), &[word, "edge: true"])?;
         }
         Ok(())
     });
@@ -202,7 +199,7 @@ fn wide(suite: &mut Suite) {
         ] {
             for log in [false, true] {
                 let problem = Problem { y, dy, dx, log, ..shape(9, 60) };
-                let config = tile(gpu, Algorithm::Registers, 8, 1, 16, Reduce::None);
+                let config = tile(Algorithm::Registers, 8, 1, 16, Reduce::None);
                 check(gpu, &Call::random(problem, 5, true), Some(&config), &[])?;
             }
         }
@@ -234,7 +231,7 @@ fn wide(suite: &mut Suite) {
             batch.submit()?;
             let flat = context.upload(&[1.0f32; 4], &[4])?;
             let refused = y.softmax_backward(&flat, &options);
-            assert!(matches!(refused, Err(Error::Shape { arg: "dy", .. })), "{refused:?}");
+            assert!(matches!(refused, Err(Error { kind: ErrorKind::Shape { arg: "dy", .. }, .. })), "{refused:?}");
             dx.read().await
         };
         let dx: Vec<f32> = pollster::block_on(run).map_err(|error: Error| error.to_string())?;
@@ -255,7 +252,7 @@ fn full(suite: &mut Suite) {
     ] {
         for dtype in Dtype::ALL {
             suite.case(format!("{algorithm:?} wg{wg_size} lanes{lanes} {dtype}"), move |gpu| {
-                let config = tile(gpu, algorithm, wg_size, lanes, keep, reduce);
+                let config = tile(algorithm, wg_size, lanes, keep, reduce);
                 for (cols, offset) in [(1, 0), (63, 0), (59, 1), (60, 0)] {
                     for (log, causal) in [(false, false), (true, false), (false, true), (true, true)] {
                         let (dims, dx_layout) = ([2, 5], Layout::at(offset));
@@ -298,26 +295,34 @@ fn errors(suite: &mut Suite) {
             (overlapping, "dx_layout"),
         ] {
             match prepare(&problem, Buffers::new(&y, &dy, &dx)) {
-                Err(Error::InvalidProblem { arg: have, .. }) if have == arg => {}
+                Err(Error { kind: ErrorKind::InvalidProblem { arg: have, .. }, .. }) if have == arg => {}
                 other => return Err(format!("{arg}: {:?}", other.err())),
             }
         }
         let short = buffer(63);
         expect("a short dy", prepare(&good, Buffers::new(&y, &short, &dx)), |e| {
-            matches!(e, Error::BufferTooSmall { op: "softmax_backward", buffer: "dy", need: 256, have: 252 })
+            matches!(
+                e,
+                Error {
+                    op: "softmax_backward",
+                    kind: ErrorKind::BufferTooSmall { buffer: "dy", need: 256, have: 252 }
+                }
+            )
         })?;
         let large = buffer(256);
         let shifted = Problem { dx_layout: Layout::at(8), ..good };
         expect("views that overlap in part", prepare(&shifted, Buffers::in_place(&y, &large)), |e| {
-            matches!(e, Error::Aliased { first: "dy", second: "dx", .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { first: "dy", second: "dx", .. }, .. })
         })?;
         let narrowed = Problem { dx: Dtype::F16, ..good };
         expect("in place with two dtypes", prepare(&narrowed, Buffers::in_place(&y, &dy)), |e| {
-            matches!(e, Error::Aliased { .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { .. }, .. })
         })?;
-        let long = tile(gpu, Algorithm::Registers, 8, 1, 2, Reduce::None);
+        let long = tile(Algorithm::Registers, 8, 1, 2, Reduce::None);
         let unfit = softmax_backward::prepare_with(&gpu.kernels, &good, &long, Buffers::new(&y, &dy, &dx));
-        expect("a row that the tile does not hold", unfit, |e| matches!(e, Error::ConfigUnfit { .. }))?;
+        expect("a row that the tile does not hold", unfit, |e| {
+            matches!(e, Error { kind: ErrorKind::ConfigUnfit { .. }, .. })
+        })?;
         gpu.read(&y).map(drop)
     });
 }

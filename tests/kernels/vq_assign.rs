@@ -3,7 +3,7 @@
 use loom::Gpu;
 use loom::kernels::vq_assign::{Call, Output};
 use tileloom::vq_assign::{self, Buffers, Config, Metric, Problem};
-use tileloom::{Context, Dtype, Error, Layout, VqAssignOptions};
+use tileloom::{Context, Dtype, Error, ErrorKind, Layout, VqAssignOptions};
 
 use crate::{Depth, Suite};
 
@@ -192,7 +192,11 @@ fn wide(suite: &mut Suite) {
             let book = context.upload(&[0.0f32, 4.0, 2.0, 0.0, 0.0, 2.5], &[3, 2])?;
             let found = x.vq_assign(&book, &VqAssignOptions::default())?;
             let refused = x.vq_assign(&context.upload(&[0.0f32; 3], &[1, 3])?, &VqAssignOptions::default());
-            assert!(matches!(refused, Err(Error::Shape { arg: "x", .. })), "{:?}", refused.err());
+            assert!(
+                matches!(refused, Err(Error { kind: ErrorKind::Shape { arg: "x", .. }, .. })),
+                "{:?}",
+                refused.err()
+            );
             Ok::<_, Error>((found.indices.read().await?, found.quantized.read().await?, found.loss.read().await?))
         };
         let got = pollster::block_on(run).map_err(|error| error.to_string())?;
@@ -214,24 +218,30 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         other => Err(format!("{what}: {other:?}")),
     };
     let none = Problem { num_codes: 0, ..good };
-    expect("no codes", prepare(&none, &indices), |e| matches!(e, Error::InvalidProblem { arg: "num_codes", .. }))?;
+    expect("no codes", prepare(&none, &indices), |e| {
+        matches!(e, Error { kind: ErrorKind::InvalidProblem { arg: "num_codes", .. }, .. })
+    })?;
     let many = Problem { top: 3, ..good };
-    expect("top 3 of 2", prepare(&many, &indices), |e| matches!(e, Error::InvalidProblem { arg: "top", .. }))?;
+    expect("top 3 of 2", prepare(&many, &indices), |e| {
+        matches!(e, Error { kind: ErrorKind::InvalidProblem { arg: "top", .. }, .. })
+    })?;
     let large = Problem { num_codes: 3, ..good };
     expect("a large book", prepare(&large, &indices), |e| {
-        matches!(e, Error::BufferTooSmall { buffer: "codebook", .. })
+        matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "codebook", .. }, .. })
     })?;
-    expect("indices in x", prepare(&good, &x), |e| matches!(e, Error::Aliased { .. }))?;
+    expect("indices in x", prepare(&good, &x), |e| matches!(e, Error { kind: ErrorKind::Aliased { .. }, .. }))?;
     let told = Problem { usage: Some(0), ..good };
-    expect("no usage", prepare(&told, &indices), |e| matches!(e, Error::MissingBuffer { buffer: "usage", .. }))?;
+    expect("no usage", prepare(&told, &indices), |e| {
+        matches!(e, Error { kind: ErrorKind::MissingBuffer { buffer: "usage", .. }, .. })
+    })?;
     let (quantized, both) = (Some(vq_assign::Quantized { dtype: Dtype::F32, offset: 0 }), buffer(64));
     let over = Buffers::new(&x, &codebook, &indices).quantized(&both).distance(&both);
     let over = vq_assign::prepare(&gpu.kernels, &Problem { quantized, distance: Some(0), ..good }, over).map(drop);
-    expect("quantized over distances", over, |e| matches!(e, Error::Aliased { .. }))?;
+    expect("quantized over distances", over, |e| matches!(e, Error { kind: ErrorKind::Aliased { .. }, .. }))?;
     let small = buffer(1);
     let scratch = Buffers::new(&x, &codebook, &indices).scratch(&small);
     expect("little scratch", vq_assign::prepare(&gpu.kernels, &good, scratch).map(drop), |e| {
-        matches!(e, Error::BufferTooSmall { buffer: "scratch", .. })
+        matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "scratch", .. }, .. })
     })?;
     gpu.read(&indices).map(drop)
 }

@@ -3,7 +3,7 @@
 use loom::kernels::vq_scalar::check;
 use loom::random::Random;
 use tileloom::vq_scalar::{self, Buffers, Direction, Kind, Problem};
-use tileloom::{Dtype, Error, Layout};
+use tileloom::{Dtype, Error, ErrorKind, Layout};
 
 use crate::Suite;
 
@@ -46,7 +46,7 @@ pub fn cases(suite: &mut Suite) {
         };
         for levels in [&[][..], &[1], &[4096, 4096, 4096]] {
             let result = refused(Problem { levels, ..Problem::default() });
-            if !matches!(result, Err(Error::InvalidProblem { arg: "levels", .. })) {
+            if !matches!(result, Err(Error { kind: ErrorKind::InvalidProblem { arg: "levels", .. }, .. })) {
                 return Err(format!("{levels:?}: {result:?}"));
             }
         }
@@ -59,13 +59,13 @@ pub fn cases(suite: &mut Suite) {
             let config = vq_scalar::Config { wg_size, ..config };
             match vq_scalar::prepare_with(&gpu.kernels, &problem, &config, buffers) {
                 Ok(_) if fits => {}
-                Err(Error::ConfigUnfit { .. }) if !fits => {}
+                Err(Error { kind: ErrorKind::ConfigUnfit { .. }, .. }) if !fits => {}
                 other => return Err(format!("{wg_size} invocations: {:?}", other.map(drop))),
             }
         }
         let result = refused(Problem { direction: Direction::Decode, ..Problem::default() });
         match result {
-            Err(Error::UnusedBuffer { buffer: "x", .. }) => Ok(()),
+            Err(Error { kind: ErrorKind::UnusedBuffer { buffer: "x", .. }, .. }) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     });

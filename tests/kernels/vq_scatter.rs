@@ -4,7 +4,7 @@ use loom::Gpu;
 use loom::kernels::vq_scatter::{Call, Output};
 use tileloom::vq_lookup::{self, Combine, Index, Order, OutOfRange};
 use tileloom::vq_scatter::{self, Buffers, Problem};
-use tileloom::{Dtype, Error, Layout};
+use tileloom::{Dtype, Error, ErrorKind, Layout};
 
 use crate::{Depth, Suite};
 
@@ -93,11 +93,17 @@ pub fn cases(suite: &mut Suite) {
             other => Err(format!("{what}: {other:?}")),
         };
         let none = Problem { num_codes: 0, ..good };
-        expect("no codes", prepare(&none), |e| matches!(e, Error::InvalidProblem { arg: "num_codes", .. }))?;
+        expect("no codes", prepare(&none), |e| {
+            matches!(e, Error { kind: ErrorKind::InvalidProblem { arg: "num_codes", .. }, .. })
+        })?;
         let large = Problem { num_codes: 9, ..good };
-        expect("large sums", prepare(&large), |e| matches!(e, Error::BufferTooSmall { buffer: "sums", .. }))?;
+        expect("large sums", prepare(&large), |e| {
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "sums", .. }, .. })
+        })?;
         let counted = Problem { counts: Some(0), ..good };
-        expect("no counts", prepare(&counted), |e| matches!(e, Error::MissingBuffer { buffer: "counts", .. }))
+        expect("no counts", prepare(&counted), |e| {
+            matches!(e, Error { kind: ErrorKind::MissingBuffer { buffer: "counts", .. }, .. })
+        })
     });
     if suite.depth >= Depth::Wide {
         suite.case("checked modules give the same", |gpu| {

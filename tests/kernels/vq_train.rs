@@ -5,7 +5,7 @@ use loom::random::Random;
 use tileloom::reference::vq_assign;
 use tileloom::reference::vq_train::gradient;
 use tileloom::vq_train::{self, Buffers, Gradient, GradientBuffers, KMeansBuffers, Problem};
-use tileloom::{Dtype, Error};
+use tileloom::{Dtype, Error, ErrorKind};
 
 use crate::Suite;
 
@@ -87,14 +87,18 @@ pub fn cases(suite: &mut Suite) {
         };
         let refused = |problem: Problem| vq_train::prepare(&gpu.kernels, &problem, buffers()).map(drop);
         let bad = refused(Problem { decay: 1.5, ..Problem::default() });
-        if !matches!(bad, Err(Error::InvalidProblem { arg: "decay", .. })) {
+        if !matches!(bad, Err(Error { kind: ErrorKind::InvalidProblem { arg: "decay", .. }, .. })) {
             return Err(format!("decay: {bad:?}"));
         }
         let large = refused(Problem { num_codes: 1000, ..Problem::default() });
-        if !matches!(large, Err(Error::BufferTooSmall { buffer: "counts", .. })) {
+        if !matches!(large, Err(Error { kind: ErrorKind::BufferTooSmall { buffer: "counts", .. }, .. })) {
             return Err(format!("size: {large:?}"));
         }
         let aliased = refused(Problem::default());
-        if matches!(aliased, Err(Error::Aliased { .. })) { Ok(()) } else { Err(format!("{aliased:?}")) }
+        if matches!(aliased, Err(Error { kind: ErrorKind::Aliased { .. }, .. })) {
+            Ok(())
+        } else {
+            Err(format!("{aliased:?}"))
+        }
     });
 }

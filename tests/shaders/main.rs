@@ -1,5 +1,5 @@
-//! Every shipped shader without a GPU: composed for every Config that the tables give for every preset
-//! of Caps, validated by naga, and translated for the backend of that preset.
+//! Every shipped shader without a GPU: composed for every Config that the tables give for the Problems of the kernels'
+//! lists and every preset of Caps, validated by naga, and translated for the backend of that preset. And what is chosen.
 
 mod attention;
 mod attention_bias;
@@ -15,13 +15,41 @@ mod vq_scatter;
 mod vq_train;
 
 use std::collections::HashSet;
+use std::sync::Mutex;
 
+use loom::kernel::{Depth, Kernel, Run, Use};
+use loom::registry;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use tileloom::compose::{PARAMS_BINDING, Params, Shader};
-use tileloom::{Caps, wgpu};
+use tileloom::caps::presets;
+use tileloom::compose::{PARAMS_BINDING, Params, Shader, Slots};
+use tileloom::{Caps, Op, wgpu};
+
+/// The candidates of `problem` on `caps`, each printed, parsed back and composed: with inputs in buffers of their own, and
+/// with all of them in buffers that are written. `seen` are sources that have been checked for these Caps.
+pub fn compose<P: Op>(caps: &Caps, problem: &P, seen: &mut HashSet<String>) -> Vec<P::Config> {
+    let configs = problem.candidates(caps).unwrap();
+    assert_eq!(configs.first(), problem.choose(caps).ok().as_ref());
+    for config in &configs {
+        problem.fits(caps, config).unwrap();
+        assert_eq!(config.to_string().parse().as_ref(), Ok(config));
+        for writable in [Slots::NONE, Slots::ALL] {
+            for shader in problem.shaders(config, writable).unwrap() {
+                if seen.insert(shader.source(true)) {
+                    check_shader(caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name));
+                }
+            }
+        }
+    }
+    configs
+}
+
+pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
+    assert_eq!(shader.params_fields(), P::FIELDS);
+    check_shader(caps, shader, what);
+}
 
 /// A shader that a Config of `caps` names: fits the device, is valid, and translates.
-pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
+pub fn check_shader(caps: &Caps, shader: &Shader, what: &str) {
     let limits = &caps.limits;
     let stem = shader.stem();
     assert!(
@@ -54,7 +82,7 @@ pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
     assert_eq!(entry.name, stem, "{what}: the entry point bears the file's name");
     assert_eq!(entry.workgroup_size, [shader.wg_size(), 1, 1], "{what}");
     assert_eq!(workgroup_bytes(&module, &info), shader.wg_bytes(), "{what}: workgroup memory");
-    params_agree::<P>(&module, what);
+    params_agree(&module, shader, what);
     declared_are_used(&module, &info, shader, what);
     translate(&module, &info, caps, what);
 }
@@ -71,15 +99,15 @@ fn workgroup_bytes(module: &naga::Module, info: &ModuleInfo) -> u32 {
 }
 
 /// Field by field: naga's offsets in the WGSL struct, and Rust's.
-fn params_agree<P: Params>(module: &naga::Module, what: &str) {
+fn params_agree(module: &naga::Module, shader: &Shader, what: &str) {
     let ty = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params"));
     let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, span }, .. })) = ty else {
         panic!("{what}: no struct Params");
     };
     let wgsl: Vec<_> = members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect();
-    let rust: Vec<_> = P::FIELDS.iter().map(|&(name, offset)| (name.to_string(), offset)).collect();
+    let rust: Vec<_> = shader.params_fields().iter().map(|&(name, offset)| (name.to_string(), offset)).collect();
     assert_eq!(wgsl, rust, "{what}");
-    assert_eq!(*span as usize, size_of::<P>(), "{what}");
+    assert_eq!(*span, shader.params_bytes(), "{what}");
 }
 
 /// A binding that a shader does not use costs one of eight.
@@ -143,22 +171,79 @@ fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) 
     }
 }
 
+/// Composes what a kernel's list holds, on every preset; gives the stems of what was composed.
+fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
+    let uniform = |caps: Caps| Caps { name: format!("{}, no immediates", caps.name), immediate_bytes: 0, ..caps };
+    let uniforms = presets().into_iter().filter(|caps| caps.f16).take(3).map(uniform);
+    let (list, mut stems, mut words) = (kernel.list(), HashSet::new(), HashSet::new());
+    let mut able: Vec<bool> = vec![false; list.len()];
+    for caps in presets().into_iter().chain(uniforms) {
+        let mut seen = HashSet::new();
+        for (run, able) in list.iter().zip(&mut able) {
+            let told = |reason| format!("{} {} on {}: {reason}", kernel.name(), run.problem(), caps.name);
+            *able |= run.lack(&caps).map_err(told).unwrap().is_none();
+            if run.what() == Use::Test(Depth::Full) {
+                continue;
+            }
+            for (config, shader) in run.shaders(&caps).map_err(told).unwrap() {
+                words.extend(config.split_whitespace().map(str::to_string));
+                if seen.insert(shader.source(true)) {
+                    stems.insert(shader.stem());
+                    check_shader(&caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name));
+                }
+            }
+        }
+    }
+    for (run, able) in list.iter().zip(able) {
+        let what = || format!("{} {}: {}", kernel.name(), run.name(), run.problem());
+        assert!(able || run.what() == Use::Test(Depth::Full), "no preset can run {} as it is meant", what());
+    }
+    for word in kernel.shipped() {
+        assert!(words.contains(&word), "no candidate of {} has {word}", kernel.name());
+    }
+    stems
+}
+
 #[test]
-fn every_shader_file_is_composed_by_a_test() {
-    let mut composed = HashSet::new();
+fn what_the_lists_hold_composes_on_every_preset() {
+    let (kernels, stems) = (Mutex::new(registry::ALL.iter()), Mutex::new(HashSet::new()));
+    let next = || kernels.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(kernel) = next() {
+                    let own = compose_list(*kernel);
+                    stems.lock().unwrap().extend(own);
+                }
+            });
+        }
+    });
+    let mut composed = stems.into_inner().unwrap();
     composed.extend(attention::STEMS);
     composed.extend(attention_bias::STEMS);
     composed.extend(gemm::STEMS);
     composed.extend(position_encoding::STEMS);
     composed.extend(rope::STEMS);
-    composed.extend(softmax::STEMS);
     composed.extend(softmax_backward::STEMS);
     composed.extend(vq_assign::STEMS);
-    composed.extend(vq_lookup::STEMS);
     composed.extend(vq_scalar::STEMS);
     composed.extend(vq_scatter::STEMS);
     composed.extend(vq_train::STEMS);
     composed.insert("coop_probe"); // private to the crate; run on devices that have it
     let files: HashSet<&str> = tileloom::compose::stems().collect();
     assert_eq!(files, composed);
+}
+
+/// What a failing test leaves says all of the call.
+#[test]
+fn case_files_read_back_to_what_was_written() {
+    for kernel in registry::ALL {
+        let run = |run: &Box<dyn Run>| matches!(run.what(), Use::Test(Depth::Narrow | Depth::Wide));
+        for run in kernel.list().iter().filter(|entry| run(entry) && !entry.problem().is_empty()) {
+            let case = run.case();
+            let again = kernel.replay(&case).map(|replay| replay.case());
+            let same = again.as_ref().is_ok_and(|again| *again == case);
+            assert!(same, "{} {}: {:?}", kernel.name(), run.problem(), again.map(|again| again.metadata));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{Matrix, OP, Problem};
 use crate::layout::View;
-use crate::{Dtype, Error, Layout, Result};
+use crate::{Dtype, Error, ErrorKind, Layout, Result};
 
 /// Three Problems. Their d is contiguous, in the layout and dtype of what it is the gradient of; call the first
 /// with `Buffers::new` in the order that its field tells.
@@ -23,7 +23,8 @@ pub struct Backward {
 /// Of a problem with a scale or a gate; where batches share a or b, and the rows of the others do not follow
 /// each other evenly, so that their sum is no product.
 pub fn backward(problem: &Problem) -> Result<Backward> {
-    let invalid = |arg, reason: &str| Err(Error::InvalidProblem { op: OP, arg, reason: reason.into() });
+    let invalid =
+        |arg, reason: &str| Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg, reason: reason.into() } });
     if problem.epilogue.scale.is_some() || problem.epilogue.gate.is_some() {
         return invalid("epilogue", "gradients are those of a plain product");
     }

@@ -4,7 +4,7 @@ use loom::Gpu;
 use loom::harness::{Call, Output, same_bits};
 use loom::kernels::rows::softmax::{odd, plain, shape, tile};
 use tileloom::softmax::{self, Algorithm, Buffers, Mask, MaskKind, Problem, Reduce, prepare_with};
-use tileloom::{Caps, Dtype, Error, Kernels, Layout, wgpu};
+use tileloom::{Caps, Dtype, Error, ErrorKind, Kernels, Layout, wgpu};
 
 use crate::{Depth, Suite};
 
@@ -161,7 +161,7 @@ fn errors(suite: &mut Suite) {
             Ok(_) => Err(format!("{what} was accepted")),
         };
         let invalid = |what, problem: &Problem, arg: &'static str| match prepare(problem, Buffers::new(&x, &y)) {
-            Err(Error::InvalidProblem { arg: have, .. }) if have == arg => Ok(()),
+            Err(Error { kind: ErrorKind::InvalidProblem { arg: have, .. }, .. }) if have == arg => Ok(()),
             other => Err(format!("{what}: {:?}", other.err())),
         };
         invalid("dims of 0", &Problem { dims: [0, 1], ..good }, "dims")?;
@@ -171,7 +171,7 @@ fn errors(suite: &mut Suite) {
         invalid("lse without columns", &Problem { cols: 0, lse: Some(0), ..good }, "lse").or_else(|error| {
             let lse = buffer(4);
             match prepare(&Problem { cols: 0, lse: Some(0), ..good }, Buffers::new(&x, &y).lse(&lse)) {
-                Err(Error::InvalidProblem { arg: "lse", .. }) => Ok(()),
+                Err(Error { kind: ErrorKind::InvalidProblem { arg: "lse", .. }, .. }) => Ok(()),
                 _ => Err(error),
             }
         })?;
@@ -180,18 +180,18 @@ fn errors(suite: &mut Suite) {
 
         let short = buffer(63);
         expect("a short x", prepare(&good, Buffers::new(&short, &y)), |e| {
-            matches!(e, Error::BufferTooSmall { buffer: "x", need: 256, have: 252, .. })
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "x", need: 256, have: 252, .. }, .. })
         })?;
         let half = |p| Problem { x: Dtype::F16, y: Dtype::F16, ..p };
         expect("an odd f16 row in 6 bytes of 8", prepare(&half(shape(1, 129)), Buffers::new(&y, &short)), |e| {
-            matches!(e, Error::BufferTooSmall { buffer: "x", need: 260, have: 256, .. })
+            matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "x", need: 260, have: 256, .. }, .. })
         })?;
         let masked = Problem { mask: Some(Mask::new(MaskKind::Bits)), ..good };
         expect("no mask", prepare(&masked, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::MissingBuffer { buffer: "mask", .. })
+            matches!(e, Error { kind: ErrorKind::MissingBuffer { buffer: "mask", .. }, .. })
         })?;
         expect("an lse too many", prepare(&good, Buffers::new(&x, &y).lse(&short)), |e| {
-            matches!(e, Error::UnusedBuffer { buffer: "lse", .. })
+            matches!(e, Error { kind: ErrorKind::UnusedBuffer { buffer: "lse", .. }, .. })
         })?;
         let plain = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -200,38 +200,39 @@ fn errors(suite: &mut Suite) {
             mapped_at_creation: false,
         });
         expect("a buffer without STORAGE", prepare(&good, Buffers::new(&x, &plain)), |e| {
-            matches!(e, Error::MissingUsage { buffer: "y", .. })
+            matches!(e, Error { kind: ErrorKind::MissingUsage { buffer: "y", .. }, .. })
         })?;
         let align = kernels.caps().limits.min_storage_buffer_offset_alignment as u64;
         let large = buffer(256);
         let at = |offset| wgpu::BufferBinding { buffer: &large, offset, size: None };
         expect("a misaligned binding", prepare(&good, Buffers::new(at(align + 4), &y)), |e| {
-            matches!(e, Error::Misaligned { buffer: "x", element_offset: 1, .. })
+            matches!(e, Error { kind: ErrorKind::Misaligned { buffer: "x", element_offset: 1, .. }, .. })
                 && e.to_string().contains("add 1 elements")
         })?;
         let shifted = Problem { y_layout: Layout::at(8), ..good };
         expect("views that overlap in part", prepare(&shifted, Buffers::new(&large, &large)), |e| {
-            matches!(e, Error::Aliased { first: "x", second: "y", .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { first: "x", second: "y", .. }, .. })
         })?;
         let widened = Problem { y: Dtype::F16, ..good };
         expect("in place with two dtypes", prepare(&widened, Buffers::in_place(&x)), |e| {
-            matches!(e, Error::Aliased { .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { .. }, .. })
         })?;
         let lse = Problem { lse: Some(0), ..good };
         expect("lse in y", prepare(&lse, Buffers::new(&x, &y).lse(&y)), |e| {
-            matches!(e, Error::Aliased { first: "y", second: "lse", .. })
+            matches!(e, Error { kind: ErrorKind::Aliased { first: "y", second: "lse", .. }, .. })
         })?;
         let far = Problem { x_layout: Layout::at(u32::MAX as usize), ..good };
         expect("an index past u32", prepare(&far, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::IndexOverflow { arg: "x", last: 0x1_0000_003e, .. })
+            matches!(e, Error { kind: ErrorKind::IndexOverflow { arg: "x", last: 0x1_0000_003e, .. }, .. })
         })?;
         let long = tile(Algorithm::Registers, 8, 1, 2, Reduce::None);
         expect("a row that the tile does not hold", prepare_with(kernels, &good, &long, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::ConfigUnfit { .. }) && e.to_string().contains("hold the chunks of a row: 2 against 4")
+            matches!(e, Error { kind: ErrorKind::ConfigUnfit { .. }, .. })
+                && e.to_string().contains("chunks of a row, which lanes * keep hold: 4, at most 2 fit")
         })?;
         let three = tile(Algorithm::Online, 9, 3, 2, Reduce::Tree);
         expect("three lanes", prepare_with(kernels, &good, &three, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::ConfigUnfit { .. })
+            matches!(e, Error { kind: ErrorKind::ConfigUnfit { .. }, .. })
         })?;
 
         // Devices that allow less, by way of Caps.
@@ -242,16 +243,17 @@ fn errors(suite: &mut Suite) {
         };
         let kernels = limited(|limits| limits.max_storage_buffer_binding_size = 128);
         expect("a binding past the limit", softmax::prepare(&kernels, &good, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::BindingTooLarge { buffer: "x", need: 256, limit: 128, .. })
+            matches!(e, Error { kind: ErrorKind::BindingTooLarge { buffer: "x", need: 256, limit: 128, .. }, .. })
         })?;
         let kernels = limited(|limits| limits.max_storage_buffers_per_shader_stage = 2);
         expect("three buffers of two", softmax::prepare(&kernels, &lse, Buffers::new(&x, &y).lse(&large)), |e| {
-            matches!(e, Error::TooManyBindings { limit: 2, .. }) && e.to_string().contains("(x, y, lse)")
+            matches!(e, Error { kind: ErrorKind::TooManyBindings { limit: 2, .. }, .. })
+                && e.to_string().contains("(x, y, lse)")
         })?;
         let kernels = limited(|limits| limits.max_compute_workgroups_per_dimension = 1);
         let many = tile(Algorithm::Online, 1, 1, 1, Reduce::None);
         expect("too many workgroups", prepare_with(&kernels, &good, &many, Buffers::new(&x, &y)), |e| {
-            matches!(e, Error::TooManyWorkgroups { need: 4, limit: 1, .. })
+            matches!(e, Error { kind: ErrorKind::TooManyWorkgroups { need: 4, limit: 1, .. }, .. })
         })?;
         // A read reports what no scope has caught.
         gpu.read(&x).map(drop)
@@ -261,7 +263,7 @@ fn errors(suite: &mut Suite) {
         let (x, y, lse) = (gpu.buffer(&[0; 256]), other.buffer(&[0; 256]), gpu.buffer(&[0; 4]));
         let problem = Problem { lse: Some(0), ..shape(1, 64) };
         match softmax::prepare(&gpu.kernels, &problem, Buffers::new(&x, &y).lse(&lse)) {
-            Err(Error::Gpu { op: "softmax", .. }) => gpu.read(&x).map(drop),
+            Err(Error { op: "softmax", kind: ErrorKind::Gpu { .. } }) => gpu.read(&x).map(drop),
             other => Err(format!("{other:?}")),
         }
     });

@@ -3,7 +3,7 @@
 use loom::Gpu;
 use loom::harness::Call;
 use tileloom::vq_lookup::{self, Buffers, Combine, Config, Problem};
-use tileloom::{Context, Dtype, Error, Layout};
+use tileloom::{Context, Dtype, Error, ErrorKind, Layout};
 
 use crate::{Depth, Suite};
 
@@ -67,7 +67,7 @@ fn wide(suite: &mut Suite) {
             let books = context.upload(&[1.0f32, 2.0, 3.0, 4.0], &[2, 2, 1])?;
             let sum = books.vq_lookup(&context.upload(&[1, 0, 0, 1], &[2, 2])?, Combine::Sum)?;
             let refused = books.vq_lookup(&context.upload(&[1u32, 0, 0], &[3])?, Combine::Sum);
-            assert!(matches!(refused, Err(Error::Shape { arg: "indices", .. })), "{refused:?}");
+            assert!(matches!(refused, Err(Error { kind: ErrorKind::Shape { arg: "indices", .. }, .. })), "{refused:?}");
             Ok::<_, Error>((y.shape().to_vec(), y.read().await?, sum.read().await?))
         };
         let got = pollster::block_on(run).map_err(|error| error.to_string())?;
@@ -89,16 +89,18 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         Err(error) if ok(&error) => Ok(()),
         other => Err(format!("{what}: {other:?}")),
     };
-    let invalid = |e: &Error| matches!(e, Error::InvalidProblem { .. });
+    let invalid = |e: &Error| matches!(e, Error { kind: ErrorKind::InvalidProblem { .. }, .. });
     expect("no books", prepare(&Problem { books: 0, ..good }, &y), invalid)?;
     expect("no codes", prepare(&Problem { num_codes: 0, ..good }, &y), invalid)?;
     expect("overlap", prepare(&Problem { y_layout: Layout::strided(0, [0, 7]), ..good }, &y), invalid)?;
     expect("a large book", prepare(&Problem { num_codes: 9, ..good }, &y), |e| {
-        matches!(e, Error::BufferTooSmall { buffer: "codebook", need: 288, have: 256, .. })
+        matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "codebook", need: 288, have: 256, .. }, .. })
     })?;
-    expect("y is the codebook", prepare(&good, &codebook), |e| matches!(e, Error::Aliased { .. }))?;
+    expect("y is the codebook", prepare(&good, &codebook), |e| {
+        matches!(e, Error { kind: ErrorKind::Aliased { .. }, .. })
+    })?;
     expect("no count", prepare(&Problem { bad: Some(0), ..good }, &y), |e| {
-        matches!(e, Error::MissingBuffer { buffer: "bad", .. })
+        matches!(e, Error { kind: ErrorKind::MissingBuffer { buffer: "bad", .. }, .. })
     })?;
     let none = prepare(&Problem { spatial: 0, ..good }, &y);
     none.map_err(|error| format!("nothing to do: {error}"))?;

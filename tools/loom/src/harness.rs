@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use tileloom::compose::Shader;
+use tileloom::compose::{Shader, Slots};
 use tileloom::reference::{Verdict, Worst};
-use tileloom::{Caps, Kernels, wgpu};
+use tileloom::{Caps, Error, ErrorKind, Kernels, wgpu};
 
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Reader, Shown, Tensor, float};
@@ -92,9 +92,9 @@ impl<D: Describe> Call<D> {
     /// # Errors
     /// What `prepare` says, a lost device, or what spilled where.
     pub fn run(&self, gpu: &Gpu, kernels: &Kernels, config: Option<&D::Config>) -> Result<Output, String> {
-        let config = config.map_or_else(|| self.chosen(&kernels.caps()), |config| Ok(config.clone()))?;
+        let config = config.map_or_else(|| self.chosen(&kernels.caps()), |config| Ok(*config))?;
         let mut args = self.problem.args();
-        let scratch = self.problem.scratch_bytes(&config) as usize;
+        let scratch = self.problem.scratch_bytes(&config).map_err(|error| error.to_string())? as usize;
         if scratch > 0 {
             args.push(Arg::write("scratch", Rows::flat(0, scratch, Number::U8)));
         }
@@ -124,7 +124,7 @@ impl<D: Describe> Call<D> {
     /// As [`run`](Self::run), and the verdict if anything is wrong, with the case file that reproduces it.
     pub fn check(&self, gpu: &Gpu, kernels: &Kernels, config: Option<&D::Config>) -> Result<(Output, Verdict), String> {
         let failed = |reason: String, output: Option<&Output>| {
-            let config = config.cloned().or_else(|| self.chosen(&kernels.caps()).ok());
+            let config = config.copied().or_else(|| self.chosen(&kernels.caps()).ok());
             let config = config.map(|config| config.to_string()).unwrap_or_default();
             let steps = output.map_or(String::new(), |output| output.steps.join("\n  "));
             let file = self.leave(gpu, &config, output);
@@ -171,16 +171,6 @@ impl<D: Describe> Call<D> {
             Err(reason) => format!("its case file was not written: {reason}"),
         }
     }
-}
-
-/// The Config that this text names.
-///
-/// # Errors
-/// That it names none, or those of the Problem.
-fn config_of<D: Describe>(problem: &D, caps: &Caps, text: &str) -> Result<D::Config, String> {
-    let candidates = problem.candidates(caps).map_err(|error| error.to_string())?;
-    let found = candidates.into_iter().find(|config| config.to_string() == text);
-    found.ok_or_else(|| format!("no candidate is `{text}`"))
 }
 
 fn inputs(args: &[Arg]) -> impl Iterator<Item = &Arg> {
@@ -295,8 +285,9 @@ impl<D: Describe> Entry<D> {
         let candidates = || self.problem.candidates(caps).map_err(|error| error.to_string());
         Ok(match &self.pick {
             Pick::Config(config) => match self.problem.fits(caps, config) {
-                Ok(()) => Ok(vec![config.clone()]),
-                Err(misfit) => Err(misfit.to_string()),
+                Ok(()) => Ok(vec![*config]),
+                Err(Error { kind: ErrorKind::ConfigUnfit { reason }, .. }) => Err(reason),
+                Err(error) => return Err(error.to_string()),
             },
             Pick::Chosen => Ok(vec![candidates()?.into_iter().next().ok_or("no Config fits")?]),
             Pick::Candidate(word) => {
@@ -317,8 +308,12 @@ impl<D: Describe> Entry<D> {
         for config in &configs {
             let (output, verdict) = call.check(gpu, &gpu.kernels, Some(config))?;
             all.merge(verdict);
-            let said = |word: &str| output.steps.iter().any(|step| step.split_whitespace().any(|have| have == word));
-            if let Some(word) = self.says.iter().find(|word| !said(word)) {
+            let said = |word: &&str| output.steps.is_empty() || output.steps.iter().any(|step| step.contains(word));
+            let meant = config.to_string();
+            // Values of the Config, of which some are parameters of one pipeline.
+            let named = |word: &&str| word.split_once('=').is_some_and(|(key, _)| !D::RUNTIME.contains(&key));
+            let words = meant.split_whitespace().filter(named).chain(self.says.iter().copied());
+            if let Some(word) = words.into_iter().find(|word| !said(word)) {
                 return Err(format!("meant to run {word}, ran {:?}", output.steps));
             }
             if self.twice {
@@ -379,11 +374,12 @@ impl<D: Describe> Run for Item<D> {
         if let (Pick::Config(_), Ok(meant)) = (&self.0.pick, self.0.configs(caps)?) {
             configs.extend(meant);
         }
-        let shaders = |config: &D::Config| {
-            let shaders = self.0.problem.shaders(caps, config);
-            shaders.into_iter().map(|shader| (config.to_string(), shader)).collect::<Vec<_>>()
-        };
-        Ok(configs.iter().flat_map(shaders).collect())
+        let mut all = Vec::new();
+        for (config, writable) in configs.iter().flat_map(|config| [(config, Slots::NONE), (config, Slots::ALL)]) {
+            let shaders = self.0.problem.shaders(caps, config, writable).map_err(|error| error.to_string())?;
+            all.extend(shaders.into_iter().map(|shader| (config.to_string(), shader)));
+        }
+        Ok(all)
     }
 
     fn test(&self, gpu: &Gpu) -> Outcome {
@@ -402,7 +398,7 @@ impl<D: Describe> Run for Item<D> {
         }
         let caps = gpu.kernels.caps();
         let config = match config {
-            Some(text) => config_of(&problem, &caps, text)?,
+            Some(text) => problem.parse(&caps, text)?,
             None => problem.candidates(&caps).map_err(|error| error.to_string())?.swap_remove(0),
         };
         // Values and buffers of the first input set.
@@ -512,6 +508,10 @@ fn memory(reader: &mut Reader, args: &[Arg]) -> Result<Memory, Fault> {
 }
 
 impl<D: Describe> Replay for Replayed<D> {
+    fn case(&self) -> Case {
+        self.call.case()
+    }
+
     fn expected(&self) -> &Expected {
         &self.expected
     }
@@ -526,7 +526,7 @@ impl<D: Describe> Replay for Replayed<D> {
             true => {
                 let config = self.config.as_ref();
                 let caps = gpu.kernels.caps();
-                let config = config.map(|text| config_of(&self.call.problem, &caps, text)).transpose()?;
+                let config = config.map(|text| self.call.problem.parse(&caps, text)).transpose()?;
                 self.call.run(gpu, &gpu.kernels, config.as_ref())?
             }
         };

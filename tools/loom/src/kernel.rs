@@ -165,7 +165,7 @@ pub enum Pick<C> {
     Chosen,
     /// This one; where the device cannot run it, the entry is skipped.
     Config(C),
-    /// The best candidate whose text has this word; where there is none, the entry is skipped.
+    /// The best candidate whose text has this word, as in `algorithm=vector`; where there is none, the entry is skipped.
     Candidate(&'static str),
     /// All candidates.
     Every,
@@ -183,7 +183,7 @@ pub struct Entry<P: Op> {
     pub memory: Memory,
     pub seed: u64,
     pub pick: Pick<P::Config>,
-    /// Words that the steps must say, each at least one of them.
+    /// What the steps must say besides their Config, each at least one of them.
     pub says: Vec<&'static str>,
     /// What the device lacks for it.
     pub lack: fn(&Caps) -> Option<&'static str>,
@@ -320,6 +320,9 @@ pub struct Given<P> {
 
 /// What a kernel brings, all of it: implemented for its Problem.
 pub trait Describe: Op {
+    /// Keys of the Config that are no part of a pipeline: the steps do not say them.
+    const RUNTIME: &'static [&'static str] = &[];
+
     /// The Problems of interest.
     fn list(list: &mut List<Self>);
 
@@ -339,6 +342,11 @@ pub trait Describe: Op {
     fn rules(&self, values: &Values, given: &Values) -> Vec<(&'static str, Rule)>;
 
     fn cost(&self) -> Cost;
+
+    /// Words of Configs, as in `algorithm=vector`, each of which some candidate must have on some preset of Caps.
+    fn shipped() -> Vec<String> {
+        Vec::new()
+    }
 
     /// Inputs that all input sets of a benchmark share.
     fn shared() -> &'static [&'static str] {
@@ -387,6 +395,11 @@ pub trait Kernel: Sync {
 
     /// Its Problems of interest.
     fn list(&self) -> Vec<Box<dyn Run>>;
+
+    /// Words of Configs, each of which some candidate must have on some preset of Caps.
+    fn shipped(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Takes apart a case file of its op; needs no GPU.
     ///
@@ -439,6 +452,9 @@ pub trait Run: Send + Sync {
 
 /// A case file, understood, whatever its op.
 pub trait Replay {
+    /// The call, written as a case file again.
+    fn case(&self) -> Case;
+
     fn expected(&self) -> &Expected;
 
     /// The outputs that it gives.
@@ -475,6 +491,10 @@ impl<D: Describe> Kernel for Of<D> {
 
     fn list(&self) -> Vec<Box<dyn Run>> {
         entries::<D>().into_iter().map(|entry| Box::new(Item(entry)) as Box<dyn Run>).collect()
+    }
+
+    fn shipped(&self) -> Vec<String> {
+        D::shipped()
     }
 
     fn replay(&self, case: &Case) -> Result<Box<dyn Replay>, Fault> {

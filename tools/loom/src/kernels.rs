@@ -204,6 +204,9 @@ impl Run for Bench {
 }
 
 impl kernel::Replay for Replay {
+    fn case(&self) -> Case {
+        Case::default()
+    }
     fn expected(&self) -> &Expected {
         &self.expected
     }

@@ -8,7 +8,7 @@ use loom::case::{Case, Fault, Tensor};
 use loom::commands::bench;
 use loom::commands::check::{self, Tally};
 use loom::harness;
-use loom::kernel::{Cost, Depth, Kernel, Replay, Run, Use};
+use loom::kernel::{Cost, Depth, Kernel, Memory, Replay, Run, Use};
 use loom::pool::{Pool, Prepared};
 use loom::report::{self, Outcome, Record};
 use loom::roofline::Roofline;
@@ -466,6 +466,31 @@ fn a_wrong_kernel_gets_no_figure() {
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
+}
+
+/// What fails leaves a file that fails again.
+#[test]
+fn a_failure_leaves_its_case_file() {
+    let Some(adapter) = gpu::adapters().into_iter().next() else {
+        eprintln!("not tested: {}", gpu::NO_ADAPTER);
+        return;
+    };
+    let gpu = Gpu::open(&adapter).unwrap();
+    let problem = tileloom::softmax::Problem { rows: 3, cols: 7, lse: Some(0), ..Default::default() };
+    let call = harness::Call { name: "lse in x".into(), ..harness::Call::random(problem, 1) };
+    let refused = call.clone().in_memory(Memory::shared(&[&["x", "lse"]]));
+    let error = refused.check(&gpu, &gpu.kernels, None).unwrap_err();
+    let path = error.rsplit("loom run --check ").next().unwrap();
+    assert!(error.contains("overlap") && path.ends_with("softmax-lse-in-x.safetensors"), "{error}");
+    let (code, text, _) = loom(&[&"run", &path]);
+    assert!(code == 1 && text.contains("overlap"), "{text}");
+    let right = Case::read(Path::new(path)).unwrap().option("memory", "x y");
+    std::fs::remove_file(path).unwrap();
+    let folder = Folder::new("left");
+    let (code, text, err) = loom(&[&"run", &folder.case("right", &right)]);
+    assert!(code == 0 && text.contains("in_place: true"), "{text}{err}");
+    let (code, _, err) = loom(&[&"run", &folder.case("wrong", &right.option("memory", "x z"))]);
+    assert!(code == 2 && err.contains("expected arena, or groups of x y lse"), "{err}");
 }
 
 /// Adapters without TIMESTAMP_QUERY go by wall time.

@@ -110,7 +110,7 @@ impl Call {
             Some(config) => *config,
             None => softmax_backward::choose(&kernels.caps(), p).map_err(|error| error.to_string())?,
         };
-        let scratch_bytes = softmax_backward::scratch_bytes(p, &config);
+        let scratch_bytes = softmax_backward::scratch_bytes(p, &config).map_err(|error| error.to_string())?;
         let scratch = Image::poison(scratch_bytes as usize, 1);
         let scratch_buffer = gpu.buffer(&scratch.bytes);
         let mut buffers = Buffers::new(y.binding(&y_buffer), dy.binding(&dy_buffer), dx.binding(&dx_buffer));

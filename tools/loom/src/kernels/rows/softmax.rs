@@ -1,88 +1,23 @@
 //! Softmax, described.
 
 use tileloom::caps::Class;
-use tileloom::compose::{Shader, Storage};
-use tileloom::kernels::Pipeline;
 use tileloom::reference::softmax::{Output, reference};
-use tileloom::softmax::{self, Algorithm, Buffers, Config, Form, Mask, MaskKind, Problem, Reduce};
-use tileloom::{Caps, Dispatch, Dtype, Kernels, Layout, Misfit, Result};
+use tileloom::softmax::{self, Algorithm, Buffers, Config, Mask, MaskKind, Problem, Reduce};
+use tileloom::{Caps, Dtype, Layout};
 
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
 use crate::image::{Number, Rows};
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::op::Op;
 use crate::random::Random;
 
-impl Op for Problem {
-    const NAME: &'static str = "softmax";
-    type Config = Config;
-    type Buffers<'a> = Buffers<'a>;
-
-    fn candidates(&self, caps: &Caps) -> Result<Vec<Config>> {
-        softmax::candidates(caps, self)
-    }
-
-    fn fits(&self, caps: &Caps, config: &Config) -> std::result::Result<(), Misfit> {
-        let f16 = [config.form.x, config.form.y].contains(&Storage::F16);
-        if f16 && !caps.f16 {
-            return Err(Misfit { what: "SHADER_F16", have: 0, limit: 1 });
-        }
-        config_on(caps, self, config).fits(caps, self)
-    }
-
-    fn scratch_bytes(&self, config: &Config) -> u64 {
-        softmax::scratch_bytes(self, config)
-    }
-
-    fn prepare_with(&self, kernels: &Kernels, config: &Config, buffers: Buffers<'_>) -> Result<Dispatch> {
-        softmax::prepare_with(kernels, self, config, buffers)
-    }
-
-    fn shaders(&self, caps: &Caps, config: &Config) -> Vec<Shader> {
-        let plain = config_on(caps, self, config);
-        let mask_writable = plain.form.mask.is_some();
-        let shared = Config { form: Form { x_writable: true, mask_writable, ..plain.form }, ..plain };
-        let mut forms = vec![plain, shared];
-        if self.x == self.y && plain.form.x == plain.form.y {
-            forms.push(Config { form: Form { in_place: true, mask_writable, ..plain.form }, ..plain });
-        }
-        forms.iter().flat_map(Config::passes).map(|pass| pass.shader()).collect()
-    }
-}
-
-/// The Config with the form that it has on this device.
-fn config_on(caps: &Caps, problem: &Problem, config: &Config) -> Config {
-    let form = softmax::choose(caps, problem).map_or(config.form, |config| config.form);
-    let held = |wish: Storage, dtype, usual| if wish.holds(dtype, caps) { wish } else { usual };
-    let (x, y) = (held(config.form.x, problem.x, form.x), held(config.form.y, problem.y, form.y));
-    Config { form: Form { x, y, ..form }, ..*config }
-}
-
-/// A tile of the caller's.
+/// A tile of packed f16.
 pub fn tile(algorithm: Algorithm, wg_size: u32, lanes: u32, keep: u32, reduce: Reduce) -> Config {
-    let form = Form {
-        vec: 1,
-        x: Storage::F32,
-        y: Storage::F32,
-        mask: None,
-        hides: false,
-        lse: false,
-        edge: false,
-        in_place: false,
-        x_writable: false,
-        mask_writable: false,
-    };
-    Config { algorithm, wg_size, lanes, keep, reduce, form }
+    Config { algorithm, wg_size, lanes, keep, reduce, native_f16: false }
 }
 
 /// One element at a time, up to 64 columns, a row per workgroup: needs no feature.
 pub fn plain() -> Config {
     tile(Algorithm::Registers, 8, 8, 8, Reduce::Tree)
-}
-
-/// f16 held so.
-fn half(storage: Storage, config: Config) -> Config {
-    Config { form: Form { x: storage, y: storage, ..config.form }, ..config }
 }
 
 /// Odd offsets keep a problem from vec4, whatever its columns.
@@ -231,6 +166,12 @@ impl Describe for Problem {
         }
     }
 
+    fn shipped() -> Vec<String> {
+        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
+        let reductions = Reduce::ALL.iter().map(|reduce| format!("reduce={}", reduce.name()));
+        algorithms.chain(reductions).chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+    }
+
     fn shared() -> &'static [&'static str] {
         &["mask"]
     }
@@ -250,7 +191,7 @@ impl Describe for Problem {
         vec![(part, own, [("y", take(&outputs["y"]))].into())]
     }
 
-    fn options(&mut self, options: &mut Options) -> std::result::Result<(), Fault> {
+    fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
         options.value("out_dtype", &mut self.y)?;
         options.value("scale", &mut self.scale)?;
         options.value("log", &mut self.log)?;
@@ -270,7 +211,7 @@ impl Describe for Problem {
         Ok(())
     }
 
-    fn read(reader: &mut Reader) -> std::result::Result<Given<Problem>, Fault> {
+    fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let (x, dtype) = reader.values("x", "[.., cols]")?;
         let Some((&cols, outer)) = x.shape.split_last() else {
             return Err(case::bad_shape("x", x, "[.., cols]"));
@@ -311,7 +252,7 @@ impl Describe for Problem {
 }
 
 /// Gives the case a mask as stored, broadcast to `x` by NumPy's rules, or by the layout that it has.
-fn read_mask(given: &mut Given<Problem>, mask: &Tensor, x: &[usize]) -> std::result::Result<(), Fault> {
+fn read_mask(given: &mut Given<Problem>, mask: &Tensor, x: &[usize]) -> Result<(), Fault> {
     let laid = given.problem.mask;
     let kind = match mask.float() {
         Some(dtype) => MaskKind::Additive(dtype),
@@ -399,7 +340,7 @@ fn everywhere(list: &mut List<Problem>) {
     extreme(list);
     let mask = Some(Mask::shared(MaskKind::Bytes, 3));
     let many = odd(Problem { dims: [1, 66_001], mask, lse: Some(0), ..shape(66_001, 3) });
-    list.narrow("more than 65,535 workgroups", many).config(plain()).says(&["[33001,"]);
+    list.narrow("more than 65,535 workgroups", many).config(plain()).says(&["on [33001, 2, 1]"]);
     // [3, 2, 5, 11] within rows of 17 and 13, axes in another order; x broadcast along the first axis.
     let strides = Problem {
         dims: [2, 5],
@@ -411,28 +352,30 @@ fn everywhere(list: &mut List<Problem>) {
     };
     list.narrow("strided views with NaN between", strides).seed(3).config(plain());
     // A pipeline each.
-    list.narrow("chosen for short rows", Problem { lse: Some(0), ..shape(37, 64) }).says(&["registers"]).twice();
+    list.narrow("chosen for short rows", Problem { lse: Some(0), ..shape(37, 64) })
+        .says(&["algorithm=registers"])
+        .twice();
     for cols in [4096, 4096 + 36] {
         // The second has a tail behind the full blocks.
-        list.narrow("long rows of a CPU", shape(70, cols)).unless(gpu).seed(3).says(&["online"]);
+        list.narrow("long rows of a CPU", shape(70, cols)).unless(gpu).seed(3).says(&["algorithm=online"]);
         let cols = cols + 65_904;
-        list.narrow("long rows of a GPU", shape(70, cols)).unless(software).seed(3).says(&["online"]);
+        list.narrow("long rows of a GPU", shape(70, cols)).unless(software).seed(3).says(&["algorithm=online"]);
     }
     let log = |cols| Problem { log: true, ..shape(65, cols) };
-    list.narrow("long rows of a CPU", log(4096)).unless(gpu).seed(4).says(&["online"]);
-    list.narrow("long rows of a GPU", log(70_000)).unless(software).seed(4).says(&["online"]);
+    list.narrow("long rows of a CPU", log(4096)).unless(gpu).seed(4).says(&["algorithm=online"]);
+    list.narrow("long rows of a GPU", log(70_000)).unless(software).seed(4).says(&["algorithm=online"]);
     for (rows, cols, log) in [(1, 152_064, false), (3, 20_004, true)] {
         let problem = Problem { log, lse: Some(0), ..shape(rows, cols) };
-        list.narrow("chosen for few very long rows", problem).seed(3).says(&["split"]);
+        list.narrow("chosen for few very long rows", problem).seed(3).says(&["algorithm=split"]);
     }
-    let one = half(Storage::F16Packed, tile(Algorithm::Registers, 8, 1, 32, Reduce::None));
+    let one = tile(Algorithm::Registers, 8, 1, 32, Reduce::None);
     for (cols, offset) in [(1, 0), (7, 0), (7, 1), (16, 1), (33, 3)] {
         for log in [false, true] {
             let (x_layout, y_layout) = (Layout::at(offset + 1), Layout::at(offset));
             let problem = Problem { x_layout, y_layout, log, lse: Some(0), ..typed(Dtype::F16, shape(23, cols)) };
             let entry = list.narrow("f16 rows that share words", problem).seed(5).config(one);
             if cols % 2 == 1 {
-                entry.says(&["edge"]);
+                entry.says(&["edge: true"]);
             }
         }
     }
@@ -441,7 +384,7 @@ fn everywhere(list: &mut List<Problem>) {
     let registers = tile(Algorithm::Registers, 8, 1, 16, Reduce::None);
     for (rows, cols) in [(5, 64), (70, 60)] {
         let entry = list.narrow("in place", shape(rows, cols)).seed(8).config(registers);
-        entry.memory(IN_PLACE).says(&["in_place"]);
+        entry.memory(IN_PLACE).says(&["in_place: true"]);
     }
     for (rows, cols) in [(0, 8), (8, 0)] {
         list.narrow("nothing to compute", shape(rows, cols)).config(plain());
@@ -490,7 +433,7 @@ fn wide(list: &mut List<Problem>) {
     let bias = odd(Problem { lse: Some(0), ..masked(F32_MASK, shape(21, 33)) });
     list.wide(name, bias).config(plain()).checked();
     let short = tile(Algorithm::Registers, 8, 1, 32, Reduce::None);
-    list.wide(name, typed(Dtype::F16, shape(9, 7))).seed(5).config(half(Storage::F16Packed, short)).checked();
+    list.wide(name, typed(Dtype::F16, shape(9, 7))).seed(5).config(short).checked();
     list.wide(name, shape(2, 20_004)).seed(3).config(split).checked();
     list.wide(name, shape(70, 1100)).seed(3).config(online).checked();
     for (rows, cols) in [(3, 4096), (5, 3000), (2, 1028)] {
@@ -499,12 +442,15 @@ fn wide(list: &mut List<Problem>) {
     }
     for (cols, offset) in [(64, 0), (7, 1)] {
         let problem = Problem { y_layout: Layout::at(offset), ..typed(Dtype::F16, shape(23, cols)) };
-        list.wide("native f16", problem).seed(5).config(half(Storage::F16, registers));
+        list.wide("native f16", problem)
+            .says(&["x: F16, y: F16,"])
+            .seed(5)
+            .config(Config { native_f16: true, ..registers });
     }
-    for storage in [Storage::F16Packed, Storage::F16] {
+    for native_f16 in [false, true] {
         let problem = Problem { y: Dtype::F16, log: true, ..shape(4, 8) };
         let entry = list.wide("log-softmax in f16 overflows to infinity", problem);
-        entry.config(Config { form: Form { y: storage, ..registers.form }, ..registers }).set(|_, values| {
+        entry.config(Config { native_f16, ..registers }).set(|_, values| {
             let score = |i: usize| if i % 8 == 0 { 0.0 } else { -65_500.0 - 10.0 * (i % 8) as f64 };
             values.insert("x", (0..32).map(score).collect());
         });
@@ -518,10 +464,9 @@ fn wide(list: &mut List<Problem>) {
         // The same view, said in two ways: strides of axes of size 1 do not count.
         (Problem { dims: [1, 4], y_layout: Layout::strided(0, [999, 999, 16]), ..shape(4, 16) }, registers),
     ] {
-        let config = half(if problem.x == Dtype::F16 { Storage::F16Packed } else { Storage::F32 }, config);
-        let entry = list.wide(name, problem).seed(8).config(config).memory(IN_PLACE).says(&["in_place"]);
+        let entry = list.wide(name, problem).seed(8).config(config).memory(IN_PLACE).says(&["in_place: true"]);
         if problem.cols % 2 == 1 {
-            entry.says(&["edge"]);
+            entry.says(&["edge: true"]);
         }
     }
     // The fused QKV layout: rows of 3 * 20, x in the first third, y in the second.
@@ -533,7 +478,7 @@ fn wide(list: &mut List<Problem>) {
         ..shape(13, 20)
     };
     let entry = list.wide("x and y interleaved in one buffer", fused).seed(4).config(registers);
-    entry.memory(IN_PLACE).says(&["x_writable"]);
+    entry.memory(IN_PLACE).says(&["writable [0]"]);
     let arena = Problem { lse: Some(0), ..masked(MaskKind::Bytes, shape(6, 8)) };
     list.wide("an arena: x, mask, y and lse in one buffer", arena).seed(4).arena();
     list.wide("a million columns", shape(1, 1_000_000)).seed(2).config(split);

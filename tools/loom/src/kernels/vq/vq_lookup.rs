@@ -1,10 +1,10 @@
 //! VQ lookup, described.
 
-use tileloom::compose::Shader;
+use tileloom::compose::{Shader, Slots};
 use tileloom::kernels::Pipeline;
 use tileloom::reference::vq_lookup::{Output, reference};
 use tileloom::vq_lookup::{self, Buffers, ClearPass, Combine, Config, Form, Index, Order, OutOfRange, Problem};
-use tileloom::{Caps, Dispatch, Dtype, Kernels, Layout, Misfit, Result};
+use tileloom::{Caps, Dispatch, Dtype, Error, ErrorKind, Kernels, Layout, Misfit, Result};
 
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
 use crate::image::{Number, Rows};
@@ -21,20 +21,31 @@ impl Op for Problem {
         vq_lookup::candidates(caps, self)
     }
 
-    fn fits(&self, caps: &Caps, config: &Config) -> std::result::Result<(), Misfit> {
-        config.fits(caps)
+    fn fits(&self, caps: &Caps, config: &Config) -> Result<()> {
+        let unfit = |misfit: Misfit| ErrorKind::ConfigUnfit { reason: misfit.to_string() };
+        config.fits(caps).map_err(|misfit| Error { op: "vq_lookup", kind: unfit(misfit) })
+    }
+
+    fn scratch_bytes(&self, _: &Config) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn shaders(&self, caps: &Caps, config: &Config, writable: Slots) -> Result<Vec<Shader>> {
+        let form = vq_lookup::choose(caps, self).map_or(config.form, |config| config.form);
+        let written = writable == Slots::ALL;
+        let form = Form { indices_writable: written, codebook_writable: written, ..form };
+        let clear = self.bad.map(|_| ClearPass::of(caps).shader());
+        Ok(clear.into_iter().chain([Config { form, ..*config }.pass(self).shader()]).collect())
     }
 
     fn prepare_with(&self, kernels: &Kernels, config: &Config, buffers: Buffers<'_>) -> Result<Dispatch> {
         vq_lookup::prepare_with(kernels, self, config, buffers)
     }
 
-    fn shaders(&self, caps: &Caps, config: &Config) -> Vec<Shader> {
-        let form = vq_lookup::choose(caps, self).map_or(config.form, |config| config.form);
-        let shared = Form { indices_writable: true, codebook_writable: true, ..form };
-        let mut shaders: Vec<_> = [form, shared].map(|form| Config { form, ..*config }.pass(self).shader()).into();
-        shaders.extend(self.bad.map(|_| ClearPass::of(caps).shader()));
-        shaders
+    fn parse(&self, caps: &Caps, text: &str) -> std::result::Result<Config, String> {
+        let found = vq_lookup::candidates(caps, self).map_err(|error| error.to_string())?;
+        let found = found.into_iter().find(|config| config.to_string() == text);
+        found.ok_or_else(|| format!("no candidate is `{text}`"))
     }
 }
 

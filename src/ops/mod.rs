@@ -1,0 +1,374 @@
+//! The ops by family. Each has a Problem, a Config and its tables, Params, Buffers; [`Plan`] is what it brings, [`Op`]
+//! what users get of it.
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::str::FromStr;
+
+use crate::compose::{Shader, Slots};
+use crate::error::{Checked, ErrorKind};
+use crate::kernels::print_choice;
+use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
+
+/// What every Problem can be asked: implemented by the Problem of each op.
+pub trait Op: Copy + Debug {
+    /// The op's stem.
+    const NAME: &'static str;
+    /// How it is computed: choices only. Prints itself and parses back.
+    type Config: Copy + Eq + Hash + Debug + Display + FromStr<Err = String> + Send + Sync + 'static;
+    /// Which memory.
+    type Buffers<'a>: Copy;
+
+    /// Every Config of the tables that fits, the best first.
+    ///
+    /// # Errors
+    /// Those of the Problem: sizes, layouts, options.
+    fn candidates(&self, caps: &Caps) -> Result<Vec<Self::Config>>;
+
+    /// The best of [`candidates`](Self::candidates).
+    ///
+    /// # Errors
+    /// Those of the Problem, and [`ErrorKind::ConfigUnfit`] where no Config fits.
+    fn choose(&self, caps: &Caps) -> Result<Self::Config>;
+
+    /// Whether `config` can run the Problem on this device.
+    ///
+    /// # Errors
+    /// Those of the Problem, and [`ErrorKind::ConfigUnfit`] with the first thing that does not fit.
+    fn fits(&self, caps: &Caps, config: &Self::Config) -> Result<()>;
+
+    /// Bytes of scratch that `config` needs.
+    ///
+    /// # Errors
+    /// Those of the Problem.
+    fn scratch_bytes(&self, config: &Self::Config) -> Result<u64>;
+
+    /// The shader of each step, with inputs of the slots `writable` declared read_write.
+    ///
+    /// # Errors
+    /// Those of the Problem.
+    fn shaders(&self, config: &Self::Config, writable: Slots) -> Result<Vec<Shader>>;
+
+    /// Checks, compiles what is not compiled yet, and binds.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers; nothing has been
+    /// written then.
+    fn prepare(&self, kernels: &Kernels, buffers: Self::Buffers<'_>) -> Result<Dispatch>;
+
+    /// [`prepare`](Self::prepare) with the caller's Config.
+    ///
+    /// # Errors
+    /// Those of `prepare`, and a Config that does not fit.
+    fn prepare_with(&self, kernels: &Kernels, config: &Self::Config, buffers: Self::Buffers<'_>) -> Result<Dispatch>;
+}
+
+/// What an op brings: from a Problem to a [`Dispatch`], in steps that are each written once per op.
+pub(crate) trait Plan: Op {
+    /// What the Problem's layouts resolve to, and what follows from them.
+    type Views;
+
+    /// Checks the Problem itself, and resolves its layouts.
+    fn resolve(&self) -> Checked<Self::Views>;
+
+    /// Every Config of the tables, the best first; whether it fits is asked afterwards.
+    fn list(&self, views: &Self::Views, caps: &Caps) -> Vec<Self::Config>;
+
+    /// Whether `config` can run the Problem on this device.
+    fn check(&self, views: &Self::Views, caps: &Caps, config: &Self::Config) -> Result<(), Misfit>;
+
+    /// Bytes of scratch.
+    fn scratch(&self, _views: &Self::Views, _config: &Self::Config) -> u64 {
+        0
+    }
+
+    /// The shader of each step, with inputs of these slots declared read_write.
+    fn compose(&self, views: &Self::Views, config: &Self::Config, writable: Slots) -> Vec<Shader>;
+
+    /// Checks the buffers, compiles what is new, and binds. `config` fits.
+    fn bind(
+        &self,
+        views: &Self::Views,
+        config: &Self::Config,
+        kernels: &Kernels,
+        buffers: &Self::Buffers<'_>,
+    ) -> Checked<Dispatch>;
+}
+
+/// The Configs of `problem` that fit, each once, the best first.
+pub(crate) fn fitting<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Vec<P::Config> {
+    let mut found = Vec::new();
+    for config in problem.list(views, caps) {
+        match problem.check(views, caps, &config) {
+            Ok(()) if found.contains(&config) => {}
+            Ok(()) => found.push(config),
+            Err(misfit) => log::trace!("{}: dropped {config}: {misfit}", P::NAME),
+        }
+    }
+    found
+}
+
+/// The first of [`fitting`].
+pub(crate) fn best<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Checked<P::Config> {
+    let found = fitting(problem, views, caps).into_iter().next();
+    let config = found.ok_or_else(|| {
+        let reason = format!("no candidate fits {problem:?} on {}; the trace log says why", caps.label());
+        ErrorKind::ConfigUnfit { reason }
+    })?;
+    print_choice(P::NAME, problem, &config);
+    Ok(config)
+}
+
+/// `prepare` with the caller's Config or the best, for an op and inside another.
+pub(crate) fn plan<P: Plan>(
+    kernels: &Kernels,
+    problem: &P,
+    config: Option<&P::Config>,
+    buffers: &P::Buffers<'_>,
+) -> Checked<Dispatch> {
+    let caps = kernels.caps();
+    let views = problem.resolve()?;
+    let config = match config {
+        Some(config) => {
+            problem.check(&views, &caps, config)?;
+            *config
+        }
+        None => best(problem, &views, &caps)?,
+    };
+    Ok(problem.bind(&views, &config, kernels, buffers)?.named(P::NAME))
+}
+
+/// [`plan`] under error scopes that are ready at once.
+pub(crate) fn now<P: Plan>(
+    kernels: &Kernels,
+    problem: &P,
+    config: Option<&P::Config>,
+    buffers: P::Buffers<'_>,
+) -> Result<Dispatch> {
+    kernels.now(P::NAME, || named::<P, _>(|| plan(kernels, problem, config, &buffers)))
+}
+
+/// [`plan`] under error scopes that are awaited.
+pub(crate) async fn later<P: Plan>(
+    kernels: &Kernels,
+    problem: &P,
+    config: Option<&P::Config>,
+    buffers: P::Buffers<'_>,
+) -> Result<Dispatch> {
+    kernels.later(P::NAME, || named::<P, _>(|| plan(kernels, problem, config, &buffers))).await
+}
+
+/// Attaches the op's name to what has gone wrong.
+pub(crate) fn named<P: Op, T>(f: impl FnOnce() -> Checked<T>) -> Result<T> {
+    f().map_err(|kind| Error { op: P::NAME, kind })
+}
+
+/// Implements [`Op`] for a Problem that is a [`Plan`] with `Config` and `Buffers`, and gives the op's module its
+/// functions: what `Op` has as methods, and the async twins of `prepare`.
+macro_rules! functions {
+    ($name:literal) => {
+        functions!($name, Problem);
+    };
+    ($name:literal, $problem:ty) => {
+        impl $crate::Op for $problem {
+            const NAME: &'static str = $name;
+            type Config = Config;
+            type Buffers<'a> = Buffers<'a>;
+
+            fn candidates(&self, caps: &Caps) -> Result<Vec<Config>> {
+                $crate::ops::named::<Self, _>(|| Ok($crate::ops::fitting(self, &self.resolve()?, caps)))
+            }
+
+            fn choose(&self, caps: &Caps) -> Result<Config> {
+                $crate::ops::named::<Self, _>(|| $crate::ops::best(self, &self.resolve()?, caps))
+            }
+
+            fn fits(&self, caps: &Caps, config: &Config) -> Result<()> {
+                $crate::ops::named::<Self, _>(|| Ok(self.check(&self.resolve()?, caps, config)?))
+            }
+
+            fn scratch_bytes(&self, config: &Config) -> Result<u64> {
+                $crate::ops::named::<Self, _>(|| Ok(self.scratch(&self.resolve()?, config)))
+            }
+
+            fn shaders(
+                &self,
+                config: &Config,
+                writable: $crate::compose::Slots,
+            ) -> Result<Vec<$crate::compose::Shader>> {
+                $crate::ops::named::<Self, _>(|| Ok(self.compose(&self.resolve()?, config, writable)))
+            }
+
+            fn prepare(&self, kernels: &Kernels, buffers: Buffers<'_>) -> Result<Dispatch> {
+                $crate::ops::now(kernels, self, None, buffers)
+            }
+
+            fn prepare_with(&self, kernels: &Kernels, config: &Config, buffers: Buffers<'_>) -> Result<Dispatch> {
+                $crate::ops::now(kernels, self, Some(config), buffers)
+            }
+        }
+
+        /// The Config for this Problem on this device: the best of [`candidates`].
+        ///
+        /// # Errors
+        /// Those of the Problem: sizes, layouts, options.
+        pub fn choose(caps: &Caps, problem: &$problem) -> Result<Config> {
+            $crate::Op::choose(problem, caps)
+        }
+
+        /// Every Config of the tables that fits, the best first.
+        ///
+        /// # Errors
+        /// Those of the Problem.
+        pub fn candidates(caps: &Caps, problem: &$problem) -> Result<Vec<Config>> {
+            $crate::Op::candidates(problem, caps)
+        }
+
+        /// Bytes of scratch that `config` needs for this Problem.
+        ///
+        /// # Errors
+        /// Those of the Problem.
+        pub fn scratch_bytes(problem: &$problem, config: &Config) -> Result<u64> {
+            $crate::Op::scratch_bytes(problem, config)
+        }
+
+        /// Checks, compiles what is not compiled yet, and binds.
+        ///
+        /// # Errors
+        /// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
+        /// nothing has been written then.
+        pub fn prepare(kernels: &Kernels, problem: &$problem, buffers: Buffers) -> Result<Dispatch> {
+            $crate::Op::prepare(problem, kernels, buffers)
+        }
+
+        /// [`prepare`] with the caller's Config.
+        ///
+        /// # Errors
+        /// Those of [`prepare`], and a Config that does not fit.
+        pub fn prepare_with(
+            kernels: &Kernels,
+            problem: &$problem,
+            config: &Config,
+            buffers: Buffers,
+        ) -> Result<Dispatch> {
+            $crate::Op::prepare_with(problem, kernels, config, buffers)
+        }
+
+        /// [`prepare`] that waits for the device's verdict: on the web that comes later.
+        ///
+        /// # Errors
+        /// Those of [`prepare`].
+        pub async fn prepare_async(kernels: &Kernels, problem: &$problem, buffers: Buffers<'_>) -> Result<Dispatch> {
+            $crate::ops::later(kernels, problem, None, buffers).await
+        }
+
+        /// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
+        ///
+        /// # Errors
+        /// Those of [`prepare_with`].
+        pub async fn prepare_with_async(
+            kernels: &Kernels,
+            problem: &$problem,
+            config: &Config,
+            buffers: Buffers<'_>,
+        ) -> Result<Dispatch> {
+            $crate::ops::later(kernels, problem, Some(config), buffers).await
+        }
+    };
+}
+
+/// Declares Buffers: those that every call has, in the order of `new`, then those that a Problem may ask for, each with a
+/// setter.
+macro_rules! buffers {
+    (
+        $(#[$meta:meta])*
+        pub struct Buffers { $(#[$new_meta:meta])* $($name:ident),+; $($(#[$optional_meta:meta])* $optional:ident,)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct Buffers<'a> {
+            $($name: Binding<'a>,)+
+            $($optional: Option<Binding<'a>>,)*
+        }
+
+        impl<'a> Buffers<'a> {
+            $(#[$new_meta])*
+            pub fn new($($name: impl Into<Binding<'a>>),+) -> Self {
+                Buffers { $($name: $name.into(),)+ $($optional: None,)* }
+            }
+
+            $(
+                $(#[$optional_meta])*
+                pub fn $optional(mut self, $optional: impl Into<Binding<'a>>) -> Self {
+                    self.$optional = Some($optional.into());
+                    self
+                }
+            )*
+        }
+    };
+}
+
+/// The public ways into an op: `prepare`, `prepare_with` and their async twins. They hand over to the op's
+/// `fn plan(&Kernels, &Problem, Option<&Config>, &Buffers) -> Result<Dispatch>`, by the names in scope there; a
+/// Problem with a lifetime is named.
+macro_rules! prepare_by {
+    ($plan:ident) => {
+        prepare_by!($plan, Problem);
+    };
+    ($plan:ident, $problem:ty) => {
+        /// Checks, compiles what is not compiled yet, and binds.
+        ///
+        /// # Errors
+        /// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
+        /// nothing has been written then.
+        pub fn prepare(kernels: &Kernels, problem: &$problem, buffers: Buffers) -> Result<Dispatch> {
+            kernels.now(OP, || $plan(kernels, problem, None, &buffers))
+        }
+
+        /// [`prepare`] with the caller's Config. Its `form` follows Problem and Buffers; most ops let it choose between
+        /// native and packed f16.
+        ///
+        /// # Errors
+        /// Those of [`prepare`], and a Config that does not fit.
+        pub fn prepare_with(
+            kernels: &Kernels,
+            problem: &$problem,
+            config: &Config,
+            buffers: Buffers,
+        ) -> Result<Dispatch> {
+            kernels.now(OP, || $plan(kernels, problem, Some(config), &buffers))
+        }
+
+        /// [`prepare`] that waits for the device's verdict: on the web that comes later.
+        ///
+        /// # Errors
+        /// Those of [`prepare`].
+        pub async fn prepare_async(kernels: &Kernels, problem: &$problem, buffers: Buffers<'_>) -> Result<Dispatch> {
+            kernels.later(OP, || $plan(kernels, problem, None, &buffers)).await
+        }
+
+        /// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
+        ///
+        /// # Errors
+        /// Those of [`prepare_with`].
+        pub async fn prepare_with_async(
+            kernels: &Kernels,
+            problem: &$problem,
+            config: &Config,
+            buffers: Buffers<'_>,
+        ) -> Result<Dispatch> {
+            kernels.later(OP, || $plan(kernels, problem, Some(config), &buffers)).await
+        }
+    };
+}
+
+pub mod attention;
+pub mod gemm;
+mod position;
+mod rows;
+mod vq;
+
+pub use attention::{attention_bias, attention_merge};
+pub use position::{position_encoding, rope};
+pub use rows::{softmax, softmax_backward};
+pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

@@ -1,0 +1,5 @@
+//! Positions of tokens.
+
+pub(crate) mod frequencies;
+pub mod position_encoding;
+pub mod rope;

@@ -1,0 +1,5 @@
+//! Ops that reduce each row to a few numbers and then write it.
+
+pub mod softmax;
+pub mod softmax_backward;
+mod tile;

@@ -1,0 +1,334 @@
+//! Softmax over the last axis, fused: scale, mask, causal mask, softmax or log-softmax, log-sum-exp.
+//!
+//! With `s = scale * x + mask`, per row: `y = exp(s - max s) / sum exp(s - max s)`, or
+//! `y = s - lse` with `log`, where `lse = max s + ln sum exp(s - max s)`. A score is hidden by an
+//! additive mask of minus infinity, by a boolean mask or by `causal`; a row with nothing visible gives
+//! 0 (minus infinity with `log`) and an `lse` of minus infinity. Sums are f32 whatever the dtypes.
+//!
+//! # Algorithms
+//! * [`Algorithm::Registers`]: the row stays in registers, `x` is read once and `y` written once.
+//! * [`Algorithm::Online`]: rows too long for that; one pass for the maximum and the sum (Milakov and
+//!   Gimelshein, 2018), one that writes.
+//! * [`Algorithm::Split`]: few, very long rows; several workgroups per row, two steps, scratch.
+//!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores, 4096 x 4096 f32 unless said otherwise, against a vec4 copy in the same run
+//! (`loom bench`; all figures in `benches/results/`): 50 to 57 % of the copy. What it took, in order:
+//! * no barrier: a row by shuffles within one subgroup 40 ms, by a tree in workgroup memory 126 ms;
+//! * nothing hidden, no select per element; blocks of `keep` chunks without a check each: 40 to 29 ms;
+//! * two lanes per row rather than eight: 29 to 23 ms (four rows stream side by side, and share a workgroup);
+//! * rows of a few hundred elements in registers, one lane per row up to 64: 65536 x 64 from 10.9 to 5.6 ms;
+//! * f16 packed by integer arithmetic instead of `pack2x16float`: 44 to 26 ms; native f16 took 94 ms there;
+//! * the kind of mask as a constant instead of a branch: 128 x 512 x 512 from 71 to 51 ms.
+//!
+//! Mesa turns f16 and masked rows into arithmetic: they take the time of f32 for half the bytes.
+
+use super::tile::{self, Rows};
+use crate::args::{Args, WORD};
+use crate::caps::Class;
+use crate::compose::{Shader, Slots, Storage, Strides};
+use crate::error::Checked;
+use crate::kernels::{Pass, Pipeline};
+use crate::layout::{View, chunks, rows_divide, sizes_fit, split_rows};
+use crate::mask::MaskView;
+use crate::ops::Plan;
+use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+
+pub use super::tile::{Algorithm, Config, Reduce};
+pub use crate::mask::{Mask, MaskKind, broadcast};
+
+/// What is computed. `x` and `y` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
+/// `dims = [n1, n2]`; the default dims of `[1, 1]` make it `[rows, cols]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Problem {
+    /// Rows, all outer axes together.
+    pub rows: usize,
+    /// Elements per row.
+    pub cols: usize,
+    /// Sizes of the two innermost row axes, for strided layouts, broadcast masks and `causal`.
+    pub dims: [usize; 2],
+    /// Dtype of `x`.
+    pub x: Dtype,
+    /// Dtype of `y`.
+    pub y: Dtype,
+    /// Where the rows of `x` lie: strides of `n0, n1, n2`.
+    pub x_layout: Layout<3>,
+    /// Where the rows of `y` lie. Rows must not overlap.
+    pub y_layout: Layout<3>,
+    /// Multiplies `x` before the mask is added.
+    pub scale: f32,
+    /// Log-softmax.
+    pub log: bool,
+    /// Row `i` of axis `n2` sees columns `j <= i + cols - n2`: aligned to the bottom right.
+    pub causal: bool,
+    /// Hides or shifts scores.
+    pub mask: Option<Mask>,
+    /// Write the log-sum-exp of each row, f32 `[rows]`, from this element of its binding.
+    pub lse: Option<usize>,
+}
+
+impl Default for Problem {
+    /// One row of one f32, unscaled and unmasked: sizes are yours to set.
+    fn default() -> Self {
+        Problem {
+            rows: 1,
+            cols: 1,
+            dims: [1, 1],
+            x: Dtype::F32,
+            y: Dtype::F32,
+            x_layout: Layout::default(),
+            y_layout: Layout::default(),
+            scale: 1.0,
+            log: false,
+            causal: false,
+            mask: None,
+            lse: None,
+        }
+    }
+}
+
+crate::params! {
+    /// What one run tells the shader.
+    pub struct Params {
+        x: Strides,
+        y: Strides,
+        mask: Strides,
+        mask_step: u32,
+        rows: u32,
+        cols: u32,
+        n1: u32,
+        n2: u32,
+        lse_offset: u32,
+        causal: u32,
+        log: u32,
+        grid_x: u32,
+        parts: u32,
+        part_chunks: u32,
+        scale: f32,
+        neg_inf: f32,
+    }
+}
+
+/// What follows from the Problem, the device and the buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Form {
+    /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
+    vec: u32,
+    x: Storage,
+    y: Storage,
+    mask: Option<MaskKind>,
+    /// Some scores may be hidden: by a mask, by `causal`, or because they are not of the row.
+    hides: bool,
+    lse: bool,
+    /// Words of a packed `y` are shared by rows, or with what lies beside them.
+    edge: bool,
+    /// `x` is read from the binding of `y`.
+    in_place: bool,
+}
+
+/// The views that a Problem's layouts resolve to.
+pub(crate) struct Views {
+    x: View<3>,
+    y: View<3>,
+    mask: Option<MaskView>,
+    lse: Option<View<1>>,
+}
+
+impl Problem {
+    /// `[n0, n1, n2]`, whose product is `rows`.
+    pub fn sizes(&self) -> [usize; 3] {
+        split_rows(self.rows, self.dims)
+    }
+
+    /// The element of the mask that belongs to column `col` of row `row`.
+    ///
+    /// # Panics
+    /// Without a mask.
+    pub fn mask_index(&self, row: usize, col: usize) -> usize {
+        self.mask.expect("a mask").index(self.sizes(), self.cols, row, col)
+    }
+
+    fn form(&self, views: &Views, native_f16: bool) -> Form {
+        let (x, y) = (Storage::held(self.x, native_f16), Storage::held(self.y, native_f16));
+        let (vec, edge) = tile::chunking(&[&views.x, &views.y], &views.y, y);
+        let hides = self.mask.is_some() || self.causal || edge;
+        let mask = self.mask.map(|mask| mask.kind);
+        Form { vec, x, y, mask, hides, lse: self.lse.is_some(), edge, in_place: false }
+    }
+
+    /// What tiles go by.
+    fn rows_of(&self, views: &Views, native_f16: bool) -> Rows {
+        Rows {
+            rows: self.rows,
+            chunks: chunks(self.cols, self.form(views, native_f16).vec),
+            buffers: 2 + u32::from(self.mask.is_some()) + u32::from(self.lse.is_some()),
+            f16: [self.x, self.y].contains(&Dtype::F16),
+        }
+    }
+
+    fn passes(&self, views: &Views, config: &Config, writable: Slots, in_place: bool) -> Vec<Pass<Config, Form>> {
+        let steps: &[_] = match config.algorithm {
+            Algorithm::Registers => &["softmax_registers"],
+            Algorithm::Online => &["softmax_online"],
+            Algorithm::Split => &["softmax_split_reduce", "softmax_split_write"],
+        };
+        let form = Form { in_place, ..self.form(views, config.native_f16) };
+        steps.iter().map(|&stem| Pass { stem, config: *config, form, writable }).collect()
+    }
+}
+
+/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, where a workgroup is one subgroup and nothing
+/// waits (a barrier costs two thirds of the speed), short rows go one per invocation, and half a
+/// kilobyte per invocation still stays in registers. Discrete and Integrated are not measured yet: they
+/// keep at most 64 f32 of a row per invocation, and neighbours read neighbouring chunks.
+const TABLE: [tile::Row; 3] = [
+    tile::Row {
+        class: Class::Software,
+        registers: &[(16, 1, 8), (256, 8, 8)],
+        online: &[(64, 2, 8, 8), (0, 8, 8, 8)],
+        split: (4, 8, 8),
+    },
+    tile::Row {
+        class: Class::Integrated,
+        registers: &[(1, 1, 128), (4, 2, 128), (16, 8, 128), (64, 32, 128), (1024, 128, 128), (4096, 256, 256)],
+        online: &[(0, 256, 256, 4)],
+        split: (64, 256, 4),
+    },
+    tile::Row {
+        class: Class::Discrete,
+        registers: &[(1, 1, 256), (4, 2, 256), (16, 8, 256), (64, 32, 256), (256, 64, 256), (4096, 256, 256)],
+        online: &[(0, 256, 256, 4)],
+        split: (256, 256, 4),
+    },
+];
+
+const X: u32 = 0;
+const Y: u32 = 1;
+const MASK: u32 = 2;
+const LSE: u32 = 3;
+const SCRATCH: u32 = 4;
+
+impl Pipeline for Pass<Config, Form> {
+    fn shader(&self) -> Shader {
+        let form = self.form;
+        let writes = self.stem != "softmax_split_reduce";
+        let shader = self.tile(form.vec).params::<Params>().flag("HIDES", form.hides);
+        // A step declares only what it uses.
+        let shader = match (form.in_place, writes) {
+            (true, _) => shader.output(Y, "y", form.y, form.edge).in_place("x", "y", form.y, form.edge),
+            (false, true) => shader.input(X, "x", form.x).output(Y, "y", form.y, form.edge),
+            (false, false) => shader.input(X, "x", form.x).import("store_none"),
+        };
+        let shader = shader.mask(MASK, form.mask).gather("mask_bias");
+        let shader = match form.lse && writes {
+            true => shader.writes(LSE, "lse", "f32").import("lse"),
+            false => shader.import("lse_none"),
+        };
+        match self.config.algorithm {
+            Algorithm::Split => shader.writes(SCRATCH, "scratch", "vec2<f32>"),
+            _ => shader,
+        }
+    }
+}
+
+buffers! {
+    /// Which memory.
+    pub struct Buffers {
+        /// `x` is read, `y` written; they may be the same view, where dtypes and layouts are equal.
+        x, y;
+        /// The mask that the Problem asks for.
+        mask,
+        /// The log-sum-exp that the Problem asks for.
+        lse,
+        /// The caller's scratch of [`scratch_bytes`]; without it, that of `Kernels` is used.
+        scratch,
+    }
+}
+
+impl<'a> Buffers<'a> {
+    /// The result takes the place of `x`.
+    pub fn in_place(x: impl Into<Binding<'a>>) -> Self {
+        let x = x.into();
+        Self::new(x, x)
+    }
+}
+
+functions!("softmax");
+
+impl Plan for Problem {
+    type Views = Views;
+
+    fn resolve(&self) -> Checked<Views> {
+        rows_divide(self.rows, self.dims)?;
+        sizes_fit([("rows", self.rows), ("cols", self.cols)])?;
+        if self.cols == 0 && self.lse.is_some() && self.rows > 0 {
+            return Err(ErrorKind::invalid("lse", "asked for rows without columns"));
+        }
+        if !self.scale.is_finite() {
+            return Err(ErrorKind::invalid("scale", format!("{} is not finite", self.scale)));
+        }
+        let sizes = self.sizes();
+        Ok(Views {
+            x: self.x_layout.view("x", sizes, self.cols)?,
+            y: self.y_layout.view("y", sizes, self.cols)?.apart("y_layout")?,
+            mask: self.mask.map(|mask| mask.view(sizes, self.cols)).transpose()?,
+            lse: self.lse.map(|offset| Layout::<1>::at(offset).view("lse", [self.rows], 1)).transpose()?,
+        })
+    }
+
+    fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
+        let of = self.rows_of(views, false);
+        tile::candidates(caps, &TABLE, &self.rows_of(views, caps.prefers_native_f16(of.f16)))
+    }
+
+    fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+        config.check(caps, &self.rows_of(views, config.native_f16))
+    }
+
+    /// A maximum and a sum per part.
+    fn scratch(&self, views: &Views, config: &Config) -> u64 {
+        config.scratch(&self.rows_of(views, config.native_f16), 8)
+    }
+
+    fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
+        self.passes(views, config, writable, false).iter().map(Pipeline::shader).collect()
+    }
+
+    fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
+        let mut args = Args::new(kernels);
+        args.read(X, "x", buffers.x, views.x.of(self.x))?;
+        args.write(Y, "y", buffers.y, views.y.of(self.y))?;
+        args.read(MASK, "mask", buffers.mask, views.mask.map(|mask| mask.reach()))?;
+        args.write(LSE, "lse", buffers.lse, views.lse.map(|lse| lse.of(WORD)))?;
+        if self.rows == 0 || self.cols == 0 {
+            return Ok(Dispatch::default());
+        }
+        args.scratch(SCRATCH, buffers.scratch, self.scratch(views, config))?;
+        let in_place = args.in_place(X, Y);
+        args.interleave(X, Y);
+        args.check()?;
+
+        let of = self.rows_of(views, config.native_f16);
+        let (parts, part_chunks) = config.parts(&of);
+        let grid = args.fold(config.workgroups(&of))?;
+        let params = Params {
+            x: if in_place { views.y.params() } else { views.x.params() },
+            y: views.y.params(),
+            mask: views.mask.map_or([0; 4], |mask| mask.view.params()),
+            mask_step: views.mask.map_or(0, |mask| mask.step),
+            rows: self.rows as u32,
+            cols: self.cols as u32,
+            n1: self.dims[0] as u32,
+            n2: self.dims[1] as u32,
+            lse_offset: self.lse.unwrap_or(0) as u32,
+            causal: self.causal.into(),
+            log: self.log.into(),
+            grid_x: grid[0],
+            parts,
+            part_chunks,
+            scale: self.scale,
+            neg_inf: f32::NEG_INFINITY,
+        };
+        args.dispatch(&self.passes(views, config, args.writable(), in_place), &params, grid)
+    }
+}

@@ -1,0 +1,219 @@
+//! The Config of ops that reduce each row to a few numbers and then write it, and the tables it comes from.
+
+use crate::caps::Class;
+use crate::compose::{Shader, Storage};
+use crate::config::{config, words};
+use crate::kernels::Pass;
+use crate::layout::View;
+use crate::{Caps, Misfit};
+
+config! {
+    /// How it is computed.
+    pub struct Config {
+        /// The algorithm.
+        pub algorithm: Algorithm,
+        /// Invocations per workgroup.
+        pub wg_size: u32,
+        /// Invocations per row, a power of two that divides `wg_size`.
+        pub lanes: u32,
+        /// `Registers`: chunks that an invocation can hold. Else: chunks taken at a time.
+        pub keep: u32,
+        /// How the invocations of a row combine.
+        pub reduce: Reduce,
+        /// f16 tensors are held natively, not packed in u32; needs `SHADER_F16`.
+        pub native_f16: bool,
+    }
+}
+
+words! {
+    /// The algorithm; each has shader files of its name.
+    pub enum Algorithm {
+        /// The row stays in registers.
+        Registers = "registers",
+        /// One pass for the numbers of the row, one that writes.
+        Online = "online",
+        /// Several workgroups per row, two steps, scratch.
+        Split = "split",
+    }
+}
+
+words! {
+    /// How the invocations of a row combine their maxima and sums.
+    pub enum Reduce {
+        /// One invocation per row.
+        None = "none",
+        /// Through workgroup memory; works everywhere.
+        Tree = "tree",
+        /// Within a subgroup of trusted size; `lanes` is at most that.
+        Shuffle = "shuffle",
+        /// Subgroup operations, then workgroup memory; `lanes` is `wg_size`.
+        Subgroup = "subgroup",
+    }
+}
+
+/// What is to be tiled: so many rows of so many chunks, through so many storage buffers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    pub rows: usize,
+    pub chunks: u32,
+    /// Without scratch.
+    pub buffers: u32,
+    /// Some tensor is f16.
+    pub f16: bool,
+}
+
+/// Elements per chunk of the `output`, held so, where all of `tensors` are read and written by the same chunks; and
+/// whether rows of a packed output share words.
+pub(super) fn chunking(tensors: &[&View<3>], output: &View<3>, storage: Storage) -> (u32, bool) {
+    let vec = match storage {
+        _ if tensors.iter().all(|view| view.multiple_of(4)) => 4,
+        storage if storage.packed() => 2,
+        _ => 1,
+    };
+    (vec, vec == 2 && !output.multiple_of(2))
+}
+
+/// A row of a kernel's table: the tiles of one class of adapters.
+pub(super) struct Row {
+    pub class: Class,
+    /// Up to so many chunks per row: lanes per row, workgroup size. In ascending order.
+    pub registers: &'static [(u32, u32, u32)],
+    /// From so many rows on: lanes per row, workgroup size, chunks at a time. In descending order.
+    pub online: &'static [(usize, u32, u32, u32)],
+    /// Below so many rows of at least `SPLIT_CHUNKS`: workgroup size, chunks at a time.
+    pub split: (usize, u32, u32),
+}
+
+/// Chunks below which splitting a row does not pay.
+const SPLIT_CHUNKS: u32 = 4096;
+const MAX_PARTS: u32 = 256;
+
+/// Every Config of the table, the best first.
+pub(super) fn candidates(caps: &Caps, table: &[Row], of: &Rows) -> Vec<Config> {
+    let row = table.iter().find(|row| row.class == caps.class()).unwrap_or(&table[0]);
+    let most = caps.most_invocations();
+
+    // Algorithm, workgroup size, lanes, keep.
+    let mut tiles = Vec::new();
+    if let Some(&(_, lanes, wg_size)) = row.registers.iter().find(|&&(reach, ..)| of.chunks <= reach) {
+        tiles.push((Algorithm::Registers, wg_size, lanes, of.chunks.div_ceil(lanes).next_power_of_two()));
+    }
+    let online = row.online.iter().filter(|&&(rows, ..)| of.rows >= rows);
+    tiles.extend(online.map(|&(_, lanes, wg_size, keep)| (Algorithm::Online, wg_size, lanes, keep)));
+    let (few, wg_size, keep) = row.split;
+    let split = (Algorithm::Split, wg_size, wg_size, keep);
+    match of.rows < few && of.chunks >= SPLIT_CHUNKS {
+        true => tiles.insert(0, split),
+        false => tiles.push(split),
+    }
+    // The same with one invocation per row: no reduction, no feature.
+    tiles.extend(row.online.first().map(|&(_, _, wg_size, keep)| (Algorithm::Online, wg_size, 1, keep)));
+
+    let native_f16 = caps.prefers_native_f16(of.f16);
+    let mut found: Vec<Config> = tiles
+        .into_iter()
+        .flat_map(|(algorithm, wg_size, lanes, keep)| {
+            [Reduce::None, Reduce::Shuffle, Reduce::Subgroup, Reduce::Tree].map(|reduce| {
+                let (wg_size, lanes) = (wg_size.min(most), lanes.min(most));
+                Config { algorithm, wg_size, lanes, keep, reduce, native_f16 }
+            })
+        })
+        .collect();
+    if row.class == Class::Software {
+        // Whatever waits at a barrier comes last, unless only it keeps more than one core busy.
+        let few = of.rows < row.split.0;
+        found.sort_by_key(|config| !few && matches!(config.reduce, Reduce::Subgroup | Reduce::Tree));
+    }
+    found
+}
+
+impl Config {
+    /// The first thing that does not fit this device.
+    pub(super) fn check(&self, caps: &Caps, of: &Rows) -> Result<(), Misfit> {
+        let limits = &caps.limits;
+        let Config { algorithm, wg_size, lanes, keep, reduce, native_f16 } = *self;
+        let whole = lanes == wg_size;
+        caps.check_wg_size(wg_size)?;
+        caps.check_native_f16(native_f16, of.f16)?;
+        Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
+        Misfit::unless(wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
+        Misfit::unless(keep > 0, "keep must be at least 1", keep)?;
+        Misfit::at_most("keep", keep, 1024u32)?;
+        match algorithm {
+            Algorithm::Registers => {
+                Misfit::at_most("chunks of a row, which lanes * keep hold", of.chunks, lanes * keep)?;
+            }
+            Algorithm::Split => {
+                let limit = limits.max_storage_buffers_per_shader_stage;
+                Misfit::at_most("storage buffers with that of split", of.buffers + 1, limit)?;
+                Misfit::unless(whole, "split needs lanes to be wg_size", lanes)?;
+            }
+            Algorithm::Online => {}
+        }
+        let subgroup = caps.trusted_subgroup_size().unwrap_or(0);
+        Misfit::unless((reduce == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
+        match reduce {
+            Reduce::Shuffle => Misfit::at_most("lanes that shuffle in a trusted subgroup", lanes, subgroup)?,
+            Reduce::Subgroup => {
+                Misfit::unless(caps.subgroup.is_some(), "the device must have subgroups", 0u32)?;
+                Misfit::unless(whole, "subgroup reduction needs lanes to be wg_size", lanes)?;
+            }
+            Reduce::None | Reduce::Tree => {}
+        }
+        Misfit::at_most("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)?;
+        match algorithm {
+            Algorithm::Registers => Ok(()),
+            // Two passes, and rounds within blocks.
+            _ => caps.check_rounds(3 * u64::from(self.parts(of).1.div_ceil(lanes))),
+        }
+    }
+
+    fn wg_bytes(&self) -> u32 {
+        match self.reduce {
+            Reduce::None | Reduce::Shuffle => 0,
+            Reduce::Tree => self.wg_size * 4,
+            Reduce::Subgroup => self.wg_size.div_ceil(4) * 4,
+        }
+    }
+
+    /// Parts per row, and chunks per part, of the two-step algorithm.
+    pub(super) fn parts(&self, of: &Rows) -> (u32, u32) {
+        if self.algorithm != Algorithm::Split {
+            return (1, of.chunks);
+        }
+        // A part is long enough to be worth a workgroup, and there are at most MAX_PARTS.
+        let step = self.lanes.saturating_mul(self.keep).clamp(1, 1 << 20);
+        let part = of.chunks.div_ceil(MAX_PARTS).max(step * 4).next_multiple_of(step);
+        (of.chunks.div_ceil(part), part)
+    }
+
+    /// Bytes of scratch, where a part of a row leaves so many.
+    pub(super) fn scratch(&self, of: &Rows, part_bytes: u64) -> u64 {
+        match self.algorithm {
+            Algorithm::Split => of.rows as u64 * u64::from(self.parts(of).0) * part_bytes,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn workgroups(&self, of: &Rows) -> u64 {
+        match self.algorithm {
+            Algorithm::Split => of.rows as u64 * u64::from(self.parts(of).0),
+            _ => (of.rows as u64).div_ceil(u64::from(self.wg_size / self.lanes)),
+        }
+    }
+}
+
+impl<F: Copy> Pass<Config, F> {
+    /// The beginning of a step's shader, with the tile's constants and its reduction.
+    pub(super) fn tile(&self, vec: u32) -> Shader {
+        let Config { wg_size, lanes, keep, reduce, .. } = self.config;
+        self.begin(wg_size, self.config.wg_bytes(), vec).constant("LANES", lanes).constant("KEEP", keep).import(
+            match reduce {
+                Reduce::None => "reduce_none",
+                Reduce::Tree => "reduce_tree",
+                Reduce::Shuffle => "reduce_shuffle",
+                Reduce::Subgroup => "reduce_subgroup",
+            },
+        )
+    }
+}

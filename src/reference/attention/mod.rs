@@ -1,0 +1,199 @@
+//! Attention by its definition.
+
+pub mod attention_bias;
+pub mod attention_merge;
+
+use crate::attention::Problem;
+use crate::reference::Real;
+
+/// What one call reads, contiguous; see [`reference()`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Inputs<'a> {
+    /// `[batch, heads, seq_q, head_dim]`.
+    pub q: &'a [f64],
+    /// `[batch, kv_heads, seq_kv, head_dim]`.
+    pub k: &'a [f64],
+    /// `[batch, kv_heads, seq_kv, value_dim]`.
+    pub v: &'a [f64],
+    /// `[batch, heads, seq_q, seq_kv]`; minus infinity hides.
+    pub bias: Option<&'a [f64]>,
+    /// `[batch, heads]`.
+    pub slopes: Option<&'a [f64]>,
+    /// `[heads]`.
+    pub sinks: Option<&'a [f64]>,
+    /// `[batch, seq_q]`: the parent of each of the last `seq_q` keys, itself or a later one where it is a root.
+    pub parents: Option<&'a [u32]>,
+    /// Queries and keys that each batch has, at most `seq_q` and `seq_kv`; all of them if `None`.
+    pub lengths: Option<&'a [[usize; 2]]>,
+}
+
+/// `o [batch, heads, seq_q, value_dim]` and `lse [batch, heads, seq_q]`, NaN where a batch has no such query; and
+/// `mag`, one per row, of each.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Output {
+    pub o: Vec<f64>,
+    pub lse: Vec<f64>,
+    pub mag: Vec<f64>,
+    pub lse_mag: Vec<f64>,
+}
+
+/// `o[i] = sum_j p[j] v[j]`, `p[j] = exp(s[j] - max s) / sum exp(s - max s)`, over the visible keys `j` and, in the
+/// sum, the sink. With `t = i + n_kv - n_q`, the key that query `i` stands at:
+/// `s = scale * q.k`; `softcap * tanh(s / softcap)`; `- slope * |t - j|`; `+ bias`.
+/// Visible are keys from `t - left` to `t + right` (`causal`: to `t`), less what the bias and the tree hide.
+/// `round` is applied to `exp(s - max s)`, after it went into the sum: for `low`, the dtype of v.
+/// Layouts and dtypes of the Problem have no say here.
+///
+/// # Panics
+/// If an input is shorter than its shape.
+pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -> Output {
+    let (d, dv) = (p.head_dim, p.value_dim);
+    let mut out = Output::default();
+    for row in 0..p.batch * p.heads * p.seq_q {
+        let (i, h, b) = (row % p.seq_q, row / p.seq_q % p.heads, row / p.seq_q / p.heads);
+        let [n_q, n_kv] = x.lengths.map_or([p.seq_q, p.seq_kv], |lengths| lengths[b]);
+        if i >= n_q {
+            out.o.extend(vec![f64::NAN; dv]);
+            out.lse.push(f64::NAN);
+            out.mag.push(0.0);
+            out.lse_mag.push(0.0);
+            continue;
+        }
+        let kv = (b * p.kv_heads + h / (p.heads / p.kv_heads)) * p.seq_kv;
+        let q = &x.q[row * d..][..d];
+        let t = i as i64 + n_kv as i64 - n_q as i64;
+        let ancestors = x.parents.map(|parents| ancestors(&parents[b * p.seq_q..][..n_q], i));
+        let score = |j: usize| -> Option<R> {
+            let k = &x.k[(kv + j) * d..][..d];
+            let mut dot = R::ZERO;
+            for (a, b) in q.iter().zip(k) {
+                dot += R::of(*a) * R::of(*b);
+            }
+            let mut s = R::of(p.scale as f64) * dot;
+            if p.softcap > 0.0 {
+                let cap = R::of(p.softcap as f64);
+                s = cap * (s / cap).tanh();
+            }
+            if let Some(slopes) = x.slopes {
+                s = s - R::of(slopes[b * p.heads + h]) * R::of((t - j as i64).abs() as f64);
+            }
+            let bias = x.bias.map_or(0.0, |bias| bias[row * p.seq_kv + j]);
+            if x.bias.is_some() {
+                s += R::of(bias);
+            }
+            let after = p.window[0].is_none_or(|left| j as i64 >= t - left.min(1 << 40) as i64);
+            let right = if p.causal { Some(0) } else { p.window[1] };
+            let before = right.is_none_or(|right| j as i64 <= t + right.min(1 << 40) as i64);
+            let in_tree = ancestors.as_ref().is_none_or(|ancestors| j + n_q < n_kv || ancestors[j + n_q - n_kv]);
+            let hidden = bias == f64::NEG_INFINITY || s.f64() == f64::NEG_INFINITY;
+            (after && before && in_tree && !hidden).then_some(s)
+        };
+        let scores: Vec<(usize, R)> = (0..n_kv).filter_map(|j| Some((j, score(j)?))).collect();
+        let sink = x.sinks.map(|sinks| R::of(sinks[h])).filter(|sink| sink.f64() > f64::NEG_INFINITY);
+        let max = scores.iter().map(|(_, s)| *s).chain(sink).fold(R::NEG_INFINITY, R::max);
+        let mut sum = sink.map_or(R::ZERO, |sink| (sink - max).exp());
+        let mut o = vec![R::ZERO; dv];
+        let (mut mag, mut reach) = (vec![0f64; dv], 1.0f64);
+        for (j, s) in &scores {
+            let weight = (*s - max).exp();
+            sum += weight;
+            let weight = R::of(round(weight.f64()));
+            // Scores far below the maximum have no weight, and no error: exp(-120) is below every f32 ULP.
+            if s.f64() > max.f64() - 120.0 {
+                reach = reach.max(1.0 + s.f64().abs());
+            }
+            let size = weight.f64();
+            for ((o, mag), v) in o.iter_mut().zip(&mut mag).zip(&x.v[(kv + j) * dv..][..dv]) {
+                *o += weight * R::of(*v);
+                *mag += size * v.abs();
+            }
+        }
+        let dead = scores.is_empty() && sink.is_none();
+        let norm = if dead { R::of(1.0) } else { sum };
+        out.o.extend(o.iter().map(|o| (*o / norm).f64()));
+        out.lse.push(if dead { f64::NEG_INFINITY } else { (max + sum.ln()).f64() });
+        out.mag.push(mag.iter().fold(0.0, |peak: f64, v| peak.max(v / norm.f64())) * reach);
+        out.lse_mag.push(reach.max(1.0 + sink.map_or(0.0, |sink| sink.f64().abs())));
+    }
+    out
+}
+
+/// Which tokens of a tree `token` sees: itself, and up the chain of parents, each before its child.
+fn ancestors(parents: &[u32], token: usize) -> Vec<bool> {
+    let mut seen = vec![false; parents.len()];
+    let mut at = token;
+    loop {
+        seen[at] = true;
+        match parents[at] as usize {
+            parent if parent < at => at = parent,
+            _ => return seen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    fn shape(seq_q: usize, seq_kv: usize) -> Problem {
+        Problem { seq_q, seq_kv, scale: 1.0, ..Problem::new(1, 1, 1, 1) }
+    }
+
+    fn run(p: &Problem, x: &Inputs) -> Output {
+        reference::<f64>(p, x, |v| v)
+    }
+
+    #[track_caller]
+    fn near(have: &[f64], want: &[f64]) {
+        assert_eq!(have.len(), want.len());
+        for (have, want) in have.iter().zip(want) {
+            assert_relative_eq!(*have, *want, max_relative = 1e-12);
+        }
+    }
+
+    #[test]
+    fn by_hand() {
+        // Weights 1 : 2 : 5 of values 8, 16, 24.
+        let k = [0.0, 2f64.ln(), 5f64.ln()];
+        let x = Inputs { q: &[1.0], k: &k, v: &[8.0, 16.0, 24.0], ..Default::default() };
+        let out = run(&shape(1, 3), &x);
+        near(&out.o, &[(8.0 + 32.0 + 120.0) / 8.0]);
+        near(&out.lse, &[8f64.ln()]);
+        // A sink of ln 8 takes half, and is in the LSE.
+        let out = run(&shape(1, 3), &Inputs { sinks: Some(&[8f64.ln()]), ..x });
+        near(&out.o, &[10.0]);
+        near(&out.lse, &[16f64.ln()]);
+        // Slope ln 2 at position 2: distances 2, 1, 0 make the weights 1/4 : 1 : 5.
+        let out = run(&shape(1, 3), &Inputs { slopes: Some(&[2f64.ln()]), ..x });
+        near(&out.o, &[(2.0 + 16.0 + 120.0) / 6.25]);
+        // Softcap 1 of a score of atanh(1/2) = ln(3) / 2.
+        let k = [0.0, 3f64.ln() / 2.0];
+        let out = run(&Problem { softcap: 1.0, ..shape(1, 2) }, &Inputs { k: &k, v: &[0.0, 1.0], ..x });
+        near(&out.o, &[0.5f64.exp() / (1.0 + 0.5f64.exp())]);
+    }
+
+    #[test]
+    fn what_is_visible() {
+        let inf = f64::INFINITY;
+        let x = Inputs { q: &[0.0; 4], k: &[0.0; 4], v: &[1.0, 2.0, 4.0, 8.0], ..Default::default() };
+        // Bottom-right: the last query sees all; more queries than keys leave the first dead.
+        near(&run(&Problem { causal: true, ..shape(2, 4) }, &x).o, &[7.0 / 3.0, 15.0 / 4.0]);
+        let out = run(&Problem { causal: true, ..shape(4, 2) }, &x);
+        near(&out.o, &[0.0, 0.0, 1.0, 1.5]);
+        assert_eq!(&out.lse[..2], &[-inf, -inf]);
+        // A window of one to the left, and of one to the right.
+        let window = [Some(1), Some(0)];
+        near(&run(&Problem { window, ..shape(4, 4) }, &x).o, &[1.0, 1.5, 3.0, 6.0]);
+        let window = [Some(0), Some(1)];
+        near(&run(&Problem { window, ..shape(4, 4) }, &x).o, &[1.5, 3.0, 6.0, 8.0]);
+        // One key before a tree of a root, its child, and a second root; a parent past its child is none.
+        let parents = [9, 0, u32::MAX];
+        near(&run(&shape(3, 4), &Inputs { parents: Some(&parents), ..x }).o, &[1.5, 7.0 / 3.0, 4.5]);
+        // A batch of fewer queries and keys than there is room for.
+        let lengths = [[1, 2]];
+        let out = run(&Problem { causal: true, ..shape(2, 4) }, &Inputs { lengths: Some(&lengths), ..x });
+        near(&out.o[..1], &[1.5]);
+        assert!(out.o[1].is_nan());
+    }
+}

@@ -1,0 +1,184 @@
+//! The matrix product by its definition.
+
+use crate::gemm::{Activation, Along, Problem, Vector};
+use crate::reference::Real;
+
+/// What gemm gives, contiguous `[batch, batch, m, n]`; and `mag`, one per row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    pub d: Vec<f64>,
+    pub mag: Vec<f64>,
+}
+
+/// Contiguous inputs: a and b as they are stored, one matrix per batch, c and residual `[batch, batch, m, n]`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Inputs<'a> {
+    pub a: &'a [f64],
+    pub b: &'a [f64],
+    pub b2: Option<&'a [f64]>,
+    pub c: Option<&'a [f64]>,
+    pub residual: Option<&'a [f64]>,
+    pub bias: Option<&'a [f64]>,
+    pub scale: Option<&'a [f64]>,
+}
+
+/// `act(alpha scale sum a b + beta c + bias) + residual`; gated, the activated is multiplied by
+/// `alpha scale sum a b2 + bias2` first.
+///
+/// `mag` is the formula on absolute values, without the activation: none of them grows a difference by more
+/// than a seventh.
+pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
+    let Problem { m, n, k, trans_a, trans_b, .. } = *problem;
+    let epilogue = &problem.epilogue;
+    let mut out = Output { d: Vec::new(), mag: Vec::new() };
+    let at = |v: Option<Vector>, values: Option<&[f64]>, i: usize, j: usize, second: bool| {
+        let v = v?;
+        let (own, len) = if v.along == Along::Rows { (i, m) } else { (j, n) };
+        Some(values?[own + if second { len } else { 0 }])
+    };
+    for batch in 0..problem.batch[0] * problem.batch[1] {
+        // op(a) by rows, op(b) by columns.
+        let a: Vec<R> =
+            (0..m * k).map(|x| R::of(inputs.a[batch * m * k + if trans_a { x % k * m + x / k } else { x }])).collect();
+        let columns = |b: &[f64]| -> Vec<R> {
+            let of = |x: usize| R::of(b[batch * k * n + if trans_b { x } else { x % k * n + x / k }]);
+            (0..n * k).map(of).collect()
+        };
+        let b = columns(inputs.b);
+        let b2 = inputs.b2.map(columns);
+        for i in 0..m {
+            let mut row_mag = 0f64;
+            for j in 0..n {
+                let scale = at(epilogue.scale, inputs.scale, i, j, false).unwrap_or(1.0);
+                let product = |b: &[R]| {
+                    let (mut sum, mut mag) = (R::ZERO, 0.0);
+                    for (&a, &b) in a[i * k..][..k].iter().zip(&b[j * k..][..k]) {
+                        let ab = a * b;
+                        sum += ab;
+                        mag += ab.f64().abs();
+                    }
+                    let factor = R::of(f64::from(problem.alpha)) * R::of(scale);
+                    (factor * sum, mag * factor.f64().abs())
+                };
+                let (mut v, mut mag) = product(&b);
+                let place = (batch * m + i) * n + j;
+                if let Some(c) = inputs.c.filter(|_| problem.beta != 0.0) {
+                    let c = R::of(f64::from(problem.beta)) * R::of(c[place]);
+                    v += c;
+                    mag += c.f64().abs();
+                }
+                if let Some(bias) = at(epilogue.bias, inputs.bias, i, j, false) {
+                    v += R::of(bias);
+                    mag += bias.abs();
+                }
+                v = activate(epilogue.activation, v);
+                if let Some(b2) = &b2 {
+                    let (mut w, mut w_mag) = product(b2);
+                    if let Some(bias) = at(epilogue.bias, inputs.bias, i, j, true) {
+                        w += R::of(bias);
+                        w_mag += bias.abs();
+                    }
+                    (v, mag) = (v * w, mag * w_mag);
+                }
+                if let Some(residual) = inputs.residual {
+                    v += R::of(residual[place]);
+                    mag += residual[place].abs();
+                }
+                out.d.push(v.f64());
+                row_mag = row_mag.max(mag);
+            }
+            out.mag.push(row_mag);
+        }
+    }
+    out
+}
+
+/// The activation, its transcendental part in f64.
+pub fn activate<R: Real>(activation: Activation, x: R) -> R {
+    let v = x.f64();
+    match activation {
+        Activation::None => x,
+        Activation::Relu => x.max(R::ZERO),
+        Activation::Gelu => x * R::of(normal_below(v)),
+        Activation::GeluTanh => {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v);
+            x * R::of(1.0 / (1.0 + (-2.0 * u).exp()))
+        }
+        Activation::Silu => x * R::of(1.0 / (1.0 + (-v).exp())),
+    }
+}
+
+/// The share of a normal distribution below x: `erfc(-x / sqrt(2)) / 2`.
+pub fn normal_below(x: f64) -> f64 {
+    let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
+    if x.abs() < 5.0 {
+        // 1/2 + density (x + x^3 / 3 + x^5 / 15 + ..), all of one sign.
+        let (mut term, mut sum, mut n) = (x, x, 1.0);
+        while term.abs() > 1e-18 * sum.abs() {
+            n += 2.0;
+            term *= x * x / n;
+            sum += term;
+        }
+        return 0.5 + density * sum;
+    }
+    // The tail as a continued fraction: density / (z + 1 / (z + 2 / (z + ..))).
+    let z = x.abs();
+    let tail = density / (1..=60).rev().fold(z, |rest, i| z + f64::from(i) / rest);
+    if x > 0.0 { 1.0 - tail } else { tail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dtype;
+    use crate::gemm::{Epilogue, Matrix};
+    use approx::assert_relative_eq;
+
+    #[test]
+    fn by_hand() {
+        // [1 2; 3 4; 5 6] x [1 0 -1; 2 1 3] = [5 2 5; 11 4 9; 17 6 13].
+        let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let b = [1.0, 0.0, -1.0, 2.0, 1.0, 3.0];
+        let want = [5.0, 2.0, 5.0, 11.0, 4.0, 9.0, 17.0, 6.0, 13.0];
+        let problem = Problem::new(3, 3, 2, Dtype::F32);
+        let out = reference::<f64>(&problem, &Inputs { a: &a, b: &b, ..Inputs::default() });
+        assert_eq!(out.d, want);
+        assert_eq!(out.mag, [7.0, 15.0, 23.0]);
+        // Both transposed: the same memory by columns.
+        let (at, bt) = ([1.0, 3.0, 5.0, 2.0, 4.0, 6.0], [1.0, 2.0, 0.0, 1.0, -1.0, 3.0]);
+        let turned = Problem { trans_a: true, trans_b: true, ..problem };
+        assert_eq!(reference::<f64>(&turned, &Inputs { a: &at, b: &bt, ..Inputs::default() }).d, want);
+        // 2 * scale * ab - c + bias, relu, + residual, in the first row.
+        let by = |along| Some(Vector { dtype: Dtype::F32, along, offset: 0 });
+        let epilogue = Epilogue {
+            scale: by(Along::Rows),
+            bias: by(Along::Columns),
+            activation: Activation::Relu,
+            residual: Some(Matrix::default()),
+            ..Epilogue::default()
+        };
+        let full = Problem { alpha: 2.0, beta: -1.0, c: Some(Matrix::default()), epilogue, ..problem };
+        let (c, residual) = ([4.0; 9], [0.25; 9]);
+        let more = Inputs {
+            c: Some(&c),
+            residual: Some(&residual),
+            bias: Some(&[0.0, -20.0, 1.0]),
+            scale: Some(&[3.0, 1.0, 0.5]),
+            a: &a,
+            b: &b,
+            b2: None,
+        };
+        assert_eq!(&reference::<f64>(&full, &more).d[..3], &[26.25, 0.25, 27.25]);
+    }
+
+    #[test]
+    fn activations_as_published() {
+        // Phi(1) = 0.8413447460685429, Phi(-6) = 9.865876450376946e-10.
+        assert_relative_eq!(normal_below(1.0), 0.841_344_746_068_542_9, max_relative = 1e-14);
+        assert_relative_eq!(normal_below(-6.0), 9.865_876_450_376_946e-10, max_relative = 1e-10);
+        assert_relative_eq!(normal_below(4.999_999_999), normal_below(5.000_000_001), max_relative = 1e-12);
+        assert_relative_eq!(activate(Activation::Silu, 1.0f64), 0.731_058_578_630_004_9, max_relative = 1e-14);
+        assert_relative_eq!(activate(Activation::GeluTanh, 1.0f64), 0.841_191_990_6, max_relative = 1e-9);
+        assert_eq!(activate(Activation::Relu, -3.0f64), 0.0);
+    }
+}

@@ -1,0 +1,68 @@
+//! The CPU definitions that kernels are held against, and the rule by which.
+//!
+//! Each `reference` is the formula in a few loops, without tiles, generic over [`Real`]: in f64 it is the
+//! oracle, in f32 it is `low`, which says how much of an error the formula itself has. Values come and
+//! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
+
+pub mod attention;
+pub mod gemm;
+mod numerics;
+mod position;
+mod rows;
+mod vq;
+
+pub use attention::{attention_bias, attention_merge};
+pub use numerics::{Judge, Verdict, Worst};
+pub use position::{position_encoding, rope};
+pub use rows::{softmax, softmax_backward};
+pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
+
+/// f64 for the oracle, f32 for `low`.
+pub trait Real:
+    Copy
+    + PartialOrd
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+    + std::ops::AddAssign
+{
+    const ZERO: Self;
+    const NEG_INFINITY: Self;
+    fn of(value: f64) -> Self;
+    fn f64(self) -> f64;
+    fn exp(self) -> Self;
+    fn ln(self) -> Self;
+    fn tanh(self) -> Self;
+    fn max(self, other: Self) -> Self;
+}
+
+macro_rules! real {
+    ($ty:ty) => {
+        impl Real for $ty {
+            const ZERO: Self = 0.0;
+            const NEG_INFINITY: Self = <$ty>::NEG_INFINITY;
+            fn of(value: f64) -> Self {
+                value as $ty
+            }
+            fn f64(self) -> f64 {
+                self as f64
+            }
+            fn exp(self) -> Self {
+                self.exp()
+            }
+            fn ln(self) -> Self {
+                self.ln()
+            }
+            fn tanh(self) -> Self {
+                self.tanh()
+            }
+            fn max(self, other: Self) -> Self {
+                self.max(other)
+            }
+        }
+    };
+}
+
+real!(f32);
+real!(f64);

@@ -1,0 +1,4 @@
+//! Positions of tokens.
+
+pub mod position_encoding;
+pub mod rope;

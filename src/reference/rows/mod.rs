@@ -1,0 +1,4 @@
+//! Ops on rows.
+
+pub mod softmax;
+pub mod softmax_backward;

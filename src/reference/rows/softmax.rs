@@ -1,0 +1,114 @@
+//! Softmax by its definition.
+
+use crate::reference::Real;
+use crate::softmax::Problem;
+
+/// What softmax gives, contiguous: `y [rows, cols]`, `lse [rows]`; and `mag`, one per row, for the numerics rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    pub y: Vec<f64>,
+    pub lse: Vec<f64>,
+    /// Of `y`.
+    pub mag: Vec<f64>,
+    /// Of `lse`.
+    pub lse_mag: Vec<f64>,
+}
+
+/// `y[r, j] = exp(s[r, j] - max) / sum` or `s[r, j] - lse`, over the visible `j`, where
+/// `s = scale * x + bias`. `x` and `bias` are contiguous `[rows, cols]`; a bias of minus infinity hides.
+/// Layouts and dtypes of the Problem have no say here.
+///
+/// # Panics
+/// If `x` or `bias` has fewer than `rows * cols` values, or `dims` a size of 0.
+pub fn reference<R: Real>(problem: &Problem, x: &[f64], bias: Option<&[f64]>) -> Output {
+    let Problem { rows, cols, dims: [_, seq_q], scale, .. } = *problem;
+    let mut out = Output { y: Vec::new(), lse: Vec::new(), mag: Vec::new(), lse_mag: Vec::new() };
+    for row in 0..rows {
+        let i = row % seq_q;
+        let score = |j: usize| -> Option<R> {
+            let causal = problem.causal && j + seq_q > i + cols;
+            let bias = bias.map_or(0.0, |bias| bias[row * cols + j]);
+            let s = R::of(scale as f64) * R::of(x[row * cols + j]) + R::of(bias);
+            (!causal && bias != f64::NEG_INFINITY && s.f64() != f64::NEG_INFINITY).then_some(s)
+        };
+        let scores: Vec<Option<R>> = (0..cols).map(score).collect();
+        let visible = || scores.iter().flatten().copied();
+        let max = visible().fold(R::NEG_INFINITY, R::max);
+        let mut sum = R::ZERO;
+        for s in visible() {
+            sum += (s - max).exp();
+        }
+        let dead = visible().next().is_none();
+        let lse = if dead { R::NEG_INFINITY } else { max + sum.ln() };
+        out.y.extend(scores.iter().map(|s| match (problem.log, s) {
+            (true, None) => f64::NEG_INFINITY,
+            (false, None) => 0.0,
+            (true, Some(s)) => (*s - max - sum.ln()).f64(),
+            (false, Some(s)) => ((*s - max).exp() / sum).f64(),
+        }));
+        out.lse.push(lse.f64());
+        // Scores far below the maximum have no weight, and no error: exp(-120) is below every f32 ULP.
+        let weighs = |s: &R| s.f64() > max.f64() - 120.0;
+        let reach = 1.0 + visible().filter(weighs).fold(0.0, |peak: f64, s| peak.max(s.f64().abs()));
+        let peak = if problem.log || dead { 1.0 } else { 1.0 / sum.f64() };
+        out.mag.push(peak * reach);
+        out.lse_mag.push(reach);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    fn problem(rows: usize, cols: usize) -> Problem {
+        Problem { rows, cols, ..Default::default() }
+    }
+
+    #[test]
+    fn by_hand() {
+        // e^0 : e^ln2 : e^ln5 = 1 : 2 : 5.
+        let x = [0.0, 2f64.ln(), 5f64.ln()];
+        let out = reference::<f64>(&problem(1, 3), &x, None);
+        for (y, want) in out.y.iter().zip([0.125, 0.25, 0.625]) {
+            assert_relative_eq!(*y, want, max_relative = 1e-14);
+        }
+        assert_relative_eq!(out.lse[0], 8f64.ln(), max_relative = 1e-14);
+        let log = reference::<f64>(&Problem { log: true, ..problem(1, 3) }, &x, None);
+        assert_relative_eq!(log.y[0], -(8f64.ln()), max_relative = 1e-14);
+        // A shift changes nothing but the lse, however large.
+        let far: Vec<f64> = x.iter().map(|v| v - 2e5).collect();
+        let out = reference::<f64>(&problem(1, 3), &far, None);
+        assert_relative_eq!(out.y[2], 0.625, max_relative = 1e-9);
+        assert_relative_eq!(out.lse[0], 8f64.ln() - 2e5, max_relative = 1e-14);
+    }
+
+    #[test]
+    fn published() {
+        // Wikipedia, "Softmax function": [1, 2, 3, 4, 1, 2, 3].
+        let out = reference::<f64>(&problem(1, 7), &[1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0], None);
+        for (y, want) in
+            out.y.iter().zip([0.02364054, 0.06426166, 0.1746813, 0.474833, 0.02364054, 0.06426166, 0.1746813])
+        {
+            assert_relative_eq!(*y, want, max_relative = 1e-6);
+        }
+    }
+
+    #[test]
+    fn masks_and_dead_rows() {
+        let inf = f64::INFINITY;
+        // Bottom-right causal on 3 queries and 2 keys: the first query sees nothing.
+        let causal = Problem { dims: [1, 3], causal: true, ..problem(3, 2) };
+        let out = reference::<f64>(&causal, &[7.0, 8.0, 7.0, 8.0, 0.0, 3f64.ln()], None);
+        assert_eq!(&out.y[..4], &[0.0, 0.0, 1.0, 0.0]);
+        assert_relative_eq!(out.y[5], 0.75, max_relative = 1e-14);
+        assert_eq!(&out.lse[..2], &[-inf, 7.0]);
+        // A finite mask value stays a number: the row is uniform, not dead.
+        let out = reference::<f64>(&problem(1, 2), &[1.0, 1.0], Some(&[-1e9, -1e9]));
+        assert_eq!(out.y, [0.5, 0.5]);
+        let dead = reference::<f64>(&Problem { log: true, ..problem(1, 2) }, &[1.0, 1.0], Some(&[-inf, -inf]));
+        assert_eq!(dead.y, [-inf, -inf]);
+        assert_eq!(dead.lse, [-inf]);
+    }
+}

@@ -1,0 +1,83 @@
+//! [`Tensor`]: a contiguous array on a [`Context`]'s device. Each op's methods are in a file of its stem.
+
+mod attention;
+mod gemm;
+mod position;
+mod rows;
+mod vq;
+
+pub use attention::AttentionOptions;
+pub use gemm::{MatmulGradients, MatmulOptions};
+pub use position::position_encoding::{PositionEncoding, PositionOptions};
+pub use position::rope::{RopeOptions, RopePositions};
+pub use rows::softmax::{SoftmaxMask, SoftmaxOptions};
+pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
+pub use vq::vq_lookup::VqIndices;
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use crate::{Context, Dtype, Element, Result};
+
+/// What a tensor can hold: the values of [`Element`], and integers for masks and indices.
+pub trait Scalar: bytemuck::Pod + Debug + Send + Sync {}
+
+impl<T: Element> Scalar for T {}
+impl Scalar for u8 {}
+impl Scalar for u16 {}
+impl Scalar for i32 {}
+impl Scalar for u32 {}
+
+/// A contiguous array of `T` on the device; the last axis is innermost. Cheap to clone, which shares
+/// the memory.
+#[derive(Debug, Clone)]
+pub struct Tensor<T> {
+    context: Context,
+    buffer: wgpu::Buffer,
+    shape: Vec<usize>,
+    element: PhantomData<T>,
+}
+
+impl<T: Scalar> Tensor<T> {
+    pub(crate) fn new(context: Context, buffer: wgpu::Buffer, shape: &[usize]) -> Self {
+        Tensor { context, buffer, shape: shape.to_vec(), element: PhantomData }
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The memory, for the low level: storage, copy source and copy destination.
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The values, once all that was submitted before has run. Completes under any executor.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost), or what the device has complained of.
+    pub async fn read(&self) -> Result<Vec<T>> {
+        let bytes = self.len() * size_of::<T>();
+        let data = self.context.read("read", &self.buffer, bytes.next_multiple_of(4) as u64).await?;
+        Ok(bytemuck::pod_collect_to_vec(&data[..bytes]))
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    pub fn dtype(&self) -> Dtype {
+        T::DTYPE
+    }
+}

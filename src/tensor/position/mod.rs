@@ -1,0 +1,4 @@
+//! Positions of tokens.
+
+pub(super) mod position_encoding;
+pub(super) mod rope;

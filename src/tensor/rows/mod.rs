@@ -1,0 +1,4 @@
+//! Ops on rows.
+
+pub(super) mod softmax;
+pub(super) mod softmax_backward;

@@ -1,0 +1,4 @@
+//! Vector quantisation.
+
+pub(super) mod vq_assign;
+pub(super) mod vq_lookup;
