@@ -370,13 +370,22 @@ impl<D: Describe> Run for Item<D> {
     }
 
     fn shaders(&self, caps: &Caps) -> Result<Vec<(String, Shader)>, String> {
-        let mut configs = self.0.problem.candidates(caps).map_err(|error| error.to_string())?;
+        let problem = &self.0.problem;
+        let mut configs = problem.candidates(caps).map_err(|error| error.to_string())?;
+        for config in &configs {
+            problem.fits(caps, config).map_err(|error| error.to_string())?;
+            let text = config.to_string();
+            let again = problem.parse(caps, &text)?.to_string();
+            if again != text {
+                return Err(format!("`{text}` is parsed as `{again}`"));
+            }
+        }
         if let (Pick::Config(_), Ok(meant)) = (&self.0.pick, self.0.configs(caps)?) {
             configs.extend(meant);
         }
         let mut all = Vec::new();
         for (config, writable) in configs.iter().flat_map(|config| [(config, Slots::NONE), (config, Slots::ALL)]) {
-            let shaders = self.0.problem.shaders(caps, config, writable).map_err(|error| error.to_string())?;
+            let shaders = problem.shaders(caps, config, writable).map_err(|error| error.to_string())?;
             all.extend(shaders.into_iter().map(|shader| (config.to_string(), shader)));
         }
         Ok(all)

@@ -434,7 +434,7 @@ pub trait Run: Send + Sync {
     /// What each candidate and each Config that is meant compiles, with the Config's text.
     ///
     /// # Errors
-    /// Those of the Problem.
+    /// Those of the Problem, and a candidate that does not fit, or does not parse back.
     fn shaders(&self, caps: &Caps) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
 
     /// Runs it as it is meant, and judges; what fails leaves its case file.

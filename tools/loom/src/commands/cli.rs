@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, matrix, run};
+use super::{adapters, bench, check, matrix, results, run};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -94,6 +94,12 @@ enum Command {
         #[arg(long, value_name = "FILE", num_args = 1..)]
         bench: Vec<PathBuf>,
     },
+    /// Print the figures of a folder of results as Markdown: the page benches/RESULTS.md
+    Results {
+        /// Files of `loom bench --out` and `peers --out`
+        #[arg(value_name = "DIR", default_value = "benches/results")]
+        dir: PathBuf,
+    },
 }
 
 /// Why a command stops without a result.
@@ -157,6 +163,7 @@ where
             measure(&mut out, &kernels, adapter.as_deref(), json, quick, file)
         }
         Command::Matrix { files, bench } => join(&mut out, &files, &bench),
+        Command::Results { dir } => page(&mut out, &dir),
     };
     match result.and_then(|right| Ok(out.flush().map(|()| right)?)) {
         Ok(true) => 0,
@@ -412,6 +419,11 @@ fn join(out: &mut Pipe, files: &[PathBuf], benches: &[PathBuf]) -> Result {
         out.write_all(bench::compare(&reports).as_bytes())?;
     }
     Ok(matrix::ok(&records) && reports.iter().all(bench::Report::ok))
+}
+
+fn page(out: &mut Pipe, dir: &Path) -> Result {
+    out.write_all(results::render(dir)?.as_bytes())?;
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -5,4 +5,5 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod matrix;
+pub mod results;
 pub mod run;
