@@ -144,11 +144,14 @@ impl Arg {
         if need > have {
             return Err(ErrorKind::BufferTooSmall { buffer, need, have });
         }
-        let limit = caps.limits.max_storage_buffer_binding_size;
-        if need > limit {
-            return Err(ErrorKind::BindingTooLarge { buffer, need, limit });
-        }
         Ok(())
+    }
+
+    /// Refuses a binding that is larger than the device can bind.
+    fn check_size(&self, caps: &Caps) -> Checked {
+        let (buffer, need) = (self.name, self.reach.bytes());
+        let limit = caps.limits.max_storage_buffer_binding_size;
+        if need > limit { Err(ErrorKind::BindingTooLarge { buffer, need, limit }) } else { Ok(()) }
     }
 }
 
@@ -284,15 +287,21 @@ impl<'k> Args<'k> {
         let apart = self.pair(a, b).is_some_and(|(a, b)| {
             let views = a.reach.view.zip(b.reach.view).is_some_and(|(a, b)| a.interleaves(&b));
             let start = a.same_buffer(b) && a.memory.offset == b.memory.offset;
-            views && start && a.reach.element == b.reach.element
+            views && start && a.reach.element.bits == b.reach.element.bits
         });
         if apart && self.caps.backend != wgpu::Backend::BrowserWebGpu {
             self.may_share.push([a, b]);
         }
     }
 
-    /// Checks each argument against its buffer, then each pair for overlap.
+    /// Checks each argument against its buffer, then each pair for overlap, then what a binding can hold.
     pub fn check(&self) -> Checked {
+        self.check_apart()?;
+        self.all.iter().try_for_each(|arg| arg.check_size(&self.caps))
+    }
+
+    /// [`check`](Self::check) of a call that binds its arguments in pieces: whatever a binding can hold.
+    pub fn check_apart(&self) -> Checked {
         self.all.iter().filter(|arg| !arg.is_empty()).try_for_each(|arg| arg.check(&self.caps))?;
         for (i, a) in self.all.iter().enumerate() {
             for b in &self.all[i + 1..] {

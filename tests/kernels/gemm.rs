@@ -119,7 +119,7 @@ fn everywhere(suite: &mut Suite) {
         exact(gpu, shared, 6, false, Algorithm::Direct)
     });
     suite.case("epilogue, every activation, c and residual in place", |gpu| {
-        for activation in Activation::ALL {
+        for &activation in Activation::ALL {
             let problem = Problem {
                 alpha: 0.3,
                 beta: -1.5,
@@ -481,7 +481,7 @@ fn problems() -> impl Strategy<Value = Problem> {
     let transposes = (any::<bool>(), any::<bool>());
     let matrices = (place(), place(), place(), prop::option::of(place()), prop::option::of(place()));
     let factors = (0..9u8, 0..3u8);
-    let last = (prop::sample::select(&Activation::ALL[..]), vector(), vector());
+    let last = (prop::sample::select(Activation::ALL), vector(), vector());
     (sizes, transposes, matrices, factors, last).prop_map(|(sizes, transposes, matrices, factors, last)| {
         let ((m, n, k, batch), (trans_a, trans_b), (activation, scale, bias)) = (sizes, transposes, last);
         let (a, b, d, c, residual) = matrices;

@@ -9,17 +9,18 @@
 use crate::args::{Args, WORD};
 use crate::caps::Class;
 use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::config;
+use crate::config::{config, defaults};
 use crate::error::Checked;
 use crate::kernels::{Pass, Pipeline};
 use crate::layout::{View, chunks};
 use crate::ops::Plan;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
-problem! {
+defaults! {
     /// What is computed.
     ///
     /// The default is ALiBi of one query and one key: sizes are yours to set.
+    #[derive(Debug, Clone, Copy, PartialEq)]
     pub struct Problem {
         /// With slopes or tables per batch, batch times heads.
         pub heads: usize = 1,

@@ -7,18 +7,19 @@
 use crate::args::{Args, WORD};
 use crate::caps::Class;
 use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::config;
+use crate::config::{config, defaults};
 use crate::error::Checked;
 use crate::kernels::{Pass, Pipeline};
 use crate::layout::{View, rows_divide, sizes_fit, split_rows};
 use crate::ops::Plan;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
-problem! {
+defaults! {
     /// What is computed: `o [splits, rows, dim]` and `lse [splits, rows]` to `[rows, dim]` and `[rows]`, where
     /// `rows = n0 * n1 * n2` and `dims = [n1, n2]`.
     ///
     /// The default is one part of one row of one f32: sizes are yours to set.
+    #[derive(Debug, Clone, Copy, PartialEq)]
     pub struct Problem {
         /// Parts that are joined.
         pub splits: usize = 1,

@@ -47,7 +47,7 @@ mod prepare;
 
 use std::fmt;
 
-use crate::config::{Field, config, words};
+use crate::config::{Field, config, defaults, words};
 use crate::ops::Plan;
 use crate::softmax::Mask;
 use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Result};
@@ -55,11 +55,12 @@ use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Result};
 pub use crate::mask::broadcast_scores as broadcast;
 pub use prepare::Params;
 
-problem! {
+defaults! {
     /// What is computed. `q` is `[batch, heads, seq_q, head_dim]`, `k` `[batch, kv_heads, seq_kv, head_dim]`, `v`
     /// `[batch, kv_heads, seq_kv, value_dim]`, `o` as q with `value_dim`, whatever the order in memory.
     ///
     /// The default is f32, one query and one key of one element, all visible.
+    #[derive(Debug, Clone, Copy, PartialEq)]
     pub struct Problem {
         /// Sequences.
         pub batch: usize = 1,

@@ -31,9 +31,13 @@ pub struct Inputs<'a> {
 /// `mag`, one per row, of each.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Output {
+    /// `[batch, heads, seq_q, value_dim]`.
     pub o: Vec<f64>,
+    /// `[batch, heads, seq_q]`.
     pub lse: Vec<f64>,
+    /// Of `o`, one per row.
     pub mag: Vec<f64>,
+    /// Of `lse`, one per row.
     pub lse_mag: Vec<f64>,
 }
 
