@@ -74,6 +74,12 @@ impl From<wgpu::Buffer> for Memory {
     }
 }
 
+impl<'a> From<&'a Memory> for Binding<'a> {
+    fn from(memory: &'a Memory) -> Binding<'a> {
+        Binding { buffer: &memory.buffer, offset: memory.offset, size: memory.size }
+    }
+}
+
 impl Memory {
     /// `size` bytes of it, from byte `offset` on.
     pub fn part(&self, offset: u64, size: u64) -> Memory {
@@ -226,6 +232,12 @@ impl<'k> Args<'k> {
         Ok(())
     }
 
+    /// A table of these words, which calls with equal ones share.
+    pub fn table(&mut self, slot: u32, name: &'static str, words: &[u32]) -> Checked {
+        let memory = Memory::from(self.kernels.table(words)?);
+        self.read(slot, name, memory, Reach::to(words.len() as u64, WORD))
+    }
+
     /// An argument that the pipeline declares and the Problem lacks: a few bytes that are not read.
     pub fn absent(&mut self, slot: u32, name: &'static str) -> Checked {
         let memory = self.kernels.table(&[0; 4])?.into();
@@ -275,7 +287,7 @@ impl<'k> Args<'k> {
         let apart = self.pair(a, b).is_some_and(|(a, b)| {
             let views = a.reach.view.zip(b.reach.view).is_some_and(|(a, b)| a.interleaves(&b));
             let start = a.same_buffer(b) && a.memory.offset == b.memory.offset;
-            views && start && a.reach.element == b.reach.element
+            views && start && a.reach.element.bits == b.reach.element.bits
         });
         if apart && self.caps.backend != wgpu::Backend::BrowserWebGpu {
             self.may_share.push([a, b]);

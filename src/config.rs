@@ -97,11 +97,14 @@ macro_rules! config {
 
 /// Declares a struct whose fields have their defaults beside them.
 macro_rules! defaults {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $value:expr,)* }) => {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident $(<$life:lifetime>)? { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $value:expr,)* }
+    ) => {
         $(#[$meta])*
-        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
+        pub struct $name $(<$life>)? { $($(#[$field_meta])* pub $field: $ty,)* }
 
-        impl Default for $name {
+        impl $(<$life>)? Default for $name $(<$life>)? {
             fn default() -> Self {
                 $name { $($field: $value,)* }
             }

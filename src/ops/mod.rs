@@ -10,8 +10,21 @@ use crate::error::{Checked, ErrorKind};
 use crate::kernels::print_choice;
 use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
 
+/// What the files of ops use: `use crate::ops::prelude::*;`.
+pub(crate) mod prelude {
+    pub(crate) use super::Plan;
+    pub(crate) use crate::args::{Args, Memory, Reach, WORD};
+    pub(crate) use crate::caps::Class;
+    pub(crate) use crate::compose::{Shader, Slots, Storage, Strides};
+    pub(crate) use crate::config::{config, defaults, words};
+    pub(crate) use crate::error::Checked;
+    pub(crate) use crate::kernels::{Pass, Pipeline};
+    pub(crate) use crate::layout::{View, sizes_fit};
+    pub(crate) use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+}
+
 /// What every Problem can be asked: implemented by the Problem of each op.
-pub trait Op: Copy + Debug {
+pub trait Op: Clone + Debug {
     /// The op's stem.
     const NAME: &'static str;
     /// How it is computed: choices only. Prints itself and parses back.
@@ -163,17 +176,13 @@ pub(crate) fn named<P: Op, T>(f: impl FnOnce() -> Checked<T>) -> Result<T> {
     f().map_err(|kind| Error { op: P::NAME, kind })
 }
 
-/// Implements [`Op`] for a Problem that is a [`Plan`] with `Config` and `Buffers`, and gives the op's module its
-/// functions: what `Op` has as methods, and the async twins of `prepare`.
-macro_rules! functions {
-    ($name:literal) => {
-        functions!($name, Problem);
-    };
-    ($name:literal, $problem:ty) => {
+/// Implements [`Op`] for a Problem that is a [`Plan`] with `Config` and Buffers of this name.
+macro_rules! op {
+    ($name:literal, $problem:ty, $buffers:ident) => {
         impl $crate::Op for $problem {
             const NAME: &'static str = $name;
             type Config = Config;
-            type Buffers<'a> = Buffers<'a>;
+            type Buffers<'a> = $buffers<'a>;
 
             fn candidates(&self, caps: &Caps) -> Result<Vec<Config>> {
                 $crate::ops::named::<Self, _>(|| Ok($crate::ops::fitting(self, &self.resolve()?, caps)))
@@ -199,14 +208,25 @@ macro_rules! functions {
                 $crate::ops::named::<Self, _>(|| Ok(self.compose(&self.resolve()?, config, writable)))
             }
 
-            fn prepare(&self, kernels: &Kernels, buffers: Buffers<'_>) -> Result<Dispatch> {
+            fn prepare(&self, kernels: &Kernels, buffers: $buffers<'_>) -> Result<Dispatch> {
                 $crate::ops::now(kernels, self, None, buffers)
             }
 
-            fn prepare_with(&self, kernels: &Kernels, config: &Config, buffers: Buffers<'_>) -> Result<Dispatch> {
+            fn prepare_with(&self, kernels: &Kernels, config: &Config, buffers: $buffers<'_>) -> Result<Dispatch> {
                 $crate::ops::now(kernels, self, Some(config), buffers)
             }
         }
+    };
+}
+
+/// [`op!`] with `Buffers`, and the functions of the op's module: what `Op` has as methods, and the async twins of
+/// `prepare`.
+macro_rules! functions {
+    ($name:literal) => {
+        functions!($name, Problem);
+    };
+    ($name:literal, $problem:ty) => {
+        op!($name, $problem, Buffers);
 
         /// The Config for this Problem on this device: the best of [`candidates`].
         ///
@@ -308,62 +328,9 @@ macro_rules! buffers {
     };
 }
 
-/// The public ways into an op: `prepare`, `prepare_with` and their async twins. They hand over to the op's
-/// `fn plan(&Kernels, &Problem, Option<&Config>, &Buffers) -> Result<Dispatch>`, by the names in scope there; a
-/// Problem with a lifetime is named.
-macro_rules! prepare_by {
-    ($plan:ident) => {
-        prepare_by!($plan, Problem);
-    };
-    ($plan:ident, $problem:ty) => {
-        /// Checks, compiles what is not compiled yet, and binds.
-        ///
-        /// # Errors
-        /// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-        /// nothing has been written then.
-        pub fn prepare(kernels: &Kernels, problem: &$problem, buffers: Buffers) -> Result<Dispatch> {
-            kernels.now(OP, || $plan(kernels, problem, None, &buffers))
-        }
-
-        /// [`prepare`] with the caller's Config. Its `form` follows Problem and Buffers; most ops let it choose between
-        /// native and packed f16.
-        ///
-        /// # Errors
-        /// Those of [`prepare`], and a Config that does not fit.
-        pub fn prepare_with(
-            kernels: &Kernels,
-            problem: &$problem,
-            config: &Config,
-            buffers: Buffers,
-        ) -> Result<Dispatch> {
-            kernels.now(OP, || $plan(kernels, problem, Some(config), &buffers))
-        }
-
-        /// [`prepare`] that waits for the device's verdict: on the web that comes later.
-        ///
-        /// # Errors
-        /// Those of [`prepare`].
-        pub async fn prepare_async(kernels: &Kernels, problem: &$problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-            kernels.later(OP, || $plan(kernels, problem, None, &buffers)).await
-        }
-
-        /// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
-        ///
-        /// # Errors
-        /// Those of [`prepare_with`].
-        pub async fn prepare_with_async(
-            kernels: &Kernels,
-            problem: &$problem,
-            config: &Config,
-            buffers: Buffers<'_>,
-        ) -> Result<Dispatch> {
-            kernels.later(OP, || $plan(kernels, problem, Some(config), &buffers)).await
-        }
-    };
-}
-
 pub mod attention;
 pub mod gemm;
+mod pointwise;
 mod position;
 mod rows;
 mod vq;
