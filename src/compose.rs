@@ -106,6 +106,20 @@ impl std::fmt::Debug for Slots {
     }
 }
 
+/// Declares the binding slots of an op's arguments, from 0 on.
+macro_rules! slots {
+    ($($name:ident),* $(,)?) => {
+        slots!(@ 0; $($name)*);
+    };
+    (@ $slot:expr; $name:ident $($rest:ident)*) => {
+        const $name: u32 = $slot;
+        slots!(@ $slot + 1; $($rest)*);
+    };
+    (@ $slot:expr;) => {};
+}
+
+pub(crate) use slots;
+
 /// A view as a shader reads it, WGSL `vec4<u32>`: the first element, and three outer strides.
 pub type Strides = [u32; 4];
 

@@ -100,6 +100,13 @@ impl<const N: usize> View<N> {
         all
     }
 
+    /// [`params`](Self::params) of what lies from index `from` of an axis on.
+    pub fn params_from(&self, axis: usize, from: usize) -> Strides {
+        let mut all = self.params();
+        all[0] += from as u32 * self.stride(axis);
+        all
+    }
+
     /// The same view with three axes, those in front of size 1.
     pub fn padded(&self) -> View<3> {
         let pad = |axes: [usize; N], front| std::array::from_fn(|i| if i + N < 3 { front } else { axes[i + N - 3] });

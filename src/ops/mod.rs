@@ -13,9 +13,9 @@ use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
 /// What the files of ops use: `use crate::ops::prelude::*;`.
 pub(crate) mod prelude {
     pub(crate) use super::Plan;
-    pub(crate) use crate::args::{Args, Memory, Reach, WORD};
+    pub(crate) use crate::args::{Args, Reach, WORD};
     pub(crate) use crate::caps::Class;
-    pub(crate) use crate::compose::{Shader, Slots, Storage, Strides};
+    pub(crate) use crate::compose::{Shader, Slots, Storage, Strides, slots};
     pub(crate) use crate::config::{config, defaults, words};
     pub(crate) use crate::error::Checked;
     pub(crate) use crate::kernels::{Pass, Pipeline};
