@@ -241,14 +241,8 @@ impl Caps {
 
     /// Refuses more rounds than this driver takes.
     pub(crate) fn check_rounds(&self, rounds: u64) -> Result<(), Misfit> {
-        match self.loop_rounds() {
-            Some(limit) if rounds > u64::from(limit) => Err(Misfit::old(
-                "rounds of an invocation's loops, which this driver cuts short",
-                rounds.min(u32::MAX.into()) as u32,
-                limit,
-            )),
-            _ => Ok(()),
-        }
+        let what = "rounds of an invocation's loops, which this driver cuts short";
+        self.loop_rounds().map_or(Ok(()), |limit| Misfit::at_most(what, rounds, limit))
     }
 
     /// The fewest parts from `least` to `most` in each of which this driver takes the rounds; else `most`.

@@ -72,20 +72,10 @@ impl Storage {
         }
     }
 
-    /// As is wished, if `dtype` can be held so; else the best way.
-    pub(crate) fn wished(wish: Option<Storage>, dtype: Dtype, caps: &Caps) -> Storage {
-        wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-    }
-
     /// Whether two elements share a word that a shader can only address whole.
     pub fn packed(self) -> bool {
         matches!(self, Storage::F16Packed | Storage::Bf16Packed)
     }
-}
-
-/// The names of what is on, after what a Config's line begins with.
-pub(crate) fn write_flags(f: &mut std::fmt::Formatter<'_>, flags: &[(&str, bool)]) -> std::fmt::Result {
-    flags.iter().filter(|(_, on)| *on).try_for_each(|(name, _)| write!(f, " {name}"))
 }
 
 /// A set of binding slots.
@@ -115,6 +105,20 @@ impl std::fmt::Debug for Slots {
         f.debug_list().entries((0..32).filter(|&slot| self.has(slot))).finish()
     }
 }
+
+/// Declares the binding slots of an op's arguments, from 0 on.
+macro_rules! slots {
+    ($($name:ident),* $(,)?) => {
+        slots!(@ 0; $($name)*);
+    };
+    (@ $slot:expr; $name:ident $($rest:ident)*) => {
+        const $name: u32 = $slot;
+        slots!(@ $slot + 1; $($rest)*);
+    };
+    (@ $slot:expr;) => {};
+}
+
+pub(crate) use slots;
 
 /// A view as a shader reads it, WGSL `vec4<u32>`: the first element, and three outer strides.
 pub type Strides = [u32; 4];

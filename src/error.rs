@@ -257,12 +257,4 @@ impl Misfit {
     pub(crate) fn unless(holds: bool, rule: &'static str, have: impl Into<u64>) -> std::result::Result<(), Misfit> {
         if holds { Ok(()) } else { Err(Misfit::Rule { rule, have: have.into() }) }
     }
-
-    pub(crate) fn error(self, op: &'static str) -> Error {
-        ErrorKind::from(self).of(op)
-    }
-
-    pub(crate) fn old(what: &'static str, have: u32, limit: u32) -> Misfit {
-        Misfit::Above { what, have: have.into(), limit: limit.into() }
-    }
 }

@@ -190,11 +190,6 @@ impl Kernels {
     }
 
     /// The pipeline of this name, compiled now if it is new.
-    pub(crate) fn pipeline<P: Pipeline>(&self, op: &'static str, name: &P) -> Result<Arc<Compiled>> {
-        self.compiled(name).map_err(|kind| kind.of(op))
-    }
-
-    /// The pipeline of this name, compiled now if it is new.
     pub(crate) fn compiled<P: Pipeline>(&self, name: &P) -> Checked<Arc<Compiled>> {
         let slot: Slot = {
             let mut maps = lock(&self.inner.pipelines);
@@ -324,10 +319,6 @@ impl Kernels {
         self.constant(wgpu::BufferUsages::STORAGE, words)
     }
 
-    pub(crate) fn table_of(&self, op: &'static str, words: Vec<u32>) -> Result<wgpu::Buffer> {
-        self.table(&words).map_err(|kind| kind.of(op))
-    }
-
     /// A uniform buffer of these Params: one for equal ones, as long as it is among the last used.
     pub(crate) fn uniform<P: Params>(&self, params: &P) -> Checked<wgpu::Buffer> {
         let mut words: Vec<u32> = bytemuck::pod_collect_to_vec(bytemuck::bytes_of(params));
@@ -454,18 +445,6 @@ fn check_limits(shader: &Shader, caps: &Caps) -> Checked {
         return Err(ErrorKind::TooManyBindings { names: shader.bindings().iter().map(|b| b.name).collect(), limit });
     }
     Ok(())
-}
-
-/// The first of the candidates.
-pub(crate) fn chosen<C: Debug>(op: &'static str, caps: &Caps, problem: &dyn Debug, candidates: Vec<C>) -> Result<C> {
-    let config = candidates.into_iter().next().ok_or_else(|| Error {
-        op,
-        kind: ErrorKind::ConfigUnfit {
-            reason: format!("no candidate fits {problem:?} on {}; the trace log says why", caps.label()),
-        },
-    })?;
-    print_choice(op, problem, &config);
-    Ok(config)
 }
 
 /// With `TILELOOM_PRINT_CONFIG=1`, prints each choice once.

@@ -1,8 +1,8 @@
 //! Where the rows of a tensor argument lie inside its binding.
 
+use crate::ErrorKind;
 use crate::compose::Strides;
 use crate::error::Checked;
-use crate::{ErrorKind, Result};
 
 /// An element offset and `N` outer strides in elements; the innermost axis has stride 1.
 ///
@@ -60,16 +60,6 @@ impl<const N: usize> Layout<N> {
         }
         Ok(View { offset: self.offset, strides, sizes, inner, end: if empty { 0 } else { last as u64 + 1 } })
     }
-
-    pub(crate) fn resolve(
-        &self,
-        op: &'static str,
-        arg: &'static str,
-        sizes: [usize; N],
-        inner: usize,
-    ) -> Result<View<N>> {
-        self.view(arg, sizes, inner).map_err(|kind| kind.of(op))
-    }
 }
 
 fn contiguous<const N: usize>(sizes: [usize; N], inner: usize) -> [usize; N] {
@@ -107,6 +97,13 @@ impl<const N: usize> View<N> {
         for axis in 0..N {
             all[4 - N + axis] = self.stride(axis);
         }
+        all
+    }
+
+    /// [`params`](Self::params) of what lies from index `from` of an axis on.
+    pub fn params_from(&self, axis: usize, from: usize) -> Strides {
+        let mut all = self.params();
+        all[0] += from as u32 * self.stride(axis);
         all
     }
 
@@ -206,21 +203,12 @@ pub(crate) fn sizes_fit<const N: usize>(sizes: [(&'static str, usize); N]) -> Ch
     }
 }
 
-pub(crate) fn check_rows(op: &'static str, rows: usize, dims: [usize; 2]) -> Result<()> {
-    rows_divide(rows, dims).map_err(|kind| kind.of(op))
-}
-
-pub(crate) fn check_sizes<const N: usize>(op: &'static str, sizes: [(&'static str, usize); N]) -> Result<()> {
-    sizes_fit(sizes).map_err(|kind| kind.of(op))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
 
     fn view(layout: Layout<3>, sizes: [usize; 3], inner: usize) -> View<3> {
-        layout.resolve("test", "x", sizes, inner).unwrap()
+        layout.view("x", sizes, inner).unwrap()
     }
 
     #[test]
@@ -234,12 +222,9 @@ mod tests {
 
     #[test]
     fn indices_past_u32_are_refused() {
-        let error = Layout::<1>::default().resolve("test", "x", [65536], 65537).unwrap_err();
-        assert!(
-            matches!(error, Error { kind: ErrorKind::IndexOverflow { arg: "x", last: 4295032831, .. }, .. }),
-            "{error}"
-        );
-        assert!(Layout::<1>::default().resolve("test", "x", [65536], 65536).is_ok());
+        let error = Layout::<1>::default().view("x", [65536], 65537).unwrap_err();
+        assert!(matches!(error, ErrorKind::IndexOverflow { arg: "x", last: 4295032831, .. }), "{error}");
+        assert!(Layout::<1>::default().view("x", [65536], 65536).is_ok());
     }
 
     #[test]
