@@ -218,7 +218,6 @@ fn what_the_lists_hold_composes_on_every_preset() {
     let mut composed = stems.into_inner().unwrap();
     composed.extend(attention::STEMS);
     composed.extend(attention_bias::STEMS);
-    composed.extend(gemm::STEMS);
     composed.extend(position_encoding::STEMS);
     composed.extend(rope::STEMS);
     composed.extend(softmax_backward::STEMS);

@@ -11,13 +11,13 @@ use crate::harness::Outcome;
 use crate::kernel::{self, Cost, Depth, Ran, Run, Use, exact};
 use crate::pool::{Pool, Prepared};
 
+pub mod gemm;
 pub mod rows;
 pub mod vq;
 
 pub mod attention;
 pub mod attention_bias;
 pub mod attention_merge;
-pub mod gemm;
 pub mod position_encoding;
 pub mod rope;
 pub mod softmax_backward;
@@ -31,7 +31,6 @@ pub const OLD: &[&dyn Kernel] = &[
     &attention::KERNEL,
     &attention_bias::KERNEL,
     &attention_merge::KERNEL,
-    &gemm::KERNEL,
     &position_encoding::KERNEL,
     &rope::KERNEL,
     &softmax_backward::KERNEL,
