@@ -58,7 +58,7 @@ fn candidates_compose_on_every_preset() {
         }
         for (pairs, edge) in [(4, false), (2, false), (1, true), (1, false)] {
             let found = seen.iter().any(|source| {
-                source.contains(&format!("const PAIRS: u32 = {pairs}u;")) && source.contains("atomic<u32>") == edge
+                source.0.contains(&format!("const PAIRS: u32 = {pairs}u;")) && source.0.contains("atomic<u32>") == edge
             });
             assert!(found, "pairs {pairs}, edge {edge} on {}", caps.name);
         }

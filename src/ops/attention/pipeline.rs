@@ -6,8 +6,11 @@ use crate::compose::{Shader, Slots, Storage};
 use crate::kernels::{Pass, Pipeline};
 use crate::softmax::MaskKind;
 
-/// Options that are bits of `Params::flags`, from the lowest on: their names in the shader, and whether a Problem has them.
-const FLAGS: [(&str, fn(&Problem) -> bool); 6] = [
+/// An option's name in the shader, and whether a Problem has it.
+type Flag = (&'static str, fn(&Problem) -> bool);
+
+/// Options that are bits of `Params::flags`, from the lowest on.
+const FLAGS: [Flag; 6] = [
     ("ALIBI", |problem| problem.alibi.is_some()),
     ("SINKS", |problem| problem.sinks.is_some()),
     ("PACKED", |problem| problem.packed.is_some()),

@@ -7,10 +7,10 @@ use tileloom::gemm::{self, Activation, Algorithm, Along, Buffers, Epilogue, Matr
 
 use super::{Call, Output, plain};
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{self, Case, Fault, Reader, Tensor};
-use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Replay, Rule};
 use crate::memory::POISON;
+use crate::pool::{Pool, Prepared};
 
 /// The matrix product, for the commands.
 pub struct Gemm;

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tileloom::reference::Verdict;
 
 use crate::Gpu;
-use crate::kernels::{Checked, Kernel};
+use crate::harness;
+use crate::kernel::{Depth, Kernel, Run, Use};
 use crate::report::{Outcome, Record};
 use crate::table::table;
 
@@ -17,7 +18,7 @@ pub struct Tally {
     pub kernel: String,
     pub records: Vec<Record>,
     /// The verdict that came closest to its bound or went past it, and its case.
-    worst: Option<(&'static str, Verdict)>,
+    worst: Option<(String, Verdict)>,
     /// Largest error of all cases.
     max_error: f64,
 }
@@ -30,31 +31,61 @@ pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| format!("panicked: {}", message(&*panic)))
 }
 
+/// The entries of a kernel's list that are run at `depth`, by name.
+pub fn groups(kernel: &dyn Kernel, depth: Depth) -> Vec<(String, Vec<Box<dyn Run>>)> {
+    let mut groups: Vec<(String, Vec<Box<dyn Run>>)> = Vec::new();
+    for run in kernel.list() {
+        if !matches!(run.what(), Use::Test(own) if own <= depth) {
+            continue;
+        }
+        match groups.iter_mut().find(|(name, _)| name == run.name()) {
+            Some((_, runs)) => runs.push(run),
+            None => groups.push((run.name().into(), vec![run])),
+        }
+    }
+    groups
+}
+
+/// Runs the entries of one name: what the device lacks for some of them is told if nothing else is.
+pub fn group(runs: &[Box<dyn Run>], gpu: &Gpu) -> harness::Outcome {
+    let (mut all, mut ran, mut lack) = (Verdict::default(), false, None);
+    for run in runs {
+        // A driver may bring wgpu to panic: that is a finding, and the other cases go on.
+        match caught(|| run.test(gpu)).unwrap_or_else(harness::Outcome::Failed) {
+            harness::Outcome::Ran(verdict) => {
+                all.merge(verdict);
+                ran = true;
+            }
+            harness::Outcome::Skipped(reason) => lack = Some(reason),
+            failed => return failed,
+        }
+    }
+    match lack {
+        Some(reason) if !ran => harness::Outcome::Skipped(reason),
+        _ => harness::Outcome::Ran(all),
+    }
+}
+
 impl Tally {
-    /// Runs all checks of `kernel` on `gpu`; `told` hears of each before it starts.
+    /// Runs what every driver must see of `kernel` on `gpu`; `told` hears of each case before it starts.
     pub fn of(kernel: &dyn Kernel, gpu: &Gpu, mut told: impl FnMut(&str)) -> Tally {
         let mut tally = Tally { adapter: gpu.slug.clone(), kernel: kernel.name().into(), ..Tally::default() };
-        for check in kernel.checks() {
-            told(check.name);
-            // A driver may bring wgpu to panic: that is a finding, and the other cases go on.
-            let checked = caught(|| (check.run)(gpu)).unwrap_or_else(Checked::Failed);
-            let (outcome, reason) = match checked {
-                Checked::Skipped(reason) => (Outcome::Skipped, reason),
-                Checked::Failed(reason) => (Outcome::Failed, reason),
-                Checked::Ran(verdict) => {
-                    let told = if verdict.ok() {
-                        (Outcome::Passed, String::new())
-                    } else {
-                        (Outcome::Failed, verdict.to_string())
-                    };
+        for (name, runs) in groups(kernel, Depth::Narrow) {
+            told(&name);
+            let (outcome, reason) = match group(&runs, gpu) {
+                harness::Outcome::Skipped(reason) => (Outcome::Skipped, reason),
+                harness::Outcome::Failed(reason) => (Outcome::Failed, reason),
+                harness::Outcome::Ran(verdict) => {
+                    let reason = if verdict.ok() { String::new() } else { verdict.to_string() };
+                    let outcome = if verdict.ok() { Outcome::Passed } else { Outcome::Failed };
                     tally.max_error = tally.max_error.max(verdict.max_error);
                     if tally.worst.as_ref().is_none_or(|(_, worst)| verdict.ratio > worst.ratio) {
-                        tally.worst = Some((check.name, verdict));
+                        tally.worst = Some((name.clone(), verdict));
                     }
-                    told
+                    (outcome, reason)
                 }
             };
-            tally.records.push(tally.record(check.name, outcome, reason));
+            tally.records.push(tally.record(&name, outcome, reason));
         }
         tally
     }

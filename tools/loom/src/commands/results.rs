@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::bench::{self, digits, duration};
+use super::bench::{self, digits, duration};
 use crate::table::table;
 
 /// What the page says before its tables.

@@ -6,10 +6,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::check::Tally;
+use super::check::Tally;
+use super::{adapters, bench, check, matrix, results, run};
+use crate::kernel::Depth;
+use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::table::table;
-use crate::{Gpu, adapters, bench, check, gpu, kernels, matrix, report, results, run};
+use crate::{Gpu, gpu, registry, report};
 
 /// Checks, replays and measures tileloom's GPU kernels on the adapters of this machine.
 ///
@@ -236,9 +239,9 @@ fn list(out: &mut Pipe, json: bool, verbose: bool, name: Option<&str>) -> Result
 }
 
 fn check(out: &mut Pipe, names: &[String], name: Option<&str>, file: Option<PathBuf>) -> Result {
-    let kernels = kernels::named(names)?;
+    let kernels = registry::named(names)?;
     let adapters = gpu::select(name)?;
-    let cases: usize = kernels.iter().map(|kernel| kernel.checks().len()).sum();
+    let cases: usize = kernels.iter().map(|kernel| check::groups(*kernel, Depth::Narrow).len()).sum();
     let progress = Progress::new(cases * adapters.len());
     let mut tallies = Vec::new();
     for adapter in &adapters {
@@ -275,7 +278,7 @@ fn replay(out: &mut Pipe, path: &std::path::Path, file: Option<PathBuf>, name: O
     }
     let gpu = first(name)?;
     writeln!(out, "{} on {}", path.display(), gpu.slug)?;
-    let outputs = match run::outputs(&replay, &gpu) {
+    let outputs = match run::ran(&*replay, &gpu) {
         Ok(outputs) => outputs,
         Err(reason) => {
             writeln!(out, "FAILED: {reason}")?;
@@ -285,7 +288,7 @@ fn replay(out: &mut Pipe, path: &std::path::Path, file: Option<PathBuf>, name: O
     writeln!(out, "{}", outputs.config)?;
     let mut right = true;
     if check {
-        for finding in run::judge(&outputs, (replay.rules)(), &replay.expected) {
+        for finding in replay.judge(&outputs) {
             right &= finding.ok();
             writeln!(out, "{finding}")?;
         }
@@ -326,16 +329,16 @@ fn folder(out: &mut Pipe, dir: &std::path::Path, file: Option<PathBuf>, name: Op
                 continue;
             }
         };
-        match run::outputs(&replay, &gpu) {
+        match run::ran(&*replay, &gpu) {
             Err(reason) => {
                 right = false;
                 rows.push(vec![title, "FAILED".into(), String::new(), reason]);
             }
-            Ok(_) if replay.expected.tensors.is_empty() => {
+            Ok(_) if replay.expected().tensors.is_empty() => {
                 rows.push(vec![title, "ran".into(), String::new(), "nothing is expected of it".into()]);
             }
             Ok(outputs) => {
-                let findings = run::judge(&outputs, (replay.rules)(), &replay.expected);
+                let findings = replay.judge(&outputs);
                 let ok = findings.iter().all(run::Finding::ok);
                 let ratio = findings.iter().map(|finding| finding.verdict.ratio).fold(0.0, f64::max);
                 // The worst output speaks for the case.
@@ -367,9 +370,9 @@ fn measure(
     quick: bool,
     file: Option<PathBuf>,
 ) -> Result {
-    let kernels = kernels::named(names)?;
+    let kernels = registry::named(names)?;
     let adapters = gpu::select(name)?;
-    let pool = bench::Pool::new(1);
+    let pool = Pool::new(1);
     let (mut reports, mut right) = (Vec::new(), true);
     for adapter in &adapters {
         let measured = open(adapter).and_then(|gpu| bench::measure(&gpu, &kernels, &pool, quick));

@@ -2,22 +2,23 @@
 
 use std::path::Path;
 
-use tileloom::reference::{Judge, Verdict, Worst};
+use tileloom::reference::Verdict;
 
 use crate::Gpu;
-use crate::case::{Case, Expected, Fault, Tensor, place};
-use crate::kernels::{self, Outputs, Replay, Rule};
+use crate::case::{Case, Fault, Tensor, place};
+use crate::kernel::{Ran, Replay};
+use crate::registry;
 
 /// Reads and understands a case; with `check` it must expect something.
 ///
 /// # Errors
 /// What is wrong with it, with the file's name.
-pub fn open(path: &Path, check: bool) -> Result<(Case, Replay), String> {
+pub fn open(path: &Path, check: bool) -> Result<(Case, Box<dyn Replay>), String> {
     let open = || {
         let case = Case::read(path)?;
-        let replay = kernels::replay(&case)?;
-        if check && replay.expected.tensors.is_empty() {
-            let known = (replay.rules)().iter().map(|(name, _)| format!("expected.{name}")).collect();
+        let replay = registry::replay(&case)?;
+        if check && replay.expected().tensors.is_empty() {
+            let known = replay.outputs().iter().map(|name| format!("expected.{name}")).collect();
             return Err(Fault::NothingExpected { known });
         }
         Ok((case, replay))
@@ -45,50 +46,8 @@ impl Finding {
 ///
 /// # Errors
 /// What `prepare` says, a lost device, or a panic's message.
-pub fn outputs(replay: &Replay, gpu: &Gpu) -> Result<Outputs, String> {
-    crate::check::caught(|| (replay.run)(gpu)).and_then(|result| result)
-}
-
-/// Holds the outputs against what the case expects of them.
-///
-/// The bound is that of the numerics rule on the case's inputs: a wrong expectation must not widen it.
-pub fn judge(outputs: &Outputs, rules: Vec<(&'static str, Rule)>, expected: &Expected) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (output, rule) in rules {
-        let have = outputs.tensors.iter().find(|(name, _)| *name == output);
-        let (Some((_, have)), Some(want)) = (have, expected.tensors.get(output)) else {
-            continue;
-        };
-        let out = have.numbers().expect("outputs are of known dtypes");
-        let target = want.numbers().expect("the reader has checked the dtype");
-        let unjudged = target.iter().filter(|v| v.is_nan()).count();
-        let verdict = match rule {
-            Rule::Rows { cols, dtype, oracle, low, mag } => {
-                // `low` as far from the expectation as it is from the oracle.
-                let low: Vec<f64> =
-                    (0..target.len()).map(|i| target[i] + (dtype.round(low[i]) - dtype.round(oracle[i]))).collect();
-                Judge { cols, dtype, oracle: &target, low: &low, mag: &mag, widen: expected.widen }.judge(&out)
-            }
-            Rule::Exact => exact(&out, &target),
-            Rule::By(judge) => judge(&out, &target),
-        };
-        findings.push(Finding { output, shape: have.shape.clone(), verdict, unjudged });
-    }
-    findings
-}
-
-/// Bit by bit.
-pub fn exact(out: &[f64], expected: &[f64]) -> Verdict {
-    let mut verdict = Verdict { checked: out.len(), ..Verdict::default() };
-    for (index, (&out, &expected)) in out.iter().zip(expected).enumerate() {
-        if out.to_bits() != expected.to_bits() {
-            verdict.wrong += 1;
-            verdict.ratio = f64::INFINITY;
-            verdict.max_error = verdict.max_error.max((out - expected).abs());
-            verdict.worst.get_or_insert(Worst { index, out, expected, bound: 0.0 });
-        }
-    }
-    verdict
+pub fn ran(replay: &dyn Replay, gpu: &Gpu) -> Result<Ran, String> {
+    super::check::caught(|| replay.run(gpu)).and_then(|result| result)
 }
 
 /// The fewest digits that tell the value from its neighbours: most are an f32's.
@@ -125,28 +84,27 @@ impl std::fmt::Display for Finding {
 }
 
 /// The outputs as a file: tensors by name, and what ran where as metadata.
-pub fn result(case: &Case, outputs: Outputs, gpu: &Gpu) -> Case {
+pub fn result(case: &Case, ran: Ran, gpu: &Gpu) -> Case {
     let caps = gpu.kernels.caps();
     let op = case.metadata.get("op").map_or("", String::as_str);
     let file = Case::new(op)
         .option("adapter", format!("{} ({})", gpu.slug, caps.name))
         .option("driver", format!("{:?} {}", caps.backend, caps.driver))
-        .option("config", &outputs.config);
-    outputs.tensors.into_iter().fold(file, |file, (name, tensor): (_, Tensor)| file.tensor(name, tensor))
+        .option("config", &ran.config);
+    ran.tensors.into_iter().fold(file, |file, (name, tensor): (_, Tensor)| file.tensor(name, tensor))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::{Rule, exact};
     use tileloom::Dtype;
 
     fn finding(expected: &[f64], out: &[f64], widen: (f64, f64)) -> Finding {
-        let shape = [1, out.len()];
-        let outputs = Outputs { tensors: vec![("y", Tensor::values(Dtype::F32, &shape, out))], config: String::new() };
-        let tensors = [("y", Tensor::values(Dtype::F32, &shape, expected))].into();
         let truth = vec![0.5; out.len()];
         let rule = Rule::Rows { cols: out.len(), dtype: Dtype::F32, oracle: truth.clone(), low: truth, mag: vec![1.0] };
-        judge(&outputs, vec![("y", rule)], &Expected { tensors, widen }).pop().unwrap()
+        let unjudged = expected.iter().filter(|v| v.is_nan()).count();
+        Finding { output: "y", shape: vec![1, out.len()], verdict: rule.judge(out, Some(expected), widen), unjudged }
     }
 
     #[test]

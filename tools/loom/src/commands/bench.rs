@@ -3,170 +3,16 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tileloom::{Dtype, wgpu};
-use wgpu_profiler::{GpuProfiler, GpuProfilerSettings};
+use tileloom::wgpu;
 
 use crate::Gpu;
-use crate::kernels::{Bench, Kernel};
+use crate::kernel::{Kernel, Run, Use};
+use crate::pool::Pool;
 use crate::progress::Progress;
-use crate::random::Random;
 use crate::roofline::{self, Program, Roofline};
 use crate::stats::{median, quantile};
 use crate::table::table;
-
-/// Random values that input sets are cut from, each set at a place of its own.
-pub struct Pool {
-    values: Vec<f64>,
-    encoded: [Vec<u8>; 3],
-}
-
-/// A prime, so that sets differ, and rows of one set, too.
-const POOL: usize = 1_048_573;
-
-impl Pool {
-    /// Normal values of spread 3.
-    pub fn new(seed: u64) -> Pool {
-        let mut random = Random::new(seed);
-        let values: Vec<f64> = (0..POOL).map(|_| 3.0 * random.normal()).collect();
-        let encoded = Dtype::ALL.map(|dtype| {
-            let mut bytes = dtype.encode(&values);
-            bytes.truncate(POOL * dtype.bytes() as usize); // `encode` pads to words
-            bytes
-        });
-        Pool { values, encoded }
-    }
-
-    fn start(set: usize) -> usize {
-        set.wrapping_mul(777_767) % POOL
-    }
-
-    /// `elements` of input set `set` as the bytes of a buffer, padded to words.
-    pub fn bytes(&self, dtype: Dtype, elements: usize, set: usize) -> Vec<u8> {
-        let width = dtype.bytes() as usize;
-        let source = &self.encoded[Dtype::ALL.iter().position(|&d| d == dtype).unwrap_or(0)];
-        let need = elements * width;
-        let mut bytes = Vec::with_capacity(need.next_multiple_of(4));
-        bytes.extend_from_slice(
-            &source[Self::start(set) * width..][..need.min(source.len() - Self::start(set) * width)],
-        );
-        while bytes.len() < need {
-            bytes.extend_from_slice(&source[..source.len().min(need - bytes.len())]);
-        }
-        bytes.resize(need.next_multiple_of(4), 0);
-        bytes
-    }
-
-    /// The same as numbers.
-    pub fn values(&self, dtype: Dtype, elements: usize, set: usize) -> Vec<f64> {
-        self.values.iter().cycle().skip(Self::start(set)).take(elements).map(|&v| dtype.round(v)).collect()
-    }
-}
-
-/// The clock that measurements go by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// GPU timestamps around each pass.
-    Timestamps,
-    /// The CPU's clock around a submission, and why.
-    Wall(String),
-}
-
-type Pass<'a> = &'a dyn Fn(&mut wgpu::ComputePass<'_>);
-
-/// Times compute passes.
-pub struct Timer<'a> {
-    gpu: &'a Gpu,
-    profiler: Option<GpuProfiler>,
-    pub source: Source,
-    /// Time by timestamps over wall time, of the copy.
-    pub agreement: Option<f64>,
-    /// Wall time per pass of the last sample, submitting and waiting included.
-    pub wall: f64,
-}
-
-impl<'a> Timer<'a> {
-    /// By timestamps where the device has them.
-    ///
-    /// # Errors
-    /// Those of the profiler.
-    pub fn new(gpu: &'a Gpu) -> Result<Timer<'a>, String> {
-        let source = Source::Wall("no TIMESTAMP_QUERY".into());
-        let mut timer = Timer { gpu, profiler: None, source, agreement: None, wall: 0.0 };
-        if gpu.kernels.caps().timestamps {
-            let settings = GpuProfilerSettings { enable_debug_groups: false, ..Default::default() };
-            timer.profiler = Some(GpuProfiler::new(&gpu.device, settings).map_err(|error| error.to_string())?);
-            timer.source = Source::Timestamps;
-        }
-        Ok(timer)
-    }
-
-    /// Submits the passes: seconds of each by timestamps, if there are any, and of all by wall time.
-    fn both(&mut self, passes: &[Pass]) -> Result<(Vec<f64>, f64), String> {
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        for record in passes {
-            let query = self.profiler.as_ref().map(|profiler| profiler.begin_pass_query("pass", &mut encoder));
-            let timestamp_writes = query.as_ref().and_then(|query| query.compute_pass_timestamp_writes());
-            record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes }));
-            if let (Some(profiler), Some(query)) = (&self.profiler, query) {
-                profiler.end_query(&mut encoder, query);
-            }
-        }
-        if let Some(profiler) = &mut self.profiler {
-            profiler.resolve_queries(&mut encoder);
-        }
-        let commands = encoder.finish();
-        let start = Instant::now();
-        self.gpu.queue.submit([commands]);
-        self.gpu.wait()?;
-        let wall = start.elapsed().as_secs_f64();
-        let mut stamps = Vec::new();
-        if let Some(profiler) = &mut self.profiler {
-            profiler.end_frame().map_err(|error| error.to_string())?;
-            self.gpu.wait()?;
-            let queries = profiler.process_finished_frame(self.gpu.queue.get_timestamp_period()).unwrap_or_default();
-            stamps.extend(queries.into_iter().filter_map(|query| query.time).map(|time| time.end - time.start));
-        }
-        Ok((stamps, wall))
-    }
-
-    /// Seconds of passes submitted together: of each by timestamps, else their mean by wall time.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn sample(&mut self, passes: &[Pass]) -> Result<Vec<f64>, String> {
-        let (stamps, wall) = self.both(passes)?;
-        self.wall = wall / passes.len() as f64;
-        match self.source {
-            Source::Timestamps if stamps.len() == passes.len() => Ok(stamps),
-            Source::Timestamps => Err(format!("{} of {} timestamps came back", stamps.len(), passes.len())),
-            Source::Wall(_) => Ok(vec![self.wall]),
-        }
-    }
-
-    /// Goes by wall time from now on if the timestamps of a long pass do not agree with it.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn validate(&mut self, long: Pass) -> Result<(), String> {
-        if self.source != Source::Timestamps {
-            return Ok(());
-        }
-        let (mut ratios, start) = (Vec::new(), Instant::now());
-        while ratios.len() < 2 || (ratios.len() < 5 && start.elapsed() < Duration::from_millis(300)) {
-            let (stamps, wall) = self.both(&[long, long])?;
-            ratios.push(stamps.iter().sum::<f64>() / wall);
-        }
-        let ratio = median(&ratios);
-        self.agreement = Some(ratio);
-        // Submitting and waiting takes part of the wall time; of a software adapter's it takes little.
-        let least = if self.gpu.is_software() { 0.8 } else { 0.2 };
-        if !(least..=1.02).contains(&ratio) {
-            self.profiler = None;
-            self.source = Source::Wall(format!("timestamps say {:.0} % of it", ratio * 100.0));
-        }
-        Ok(())
-    }
-}
+use crate::timer::{Pass, Timer};
 
 /// How long to measure.
 struct Effort {
@@ -273,8 +119,9 @@ pub fn compare(reports: &[Report]) -> String {
 /// # Errors
 /// A lost device. A kernel that is wrong, or does not run, is a line of the report.
 pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, quick: bool) -> Result<Report, String> {
-    let all = kernels.iter().flat_map(|kernel| kernel.benches().into_iter().map(|bench| (kernel.name(), bench)));
-    let benches: Vec<(&str, Bench)> = all.filter(|(_, bench)| bench.quick || !quick).collect();
+    let all = kernels.iter().flat_map(|kernel| kernel.list().into_iter().map(|run| (kernel.name(), run)));
+    let wanted = |run: &dyn Run| matches!(run.what(), Use::Bench { quick: own } if own || !quick);
+    let benches: Vec<(&str, Box<dyn Run>)> = all.filter(|(_, run)| wanted(&**run)).collect();
     let progress = Progress::new(benches.len() + 1);
     let told = |what: &str| {
         let what = format!("{}: {what}", gpu.slug);
@@ -286,15 +133,15 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, quick: bool) -> 
     let roofline = Roofline::of(gpu, pool, &mut timer, quick)?;
     let mut lines = Vec::new();
     for (kernel, bench) in &benches {
-        told(&format!("{kernel} {}", bench.shape));
+        told(&format!("{kernel} {}", bench.name()));
         let mut config = String::new();
         let effort = if quick { QUICK } else { FULL };
-        let result = shape(gpu, bench, pool, &mut timer, &roofline, &effort, &mut config);
+        let result = shape(gpu, &**bench, pool, &mut timer, &roofline, &effort, &mut config);
         let (figures, failed) = match result {
             Ok(figures) => (Some(figures), None),
             Err(reason) => (None, Some(reason)),
         };
-        lines.push(Line { kernel: kernel.to_string(), shape: bench.shape.clone(), config, failed, figures });
+        lines.push(Line { kernel: kernel.to_string(), shape: bench.name().to_string(), config, failed, figures });
     }
     let caps = gpu.kernels.caps();
     Ok(Report {
@@ -314,15 +161,16 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, quick: bool) -> 
 
 fn shape(
     gpu: &Gpu,
-    bench: &Bench,
+    bench: &dyn Run,
     pool: &Pool,
     timer: &mut Timer,
     roofline: &Roofline,
     effort: &Effort,
     config: &mut String,
 ) -> Result<Figures, String> {
-    let input_sets = ((effort.sets / bench.bytes).ceil() as usize).clamp(2, 128);
-    let prepared = (bench.prepare)(gpu, pool, input_sets)?;
+    let cost = bench.cost();
+    let input_sets = ((effort.sets / cost.bytes).ceil() as usize).clamp(2, 128);
+    let prepared = bench.prepare(gpu, pool, input_sets, None)?;
     *config = prepared.config;
     let sets: Vec<_> =
         prepared.dispatches.iter().map(|d| move |pass: &mut wgpu::ComputePass<'_>| d.record_in(pass)).collect();
@@ -332,7 +180,7 @@ fn shape(
         return Err(format!("wrong: {verdict}"));
     }
 
-    let by_copy = bench.bytes / roofline.copy_rate >= bench.flops / roofline.fma_rate;
+    let by_copy = cost.bytes / roofline.copy_rate >= cost.flops / roofline.fma_rate;
     let program: &Program = if by_copy { &roofline.copy } else { &roofline.fma };
     let bound = |pass: &mut wgpu::ComputePass<'_>| program.record(pass);
     // Each set once, so that no page is touched for the first time below; the first is warm. What is slow has
@@ -363,7 +211,7 @@ fn shape(
     }
     let median_s = median(&own);
     let rate = program.work / median(&bounds);
-    let own_rate = if by_copy { bench.bytes } else { bench.flops } / median_s;
+    let own_rate = if by_copy { cost.bytes } else { cost.flops } / median_s;
     Ok(Figures {
         input_sets: sets.len(),
         samples: own.len(),
@@ -371,8 +219,8 @@ fn shape(
         wall_s: median(&walls),
         p10_s: quantile(&own, 0.1),
         p90_s: quantile(&own, 0.9),
-        gflops: bench.flops / median_s * 1e-9,
-        gb_per_s: bench.bytes / median_s * 1e-9,
+        gflops: cost.flops / median_s * 1e-9,
+        gb_per_s: cost.bytes / median_s * 1e-9,
         bound: if by_copy { "copy" } else { "fma" }.into(),
         roofline: rate * 1e-9,
         share: own_rate / rate,
@@ -444,19 +292,6 @@ pub fn render(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pool_gives_the_same_as_bytes_and_as_values() {
-        let pool = Pool::new(3);
-        for dtype in Dtype::ALL {
-            for (elements, set) in [(7, 0), (1000, 5), (POOL + 11, 2), (2 * POOL + 3, 1)] {
-                let bytes = pool.bytes(dtype, elements, set);
-                assert_eq!(bytes.len() % 4, 0);
-                assert_eq!(dtype.decode(&bytes)[..elements], pool.values(dtype, elements, set));
-            }
-        }
-        assert_ne!(pool.values(Dtype::F32, 8, 0), pool.values(Dtype::F32, 8, 1));
-    }
 
     #[test]
     fn three_digits() {
