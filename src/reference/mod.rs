@@ -14,7 +14,7 @@ mod vq;
 pub use attention::{attention_bias, attention_merge};
 pub use numerics::{Judge, Verdict, Worst};
 pub use position::{position_encoding, rope};
-pub use rows::{softmax, softmax_backward};
+pub use rows::*;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
 
 /// f64 for the oracle, f32 for `low`.
@@ -33,6 +33,7 @@ pub trait Real:
     fn f64(self) -> f64;
     fn exp(self) -> Self;
     fn ln(self) -> Self;
+    fn sqrt(self) -> Self;
     fn tanh(self) -> Self;
     fn max(self, other: Self) -> Self;
 }
@@ -53,6 +54,9 @@ macro_rules! real {
             }
             fn ln(self) -> Self {
                 self.ln()
+            }
+            fn sqrt(self) -> Self {
+                self.sqrt()
             }
             fn tanh(self) -> Self {
                 self.tanh()

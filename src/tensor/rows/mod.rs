@@ -1,4 +1,6 @@
 //! Ops on rows.
 
-pub(super) mod softmax;
-pub(super) mod softmax_backward;
+mod softmax;
+mod softmax_backward;
+
+pub use softmax::{SoftmaxMask, SoftmaxOptions};
