@@ -1,5 +1,6 @@
 //! Ops that reduce each row to a few numbers and then write it.
 
+pub mod norm;
 pub mod softmax;
 pub mod softmax_backward;
 mod tile;

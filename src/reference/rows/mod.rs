@@ -1,4 +1,5 @@
 //! Ops on rows.
 
+pub mod norm;
 pub mod softmax;
 pub mod softmax_backward;
