@@ -1,4 +1,5 @@
-//! How a Config prints itself and is parsed back: `algorithm=registers wg_size=8 lanes=8`, every field once, in order.
+//! How Problems, Configs and their words are declared. A Config prints itself and is parsed back:
+//! `algorithm=registers wg_size=8 lanes=8`, every field once, in order.
 
 use std::fmt;
 
@@ -94,6 +95,23 @@ macro_rules! config {
     };
 }
 
+/// Declares a struct whose fields have their defaults beside them.
+macro_rules! defaults {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident $(<$life:lifetime>)? { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty = $value:expr,)* }
+    ) => {
+        $(#[$meta])*
+        pub struct $name $(<$life>)? { $($(#[$field_meta])* pub $field: $ty,)* }
+
+        impl $(<$life>)? Default for $name $(<$life>)? {
+            fn default() -> Self {
+                $name { $($field: $value,)* }
+            }
+        }
+    };
+}
+
 /// Declares an enum whose variants have names in text.
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)* }) => {
@@ -123,7 +141,7 @@ macro_rules! words {
     };
 }
 
-pub(crate) use {config, words};
+pub(crate) use {config, defaults, words};
 
 #[cfg(test)]
 mod tests {

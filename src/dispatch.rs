@@ -292,6 +292,11 @@ impl Dispatch {
         Dispatch { op, ..self }
     }
 
+    /// Its steps, to become part of another call.
+    pub(crate) fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+
     /// The steps of all of `parts`, in this order.
     pub(crate) fn sequence(op: &'static str, parts: impl IntoIterator<Item = Dispatch>) -> Dispatch {
         Dispatch { op, steps: parts.into_iter().flat_map(|part| part.steps).collect() }

@@ -3,19 +3,19 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
-//! | [`attention`] | exact, tiled or decoded: GQA, causal, windows, ALiBi, sinks, masks, trees, packed, paged, LSE | `src/ops/attention.rs` |
-//! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention_bias.rs` |
-//! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention_merge.rs` |
-//! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm.rs` |
-//! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position_encoding.rs` |
-//! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/rope.rs` |
-//! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/softmax.rs` |
-//! | [`softmax_backward`] | the gradient of softmax and log-softmax from their results | `src/ops/softmax_backward.rs` |
-//! | [`vq_assign`] | nearest codes in L2, cosine, dot: one or several books, residual, without a distance matrix | `src/ops/vq_assign.rs` |
-//! | [`vq_lookup`] | vectors of codes: one or several books, NHWC and NCHW, indices never leave the table | `src/ops/vq_lookup.rs` |
-//! | [`vq_scalar`] | FSQ and LFQ: levels and signs to indices, and back | `src/ops/vq_scalar.rs` |
-//! | [`vq_scatter`] | vectors summed by code: the codebook's gradient, without float atomics | `src/ops/vq_scatter.rs` |
-//! | [`vq_train`] | straight-through and commitment gradients, EMA of a codebook, dead codes, k-means, perplexity | `src/ops/vq_train.rs` |
+//! | [`attention`] | exact, tiled or decoded: GQA, causal, windows, ALiBi, sinks, masks, trees, packed, paged, LSE | `src/ops/attention/mod.rs` |
+//! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
+//! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
+//! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
+//! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |
+//! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/position/rope.rs` |
+//! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/rows/softmax.rs` |
+//! | [`softmax_backward`] | the gradient of softmax and log-softmax from their results | `src/ops/rows/softmax_backward.rs` |
+//! | [`vq_assign`] | nearest codes in L2, cosine, dot: one or several books, residual, without a distance matrix | `src/ops/vq/vq_assign.rs` |
+//! | [`vq_lookup`] | vectors of codes: one or several books, NHWC and NCHW, indices never leave the table | `src/ops/vq/vq_lookup.rs` |
+//! | [`vq_scalar`] | FSQ and LFQ: levels and signs to indices, and back | `src/ops/vq/vq_scalar.rs` |
+//! | [`vq_scatter`] | vectors summed by code: the codebook's gradient, without float atomics | `src/ops/vq/vq_scatter.rs` |
+//! | [`vq_train`] | straight-through and commitment gradients, EMA of a codebook, dead codes, k-means, perplexity | `src/ops/vq/vq_train.rs` |
 //!
 //! # Low level: your device, your buffers, your encoder
 //!

@@ -12,9 +12,10 @@
 //
 // Squared distances are sums of squared differences: |c|^2 - 2xc would need an operation less, and lose all
 // digits where vectors are far from the origin and near to each other.
+#import view
+#import vq_furthest
 #import vq_metric
 
-const FURTHEST = 3.4e38;   // further than any distance counts
 const FAR = 3e38;
 const RUN = 32u;           // chunks that are added up before they join a sum: keeps rounding small
 
@@ -34,13 +35,13 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
   let first = w % params.blocks * (WG_SIZE * ROWS) + local;
   let begin = part * params.per_part;
   let end = min(begin + params.per_part, params.num_codes);
-  let codes = params.codebook_offset + book * params.codebook_s0;
+  let codes = params.codebook.x + book * params.codebook.z;
 
   var x: array<u32, ROWS>;
   var best: array<f32, BESTS>;
   var best_code: array<u32, BESTS>;
   for (var r = 0u; r < ROWS; r++) {
-    x[r] = params.x_offset + min(first + r * WG_SIZE, params.n - 1u) * params.x_s0 + book * params.x_s1;
+    x[r] = view_at(params.x, 0u, min(first + r * WG_SIZE, params.n - 1u), book);
     for (var t = 0u; t < TOP; t++) {
       best[r * TOP + t] = FURTHEST;
       best_code[r * TOP + t] = begin;
@@ -117,7 +118,7 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
     let row = first + r * WG_SIZE;
     if row < params.n {
       for (var t = 0u; t < TOP; t++) {
-        let to = params.best_offset + 2u * (((book * params.n + row) * params.parts + part) * TOP + t);
+        let to = 2u * (((book * params.n + row) * params.parts + part) * TOP + t);
         scratch[to] = bitcast<u32>(best[r * TOP + t]);
         scratch[to + 1u] = best_code[r * TOP + t];
       }

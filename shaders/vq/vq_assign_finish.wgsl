@@ -10,7 +10,8 @@
 //
 // An invocation has a vector of one book. With HAS_LOSS the squared distance to its code goes into scratch.
 
-const FURTHEST = 3.4e38;   // as in vq_assign
+#import view
+#import vq_furthest
 
 fn differ(x: u32, code: u32) -> f32 {
   var sum = V(0.0);
@@ -40,9 +41,9 @@ fn vq_assign_finish(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
   let row = i % params.n;
 
   // Parts hold ascending codes, each in order: the next best is at the head of one of them.
-  let start = params.best_offset + 2u * i * params.parts * TOP;
-  let to = params.indices_offset + row * params.indices_s0 + book * params.indices_s1;
-  let x = params.x_offset + row * params.x_s0 + book * params.x_s1;
+  let start = 2u * i * params.parts * TOP;
+  let to = view_at(params.indices, 0u, row, book);
+  let x = view_at(params.x, 0u, row, book);
   var last = -FURTHEST;
   var last_code = 0u;
   var nearest = 0u;
@@ -65,12 +66,12 @@ fn vq_assign_finish(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
     indices[to + t] = code;
     if HAS_DISTANCE {
       var d = best;
-      if METRIC == 1u { d = 1.0 + best * inverse_length(x); }
-      distance_store(row * params.indices_s0 + book * params.indices_s1 + t, d);
+      if METRIC == METRIC_COSINE { d = 1.0 + best * inverse_length(x); }
+      distance_store(row * params.indices.z + book * params.indices.w + t, d);
     }
   }
 
-  let code = params.codebook_offset + book * params.codebook_s0 + nearest * params.codebook_s1;
+  let code = view_at(params.codebook, 0u, book, nearest);
   if HAS_USAGE { count_use(book * params.num_codes + nearest); }
   if HAS_LOSS { scratch[params.loss_offset + i] = bitcast<u32>(differ(x, code)); }
   if HAS_REST {

@@ -4,5 +4,5 @@ const TILE: u32 = 0x40000000u;
 fn stage(codes: u32, tile: u32, end: u32, local: u32) {}
 
 fn code_chunk(codes: u32, tile: u32, code: u32, j: u32) -> V {
-  return codebook_chunk(codes + code * params.codebook_s1, j, 0u, params.cols);
+  return codebook_chunk(codes + code * params.codebook.w, j, 0u, params.cols);
 }

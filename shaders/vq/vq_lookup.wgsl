@@ -24,10 +24,10 @@ fn vq_lookup(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
 }
 
 fn look_up(row: u32, lane: u32) {
-  var y = params.y_offset + row * params.y_s1;
-  if params.spatial < params.n { y = params.y_offset + row / params.spatial * params.y_s0 + row % params.spatial * params.y_s1; }
-  var index = params.indices_offset + row * params.indices_s0;
-  var book = params.codebook_offset;
+  var y = params.y.x + row * params.y.w;
+  if params.spatial < params.n { y = params.y.x + row / params.spatial * params.y.z + row % params.spatial * params.y.w; }
+  var index = params.indices.x + row * params.indices.z;
+  var book = params.codebook.x;
   for (var segment = 0u; segment < params.segments; segment++) {
     let phase = select(0u, y & 1u, VEC == 2u);
     let chunks = chunk_count(params.cols, phase);
@@ -35,15 +35,15 @@ fn look_up(row: u32, lane: u32) {
       for (var c = lane; c < chunks; c += LANES) {
         var v = V(0.0);
         for (var term = 0u; term < params.terms; term++) {
-          let found = find_code(index + term * params.indices_s1, c == 0u);
-          let part = codebook_chunk(book + term * params.codebook_s0 + found.code * params.codebook_s1, c, phase, params.cols);
+          let found = find_code(index + term * params.indices.w, c == 0u);
+          let part = codebook_chunk(book + term * params.codebook.z + found.code * params.codebook.w, c, phase, params.cols);
           v += select(part, V(0.0), found.zero);
         }
         y_store(y, c, phase, params.cols, v);
       }
     } else {
       let found = find_code(index, lane == 0u);
-      let start = book + found.code * params.codebook_s1;
+      let start = book + found.code * params.codebook.w;
       if found.zero {
         for (var c = lane; c < chunks; c += LANES) { y_store(y, c, phase, params.cols, V(0.0)); }
       } else {
@@ -54,7 +54,7 @@ fn look_up(row: u32, lane: u32) {
       }
     }
     y += params.cols;
-    index += params.indices_s1;
-    book += params.codebook_s0;
+    index += params.indices.w;
+    book += params.codebook.z;
   }
 }

@@ -14,8 +14,8 @@ fn value(s: u32) -> f32 {
   let row = at.batch * params.spatial + s;
   for (var term = 0u; term < params.terms; term++) {
     let book = at.book + term;
-    let found = find_code(params.indices_offset + row * params.indices_s0 + book * params.indices_s1, false);
-    let part = codebook_load(params.codebook_offset + book * params.codebook_s0 + found.code * params.codebook_s1 + at.col);
+    let found = find_code(params.indices.x + row * params.indices.z + book * params.indices.w, false);
+    let part = codebook_load(params.codebook.x + book * params.codebook.z + found.code * params.codebook.w + at.col);
     if term == 0u { v = select(part, 0.0, found.zero); } else { v += select(part, 0.0, found.zero); }
   }
   return v;
@@ -31,7 +31,7 @@ fn vq_lookup_planes(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
   let first = group % params.groups * CHANNELS;
   for (var channel = first; channel < min(first + CHANNELS, params.segments * params.cols); channel++) {
     at = Channel(channel / params.cols * params.terms, channel % params.cols, b);
-    let y = params.y_offset + b * params.y_s0 + channel * params.y_s1;
+    let y = params.y.x + b * params.y.z + channel * params.y.w;
     let phase = select(0u, y & 1u, VEC == 2u);
     if c < chunk_count(params.spatial, phase) {
       y_store(y, c, phase, params.spatial, value_chunk(0u, 1u, c, phase, params.spatial));
@@ -41,7 +41,7 @@ fn vq_lookup_planes(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
   if first == 0u {
     for (var s = c; s < params.spatial; s += params.blocks * WG_SIZE) {
       for (var book = 0u; book < params.segments * params.terms; book++) {
-        _ = find_code(params.indices_offset + (b * params.spatial + s) * params.indices_s0 + book * params.indices_s1, true);
+        _ = find_code(params.indices.x + (b * params.spatial + s) * params.indices.z + book * params.indices.w, true);
       }
     }
   }

@@ -3,8 +3,8 @@
 //
 // Bindings (group 0): as vq_lookup.
 //
-// Where a vector lies is the same for all invocations of the workgroup, and they read and write side by side: a
-// software adapter reckons it once, and follows each index once. An invocation has PARTS times TURNS chunks of a
+// All invocations of the workgroup compute the same place of a vector, and read and write side by side: a software
+// adapter computes it once, and follows each index once. An invocation has PARTS times TURNS chunks of a
 // vector; ROUND vectors and TURNS chunks are written out, without a loop. A workgroup takes params.rows vectors.
 // EVEN: all turns are whole. FLAT: there is one book, and batches follow each other.
 
@@ -22,22 +22,22 @@ fn vq_lookup_rows(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
 }
 
 fn move_vector(vector: u32, local: u32, count: bool) {
-  var index = params.indices_offset + vector * params.indices_s0;
-  var book = params.codebook_offset;
-  var y = params.y_offset + vector * params.y_s1;
+  var index = params.indices.x + vector * params.indices.z;
+  var book = params.codebook.x;
+  var y = params.y.x + vector * params.y.w;
   if !FLAT {
     let row = vector / params.segments;
     let segment = vector % params.segments;
-    index = params.indices_offset + row * params.indices_s0 + segment * params.indices_s1;
-    book += segment * params.codebook_s0;
-    y = params.y_offset + row / params.spatial * params.y_s0 + row % params.spatial * params.y_s1 + segment * params.cols;
+    index = params.indices.x + row * params.indices.z + segment * params.indices.w;
+    book += segment * params.codebook.z;
+    y = params.y.x + row / params.spatial * params.y.z + row % params.spatial * params.y.w + segment * params.cols;
   }
   // No branch, after which a software adapter would take all of this to differ between invocations.
   let named = code_index(index);
   let bad = named >= params.num_codes;
   if bad && count { note_bad(); }
-  let zero = bad && params.first == 0u;
-  let code = book + select(named, 0u, bad) * params.codebook_s1;
+  let zero = bad && params.out_of_range == OUT_OF_RANGE_ZERO;
+  let code = book + select(named, 0u, bad) * params.codebook.w;
   let chunks = chunk_count(params.cols, 0u);
   for (var part = 0u; part < PARTS; part++) {
     for (var turn = 0u; turn < TURNS; turn++) {

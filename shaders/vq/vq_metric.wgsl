@@ -1,23 +1,23 @@
-// Distances of a vector and a code, chunk by chunk. METRIC 0: squared differences; 1: cosine, as -xc / |c|;
-// 2: -xc.
+// Distances of a vector and a code, chunk by chunk. METRIC_L2: squared differences; METRIC_COSINE:
+// -xc / |c|; METRIC_DOT: -xc.
 fn add_chunk(sum: V, x: V, code: V) -> V {
-  if METRIC != 0u { return fma(x, code, sum); }
+  if METRIC != METRIC_L2 { return fma(x, code, sum); }
   let t = x - code;
   return fma(t, t, sum);
 }
 
 fn add_norm(sum: V, code: V) -> V {
-  if METRIC == 1u { return fma(code, code, sum); }
+  if METRIC == METRIC_COSINE { return fma(code, code, sum); }
   return sum;
 }
 
 // One over the length of a code; a code of zeros is at right angles to everything.
 fn code_scale(norm: f32) -> f32 {
-  if METRIC == 1u { return select(0.0, 1.0 / sqrt(norm), norm > 0.0); }
+  if METRIC == METRIC_COSINE { return select(0.0, 1.0 / sqrt(norm), norm > 0.0); }
   return 1.0;
 }
 
 fn measure(sum: f32, scale: f32) -> f32 {
-  if METRIC == 0u { return sum; }
+  if METRIC == METRIC_L2 { return sum; }
   return -sum * scale;
 }

@@ -7,6 +7,7 @@
 //   3 table    u32, as vq_scalar_table
 //
 // An invocation has a vector.
+#import view
 #import vq_scalar_table
 
 var<private> index: u32;
@@ -21,7 +22,7 @@ fn vq_scalar_decode(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
   let row = (wg.y * params.grid_x + wg.x) * WG_SIZE + local;
   if row >= params.n { return; }
   index = indices[params.indices_offset + row];
-  let y = params.y_offset + row * params.y_s0;
+  let y = view_at(params.y, 0u, 0u, row);
   let phase = select(0u, y & 1u, VEC == 2u);
   for (var c = 0u; c < chunk_count(params.cols, phase); c++) {
     y_store(y, c, phase, params.cols, value_chunk(0u, 1u, c, phase, params.cols));

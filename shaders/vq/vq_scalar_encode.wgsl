@@ -8,6 +8,7 @@
 //   3 table    u32, as vq_scalar_table
 //
 // An invocation has a vector. Nothing is computed of an element: it is compared.
+#import view
 #import vq_scalar_table
 
 var<private> row_start: u32;
@@ -28,14 +29,14 @@ fn value(d: u32) -> f32 {
 fn vq_scalar_encode(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let row = (wg.y * params.grid_x + wg.x) * WG_SIZE + local;
   if row >= params.n { return; }
-  row_start = params.x_offset + row * params.x_s0;
+  row_start = view_at(params.x, 0u, 0u, row);
   var index = 0u;
   for (var d = 0u; d < params.cols; d++) {
     let l = levels(d);
     index += digit(l, d) * l.weight;
   }
   indices[params.indices_offset + row] = index;
-  let y = params.y_offset + row * params.y_s0;
+  let y = view_at(params.y, 0u, 0u, row);
   let phase = select(0u, y & 1u, VEC == 2u);
   for (var c = 0u; c < chunk_count(params.cols, phase); c++) {
     y_store(y, c, phase, params.cols, value_chunk(0u, 1u, c, phase, params.cols));

@@ -11,6 +11,7 @@
 // LANES invocations own a code: they read all indices of its book and add what is theirs, so that no sum is
 // shared and no order is left to chance. Indices are read by a whole workgroup at once. A run adds the positions from
 // `begin` up to `n`: the first one begins at 0, and with it the sums.
+#import view
 
 @compute @workgroup_size(WG_SIZE)
 fn vq_scatter(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -21,7 +22,7 @@ fn vq_scatter(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
   let lane = local % LANES;
   if code >= params.num_codes { return; }
   // A word that no index has: the past-the-end ones go to code 0 where the Problem says so.
-  let other = select(0xffffffffu, params.num_codes, code == 0u && params.first != 0u);
+  let other = select(0xffffffffu, params.num_codes, code == 0u && params.out_of_range == OUT_OF_RANGE_FIRST);
 
   let at = params.sums_offset + (book * params.num_codes + code) * params.cols;
   let chunks = chunk_count(params.cols, 0u);
@@ -31,10 +32,10 @@ fn vq_scatter(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
   } else {
     count = counts_load(params.counts_offset + book * params.num_codes + code);
   }
-  let index = params.indices_offset + book * params.indices_s1;
+  let index = params.indices.x + book * params.indices.w;
   for (var quad = params.begin; quad < params.n; quad += 4u) {
     // Most indices are of other codes: four are told at once.
-    let at_quad = index + min(vec4<u32>(quad) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.n - 1u)) * params.indices_s0;
+    let at_quad = index + min(vec4<u32>(quad) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.n - 1u)) * params.indices.z;
     let named = min(
       vec4<u32>(code_index(at_quad.x), code_index(at_quad.y), code_index(at_quad.z), code_index(at_quad.w)),
       vec4<u32>(params.num_codes),
@@ -44,7 +45,7 @@ fn vq_scatter(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
     for (var i = quad; i < min(quad + 4u, params.n); i++) {
       if !mine[i - quad] { continue; }
       count++;
-      let x = params.x_offset + i / params.spatial * params.x_s0 + i % params.spatial * params.x_s1 + book * params.x_s2;
+      let x = view_at(params.x, i / params.spatial, i % params.spatial, book);
       for (var c = lane; c < chunks; c += LANES) {
         sums_store(at, c, 0u, params.cols, sums_chunk(at, c, 0u, params.cols) + x_part(x, c));
       }

@@ -27,7 +27,7 @@ fn vq_train_counts(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocati
   var own = vec3<f32>(0.0);
   for (var k = local; k < params.num_codes; k += WG_SIZE) {
     let c = f32(counts[at + k]);
-    // Without decay what was there has no say, be it NaN.
+    // Where decay is 0, the old value is ignored, even NaN.
     let kept = select(params.decay * ema_counts[at + k], 0.0, params.decay == 0.0);
     let moved = kept + params.gain * c;
     ema_counts[at + k] = moved;

@@ -10,6 +10,7 @@
 //   6 stats       f32 [books, 2]
 //
 // An invocation has a code.
+#import view
 #import vq_random
 
 @compute @workgroup_size(WG_SIZE)
@@ -21,7 +22,7 @@ fn vq_train_update(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocati
   let count = ema_counts[i];
   if count < params.least && params.n > 0u {
     let row = random_row(i % params.num_codes, i);
-    let start = params.x_offset + row * params.x_s0 + book * params.x_s1;
+    let start = view_at(params.x, 0u, row, book);
     for (var d = 0u; d < params.cols; d++) {
       let v = x_load(start + d);
       codebook[at + d] = v;

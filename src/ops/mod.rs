@@ -10,6 +10,19 @@ use crate::error::{Checked, ErrorKind};
 use crate::kernels::print_choice;
 use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
 
+/// What the files of ops use: `use crate::ops::prelude::*;`.
+pub(crate) mod prelude {
+    pub(crate) use super::Plan;
+    pub(crate) use crate::args::{Args, Memory, Reach, WORD};
+    pub(crate) use crate::caps::Class;
+    pub(crate) use crate::compose::{Shader, Slots, Storage, Strides};
+    pub(crate) use crate::config::{config, defaults, words};
+    pub(crate) use crate::error::Checked;
+    pub(crate) use crate::kernels::{Pass, Pipeline};
+    pub(crate) use crate::layout::{View, sizes_fit};
+    pub(crate) use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+}
+
 /// What every Problem can be asked: implemented by the Problem of each op.
 pub trait Op: Copy + Debug {
     /// The op's stem.
@@ -163,17 +176,13 @@ pub(crate) fn named<P: Op, T>(f: impl FnOnce() -> Checked<T>) -> Result<T> {
     f().map_err(|kind| Error { op: P::NAME, kind })
 }
 
-/// Implements [`Op`] for a Problem that is a [`Plan`] with `Config` and `Buffers`, and gives the op's module its
-/// functions: what `Op` has as methods, and the async twins of `prepare`.
-macro_rules! functions {
-    ($name:literal) => {
-        functions!($name, Problem);
-    };
-    ($name:literal, $problem:ty) => {
+/// Implements [`Op`] for a Problem that is a [`Plan`] with `Config` and Buffers of this name.
+macro_rules! op {
+    ($name:literal, $problem:ty, $buffers:ident) => {
         impl $crate::Op for $problem {
             const NAME: &'static str = $name;
             type Config = Config;
-            type Buffers<'a> = Buffers<'a>;
+            type Buffers<'a> = $buffers<'a>;
 
             fn candidates(&self, caps: &Caps) -> Result<Vec<Config>> {
                 $crate::ops::named::<Self, _>(|| Ok($crate::ops::fitting(self, &self.resolve()?, caps)))
@@ -199,14 +208,25 @@ macro_rules! functions {
                 $crate::ops::named::<Self, _>(|| Ok(self.compose(&self.resolve()?, config, writable)))
             }
 
-            fn prepare(&self, kernels: &Kernels, buffers: Buffers<'_>) -> Result<Dispatch> {
+            fn prepare(&self, kernels: &Kernels, buffers: $buffers<'_>) -> Result<Dispatch> {
                 $crate::ops::now(kernels, self, None, buffers)
             }
 
-            fn prepare_with(&self, kernels: &Kernels, config: &Config, buffers: Buffers<'_>) -> Result<Dispatch> {
+            fn prepare_with(&self, kernels: &Kernels, config: &Config, buffers: $buffers<'_>) -> Result<Dispatch> {
                 $crate::ops::now(kernels, self, Some(config), buffers)
             }
         }
+    };
+}
+
+/// [`op!`] with `Buffers`, and the functions of the op's module: what `Op` has as methods, and the async twins of
+/// `prepare`.
+macro_rules! functions {
+    ($name:literal) => {
+        functions!($name, Problem);
+    };
+    ($name:literal, $problem:ty) => {
+        op!($name, $problem, Buffers);
 
         /// The Config for this Problem on this device: the best of [`candidates`].
         ///
@@ -364,6 +384,7 @@ macro_rules! prepare_by {
 
 pub mod attention;
 pub mod gemm;
+mod pointwise;
 mod position;
 mod rows;
 mod vq;

@@ -667,7 +667,7 @@ fn errors(suite: &mut Suite) {
         let long = tile(Algorithm::Registers, 8, 1, 2, Reduce::None);
         expect("a row that the tile does not hold", prepare_with(kernels, &good, &long, Buffers::new(&x, &y)), |e| {
             matches!(e, Error { kind: ErrorKind::ConfigUnfit { .. }, .. })
-                && e.to_string().contains("hold the chunks of a row: 2 against 4")
+                && e.to_string().contains("chunks of a row, which lanes * keep hold: 4, at most 2 fit")
         })?;
         let three = tile(Algorithm::Online, 9, 3, 2, Reduce::Tree);
         expect("three lanes", prepare_with(kernels, &good, &three, Buffers::new(&x, &y)), |e| {

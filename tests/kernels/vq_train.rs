@@ -22,7 +22,7 @@ pub fn cases(suite: &mut Suite) {
             let mut random = Random::new(5);
             let [x, q, dy] =
                 [(); 3].map(|()| (0..elements).map(|_| dtype.round(3.0 * random.normal())).collect::<Vec<f64>>());
-            let problem = Gradient { elements, dtype, commit: 0.5, pull: 2.0 };
+            let problem = Gradient { elements, dtype, commit: 0.5, pull: Some(2.0) };
             let inputs = [&x, &q, &dy].map(|values| gpu.buffer(&dtype.encode(values)));
             let poison = [elements * dtype.bytes() as usize, elements * 4].map(|n| vec![0xff; n.next_multiple_of(4)]);
             let [dx, dq] = poison.each_ref().map(|bytes| gpu.buffer(bytes));

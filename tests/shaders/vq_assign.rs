@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use tileloom::Dtype;
 use tileloom::caps::presets;
-use tileloom::kernels::Pipeline;
-use tileloom::vq_assign::{LossParams, Metric, Params, Problem, candidates, choose};
+use tileloom::vq_assign::{Algorithm, Metric, Problem, choose, scratch_bytes};
+use tileloom::{Dtype, Op};
 
 pub const STEMS: [&str; 3] = ["vq_assign", "vq_assign_finish", "vq_assign_loss"];
 
 #[test]
 fn candidates_compose_on_every_preset() {
+    let mut configs = HashSet::new();
     for caps in presets() {
         let mut seen = HashSet::new();
         for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
@@ -20,6 +20,8 @@ fn candidates_compose_on_every_preset() {
                 let asked = all.then_some(0);
                 let problem = Problem {
                     n: 100,
+                    books: if all { 3 } else { 1 },
+                    residual: all,
                     num_codes: 1000,
                     code_dim,
                     metric,
@@ -31,25 +33,12 @@ fn candidates_compose_on_every_preset() {
                     loss: asked,
                     ..Problem::default()
                 };
-                let configs = candidates(&caps, &problem).unwrap();
-                assert_eq!(configs.first(), Some(&choose(&caps, &problem).unwrap()));
-                for mut config in configs {
-                    config.fits(&caps, &problem).unwrap();
-                    config.form.rest = all;
-                    config.form.x_writable = all;
-                    for pass in config.passes() {
-                        let what = format!("{pass:?} on {}", caps.name);
-                        if !seen.insert(pass) {
-                            continue;
-                        }
-                        match pass.is_loss() {
-                            true => super::check::<LossParams>(&caps, &pass.shader(), &what),
-                            false => super::check::<Params>(&caps, &pass.shader(), &what),
-                        }
-                    }
-                }
+                configs.extend(super::compose(&caps, &problem, &mut seen));
             }
         }
+    }
+    for &algorithm in Algorithm::ALL {
+        assert!(configs.iter().any(|config| config.algorithm == algorithm), "{algorithm:?}");
     }
 }
 
@@ -61,8 +50,22 @@ fn every_size_has_a_choice() {
             {
                 let problem = Problem { n: 128, num_codes, code_dim, loss: Some(0), ..Problem::default() };
                 let config = choose(&caps, &problem).unwrap_or_else(|error| panic!("{}: {error}", caps.name));
-                config.fits(&caps, &problem).unwrap();
+                problem.fits(&caps, &config).unwrap();
             }
         }
     }
+}
+
+#[test]
+fn scratch_grows_with_the_vectors_alone() {
+    let caps = presets().pop().unwrap();
+    let of = |n, num_codes| {
+        let problem = Problem { n, num_codes, code_dim: 64, loss: Some(0), ..Problem::default() };
+        scratch_bytes(&problem, &choose(&caps, &problem).unwrap()).unwrap()
+    };
+    for n in [1usize, 100, 4096, 100_000] {
+        // No matrix of distances: n * num_codes * 4 bytes would be 1 MiB per vector.
+        assert!(of(n, 262_144) <= 2048 + 64 * 12 * n.max(64) as u64, "{n}: {}", of(n, 262_144));
+    }
+    assert_eq!(of(100_000, 1024), of(100_000, 262_144));
 }

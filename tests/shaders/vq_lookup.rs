@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use tileloom::caps::presets;
-use tileloom::kernels::Pipeline;
-use tileloom::vq_lookup::{ClearParams, ClearPass, Combine, Index, Order, Params, Problem, candidates, choose};
-use tileloom::{Dtype, Layout};
+use tileloom::caps::{Class, presets};
+use tileloom::compose::Slots;
+use tileloom::vq_lookup::{Combine, Index, Order, Problem, choose};
+use tileloom::{Dtype, Layout, Op};
 
-pub const STEMS: [&str; 4] = ["vq_clear", "vq_lookup", "vq_lookup_planes", "vq_lookup_rows"];
+pub const STEMS: [&str; 4] = ["clear", "vq_lookup", "vq_lookup_planes", "vq_lookup_rows"];
 
 fn forms() -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -34,24 +34,23 @@ fn forms() -> Vec<Problem> {
 fn candidates_compose_on_every_preset() {
     for caps in presets() {
         let mut seen = HashSet::new();
-        super::check::<ClearParams>(&caps, &ClearPass::of(&caps).shader(), "vq_clear");
         for problem in forms() {
-            let configs = candidates(&caps, &problem).unwrap();
-            assert_eq!(configs.first(), Some(&choose(&caps, &problem).unwrap()));
-            for mut config in configs {
-                config.form.codebook_writable = problem.y == Dtype::F32;
-                config.fits(&caps).unwrap();
-                if seen.insert(config.pass(&problem)) {
-                    super::check::<Params>(
-                        &caps,
-                        &config.pass(&problem).shader(),
-                        &format!("{config} on {}", caps.name),
-                    );
-                }
-            }
+            super::compose(&caps, &problem, &mut seen);
         }
-        for word in ["vec4", "vec2", "vec1", "sum", "planes", "u16", "count", "edge"] {
-            assert!(seen.iter().any(|pass| format!("{pass:?}").contains(word)), "{word} on {}", caps.name);
+        for stem in STEMS {
+            // Only CPUs have workgroups that share a vector.
+            let composed = seen.iter().any(|source| source.contains(&format!("fn {stem}(")));
+            assert_eq!(
+                composed,
+                stem != "vq_lookup_rows" || caps.class() == Class::Software,
+                "{stem} on {}",
+                caps.name
+            );
+        }
+        for word in
+            ["VEC: u32 = 4", "VEC: u32 = 2", "VEC: u32 = 1", "SUM: bool = true", "bad: array<atomic", "y: array<atomic"]
+        {
+            assert!(seen.iter().any(|source| source.contains(word)), "{word} on {}", caps.name);
         }
     }
 }
@@ -65,11 +64,29 @@ fn every_length_has_a_choice() {
                     let problem = Problem { spatial, books, num_codes: 5, code_dim, x, y, ..Problem::default() };
                     // A vector without elements may be refused, by an error.
                     match choose(&caps, &problem) {
-                        Ok(config) => drop(config.pass(&problem)),
+                        Ok(config) => drop(problem.shaders(&config, Slots::NONE).unwrap()),
                         Err(error) => assert_eq!(code_dim, 0, "{}: {error}", caps.name),
                     }
                 }
             }
         }
     }
+}
+
+#[test]
+fn pairs_of_halves_move_as_words() {
+    let caps = presets().into_iter().find(|caps| caps.name == "SwiftShader").unwrap();
+    let source = |code_dim, offset, y| {
+        let codebook = Layout::at(offset);
+        let problem = Problem { code_dim, num_codes: 5, x: Dtype::F16, y, codebook, ..Problem::default() };
+        let shaders = problem.shaders(&choose(&caps, &problem).unwrap(), Slots::NONE).unwrap();
+        shaders[0].source(true)
+    };
+    let says = |source: String, word: &str| assert!(source.contains(word), "{word}: {source}");
+    says(source(64, 0, Dtype::F16), "codebook: array<vec4<f32>>");
+    says(source(6, 0, Dtype::F16), "codebook: array<f32>");
+    says(source(6, 0, Dtype::F16), "y: array<f32>");
+    says(source(7, 0, Dtype::F16), "y: array<atomic<u32>>");
+    says(source(64, 1, Dtype::F16), "codebook: array<u32>");
+    says(source(64, 0, Dtype::F32), "codebook: array<vec2<u32>>");
 }

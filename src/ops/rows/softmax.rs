@@ -27,6 +27,7 @@ use super::tile::{self, Rows};
 use crate::args::{Args, WORD};
 use crate::caps::Class;
 use crate::compose::{Shader, Slots, Storage, Strides};
+use crate::config::defaults;
 use crate::error::Checked;
 use crate::kernels::{Pass, Pipeline};
 use crate::layout::{View, chunks, rows_divide, sizes_fit, split_rows};
@@ -37,53 +38,35 @@ use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, 
 pub use super::tile::{Algorithm, Config, Reduce};
 pub use crate::mask::{Mask, MaskKind, broadcast};
 
-/// What is computed. `x` and `y` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
-/// `dims = [n1, n2]`; the default dims of `[1, 1]` make it `[rows, cols]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Rows, all outer axes together.
-    pub rows: usize,
-    /// Elements per row.
-    pub cols: usize,
-    /// Sizes of the two innermost row axes, for strided layouts, broadcast masks and `causal`.
-    pub dims: [usize; 2],
-    /// Dtype of `x`.
-    pub x: Dtype,
-    /// Dtype of `y`.
-    pub y: Dtype,
-    /// Where the rows of `x` lie: strides of `n0, n1, n2`.
-    pub x_layout: Layout<3>,
-    /// Where the rows of `y` lie. Rows must not overlap.
-    pub y_layout: Layout<3>,
-    /// Multiplies `x` before the mask is added.
-    pub scale: f32,
-    /// Log-softmax.
-    pub log: bool,
-    /// Row `i` of axis `n2` sees columns `j <= i + cols - n2`: aligned to the bottom right.
-    pub causal: bool,
-    /// Hides or shifts scores.
-    pub mask: Option<Mask>,
-    /// Write the log-sum-exp of each row, f32 `[rows]`, from this element of its binding.
-    pub lse: Option<usize>,
-}
-
-impl Default for Problem {
-    /// One row of one f32, unscaled and unmasked: sizes are yours to set.
-    fn default() -> Self {
-        Problem {
-            rows: 1,
-            cols: 1,
-            dims: [1, 1],
-            x: Dtype::F32,
-            y: Dtype::F32,
-            x_layout: Layout::default(),
-            y_layout: Layout::default(),
-            scale: 1.0,
-            log: false,
-            causal: false,
-            mask: None,
-            lse: None,
-        }
+defaults! {
+    /// What is computed. `x` and `y` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
+    /// `dims = [n1, n2]`; the default dims of `[1, 1]` make it `[rows, cols]`.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Problem {
+        /// Rows, all outer axes together.
+        pub rows: usize = 1,
+        /// Elements per row.
+        pub cols: usize = 1,
+        /// Sizes of the two innermost row axes, for strided layouts, broadcast masks and `causal`.
+        pub dims: [usize; 2] = [1, 1],
+        /// Dtype of `x`.
+        pub x: Dtype = Dtype::F32,
+        /// Dtype of `y`.
+        pub y: Dtype = Dtype::F32,
+        /// Where the rows of `x` lie: strides of `n0, n1, n2`.
+        pub x_layout: Layout<3> = Layout::default(),
+        /// Where the rows of `y` lie. Rows must not overlap.
+        pub y_layout: Layout<3> = Layout::default(),
+        /// Multiplies `x` before the mask is added.
+        pub scale: f32 = 1.0,
+        /// Log-softmax.
+        pub log: bool = false,
+        /// Row `i` of axis `n2` sees columns `j <= i + cols - n2`: aligned to the bottom right.
+        pub causal: bool = false,
+        /// Hides or shifts scores.
+        pub mask: Option<Mask> = None,
+        /// Write the log-sum-exp of each row, f32 `[rows]`, from this element of its binding.
+        pub lse: Option<usize> = None,
     }
 }
 

@@ -21,6 +21,7 @@ use super::tile::{self, Rows};
 use crate::args::Args;
 use crate::caps::Class;
 use crate::compose::{Shader, Slots, Storage, Strides};
+use crate::config::defaults;
 use crate::error::Checked;
 use crate::kernels::{Pass, Pipeline};
 use crate::layout::{View, chunks, rows_divide, sizes_fit, split_rows};
@@ -29,52 +30,34 @@ use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, 
 
 pub use super::tile::{Algorithm, Config, Reduce};
 
-/// What is computed. `y`, `dy` and `dx` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
-/// `dims = [n1, n2]`; the default dims of `[1, 1]` make it `[rows, cols]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Rows, all outer axes together.
-    pub rows: usize,
-    /// Elements per row.
-    pub cols: usize,
-    /// Sizes of the two innermost row axes, for strided layouts and `causal`.
-    pub dims: [usize; 2],
-    /// Dtype of `y`.
-    pub y: Dtype,
-    /// Dtype of `dy`.
-    pub dy: Dtype,
-    /// Dtype of `dx`.
-    pub dx: Dtype,
-    /// Where the rows of `y` lie: strides of `n0, n1, n2`.
-    pub y_layout: Layout<3>,
-    pub dy_layout: Layout<3>,
-    /// Where the rows of `dx` lie. Rows must not overlap.
-    pub dx_layout: Layout<3>,
-    /// What multiplied `x`.
-    pub scale: f32,
-    /// `y` is log-softmax.
-    pub log: bool,
-    /// Row `i` of axis `n2` saw columns `j <= i + cols - n2`: aligned to the bottom right.
-    pub causal: bool,
-}
-
-impl Default for Problem {
-    /// One row of one f32, unscaled: sizes are yours to set.
-    fn default() -> Self {
-        Problem {
-            rows: 1,
-            cols: 1,
-            dims: [1, 1],
-            y: Dtype::F32,
-            dy: Dtype::F32,
-            dx: Dtype::F32,
-            y_layout: Layout::default(),
-            dy_layout: Layout::default(),
-            dx_layout: Layout::default(),
-            scale: 1.0,
-            log: false,
-            causal: false,
-        }
+defaults! {
+    /// What is computed. `y`, `dy` and `dx` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
+    /// `dims = [n1, n2]`; the default dims of `[1, 1]` make it `[rows, cols]`.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Problem {
+        /// Rows, all outer axes together.
+        pub rows: usize = 1,
+        /// Elements per row.
+        pub cols: usize = 1,
+        /// Sizes of the two innermost row axes, for strided layouts and `causal`.
+        pub dims: [usize; 2] = [1, 1],
+        /// Dtype of `y`.
+        pub y: Dtype = Dtype::F32,
+        /// Dtype of `dy`.
+        pub dy: Dtype = Dtype::F32,
+        /// Dtype of `dx`.
+        pub dx: Dtype = Dtype::F32,
+        /// Where the rows of `y` lie: strides of `n0, n1, n2`.
+        pub y_layout: Layout<3> = Layout::default(),
+        pub dy_layout: Layout<3> = Layout::default(),
+        /// Where the rows of `dx` lie. Rows must not overlap.
+        pub dx_layout: Layout<3> = Layout::default(),
+        /// What multiplied `x`.
+        pub scale: f32 = 1.0,
+        /// `y` is log-softmax.
+        pub log: bool = false,
+        /// Row `i` of axis `n2` saw columns `j <= i + cols - n2`: aligned to the bottom right.
+        pub causal: bool = false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Vector quantisation.
 
+mod index;
 pub mod vq_assign;
 pub mod vq_lookup;
 pub mod vq_scalar;

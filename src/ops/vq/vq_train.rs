@@ -12,53 +12,38 @@
 //! [`prepare_gradient`] writes. Replacements are drawn by a counter-based generator, so that a step is the same
 //! wherever it runs: [`reference::vq_train`](crate::reference::vq_train) draws the same.
 
-use crate::compose::{Shader, Storage, Tensor};
-use crate::dispatch::{Arg, check_all, fold, read_write};
-use crate::kernels::Pipeline;
-use crate::layout::View;
-use crate::{Binding, Caps, Dispatch, Dtype, Error, ErrorKind, Kernels, Layout, Misfit, Result, vq_assign, vq_scatter};
+use super::index::check_books;
+use crate::ops::pointwise::clear;
+use crate::ops::prelude::*;
+use crate::ops::{Op, named, plan};
+use crate::{vq_assign, vq_scatter};
 
-const OP: &str = "vq_train";
+pub use crate::ops::pointwise::Config;
 
-/// A step of moving averages. Codebook, running sums and counts are f32, contiguous.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Vectors of the batch.
-    pub n: usize,
-    pub books: usize,
-    /// Of each book.
-    pub num_codes: usize,
-    /// Elements of a code.
-    pub code_dim: usize,
-    /// Dtype of the batch.
-    pub x: Dtype,
-    /// Strides of vector and book.
-    pub x_layout: Layout<2>,
-    /// How much of the running average stays: `N = decay N + (1 - decay) count`.
-    pub decay: f32,
-    /// Laplace smoothing of counts; 0: none.
-    pub epsilon: f32,
-    /// A code of a lower running count becomes a vector of the batch; 0: never.
-    pub least: f32,
-    /// Of the draw of such vectors: another one for each step.
-    pub seed: u32,
-}
-
-impl Default for Problem {
-    /// One code of one element, with the usual rates: sizes are yours to set.
-    fn default() -> Self {
-        Problem {
-            n: 1,
-            books: 1,
-            num_codes: 1,
-            code_dim: 1,
-            x: Dtype::F32,
-            x_layout: Layout { offset: 0, strides: None },
-            decay: 0.99,
-            epsilon: 1e-5,
-            least: 0.0,
-            seed: 0,
-        }
+defaults! {
+    /// A step of moving averages. Codebook, running sums and counts are f32, contiguous.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Problem {
+        /// Vectors of the batch.
+        pub n: usize = 1,
+        /// Books, each with codes of its own.
+        pub books: usize = 1,
+        /// Codes of each book.
+        pub num_codes: usize = 1,
+        /// Elements of a code.
+        pub code_dim: usize = 1,
+        /// Dtype of the batch.
+        pub x: Dtype = Dtype::F32,
+        /// Strides of vector and book.
+        pub x_layout: Layout<2> = Layout::default(),
+        /// How much of the running average stays: `N = decay N + (1 - decay) count`.
+        pub decay: f32 = 0.99,
+        /// Laplace smoothing of counts; 0: none.
+        pub epsilon: f32 = 1e-5,
+        /// A code of a lower running count becomes a vector of the batch; 0: never.
+        pub least: f32 = 0.0,
+        /// Seed of the draw of such vectors: another one for each step.
+        pub seed: u32 = 0,
     }
 }
 
@@ -67,66 +52,26 @@ impl Default for Problem {
 /// `w`, `commit` and `pull` are `2 w / elements`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gradient {
+    /// Elements of `x`, `q`, `dy` and `dx`, contiguous from the start of their bindings.
     pub elements: usize,
-    /// Dtype of `x`, `q`, `dy` and `dx`; contiguous from the start of their bindings.
+    /// Dtype of `x`, `q`, `dy` and `dx`.
     pub dtype: Dtype,
+    /// Weight of `x - q` in `dx`.
     pub commit: f32,
-    /// Of `dq`, which is f32; asked for by its buffer.
-    pub pull: f32,
-}
-
-/// How it is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Config {
-    /// Invocations per workgroup.
-    pub wg_size: u32,
-}
-
-/// The Config on this device.
-pub fn choose(caps: &Caps) -> Config {
-    Config { wg_size: caps.most_invocations().min(64) }
-}
-
-impl Config {
-    /// The pipelines of [`prepare`] on a batch of this dtype.
-    pub fn passes(&self, caps: &Caps, x: Dtype) -> [Pass; 2] {
-        let kind = Kind::Update { x: Storage::of(x, caps), x_writable: false };
-        [Pass { wg_size: self.wg_size, kind: Kind::Counts }, Pass { wg_size: self.wg_size, kind }]
-    }
-
-    /// The pipeline of [`prepare_gradient`].
-    pub fn gradient_pass(&self, caps: &Caps, dtype: Dtype, elements: usize, dq: bool) -> Pass {
-        let storage = Storage::of(dtype, caps);
-        let vec = if elements.is_multiple_of(4) { 4 } else { 1 + u32::from(storage.packed()) };
-        Pass { wg_size: self.wg_size, kind: Kind::Gradient { storage, vec, dq, writable: [false; 3] } }
-    }
-
-    /// Whether the Config can run on this device.
-    ///
-    /// # Errors
-    /// The first thing that does not fit.
-    pub fn fits(&self, caps: &Caps) -> Result<(), Misfit> {
-        let limit = caps.most_invocations();
-        match self.wg_size {
-            0 => Err(Misfit::old("wg_size must be at least", 0, 1)),
-            have if have > limit => Err(Misfit::old("wg_size must be at most", have, limit)),
-            _ => Ok(()),
-        }
-    }
+    /// Weight of `q - x` in `dq`, which is f32 and asked for by this.
+    pub pull: Option<f32>,
 }
 
 crate::params! {
     /// What a step of moving averages tells the shader.
     pub struct Params {
+        x: Strides,
         n: u32,
         books: u32,
         num_codes: u32,
         cols: u32,
         grid_x: u32,
         seed: u32,
-        x_offset: u32,
-        x_s0: u32,
-        x_s1: u32,
         decay: f32,
         gain: f32,
         epsilon: f32,
@@ -144,18 +89,13 @@ crate::params! {
     }
 }
 
+/// What follows from a [`Gradient`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Counts,
-    Update { x: Storage, x_writable: bool },
-    Gradient { storage: Storage, vec: u32, dq: bool, writable: [bool; 3] },
-}
-
-/// A pipeline of a Config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pass {
-    wg_size: u32,
-    kind: Kind,
+struct GradientForm {
+    storage: Storage,
+    /// Elements per chunk.
+    vec: u32,
+    dq: bool,
 }
 
 const COUNTS: u32 = 0;
@@ -166,41 +106,52 @@ const CODEBOOK: u32 = 4;
 const X: u32 = 5;
 const STATS: u32 = 6;
 
-impl Pipeline for Pass {
+/// A step of moving averages; its form is how it holds the batch, where it reads it.
+impl Pipeline for Pass<Config, Option<Storage>> {
     fn shader(&self) -> Shader {
-        let tensor =
-            |binding, name, storage, writable, output| Tensor { binding, name, storage, writable, output, edge: false };
-        match self.kind {
-            // A vec3 takes the room of a vec4.
-            Kind::Counts => Shader::new("vq_train_counts", self.wg_size, self.wg_size * 16, 1)
-                .params::<Params>()
-                .buffer(COUNTS, "counts", "u32", true)
-                .buffer(EMA_COUNTS, "ema_counts", "f32", true)
-                .buffer(STATS, "stats", "f32", true),
-            Kind::Update { x, x_writable } => Shader::new("vq_train_update", self.wg_size, 0, 1)
-                .params::<Params>()
-                .buffer(SUMS, "sums", "f32", true)
-                .buffer(EMA_COUNTS, "ema_counts", "f32", true)
-                .buffer(EMA_SUMS, "ema_sums", "f32", true)
-                .buffer(CODEBOOK, "codebook", "f32", true)
-                .tensor(tensor(X, "x", x, x_writable, false))
-                .buffer(STATS, "stats", "f32", true),
-            Kind::Gradient { storage, vec, dq, writable } => {
-                let shader = Shader::new("vq_train_gradient", self.wg_size, 0, vec)
-                    .params::<GradientParams>()
-                    .flag("HAS_DQ", dq)
-                    .tensor(tensor(0, "x", storage, writable[0], false))
-                    .tensor(tensor(1, "q", storage, writable[1], false))
-                    .tensor(tensor(2, "dy", storage, writable[2], false))
-                    .tensor(Tensor { edge: vec == 2, ..tensor(3, "dx", storage, true, true) });
-                match (dq, vec) {
-                    (false, _) => shader.import("vq_dq_none"),
-                    (true, 4) => shader.buffer(4, "dq", "vec4<f32>", true).import("vq_dq"),
-                    (true, 2) => shader.buffer(4, "dq", "f32", true).import("vq_dq2"),
-                    (true, _) => shader.buffer(4, "dq", "f32", true).import("vq_dq"),
-                }
-            }
+        let wg_size = self.config.wg_size;
+        match self.form {
+            None => self.begin(wg_size, counts_bytes(wg_size), 1).reads(COUNTS, "counts", "u32"),
+            Some(x) => self
+                .begin(wg_size, 0, 1)
+                .reads(SUMS, "sums", "f32")
+                .writes(EMA_SUMS, "ema_sums", "f32")
+                .writes(CODEBOOK, "codebook", "f32")
+                .input(X, "x", x),
         }
+        .params::<Params>()
+        .writes(EMA_COUNTS, "ema_counts", "f32")
+        .writes(STATS, "stats", "f32")
+    }
+}
+
+/// Workgroup memory of the step that counts: a vec3, which takes the room of a vec4, per invocation.
+fn counts_bytes(wg_size: u32) -> u32 {
+    wg_size.saturating_mul(16)
+}
+
+const GRADIENT_X: u32 = 0;
+const Q: u32 = 1;
+const DY: u32 = 2;
+const DX: u32 = 3;
+const DQ: u32 = 4;
+
+impl Pipeline for Pass<Config, GradientForm> {
+    fn shader(&self) -> Shader {
+        let GradientForm { storage, vec, dq } = self.form;
+        let (element, file) = match vec {
+            4 => ("vec4<f32>", "vq_dq"),
+            2 => ("f32", "vq_dq2"),
+            _ => ("f32", "vq_dq"),
+        };
+        self.begin(self.config.wg_size, 0, vec)
+            .params::<GradientParams>()
+            .flag("HAS_DQ", dq)
+            .input(GRADIENT_X, "x", storage)
+            .input(Q, "q", storage)
+            .input(DY, "dy", storage)
+            .output(DX, "dx", storage, vec == 2)
+            .asked(dq, DQ, "dq", element, [file, "vq_dq_none"])
     }
 }
 
@@ -226,98 +177,152 @@ pub struct Buffers<'a> {
 /// Which memory gradients go by.
 #[derive(Debug, Clone, Copy)]
 pub struct GradientBuffers<'a> {
+    /// The layer's input.
     pub x: Binding<'a>,
+    /// What replaced it.
     pub q: Binding<'a>,
+    /// The gradient of `q` from behind.
     pub dy: Binding<'a>,
+    /// The gradient of `x`, written.
     pub dx: Binding<'a>,
+    /// The gradient of the codes' vectors, f32, written where the Gradient has `pull`.
     pub dq: Option<Binding<'a>>,
 }
 
+functions!("vq_train");
+op!("vq_train_gradient", Gradient, GradientBuffers);
+
 impl Problem {
-    fn views(&self) -> Result<View<2>> {
-        let invalid = |arg, reason: String| Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg, reason } });
-        for (arg, size) in [("books", self.books), ("num_codes", self.num_codes), ("code_dim", self.code_dim)] {
-            if size == 0 || size > 1 << 30 {
-                return invalid(arg, format!("{size} is not 1 to 2^30"));
-            }
-        }
-        if self.n > u32::MAX as usize / 2 {
-            return invalid("n", format!("{} is more than 2^31 - 1", self.n));
-        }
+    /// The two steps.
+    fn passes(&self, config: &Config, writable: Slots) -> [Pass<Config, Option<Storage>>; 2] {
+        let form = Some(Storage::held(self.x, config.native_f16));
+        let counting = Config { native_f16: false, ..*config };
+        [
+            Pass { stem: "vq_train_counts", config: counting, form: None, writable },
+            Pass { stem: "vq_train_update", config: *config, form, writable },
+        ]
+    }
+}
+
+impl Plan for Problem {
+    /// Of the batch.
+    type Views = View<2>;
+
+    fn resolve(&self) -> Checked<View<2>> {
+        check_books(self.books, self.num_codes, self.code_dim)?;
+        sizes_fit([("n", self.n)])?;
         if !(0.0..=1.0).contains(&self.decay) {
-            return invalid("decay", format!("{} is not 0 to 1", self.decay));
+            return Err(ErrorKind::invalid("decay", format!("{} is not 0 to 1", self.decay)));
         }
         for (arg, value) in [("epsilon", self.epsilon), ("least", self.least)] {
             if !(value >= 0.0 && value.is_finite()) {
-                return invalid(arg, format!("{value} is not a finite number of at least 0"));
+                return Err(ErrorKind::invalid(arg, format!("{value} is not a finite number of at least 0")));
             }
         }
-        Layout::<2>::default().resolve(OP, "codebook", [self.books, self.num_codes], self.code_dim)?;
-        self.x_layout.resolve(OP, "x", [self.n, self.books], self.code_dim)
+        Layout::<2>::default().view("codebook", [self.books, self.num_codes], self.code_dim)?;
+        self.x_layout.view("x", [self.n, self.books], self.code_dim)
+    }
+
+    fn list(&self, _x: &View<2>, caps: &Caps) -> Vec<Config> {
+        vec![Config::of(caps, self.x == Dtype::F16)]
+    }
+
+    fn check(&self, _x: &View<2>, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+        config.check(caps, self.x == Dtype::F16)?;
+        let bytes = counts_bytes(config.wg_size);
+        Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
+        // Of an invocation that has a code, and of one that has its share of the counts.
+        let wg_size = u64::from(config.wg_size);
+        caps.check_rounds((2 * self.code_dim as u64).max(self.num_codes as u64 / wg_size + wg_size))
+    }
+
+    fn compose(&self, _x: &View<2>, config: &Config, writable: Slots) -> Vec<Shader> {
+        self.passes(config, writable).iter().map(Pipeline::shader).collect()
+    }
+
+    fn bind(&self, x: &View<2>, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
+        let books = self.books as u64;
+        let codes = books * self.num_codes as u64;
+        let [each, all, stats] = [codes, codes * self.code_dim as u64, 2 * books].map(|words| Reach::to(words, WORD));
+        let mut args = Args::new(kernels);
+        args.read(COUNTS, "counts", buffers.counts, each.clone())?;
+        args.read(SUMS, "sums", buffers.sums, all.clone())?;
+        args.write(EMA_COUNTS, "ema_counts", buffers.ema_counts, each)?;
+        args.write(EMA_SUMS, "ema_sums", buffers.ema_sums, all.clone())?;
+        args.write(CODEBOOK, "codebook", buffers.codebook, all)?;
+        args.write(STATS, "stats", buffers.stats, stats)?;
+        args.read(X, "x", buffers.x, x.of(self.x))?;
+        args.check()?;
+
+        let workgroups = [books, codes.div_ceil(config.wg_size.into())];
+        let steps = self.passes(config, args.writable()).into_iter().zip(workgroups).map(|(pass, workgroups)| {
+            let grid = args.fold(workgroups)?;
+            let params = Params {
+                x: x.params(),
+                n: self.n as u32,
+                books: self.books as u32,
+                num_codes: self.num_codes as u32,
+                cols: self.code_dim as u32,
+                grid_x: grid[0],
+                seed: self.seed,
+                decay: self.decay,
+                gain: 1.0 - self.decay,
+                epsilon: self.epsilon,
+                least: self.least,
+            };
+            args.step(&pass, &params, grid)
+        });
+        Ok(Dispatch::of(steps.collect::<Checked<_>>()?))
     }
 }
 
-/// A step of moving averages: checks, compiles what is not compiled yet, and binds.
-///
-/// # Errors
-/// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers.
-pub fn prepare(kernels: &Kernels, problem: &Problem, buffers: Buffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan(kernels, problem, &buffers))
-}
-
-/// [`prepare`] that waits for the device's verdict: on the web that comes later.
-pub async fn prepare_async(kernels: &Kernels, problem: &Problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-    kernels.later(OP, || plan(kernels, problem, &buffers)).await
-}
-
-fn plan(kernels: &Kernels, problem: &Problem, buffers: &Buffers) -> Result<Dispatch> {
-    let caps = kernels.caps();
-    let view = problem.views()?;
-    let Problem { n, books, num_codes, code_dim, .. } = *problem;
-    let codes = (books * num_codes) as u64;
-    let flat =
-        |slot, name, binding, len: u64, writes| Arg { slot, name, binding, element_bits: 32, elements: 0..len, writes };
-    let all = codes * code_dim as u64;
-    let args = [
-        // Read only, but declared like the rest: they may lie in one buffer.
-        flat(COUNTS, "counts", buffers.counts, codes, true),
-        flat(SUMS, "sums", buffers.sums, all, true),
-        flat(EMA_COUNTS, "ema_counts", buffers.ema_counts, codes, true),
-        flat(EMA_SUMS, "ema_sums", buffers.ema_sums, all, true),
-        flat(CODEBOOK, "codebook", buffers.codebook, all, true),
-        flat(STATS, "stats", buffers.stats, 2 * books as u64, true),
-        Arg::new(X, "x", buffers.x, 8 * problem.x.bytes(), &view, false),
-    ];
-    check_all(OP, &caps, &args, |_, _| false)?;
-    let config = choose(&caps);
-    // Of an invocation that has a code, and of one that has its share of the counts.
-    let rounds = (2 * code_dim as u64).max(num_codes as u64 / u64::from(config.wg_size) + u64::from(config.wg_size));
-    caps.check_rounds(rounds).map_err(|misfit| misfit.error(OP))?;
-    let [counts, mut update] = config.passes(&caps, problem.x);
-    if let Kind::Update { x_writable, .. } = &mut update.kind {
-        *x_writable = read_write(&args, X);
+impl Gradient {
+    fn pass(&self, config: &Config, writable: Slots) -> Pass<Config, GradientForm> {
+        let storage = Storage::held(self.dtype, config.native_f16);
+        let vec = if self.elements.is_multiple_of(4) { 4 } else { 1 + u32::from(storage.packed()) };
+        let form = GradientForm { storage, vec, dq: self.pull.is_some() };
+        Pass { stem: "vq_train_gradient", config: *config, form, writable }
     }
-    let grids = [fold(OP, &caps, books as u64)?, fold(OP, &caps, codes.div_ceil(config.wg_size.into()))?];
-    let steps = [counts, update].into_iter().zip(grids).map(|(pass, grid)| {
-        let params = Params {
-            n: n as u32,
-            books: books as u32,
-            num_codes: num_codes as u32,
-            cols: code_dim as u32,
-            grid_x: grid[0],
-            seed: problem.seed,
-            x_offset: view.offset as u32,
-            x_s0: view.stride(0),
-            x_s1: view.stride(1),
-            decay: problem.decay,
-            gain: 1.0 - problem.decay,
-            epsilon: problem.epsilon,
-            least: problem.least,
-        };
-        let pass = kernels.pipeline(OP, &pass)?;
-        Ok(Dispatch::new(OP, kernels, &args, &params, vec![(pass, grid)]))
-    });
-    Ok(Dispatch::sequence(OP, steps.collect::<Result<Vec<_>>>()?))
+}
+
+impl Plan for Gradient {
+    /// Of all tensors.
+    type Views = View<1>;
+
+    fn resolve(&self) -> Checked<View<1>> {
+        sizes_fit([("elements", self.elements)])?;
+        Layout::default().view("x", [1], self.elements)
+    }
+
+    fn list(&self, _view: &View<1>, caps: &Caps) -> Vec<Config> {
+        vec![Config::of(caps, self.dtype == Dtype::F16)]
+    }
+
+    fn check(&self, _view: &View<1>, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+        config.check(caps, self.dtype == Dtype::F16)
+    }
+
+    fn compose(&self, _view: &View<1>, config: &Config, writable: Slots) -> Vec<Shader> {
+        vec![self.pass(config, writable).shader()]
+    }
+
+    fn bind(&self, view: &View<1>, config: &Config, kernels: &Kernels, buffers: &GradientBuffers) -> Checked<Dispatch> {
+        let mut args = Args::new(kernels);
+        args.read(GRADIENT_X, "x", buffers.x, view.of(self.dtype))?;
+        args.read(Q, "q", buffers.q, view.of(self.dtype))?;
+        args.read(DY, "dy", buffers.dy, view.of(self.dtype))?;
+        args.write(DX, "dx", buffers.dx, view.of(self.dtype))?;
+        args.write(DQ, "dq", buffers.dq, self.pull.map(|_| view.of(WORD)))?;
+        if self.elements == 0 {
+            return Ok(Dispatch::default());
+        }
+        args.check()?;
+        let pass = self.pass(config, args.writable());
+        let grid = args.fold((self.elements as u64).div_ceil(u64::from(pass.form.vec * config.wg_size)))?;
+        let (commit, pull) = (self.commit, self.pull.unwrap_or(0.0));
+        let params = GradientParams { cols: self.elements as u32, grid_x: grid[0], commit, pull };
+        args.dispatch(&[pass], &params, grid)
+    }
 }
 
 /// Gradients through a quantised layer.
@@ -325,38 +330,7 @@ fn plan(kernels: &Kernels, problem: &Problem, buffers: &Buffers) -> Result<Dispa
 /// # Errors
 /// What is wrong with the Buffers, naming the argument and the numbers.
 pub fn prepare_gradient(kernels: &Kernels, problem: &Gradient, buffers: GradientBuffers) -> Result<Dispatch> {
-    kernels.now(OP, || plan_gradient(kernels, problem, &buffers))
-}
-
-fn plan_gradient(kernels: &Kernels, problem: &Gradient, buffers: &GradientBuffers) -> Result<Dispatch> {
-    let caps = kernels.caps();
-    let Gradient { elements, dtype, .. } = *problem;
-    if elements == 0 {
-        return Ok(Dispatch::nothing(OP));
-    }
-    if elements > u32::MAX as usize / 2 {
-        return Err(Error { op: OP, kind: ErrorKind::IndexOverflow { arg: "x", last: elements as u128 - 1 } });
-    }
-    let view = Layout::<1>::default().resolve(OP, "x", [1], elements)?;
-    let bits = 8 * dtype.bytes();
-    let mut args = vec![
-        Arg::new(0, "x", buffers.x, bits, &view, false),
-        Arg::new(1, "q", buffers.q, bits, &view, false),
-        Arg::new(2, "dy", buffers.dy, bits, &view, false),
-        Arg::new(3, "dx", buffers.dx, bits, &view, true),
-    ];
-    args.extend(buffers.dq.map(|dq| Arg::new(4, "dq", dq, 32, &view, true)));
-    check_all(OP, &caps, &args, |_, _| false)?;
-    let mut pass = choose(&caps).gradient_pass(&caps, dtype, elements, buffers.dq.is_some());
-    let mut vec = 1;
-    if let Kind::Gradient { vec: of, writable, .. } = &mut pass.kind {
-        *writable = [0, 1, 2].map(|slot| read_write(&args, slot));
-        vec = *of;
-    }
-    let grid = fold(OP, &caps, (elements as u64).div_ceil(u64::from(vec * pass.wg_size)))?;
-    let params = GradientParams { cols: elements as u32, grid_x: grid[0], commit: problem.commit, pull: problem.pull };
-    let pass = kernels.pipeline(OP, &pass)?;
-    Ok(Dispatch::new(OP, kernels, &args, &params, vec![(pass, grid)]))
+    problem.prepare(kernels, buffers)
 }
 
 /// Which memory k-means goes by; all but `x` and `codebook` is overwritten.
@@ -369,8 +343,8 @@ pub struct KMeansBuffers<'a> {
 }
 
 /// k-means in one recorded sequence: codes are drawn from the batch, each from a share of its own, then moved
-/// `iterations` times to the mean of what is nearest; one that nothing is nearest to is drawn again. Rates of
-/// the Problem have no say; counts and sums are left as of the last iteration, a fit start for moving averages.
+/// `iterations` times to the mean of what is nearest; one that nothing is nearest to is drawn again. The rates of
+/// the Problem are ignored; counts and sums are left as of the last iteration, a fit start for moving averages.
 ///
 /// # Errors
 /// As [`prepare`], [`vq_assign::prepare`] and [`vq_scatter::prepare`].
@@ -380,42 +354,43 @@ pub fn prepare_kmeans(
     iterations: usize,
     buffers: KMeansBuffers,
 ) -> Result<Dispatch> {
-    kernels.now(OP, || {
-        problem.views()?;
-        let Problem { n, books, num_codes, code_dim, x, x_layout, seed, .. } = *problem;
-        let step = buffers.step;
-        if let Some([_, apart]) = x_layout.strides.filter(|&[_, apart]| books > 1 && apart != code_dim) {
-            let reason = format!("books of a vector must lie side by side, not {apart} elements apart");
-            return Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg: "x", reason } });
-        }
-        let plain = |seed| Problem { decay: 0.0, epsilon: 0.0, least: 1.0, seed, ..*problem };
-        // Without any count each code is replaced.
-        let mut steps = vec![crate::vq_lookup::clear(OP, kernels, "counts", step.counts, 0, books * num_codes)?];
-        steps.push(plan(kernels, &plain(seed), &step)?);
-        let assign = vq_assign::Problem { n, books, num_codes, code_dim, x, x_layout, ..Default::default() };
-        for iteration in 0..iterations {
-            let found = vq_assign::Buffers::new(step.x, step.codebook, buffers.indices);
-            steps.push(vq_assign::plan(kernels, &assign, None, &found)?);
-            let summed = vq_scatter::Buffers::new(buffers.indices, step.x, step.sums).counts(step.counts);
-            steps.push(vq_scatter::plan(kernels, &scatter_of(problem), None, &summed)?);
-            steps.push(plan(kernels, &plain(seed.wrapping_add(1 + iteration as u32)), &step)?);
-        }
-        Ok(Dispatch::sequence(OP, steps))
-    })
+    kernels.now(Problem::NAME, || named::<Problem, _>(|| kmeans(kernels, problem, iterations, &buffers)))
 }
 
-/// The statistics that a step goes by, of vectors whose books lie side by side.
-fn scatter_of(problem: &Problem) -> vq_scatter::Problem {
-    let Problem { n, books, num_codes, code_dim, x, x_layout, .. } = *problem;
-    let row = x_layout.strides.map_or(books * code_dim, |[row, _]| row);
-    vq_scatter::Problem {
-        spatial: n,
-        books,
-        num_codes,
-        code_dim,
-        x,
-        x_layout: Layout::strided(x_layout.offset, [0, row]),
-        counts: Some(0),
-        ..Default::default()
+fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMeansBuffers) -> Checked<Dispatch> {
+    problem.resolve()?;
+    let Problem { n, books, num_codes, code_dim, x, x_layout, seed, .. } = *problem;
+    let KMeansBuffers { indices, step } = *buffers;
+    let row = match x_layout.strides {
+        Some([_, apart]) if books > 1 && apart != code_dim => {
+            let reason = format!("books of a vector must lie side by side, not {apart} elements apart");
+            return Err(ErrorKind::invalid("x", reason));
+        }
+        Some([row, _]) => row,
+        None => books * code_dim,
+    };
+    // Nothing of the running averages stays; without any count each code is replaced.
+    let moved = |seed| {
+        let plain = Problem { decay: 0.0, epsilon: 0.0, least: 1.0, seed, ..*problem };
+        plan(kernels, &plain, None, &step).map(Dispatch::into_steps)
+    };
+    let assign = vq_assign::Problem { n, books, num_codes, code_dim, x, x_layout, ..Default::default() };
+    let scatter = vq_scatter::Problem { spatial: n, books, num_codes, code_dim, ..Default::default() };
+    let x_layout = Layout::strided(x_layout.offset, [0, row]);
+    let scatter = vq_scatter::Problem { x, x_layout, counts: Some(0), ..scatter };
+    let nearest = vq_assign::Buffers::new(step.x, step.codebook, indices);
+    let summed = vq_scatter::Buffers::new(indices, step.x, step.sums).counts(step.counts);
+
+    let counts = Layout::default().view("counts", [books, num_codes], 1)?;
+    let mut args = Args::new(kernels);
+    args.write(COUNTS, "counts", step.counts, counts.of(WORD))?;
+    args.check()?;
+    let mut steps = vec![clear(&args, COUNTS, &counts)?];
+    steps.extend(moved(seed)?);
+    for iteration in 0..iterations {
+        steps.extend(plan(kernels, &assign, None, &nearest)?.into_steps());
+        steps.extend(plan(kernels, &scatter, None, &summed)?.into_steps());
+        steps.extend(moved(seed.wrapping_add(1 + iteration as u32))?);
     }
+    Ok(Dispatch::of(steps).named(Problem::NAME))
 }

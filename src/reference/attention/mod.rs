@@ -81,9 +81,9 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
             if x.bias.is_some() {
                 s += R::of(bias);
             }
-            let after = p.window[0].is_none_or(|left| j as i64 >= t - left.min(1 << 40) as i64);
+            let after = p.window[0].is_none_or(|left| j as i64 >= t - (left as u64).min(1 << 40) as i64);
             let right = if p.causal { Some(0) } else { p.window[1] };
-            let before = right.is_none_or(|right| j as i64 <= t + right.min(1 << 40) as i64);
+            let before = right.is_none_or(|right| j as i64 <= t + (right as u64).min(1 << 40) as i64);
             let in_tree = ancestors.as_ref().is_none_or(|ancestors| j + n_q < n_kv || ancestors[j + n_q - n_kv]);
             let hidden = bias == f64::NEG_INFINITY || s.f64() == f64::NEG_INFINITY;
             (after && before && in_tree && !hidden).then_some(s)

@@ -3,12 +3,14 @@
 use crate::reference::Real;
 use crate::vq_lookup::{Combine, Order, OutOfRange, Problem};
 
-/// What vq_lookup gives: `y` contiguous by the Problem's order, `mag` one per row of it, and how many indices
-/// were out of range.
+/// What vq_lookup gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// Contiguous, by the Problem's order.
     pub y: Vec<f64>,
+    /// One per row of `y`: the formula on absolute values.
     pub mag: Vec<f64>,
+    /// How many indices were out of range.
     pub bad: u32,
 }
 

@@ -4,12 +4,14 @@ use crate::reference::Real;
 use crate::vq_lookup::OutOfRange;
 use crate::vq_scatter::Problem;
 
-/// What vq_scatter gives, contiguous: `sums` `[books, num_codes, code_dim]`, `mag` and `counts`
-/// `[books, num_codes]`.
+/// What vq_scatter gives, contiguous.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// `[books, num_codes, code_dim]`.
     pub sums: Vec<f64>,
+    /// `[books, num_codes]`: the formula on absolute values.
     pub mag: Vec<f64>,
+    /// `[books, num_codes]`.
     pub counts: Vec<u32>,
 }
 

@@ -27,6 +27,7 @@ pub struct State {
     pub ema_counts: Vec<f64>,
     /// `[books, num_codes, code_dim]`.
     pub ema_sums: Vec<f64>,
+    /// `[books, num_codes, code_dim]`.
     pub codebook: Vec<f64>,
     /// Per book: the sum of the running counts, the perplexity of the batch.
     pub stats: Vec<f64>,
@@ -40,7 +41,7 @@ pub struct State {
 pub fn update<R: Real>(problem: &Problem, counts: &[u32], sums: &[f64], x: &[f64], state: &mut State) {
     let Problem { books, num_codes, code_dim, decay, epsilon, least, .. } = *problem;
     let gain = R::of((1.0 - decay).into());
-    // Without decay what was there has no say, be it NaN.
+    // Where decay is 0, the old value is ignored, even NaN.
     let kept = |old: f64| if decay == 0.0 { R::ZERO } else { R::of(decay.into()) * R::of(old) };
     for book in 0..books {
         let codes = book * num_codes..(book + 1) * num_codes;

@@ -2,13 +2,14 @@
 
 use super::vq_lookup::codebook_shape;
 use crate::vq_assign::{self, Buffers, Metric, Problem, Quantized};
-use crate::{Batch, Element, Error, ErrorKind, Result, Tensor};
+use crate::{Batch, Element, ErrorKind, Result, Tensor};
 
 const OP: &str = "vq_assign";
 
 /// Options of [`Tensor::vq_assign`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct VqAssignOptions {
+    /// What is nearest.
     pub metric: Metric,
     /// Each book codes what the one before left of a vector; otherwise each has a part of its own.
     pub residual: bool,
@@ -62,15 +63,16 @@ impl Batch {
             [n, have, dim] if !one && have == books && dim == code_dim => n,
             _ => {
                 let expected = if one { format!("[n, {code_dim}]") } else { format!("[n, {books}, {code_dim}]") };
-                return Err(Error { op: OP, kind: ErrorKind::Shape { arg: "x", have: x.shape().to_vec(), expected } });
+                return Err(ErrorKind::Shape { arg: "x", have: x.shape().to_vec(), expected }.of(OP));
             }
         };
         let each = if codebook.shape().len() == 2 { vec![n] } else { vec![n, books] };
+        let context = self.context();
         let found = VqAssigned {
-            indices: self.allocate(OP, &each)?,
-            quantized: self.allocate(OP, x.shape())?,
-            usage: self.allocate(OP, &[books, num_codes])?,
-            loss: self.allocate(OP, &[1])?,
+            indices: context.allocate(OP, &each, None)?,
+            quantized: context.allocate(OP, x.shape(), None)?,
+            usage: context.allocate(OP, &[books, num_codes], None)?,
+            loss: context.allocate(OP, &[1], None)?,
         };
         let problem = Problem {
             n,
@@ -90,7 +92,7 @@ impl Batch {
             .quantized(found.quantized.buffer())
             .usage(found.usage.buffer())
             .loss(found.loss.buffer());
-        let dispatch = vq_assign::prepare(self.context().kernels(), &problem, buffers)?;
+        let dispatch = vq_assign::prepare(context.kernels(), &problem, buffers)?;
         self.push(dispatch);
         Ok(found)
     }

@@ -1,12 +1,13 @@
 //! VQ lookup on tensors.
 
 use crate::vq_lookup::{self, Buffers, Combine, Index, Problem};
-use crate::{Batch, Context, Element, Error, ErrorKind, Result, Scalar, Tensor};
+use crate::{Batch, Element, ErrorKind, Result, Scalar, Tensor};
 
 const OP: &str = "vq_lookup";
 
 /// A type that holds code indices.
 pub trait VqIndices: Scalar {
+    /// The type of indices.
     const INDEX: Index;
 }
 
@@ -55,10 +56,7 @@ impl Batch {
         let mut shape = indices.shape().to_vec();
         if codebook.shape().len() == 3 && shape.pop() != Some(books) {
             let expected = format!("[.., {books}]");
-            return Err(Error {
-                op: OP,
-                kind: ErrorKind::Shape { arg: "indices", have: indices.shape().to_vec(), expected },
-            });
+            return Err(ErrorKind::Shape { arg: "indices", have: indices.shape().to_vec(), expected }.of(OP));
         }
         let problem = Problem {
             spatial: indices.len() / books.max(1),
@@ -72,16 +70,11 @@ impl Batch {
             ..Problem::default()
         };
         shape.push(problem.channels());
-        let y: Tensor<T> = self.allocate(OP, &shape)?;
+        let y: Tensor<T> = self.context().allocate(OP, &shape, None)?;
         let buffers = Buffers::new(indices.buffer(), codebook.buffer(), y.buffer());
         let dispatch = vq_lookup::prepare(self.context().kernels(), &problem, buffers)?;
         self.push(dispatch);
         Ok(y)
-    }
-
-    pub(super) fn allocate<T: Scalar>(&self, op: &'static str, shape: &[usize]) -> Result<Tensor<T>> {
-        let context: &Context = self.context();
-        context.allocate(op, shape, None)
     }
 }
 
@@ -90,13 +83,9 @@ pub(super) fn codebook_shape(op: &'static str, shape: &[usize]) -> Result<[usize
     match *shape {
         [num_codes, code_dim] => Ok([1, num_codes, code_dim]),
         [books, num_codes, code_dim] => Ok([books, num_codes, code_dim]),
-        _ => Err(Error {
-            op,
-            kind: ErrorKind::Shape {
-                arg: "codebook",
-                have: shape.to_vec(),
-                expected: "[num_codes, code_dim] or [books, num_codes, code_dim]".into(),
-            },
-        }),
+        _ => {
+            let expected = "[num_codes, code_dim] or [books, num_codes, code_dim]".into();
+            Err(ErrorKind::Shape { arg: "codebook", have: shape.to_vec(), expected }.of(op))
+        }
     }
 }

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::check::Tally;
 use crate::progress::Progress;
 use crate::table::table;
-use crate::{Gpu, adapters, bench, check, gpu, kernels, matrix, report, run};
+use crate::{Gpu, adapters, bench, check, gpu, kernels, matrix, report, results, run};
 
 /// Checks, replays and measures tileloom's GPU kernels on the adapters of this machine.
 ///
@@ -91,6 +91,12 @@ enum Command {
         #[arg(long, value_name = "FILE", num_args = 1..)]
         bench: Vec<PathBuf>,
     },
+    /// Print the figures of a folder of results as Markdown: the page benches/RESULTS.md
+    Results {
+        /// Files of `loom bench --out` and `peers --out`
+        #[arg(value_name = "DIR", default_value = "benches/results")]
+        dir: PathBuf,
+    },
 }
 
 /// Why a command stops without a result.
@@ -154,6 +160,7 @@ where
             measure(&mut out, &kernels, adapter.as_deref(), json, quick, file)
         }
         Command::Matrix { files, bench } => join(&mut out, &files, &bench),
+        Command::Results { dir } => page(&mut out, &dir),
     };
     match result.and_then(|right| Ok(out.flush().map(|()| right)?)) {
         Ok(true) => 0,
@@ -409,6 +416,11 @@ fn join(out: &mut Pipe, files: &[PathBuf], benches: &[PathBuf]) -> Result {
         out.write_all(bench::compare(&reports).as_bytes())?;
     }
     Ok(matrix::ok(&records) && reports.iter().all(bench::Report::ok))
+}
+
+fn page(out: &mut Pipe, dir: &Path) -> Result {
+    out.write_all(results::render(dir)?.as_bytes())?;
+    Ok(true)
 }
 
 #[cfg(test)]

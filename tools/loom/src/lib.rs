@@ -13,6 +13,7 @@ pub mod matrix;
 pub mod memory;
 pub mod random;
 pub mod report;
+pub mod results;
 pub mod roofline;
 pub mod run;
 pub mod stats;

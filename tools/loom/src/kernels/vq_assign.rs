@@ -112,7 +112,8 @@ impl Call {
             Some(config) => *config,
             None => vq_assign::choose(&kernels.caps(), p).map_err(|error| error.to_string())?,
         };
-        let scratch = Image::poison(vq_assign::scratch_bytes(p, &config) as usize, 1);
+        let scratch_bytes = vq_assign::scratch_bytes(p, &config).map_err(|error| error.to_string())? as usize;
+        let scratch = Image::poison(scratch_bytes, 1);
         let scratch_buffer = gpu.buffer(&scratch.bytes);
         let bound = |i: usize| images[i].binding(&outputs[i]);
         let mut buffers = Buffers::new(x.binding(&inputs[0]), codebook.binding(&inputs[1]), bound(0))
@@ -143,7 +144,7 @@ impl Call {
             values.push(after.gather(&views[i]));
         }
         let after = gpu.read(&scratch_buffer)?;
-        let end = FRONT as usize + vq_assign::scratch_bytes(p, &config) as usize;
+        let end = FRONT as usize + scratch_bytes;
         if after[end..].iter().chain(&after[..FRONT as usize]).any(|&b| b != POISON) {
             return Err("bytes outside scratch were written".into());
         }

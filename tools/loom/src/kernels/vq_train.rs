@@ -3,7 +3,7 @@
 use tileloom::reference::vq_train::{State, gradient, update};
 use tileloom::reference::{Judge, Verdict};
 use tileloom::vq_train::{self, Buffers, Gradient, GradientBuffers, Problem};
-use tileloom::{Dispatch, Dtype, Error, wgpu};
+use tileloom::{Dispatch, Dtype, Error, Op, wgpu};
 
 use super::{Bench, Check, Checked, Kernel, Prepared, Replay};
 use crate::Gpu;
@@ -162,7 +162,7 @@ fn step(shape: &str, n: usize, num_codes: usize, code_dim: usize) -> Bench {
         // Counts, and running ones in and out; sums, running ones in and out, the codebook.
         bytes: 4.0 * (3 * num_codes + 4 * elements) as f64,
         prepare: Box::new(move |gpu: &Gpu, pool: &Pool, sets: usize| {
-            let config = vq_train::choose(&gpu.kernels.caps());
+            let config = problem.choose(&gpu.kernels.caps()).map_err(|error| error.to_string())?;
             let counts: Vec<u32> = (0..num_codes as u32).map(|k| 1 + k % 4).collect();
             let begin = |set: usize| State {
                 ema_counts: counts.iter().map(|&c| f64::from(c)).collect(),
@@ -194,21 +194,21 @@ fn step(shape: &str, n: usize, num_codes: usize, code_dim: usize) -> Bench {
                 let book = f32s(gpu, &memory.state[2])?;
                 Ok(rows(code_dim, Dtype::F32, &oracle.codebook, &low.codebook, &book))
             };
-            Ok(Prepared { dispatches, config: format!("wg{}", config.wg_size), check: Box::new(check) })
+            Ok(Prepared { dispatches, config: config.to_string(), check: Box::new(check) })
         }),
     }
 }
 
 /// The gradients of both losses.
 fn descent(shape: &str, elements: usize) -> Bench {
-    let problem = Gradient { elements, dtype: Dtype::F32, commit: 0.5, pull: 2.0 };
+    let problem = Gradient { elements, dtype: Dtype::F32, commit: 0.5, pull: Some(2.0) };
     Bench {
         shape: shape.into(),
         quick: true,
         flops: 4.0 * elements as f64,
         bytes: 4.0 * 5.0 * elements as f64,
         prepare: Box::new(move |gpu: &Gpu, pool: &Pool, sets: usize| {
-            let config = vq_train::choose(&gpu.kernels.caps());
+            let config = problem.choose(&gpu.kernels.caps()).map_err(|error| error.to_string())?;
             let mut dispatches = Vec::with_capacity(sets);
             let mut first = None;
             for set in 0..sets {
@@ -234,7 +234,7 @@ fn descent(shape: &str, elements: usize) -> Bench {
                 verdict.merge(rows(64, Dtype::F32, &oracle_dq, &low_dq, &f32s(gpu, &dq)?));
                 Ok(verdict)
             };
-            Ok(Prepared { dispatches, config: format!("wg{}", config.wg_size), check: Box::new(check) })
+            Ok(Prepared { dispatches, config: config.to_string(), check: Box::new(check) })
         }),
     }
 }

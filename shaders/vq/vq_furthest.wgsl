@@ -1,0 +1,2 @@
+// Further than any distance that is compared.
+const FURTHEST = 3.4e38;
