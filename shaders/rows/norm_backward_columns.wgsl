@@ -6,8 +6,9 @@
 //   7 stats  vec4<f32> [rows]: pivot, mean from the pivot, 1 / deviation
 //   8 sums   f32 [blocks, 2, cols]: dweight and dbias of the block
 //
-// An invocation has one chunk of columns of one block; `column_lanes` neighbours have neighbouring chunks. Workgroup
-// w = y * grid_x + x has chunks from (w % groups) * column_lanes, and blocks from (w / groups) * (WG_SIZE / column_lanes).
+// An invocation has one chunk of columns of one block; `column_lanes` neighbours have neighbouring chunks. Of `groups`
+// of so many chunks, workgroup w = y * grid_x + x has group w % groups, and blocks from
+// (w / groups) * (WG_SIZE / column_lanes).
 #import view
 
 @compute @workgroup_size(WG_SIZE)

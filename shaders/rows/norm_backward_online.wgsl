@@ -1,5 +1,6 @@
-// The gradient of RMS norm and layer norm for rows of any length: one pass over x and dy for the row's moments, a second
-// reads them again and writes dx. For rows too long for registers; where the row stays in cache the second read is cheap.
+// The gradient of RMS norm and layer norm for rows of any length: one pass over x and dy for the row's moments, a
+// second reads them again and writes dx. For rows too long for registers; where the row stays in cache the second read
+// is cheap.
 //
 // LANES invocations share a row, a workgroup of WG_SIZE has WG_SIZE / LANES rows. KEEP chunks are taken at a time.
 #import norm_backward_row

@@ -19,7 +19,9 @@ fn joined(a: Moments, b: Moments) -> Moments {
   let share = b.count / max(count, V(1.0));
   let both = a.count * share;
   let mean = a.mean + (b.mean - a.mean) * share;
-  return Moments(count, mean, a.g_mean + d_g * share, a.m2 + b.m2 + d * d * both, a.product + b.product + d * d_g * both);
+  let m2 = a.m2 + b.m2 + d * d * both;
+  let product = a.product + b.product + d * d_g * both;
+  return Moments(count, mean, a.g_mean + d_g * share, m2, product);
 }
 
 // Chunks from `first` up to `end`.

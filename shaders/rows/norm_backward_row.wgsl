@@ -8,8 +8,8 @@
 //   6 parts   f32 [rows, parts, 6] (two-step algorithm only)
 //   7 stats   vec4<f32> [rows]: pivot, mean from the pivot, 1 / deviation (for dweight and dbias)
 //
-// With LAYER, x is taken as distances t from the row's first element, the pivot, as in the forward pass. HIDES: chunks may
-// hold elements that are not of the row; they count as 0.
+// With LAYER, x is taken as distances t from the row's first element, the pivot, as in the forward pass. HIDES: chunks
+// may hold elements that are not of the row; they count as 0.
 
 #import norm_rstd
 #import view

@@ -1,17 +1,19 @@
 //! RMS norm and layer norm over the last axis, fused: residual, weight, bias, the statistics of each row.
 //!
-//! With `s = x + residual`, per row of `cols` elements: `y = s / sqrt(mean(s^2) + eps) * (weight + weight_offset) + bias`
-//! ([`Kind::Rms`]; Zhang and Sennrich, 2019), or `y = (s - mean) / sqrt(variance + eps) * (weight + weight_offset) + bias`
-//! ([`Kind::Layer`]; Ba, Kiros and Hinton, 2016; the variance divides by `cols`). An absent weight is 1, an absent bias 0.
-//! `sum` is `s` in the dtype of `x`, for the next layer; `y` goes by the sum before it is rounded. Sums are f32 whatever
-//! the dtypes.
+//! With `s = x + residual`, per row of `cols` elements:
+//! * [`Kind::Rms`]: `y = s / sqrt(mean(s^2) + eps) * (weight + weight_offset) + bias` (Zhang and Sennrich, 2019);
+//! * [`Kind::Layer`]: `y = (s - mean(s)) / sqrt(variance(s) + eps) * (weight + weight_offset) + bias` (Ba, Kiros and
+//!   Hinton, 2016); the variance divides by `cols`.
+//!
+//! An absent weight is 1, an absent bias 0. `sum` is `s` in the dtype of `x`, for the next layer; `y` goes by the sum
+//! before it is rounded. Sums are f32 whatever the dtypes.
 //!
 //! # What holds
-//! * The variance is that of distances: from the row's first element, then from their mean. A row with a mean of 1e4 and
-//!   a deviation of 1e-2 loses only what its own f32 values have lost.
+//! * The variance is that of distances: from the row's first element, then from their mean. A row with a mean of 1e4
+//!   and a deviation of 1e-2 loses only what its own f32 values have lost.
 //! * Squares are scaled by a power of two that follows from `eps`, so that they neither overflow nor vanish: with the
 //!   usual eps of 1e-6 for magnitudes up to about `2e31 / sqrt(cols)`, with an eps of 0 up to `2e19 / sqrt(cols)`. What
-//!   is larger, but finite, gives 0 times the weight, never NaN.
+//!   is larger gets a scale that is off, but no NaN.
 //! * A row of equal elements has a variance of 0, and gives the bias.
 //!
 //! # Algorithms
@@ -20,15 +22,8 @@
 //! * [`Algorithm::Split`]: few, very long rows; several workgroups per row, two steps, scratch.
 
 use super::tile::{self, Rows};
-use crate::args::{Args, WORD};
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::words;
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, chunks, rows_divide, sizes_fit, split_rows};
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+use crate::layout::{chunks, rows_divide, split_rows};
+use crate::ops::prelude::*;
 
 pub use super::tile::{Algorithm, Config, Reduce};
 
@@ -72,73 +67,51 @@ impl Vector {
     }
 }
 
-/// What is computed. `x`, `residual`, `y` and `sum` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
-/// `dims = [n1, n2]`; the default dims of `[1, 1]` make it `[rows, cols]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Which norm.
-    pub kind: Kind,
-    /// Rows, all outer axes together.
-    pub rows: usize,
-    /// Elements per row.
-    pub cols: usize,
-    /// Sizes of the two innermost row axes, for strided layouts.
-    pub dims: [usize; 2],
-    /// Dtype of `x`, and of `sum`.
-    pub x: Dtype,
-    /// Dtype of `y`.
-    pub y: Dtype,
-    /// Where the rows of `x` lie: strides of `n0, n1, n2`.
-    pub x_layout: Layout<3>,
-    /// Where the rows of `y` lie. Rows must not overlap.
-    pub y_layout: Layout<3>,
-    /// Added to `x`: its dtype.
-    pub residual: Option<Dtype>,
-    /// Where the rows of `residual` lie.
-    pub residual_layout: Layout<3>,
-    /// Write `x + residual`, there. Rows must not overlap.
-    pub sum: Option<Layout<3>>,
-    /// Multiplies each column.
-    pub weight: Option<Vector>,
-    /// Added to the weight (Gemma's 1), of 1 where there is none.
-    pub weight_offset: f32,
-    /// Added to each column.
-    pub bias: Option<Vector>,
-    /// Added to the mean square or the variance; at least 0.
-    pub eps: f32,
-    /// Write the statistics, from this element of their binding: f32 `[rows]`, 1 / deviation of each row (with eps);
-    /// with `Layer` `[2, rows]`, the means first.
-    pub stats: Option<usize>,
+defaults! {
+    /// What is computed. `x`, `residual`, `y` and `sum` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and
+    /// `dims = [n1, n2]`; the default dims of `[1, 1]` make it `[rows, cols]`.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Problem {
+        /// Which norm.
+        pub kind: Kind = Kind::Rms,
+        /// Rows, all outer axes together.
+        pub rows: usize = 1,
+        /// Elements per row.
+        pub cols: usize = 1,
+        /// Sizes of the two innermost row axes, for strided layouts.
+        pub dims: [usize; 2] = [1, 1],
+        /// Dtype of `x`, and of `sum`.
+        pub x: Dtype = Dtype::F32,
+        /// Dtype of `y`.
+        pub y: Dtype = Dtype::F32,
+        /// Where the rows of `x` lie: strides of `n0, n1, n2`.
+        pub x_layout: Layout<3> = Layout::default(),
+        /// Where the rows of `y` lie. Rows must not overlap.
+        pub y_layout: Layout<3> = Layout::default(),
+        /// Added to `x`: its dtype.
+        pub residual: Option<Dtype> = None,
+        /// Where the rows of `residual` lie.
+        pub residual_layout: Layout<3> = Layout::default(),
+        /// Write `x + residual`, there. Rows must not overlap.
+        pub sum: Option<Layout<3>> = None,
+        /// Multiplies each column.
+        pub weight: Option<Vector> = None,
+        /// Added to the weight (Gemma's 1), of 1 where there is none.
+        pub weight_offset: f32 = 0.0,
+        /// Added to each column.
+        pub bias: Option<Vector> = None,
+        /// Added to the mean square or the variance; at least 0.
+        pub eps: f32 = Kind::Rms.eps(),
+        /// Write the statistics, from this element of their binding: f32 `[rows]`, 1 / deviation of each row (with
+        /// eps); with `Layer` `[2, rows]`, the means first.
+        pub stats: Option<usize> = None,
+    }
 }
 
 impl Problem {
     /// One row of one f32, without weight: sizes are yours to set. `eps` is the usual one.
-    pub const fn of(kind: Kind) -> Problem {
-        Problem {
-            kind,
-            rows: 1,
-            cols: 1,
-            dims: [1, 1],
-            x: Dtype::F32,
-            y: Dtype::F32,
-            x_layout: Layout::at(0),
-            y_layout: Layout::at(0),
-            residual: None,
-            residual_layout: Layout::at(0),
-            sum: None,
-            weight: None,
-            weight_offset: 0.0,
-            bias: None,
-            eps: kind.eps(),
-            stats: None,
-        }
-    }
-}
-
-impl Default for Problem {
-    /// [`Problem::of`] RMS norm.
-    fn default() -> Self {
-        Problem::of(Kind::Rms)
+    pub fn of(kind: Kind) -> Problem {
+        Problem { kind, eps: kind.eps(), ..Problem::default() }
     }
 }
 

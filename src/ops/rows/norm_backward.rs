@@ -1,13 +1,16 @@
 //! The gradients of RMS norm and layer norm over the last axis: of their input, of the weight and of the bias.
 //!
-//! With `n` the normalised `x` (before weight and bias), `g = dy * (weight + weight_offset)` and means over the columns of a
-//! row: `dx = (g - n * mean(g * n)) * rstd` ([`Kind::Rms`]), or `dx = (g - mean(g) - n * mean(g * n)) * rstd`
-//! ([`Kind::Layer`]). `dweight = sum(dy * n)` and `dbias = sum(dy)` over the rows, f32. Where the forward pass had a
-//! residual, `x` is what it normalised, its `sum`, and `dx` the gradient of both.
+//! With `n` the normalised `x` (before weight and bias), `g = dy * (weight + weight_offset)` and means over the columns
+//! of a row:
+//! * [`Kind::Rms`]: `dx = (g - n * mean(g * n)) * rstd`;
+//! * [`Kind::Layer`]: `dx = (g - mean(g) - n * mean(g * n)) * rstd`.
 //!
-//! The statistics of a row are worked out anew from `x`, which is read anyway: a mean that was rounded to f32 would lose
-//! what a DC offset hides. All that [`norm`](crate::norm) says of offsets and large values holds here. Sums are f32
-//! whatever the dtypes.
+//! `dweight = sum(dy * n)` and `dbias = sum(dy)` over the rows, f32. Where the forward pass had a residual, `x` is what
+//! it normalised, its `sum`, and `dx` the gradient of both.
+//!
+//! The statistics of a row are worked out anew from `x`, which is read anyway: a mean that was rounded to f32 would
+//! lose what a DC offset hides. All that [`norm`](crate::norm) says of offsets and large values holds here. Sums are
+//! f32 whatever the dtypes.
 //!
 //! # Algorithms
 //! Rows go by those of `norm`:
@@ -20,80 +23,53 @@
 
 use super::norm::{Kind, Vector, check_options, scale};
 use super::tile::{self, Rows};
-use crate::args::{Args, Reach, WORD};
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, chunks, rows_divide, sizes_fit, split_rows};
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Misfit, Result};
+use crate::layout::{chunks, rows_divide, split_rows};
+use crate::ops::prelude::*;
 
 pub use super::tile::{Algorithm, Config, Reduce};
 
-/// What is computed. `x`, `dy` and `dx` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and `dims = [n1, n2]`; the
-/// default dims of `[1, 1]` make it `[rows, cols]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// Which norm.
-    pub kind: Kind,
-    /// Rows, all outer axes together.
-    pub rows: usize,
-    /// Elements per row.
-    pub cols: usize,
-    /// Sizes of the two innermost row axes, for strided layouts.
-    pub dims: [usize; 2],
-    /// Dtype of `x`.
-    pub x: Dtype,
-    /// Dtype of `dy`.
-    pub dy: Dtype,
-    /// Where the rows of `x` lie: strides of `n0, n1, n2`.
-    pub x_layout: Layout<3>,
-    /// Where the rows of `dy` lie.
-    pub dy_layout: Layout<3>,
-    /// What multiplied each column.
-    pub weight: Option<Vector>,
-    /// What was added to the weight.
-    pub weight_offset: f32,
-    /// What was added to the mean square or the variance.
-    pub eps: f32,
-    /// Write the gradient of `x`: its dtype.
-    pub dx: Option<Dtype>,
-    /// Where the rows of `dx` lie. Rows must not overlap.
-    pub dx_layout: Layout<3>,
-    /// Write the gradient of the weight, f32 `[cols]`, from this element of its binding.
-    pub dweight: Option<usize>,
-    /// Write the gradient of the bias, f32 `[cols]`, from this element of its binding.
-    pub dbias: Option<usize>,
+defaults! {
+    /// What is computed. `x`, `dy` and `dx` are `[n0, n1, n2, cols]` with `rows = n0 * n1 * n2` and `dims = [n1, n2]`;
+    /// the default dims of `[1, 1]` make it `[rows, cols]`.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Problem {
+        /// Which norm.
+        pub kind: Kind = Kind::Rms,
+        /// Rows, all outer axes together.
+        pub rows: usize = 1,
+        /// Elements per row.
+        pub cols: usize = 1,
+        /// Sizes of the two innermost row axes, for strided layouts.
+        pub dims: [usize; 2] = [1, 1],
+        /// Dtype of `x`.
+        pub x: Dtype = Dtype::F32,
+        /// Dtype of `dy`.
+        pub dy: Dtype = Dtype::F32,
+        /// Where the rows of `x` lie: strides of `n0, n1, n2`.
+        pub x_layout: Layout<3> = Layout::default(),
+        /// Where the rows of `dy` lie.
+        pub dy_layout: Layout<3> = Layout::default(),
+        /// What multiplied each column.
+        pub weight: Option<Vector> = None,
+        /// What was added to the weight.
+        pub weight_offset: f32 = 0.0,
+        /// What was added to the mean square or the variance.
+        pub eps: f32 = Kind::Rms.eps(),
+        /// Write the gradient of `x`: its dtype.
+        pub dx: Option<Dtype> = Some(Dtype::F32),
+        /// Where the rows of `dx` lie. Rows must not overlap.
+        pub dx_layout: Layout<3> = Layout::default(),
+        /// Write the gradient of the weight, f32 `[cols]`, from this element of its binding.
+        pub dweight: Option<usize> = None,
+        /// Write the gradient of the bias, f32 `[cols]`, from this element of its binding.
+        pub dbias: Option<usize> = None,
+    }
 }
 
 impl Problem {
     /// `dx` of one row of one f32, without weight: sizes are yours to set. `eps` is the usual one.
-    pub const fn of(kind: Kind) -> Problem {
-        Problem {
-            kind,
-            rows: 1,
-            cols: 1,
-            dims: [1, 1],
-            x: Dtype::F32,
-            dy: Dtype::F32,
-            x_layout: Layout::at(0),
-            dy_layout: Layout::at(0),
-            weight: None,
-            weight_offset: 0.0,
-            eps: kind.eps(),
-            dx: Some(Dtype::F32),
-            dx_layout: Layout::at(0),
-            dweight: None,
-            dbias: None,
-        }
-    }
-}
-
-impl Default for Problem {
-    /// [`Problem::of`] RMS norm.
-    fn default() -> Self {
-        Problem::of(Kind::Rms)
+    pub fn of(kind: Kind) -> Problem {
+        Problem { kind, eps: kind.eps(), ..Problem::default() }
     }
 }
 
@@ -267,8 +243,8 @@ impl Problem {
     }
 }
 
-/// Measured on: Software, as softmax, whose tiles suit it, too. Discrete and Integrated are not measured yet: two arrays
-/// are held, so that an invocation keeps half as much of a row as in norm.
+/// Measured on: Software, as softmax, whose tiles suit it, too. Discrete and Integrated are not measured yet: two
+/// arrays are held, so that an invocation keeps half as much of a row as in norm.
 const TABLE: [tile::Row; 3] = [
     tile::Row {
         class: Class::Software,
@@ -380,8 +356,8 @@ buffers! {
         x, dy;
         /// The weight that the Problem has.
         weight,
-        /// The gradient of `x` that the Problem asks for; it may be the view of `x` or of `dy`, where dtypes and layouts
-        /// are equal.
+        /// The gradient of `x` that the Problem asks for; it may be the view of `x` or of `dy`, where dtypes and
+        /// layouts are equal.
         dx,
         /// The gradient of the weight that the Problem asks for.
         dweight,

@@ -28,8 +28,8 @@ pub struct Output {
 /// and `dbias = sum(dy)`. `x` and `dy` are contiguous `[rows, cols]`, `weight` is `[cols]`; layouts and dtypes of the
 /// Problem have no say here.
 ///
-/// Magnitudes are those of the formula on absolute values, where `|n|` is with `Layer` the largest of its row: an error of
-/// the mean counts by the distances that it was taken from.
+/// Magnitudes are those of the formula on absolute values, where `|n|` is with `Layer` the largest of its row: an error
+/// of the mean counts by the distances that it was taken from.
 ///
 /// # Panics
 /// If an input has fewer values than its shape.
