@@ -74,6 +74,12 @@ impl From<wgpu::Buffer> for Memory {
     }
 }
 
+impl<'a> From<&'a Memory> for Binding<'a> {
+    fn from(memory: &'a Memory) -> Binding<'a> {
+        Binding { buffer: &memory.buffer, offset: memory.offset, size: memory.size }
+    }
+}
+
 impl Memory {
     /// `size` bytes of it, from byte `offset` on.
     pub fn part(&self, offset: u64, size: u64) -> Memory {
@@ -138,11 +144,14 @@ impl Arg {
         if need > have {
             return Err(ErrorKind::BufferTooSmall { buffer, need, have });
         }
-        let limit = caps.limits.max_storage_buffer_binding_size;
-        if need > limit {
-            return Err(ErrorKind::BindingTooLarge { buffer, need, limit });
-        }
         Ok(())
+    }
+
+    /// Refuses a binding that is larger than the device can bind.
+    fn check_size(&self, caps: &Caps) -> Checked {
+        let (buffer, need) = (self.name, self.reach.bytes());
+        let limit = caps.limits.max_storage_buffer_binding_size;
+        if need > limit { Err(ErrorKind::BindingTooLarge { buffer, need, limit }) } else { Ok(()) }
     }
 }
 
@@ -223,6 +232,12 @@ impl<'k> Args<'k> {
         Ok(())
     }
 
+    /// A table of these words, which calls with equal ones share.
+    pub fn table(&mut self, slot: u32, name: &'static str, words: &[u32]) -> Checked {
+        let memory = Memory::from(self.kernels.table(words)?);
+        self.read(slot, name, memory, Reach::to(words.len() as u64, WORD))
+    }
+
     /// An argument that the pipeline declares and the Problem lacks: a few bytes that are not read.
     pub fn absent(&mut self, slot: u32, name: &'static str) -> Checked {
         let memory = self.kernels.table(&[0; 4])?.into();
@@ -272,15 +287,21 @@ impl<'k> Args<'k> {
         let apart = self.pair(a, b).is_some_and(|(a, b)| {
             let views = a.reach.view.zip(b.reach.view).is_some_and(|(a, b)| a.interleaves(&b));
             let start = a.same_buffer(b) && a.memory.offset == b.memory.offset;
-            views && start && a.reach.element == b.reach.element
+            views && start && a.reach.element.bits == b.reach.element.bits
         });
         if apart && self.caps.backend != wgpu::Backend::BrowserWebGpu {
             self.may_share.push([a, b]);
         }
     }
 
-    /// Checks each argument against its buffer, then each pair for overlap.
+    /// Checks each argument against its buffer, then each pair for overlap, then what a binding can hold.
     pub fn check(&self) -> Checked {
+        self.check_apart()?;
+        self.all.iter().try_for_each(|arg| arg.check_size(&self.caps))
+    }
+
+    /// [`check`](Self::check) of a call that binds its arguments in pieces: whatever a binding can hold.
+    pub fn check_apart(&self) -> Checked {
         self.all.iter().filter(|arg| !arg.is_empty()).try_for_each(|arg| arg.check(&self.caps))?;
         for (i, a) in self.all.iter().enumerate() {
             for b in &self.all[i + 1..] {

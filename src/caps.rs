@@ -8,11 +8,15 @@ use crate::Misfit;
 /// build one by hand; [`presets`] mimics common GPUs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Caps {
+    /// The adapter's name.
     pub name: String,
     /// Driver name and version as the adapter reports them.
     pub driver: String,
+    /// The API that wgpu uses.
     pub backend: wgpu::Backend,
+    /// Discrete, integrated, CPU or another.
     pub device_type: wgpu::DeviceType,
+    /// Who made the GPU.
     pub vendor: Vendor,
     /// Limits of the *device*.
     pub limits: wgpu::Limits,
@@ -37,7 +41,9 @@ pub struct Caps {
 /// The range of subgroup sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subgroup {
+    /// The smallest size.
     pub min: u32,
+    /// The largest size.
     pub max: u32,
 }
 
@@ -51,34 +57,49 @@ impl Subgroup {
 /// One cooperative-matrix multiply: `[m, k] x [k, n]`, in `ab` type, accumulated in `acc` type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CoopShape {
+    /// Rows of the product.
     pub m: u32,
+    /// Columns of the product.
     pub n: u32,
+    /// Columns of the left matrix, rows of the right one.
     pub k: u32,
+    /// Type of both factors.
     pub ab: CoopScalar,
+    /// Type of the product.
     pub acc: CoopScalar,
 }
 
 /// Element types of cooperative matrices that kernels use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CoopScalar {
+    /// `f16`.
     F16,
+    /// `f32`.
     F32,
 }
 
 /// Who made the GPU, or that there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Vendor {
+    /// AMD.
     Amd,
+    /// Apple.
     Apple,
+    /// Arm (Mali).
     Arm,
+    /// Intel.
     Intel,
+    /// NVIDIA.
     Nvidia,
+    /// Qualcomm (Adreno).
     Qualcomm,
     /// llvmpipe, lavapipe: Mesa on the CPU.
     Mesa,
+    /// Google's renderer on the CPU.
     SwiftShader,
     /// WARP.
     Microsoft,
+    /// Another one.
     Unknown,
 }
 
@@ -87,7 +108,9 @@ pub enum Vendor {
 pub enum Class {
     /// The shader runs on the CPU.
     Software,
+    /// A GPU that shares the memory of the CPU, or an unknown one.
     Integrated,
+    /// A GPU with memory of its own.
     Discrete,
 }
 
@@ -218,14 +241,8 @@ impl Caps {
 
     /// Refuses more rounds than this driver takes.
     pub(crate) fn check_rounds(&self, rounds: u64) -> Result<(), Misfit> {
-        match self.loop_rounds() {
-            Some(limit) if rounds > u64::from(limit) => Err(Misfit::old(
-                "rounds of an invocation's loops, which this driver cuts short",
-                rounds.min(u32::MAX.into()) as u32,
-                limit,
-            )),
-            _ => Ok(()),
-        }
+        let what = "rounds of an invocation's loops, which this driver cuts short";
+        self.loop_rounds().map_or(Ok(()), |limit| Misfit::at_most(what, rounds, limit))
     }
 
     /// The fewest parts from `least` to `most` in each of which this driver takes the rounds; else `most`.

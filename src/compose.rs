@@ -30,6 +30,7 @@ pub const MAX_IMMEDIATES: usize = 128;
 /// How a tensor of some [`Dtype`] is declared in a shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Storage {
+    /// `f32`.
     F32,
     /// `f16`, which needs `SHADER_F16`.
     F16,
@@ -71,11 +72,6 @@ impl Storage {
         }
     }
 
-    /// As is wished, if `dtype` can be held so; else the best way.
-    pub(crate) fn wished(wish: Option<Storage>, dtype: Dtype, caps: &Caps) -> Storage {
-        wish.filter(|storage| storage.holds(dtype, caps)).unwrap_or_else(|| Storage::of(dtype, caps))
-    }
-
     /// The function of `pack.wgsl` that packs two elements.
     fn pack(self) -> &'static str {
         match self {
@@ -88,11 +84,6 @@ impl Storage {
     pub fn packed(self) -> bool {
         matches!(self, Storage::F16Packed | Storage::Bf16Packed)
     }
-}
-
-/// The names of what is on, after what a Config's line begins with.
-pub(crate) fn write_flags(f: &mut std::fmt::Formatter<'_>, flags: &[(&str, bool)]) -> std::fmt::Result {
-    flags.iter().filter(|(_, on)| *on).try_for_each(|(name, _)| write!(f, " {name}"))
 }
 
 /// A set of binding slots.
@@ -122,6 +113,20 @@ impl std::fmt::Debug for Slots {
         f.debug_list().entries((0..32).filter(|&slot| self.has(slot))).finish()
     }
 }
+
+/// Declares the binding slots of an op's arguments, from 0 on.
+macro_rules! slots {
+    ($($name:ident),* $(,)?) => {
+        slots!(@ 0; $($name)*);
+    };
+    (@ $slot:expr; $name:ident $($rest:ident)*) => {
+        const $name: u32 = $slot;
+        slots!(@ $slot + 1; $($rest)*);
+    };
+    (@ $slot:expr;) => {};
+}
+
+pub(crate) use slots;
 
 /// A view as a shader reads it, WGSL `vec4<u32>`: the first element, and three outer strides.
 pub type Strides = [u32; 4];
@@ -155,7 +160,7 @@ macro_rules! wgsl_type {
 }
 
 /// Declares a `Params` struct once, for Rust and for WGSL. Fields are [`Strides`], which come first, `u32`, `i32` or
-/// `f32`.
+/// `f32`. With `fn of(arguments)` each field has its value beside it, and `of` makes Params of these arguments.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! params {
@@ -163,7 +168,7 @@ macro_rules! params {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-        pub struct $name { $($(#[$field_meta])* pub $field: $ty,)* }
+        pub struct $name { $($(#[$field_meta])* pub(crate) $field: $ty,)* }
 
         impl $crate::compose::Params for $name {
             const WGSL: &'static str = concat!(
@@ -178,13 +183,28 @@ macro_rules! params {
             };
         }
     };
+    (
+        $(#[$meta:meta])* pub struct $name:ident;
+        fn of($($arg:ident: $arg_ty:ty),*) { $($field:ident: $ty:tt = $value:expr,)* }
+    ) => {
+        $crate::params! { $(#[$meta])* pub struct $name { $($field: $ty,)* } }
+
+        impl $name {
+            fn of($($arg: $arg_ty),*) -> $name {
+                $name { $($field: $value,)* }
+            }
+        }
+    };
 }
 
 /// A storage buffer that the shader declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Declared {
+    /// The binding's slot.
     pub binding: u32,
+    /// The variable's name.
     pub name: &'static str,
+    /// Declared read_write.
     pub writable: bool,
 }
 
@@ -215,8 +235,11 @@ pub struct Shader {
 /// How one tensor is bound and accessed.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor {
+    /// The binding's slot.
     pub binding: u32,
+    /// The variable's name.
     pub name: &'static str,
+    /// How its elements are held.
     pub storage: Storage,
     /// Declared read_write: it is written, or it shares its buffer with something that is.
     pub writable: bool,
@@ -328,6 +351,17 @@ impl Shader {
         self.buffer(binding, name, element, true)
     }
 
+    /// A small table of `element`s that the Problem may lack: `HAS_NAME`, and `name_load(i)`, which is 0 without it.
+    pub fn table(self, binding: u32, name: &'static str, element: &str, given: bool) -> Self {
+        let shader = self.flag(&format!("HAS_{}", name.to_uppercase()), given);
+        let (mut shader, value) = match given {
+            true => (shader.reads(binding, name, element), format!("{name}[i]")),
+            false => (shader, format!("{element}(0)")),
+        };
+        let _ = writeln!(shader.header, "fn {name}_load(i: u32) -> {element} {{ return {value}; }}");
+        shader
+    }
+
     /// A `const NAME: u32` each.
     pub fn constants<'a>(self, all: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
         all.into_iter().fold(self, |shader, (name, value)| shader.constant(name, value))
@@ -412,6 +446,20 @@ impl Shader {
             self.header,
             "fn {f}_chunk(base: u32, step: u32, c: u32, phase: u32, cols: u32) -> V {{\n{body}\n}}"
         );
+        self
+    }
+
+    /// `F`, `U`, `I`: vectors of `n` f32, u32, i32, or for 1 these scalars.
+    pub fn lanes(self, n: u32) -> Self {
+        let of = |scalar: &str| if n == 1 { scalar.to_string() } else { format!("vec{n}<{scalar}>") };
+        self.alias("F", &of("f32")).alias("U", &of("u32")).alias("I", &of("i32"))
+    }
+
+    /// A function `f(i: u32)` of each of the `n` [`lanes`](Self::lanes) of an index, as `f_each(i: U) -> ty`.
+    pub fn each(mut self, f: &str, ty: &str, n: u32) -> Self {
+        let lanes = if n == 1 { &["i"][..] } else { &["i.x", "i.y", "i.z", "i.w"][..n as usize] };
+        let values: Vec<String> = lanes.iter().map(|lane| format!("{f}({lane})")).collect();
+        let _ = writeln!(self.header, "fn {f}_each(i: U) -> {ty} {{ return {ty}({}); }}", values.join(", "));
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::kernels::{gpu_error, lock, scoped};
+use crate::scopes::{fault, lock, ready, scoped};
 use crate::tensor::Scalar;
 use crate::{Caps, Dispatch, Error, ErrorKind, Kernels, Result, Tensor};
 
@@ -32,7 +32,7 @@ const OP: &str = "context";
 /// The backends that are compiled in; an instance without any panics.
 fn backends() -> Result<wgpu::InstanceDescriptor> {
     match wgpu::Instance::enabled_backend_features().is_empty() {
-        true => Err(Error { op: "context", kind: ErrorKind::NoAdapter { reason: "no backend is compiled in".into() } }),
+        true => Err(ErrorKind::NoAdapter { reason: "no backend is compiled in".into() }.of(OP)),
         false => Ok(wgpu::InstanceDescriptor::new_without_display_handle_from_env()),
     }
 }
@@ -55,7 +55,7 @@ impl Context {
                 ..Default::default()
             })
             .await
-            .map_err(|error| Error { op: "context", kind: ErrorKind::NoAdapter { reason: error.to_string() } })?;
+            .map_err(|error| ErrorKind::NoAdapter { reason: error.to_string() }.of(OP))?;
         Self::open(&adapter).await
     }
 
@@ -71,10 +71,7 @@ impl Context {
         let found = adapters.iter().find(|adapter| adapter.get_info().name.to_lowercase().contains(&wanted));
         let Some(adapter) = found else {
             let names: Vec<_> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-            return Err(Error {
-                op: "context",
-                kind: ErrorKind::NoAdapter { reason: format!("none of {names:?} is named `{name}`") },
-            });
+            return Err(ErrorKind::NoAdapter { reason: format!("none of {names:?} is named `{name}`") }.of(OP));
         };
         Self::open(adapter).await
     }
@@ -87,7 +84,7 @@ impl Context {
         let (device, queue) = adapter
             .request_device(&Caps::device_descriptor(adapter))
             .await
-            .map_err(|error| Error { op: OP, kind: ErrorKind::Gpu { message: error.to_string() } })?;
+            .map_err(|error| ErrorKind::Gpu { message: error.to_string() }.of(OP))?;
         let context = Self::from_wgpu(adapter, device, queue);
         context.install_handlers();
         Ok(context)
@@ -114,18 +111,19 @@ impl Context {
         let faults = self.inner.faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             log::error!("uncaptured: {error}");
-            lock(&faults).error.get_or_insert(gpu_error("device", error));
+            lock(&faults).error.get_or_insert(fault(error).of("device"));
         }));
     }
 
     /// What has gone wrong since the last call: a lost device stays lost, another error is told once.
     fn fault(&self, op: &'static str) -> Result<()> {
-        let lost = |faults: &Faults| {
-            faults.lost.clone().map_or(Ok(()), |reason| Err(Error { op, kind: ErrorKind::DeviceLost { reason } }))
+        let lost = |faults: &Faults| match faults.lost.clone() {
+            Some(reason) => Err(ErrorKind::DeviceLost { reason }.of(op)),
+            None => Ok(()),
         };
         lost(&lock(&self.inner.faults))?;
         // A loss is told when the device is polled.
-        crate::poll::once(op, self.device(), wgpu::PollType::Poll)?;
+        crate::poll::once(self.device(), wgpu::PollType::Poll).map_err(|kind| kind.of(op))?;
         let mut faults = lock(&self.inner.faults);
         lost(&faults)?;
         faults.error.take().map_or(Ok(()), Err)
@@ -136,10 +134,12 @@ impl Context {
         &self.inner.kernels
     }
 
+    /// The device.
     pub fn device(&self) -> &wgpu::Device {
         self.inner.kernels.device()
     }
 
+    /// The queue that uploads, batches and reads go through.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.inner.queue
     }
@@ -153,10 +153,7 @@ impl Context {
         let product = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
         let need = if shape.contains(&0) { 0 } else { product.unwrap_or(usize::MAX) };
         if data.len() != need {
-            return Err(Error {
-                op: OP,
-                kind: ErrorKind::DataLength { shape: shape.to_vec(), need, have: data.len() },
-            });
+            return Err(ErrorKind::DataLength { shape: shape.to_vec(), need, have: data.len() }.of(OP));
         }
         let bytes: &[u8] = bytemuck::cast_slice(data);
         self.allocate(OP, shape, Some(bytes))
@@ -184,7 +181,7 @@ impl Context {
         let bytes = elements.and_then(|n| n.checked_mul(size_of::<T>() as u64)).map(|n| n.next_multiple_of(4).max(4));
         let limit = self.device().limits().max_buffer_size;
         let Some(bytes) = bytes.filter(|&bytes| bytes <= limit) else {
-            return Err(Error { op, kind: ErrorKind::OutOfMemory { bytes } });
+            return Err(ErrorKind::OutOfMemory { bytes }.of(op));
         };
         let (buffer, errors) = scoped(self.device(), || {
             let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
@@ -206,11 +203,9 @@ impl Context {
             }
             buffer
         });
-        match crate::kernels::ready(errors) {
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                return Err(Error { op, kind: ErrorKind::OutOfMemory { bytes: Some(bytes) } });
-            }
-            Some(error) => return Err(gpu_error(op, error)),
+        match ready(errors) {
+            Some(wgpu::Error::OutOfMemory { .. }) => return Err(ErrorKind::OutOfMemory { bytes: Some(bytes) }.of(op)),
+            Some(error) => return Err(fault(error).of(op)),
             None => self.fault(op)?,
         }
         Ok(Tensor::new(self.clone(), buffer, shape))
@@ -227,10 +222,10 @@ impl Context {
 
     pub(crate) async fn read(&self, op: &'static str, buffer: &wgpu::Buffer, bytes: u64) -> Result<Vec<u8>> {
         self.fault(op)?;
-        let result = self.inner.kernels.read(op, &self.inner.queue, buffer, bytes).await;
+        let result = self.inner.kernels.read(&self.inner.queue, buffer, bytes).await;
         // The handlers know better than the read why it failed.
         self.fault(op)?;
-        result
+        result.map_err(|kind| kind.of(op))
     }
 }
 
@@ -256,7 +251,7 @@ impl Batch {
     pub(crate) fn own<T: Scalar>(&self, op: &'static str, arg: &'static str, tensor: &Tensor<T>) -> Result<()> {
         match self.context.same(tensor.context()) {
             true => Ok(()),
-            false => Err(Error { op, kind: ErrorKind::ForeignTensor { arg } }),
+            false => Err(ErrorKind::ForeignTensor { arg }.of(op)),
         }
     }
 
@@ -277,8 +272,8 @@ impl Batch {
             }
             self.context.queue().submit([encoder.finish()]);
         });
-        if let Some(error) = crate::kernels::ready(errors) {
-            return Err(gpu_error(OP, error));
+        if let Some(error) = ready(errors) {
+            return Err(fault(error).of(OP));
         }
         self.context.fault(OP)
     }

@@ -15,6 +15,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// All of them.
     pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
     /// Bytes of one element.
@@ -107,6 +108,7 @@ impl std::str::FromStr for Dtype {
 
 /// A host type that tensors of values can hold.
 pub trait Element: bytemuck::Pod + fmt::Debug + Send + Sync {
+    /// Its dtype.
     const DTYPE: Dtype;
 }
 

@@ -24,82 +24,171 @@ pub struct Error {
 pub enum ErrorKind {
     /// A size or an option of the Problem makes no sense.
     #[error("{arg}: {reason}")]
-    InvalidProblem { arg: &'static str, reason: String },
+    InvalidProblem {
+        /// The field of the Problem.
+        arg: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The buffer or its binding holds fewer bytes than the layout reaches.
     #[error("buffer `{buffer}` is too small: {need} bytes are needed, the binding has {have}")]
-    BufferTooSmall { buffer: &'static str, need: u64, have: u64 },
+    BufferTooSmall {
+        /// The argument.
+        buffer: &'static str,
+        /// Bytes that are needed.
+        need: u64,
+        /// Bytes of the binding.
+        have: u64,
+    },
     /// The Problem needs a buffer that was not given.
     #[error("the problem needs buffer `{buffer}`, which was not given")]
-    MissingBuffer { buffer: &'static str },
+    MissingBuffer {
+        /// The argument.
+        buffer: &'static str,
+    },
     /// A buffer was given that the Problem does not use.
     #[error("buffer `{buffer}` was given, but the problem does not use it")]
-    UnusedBuffer { buffer: &'static str },
+    UnusedBuffer {
+        /// The argument.
+        buffer: &'static str,
+    },
     /// The buffer was created without a usage that the kernel needs.
     #[error("buffer `{buffer}` lacks usage {missing:?}")]
-    MissingUsage { buffer: &'static str, missing: wgpu::BufferUsages },
+    MissingUsage {
+        /// The argument.
+        buffer: &'static str,
+        /// The usage to add.
+        missing: wgpu::BufferUsages,
+    },
     /// The binding starts where the device cannot bind.
     #[error(
         "the binding of `{buffer}` starts at byte {offset}, not a multiple of {align}; bind at {} and add {element_offset} elements to its layout's offset",
         offset - offset % align
     )]
     Misaligned {
+        /// The argument.
         buffer: &'static str,
+        /// The byte at which the binding starts.
         offset: u64,
+        /// What the device wants a multiple of.
         align: u64,
         /// What to add to the layout's element offset when binding at the multiple below.
         element_offset: u64,
     },
     /// The binding is larger than the device's `max_storage_buffer_binding_size`.
     #[error("`{buffer}` needs a binding of {need} bytes, the device binds at most {limit}")]
-    BindingTooLarge { buffer: &'static str, need: u64, limit: u64 },
+    BindingTooLarge {
+        /// The argument.
+        buffer: &'static str,
+        /// Bytes that are needed.
+        need: u64,
+        /// Bytes that the device binds at most.
+        limit: u64,
+    },
     /// Two views overlap in a way the kernel cannot work with.
     #[error(
         "`{first}` (bytes {first_bytes:?} of its buffer) and `{second}` (bytes {second_bytes:?}) overlap; only exactly equal views may, where the op works in place"
     )]
     Aliased {
+        /// One argument.
         first: &'static str,
+        /// Its bytes of the buffer.
         first_bytes: std::ops::Range<u64>,
+        /// The other argument.
         second: &'static str,
+        /// Its bytes of the buffer.
         second_bytes: std::ops::Range<u64>,
     },
     /// An element index does not fit in u32.
     #[error("`{arg}` reaches element {last}, past the last one that a shader can index (2^32 - 1)")]
-    IndexOverflow { arg: &'static str, last: u128 },
+    IndexOverflow {
+        /// The argument.
+        arg: &'static str,
+        /// Its last element.
+        last: u128,
+    },
     /// The device binds fewer storage buffers than this form of the op needs.
     #[error("needs {} storage buffers ({}), the device binds at most {limit}", names.len(), names.join(", "))]
-    TooManyBindings { names: Vec<&'static str>, limit: u32 },
+    TooManyBindings {
+        /// The arguments.
+        names: Vec<&'static str>,
+        /// How many the device binds.
+        limit: u32,
+    },
     /// The caller's Config does not fit the Problem or the device.
     #[error("the config does not fit: {reason}")]
-    ConfigUnfit { reason: String },
+    ConfigUnfit {
+        /// What does not fit.
+        reason: String,
+    },
     /// The problem needs more workgroups than one dispatch can hold.
     #[error("{need} workgroups are more than one dispatch holds here ({limit})")]
-    TooManyWorkgroups { need: u64, limit: u64 },
+    TooManyWorkgroups {
+        /// How many are needed.
+        need: u64,
+        /// How many fit.
+        limit: u64,
+    },
     /// wgpu or the driver refused something that passed our own checks: a defect, please report it.
     #[error("{message}")]
-    Gpu { message: String },
+    Gpu {
+        /// What wgpu says.
+        message: String,
+    },
     /// The device ran out of memory.
     #[error("out of device memory{}", bytes.map(|b| format!(" while asking for {b} bytes")).unwrap_or_default())]
-    OutOfMemory { bytes: Option<u64> },
+    OutOfMemory {
+        /// What was asked for, where it is known.
+        bytes: Option<u64>,
+    },
     /// The device was lost or destroyed; make a new one.
     #[error("the device was lost: {reason}")]
-    DeviceLost { reason: String },
+    DeviceLost {
+        /// What the driver says.
+        reason: String,
+    },
     /// No adapter of the enabled backends was found.
     #[error(
         "no GPU adapter was found ({reason}); enable a backend feature of tileloom (vulkan, metal, dx12, gles, webgpu) and install its driver (Debian: apt-get install mesa-vulkan-drivers)"
     )]
-    NoAdapter { reason: String },
+    NoAdapter {
+        /// What was looked for.
+        reason: String,
+    },
     /// Host data and shape disagree.
     #[error("shape {shape:?} holds {need} elements, the data has {have}")]
-    DataLength { shape: Vec<usize>, need: usize, have: usize },
+    DataLength {
+        /// The shape.
+        shape: Vec<usize>,
+        /// Elements of the shape.
+        need: usize,
+        /// Elements of the data.
+        have: usize,
+    },
     /// A tensor has a shape that the op cannot take.
     #[error("`{arg}` has shape {have:?}, expected {expected}")]
-    Shape { arg: &'static str, have: Vec<usize>, expected: String },
+    Shape {
+        /// The argument.
+        arg: &'static str,
+        /// Its shape.
+        have: Vec<usize>,
+        /// The shapes that the op takes.
+        expected: String,
+    },
     /// Tensors of two contexts met in one op.
     #[error("`{arg}` belongs to another context")]
-    ForeignTensor { arg: &'static str },
+    ForeignTensor {
+        /// The argument.
+        arg: &'static str,
+    },
     /// A file of a cache could not be read or written.
     #[error("{path}: {reason}")]
-    Io { path: String, reason: String },
+    Io {
+        /// The file.
+        path: String,
+        /// What the system says.
+        reason: String,
+    },
 }
 
 impl ErrorKind {
@@ -111,6 +200,16 @@ impl ErrorKind {
     /// [`ErrorKind::InvalidProblem`].
     pub(crate) fn invalid(arg: &'static str, reason: impl Into<String>) -> ErrorKind {
         ErrorKind::InvalidProblem { arg, reason: reason.into() }
+    }
+
+    /// [`ErrorKind::InvalidProblem`] where a rule does not hold.
+    pub(crate) fn unless(holds: bool, arg: &'static str, reason: std::fmt::Arguments) -> Checked {
+        if holds { Ok(()) } else { Err(Self::invalid(arg, reason.to_string())) }
+    }
+
+    /// [`ErrorKind::Shape`].
+    pub(crate) fn shape(arg: &'static str, have: &[usize], expected: impl Into<String>) -> ErrorKind {
+        ErrorKind::Shape { arg, have: have.to_vec(), expected: expected.into() }
     }
 }
 
@@ -157,13 +256,5 @@ impl Misfit {
     /// Refuses `have` where the rule does not hold.
     pub(crate) fn unless(holds: bool, rule: &'static str, have: impl Into<u64>) -> std::result::Result<(), Misfit> {
         if holds { Ok(()) } else { Err(Misfit::Rule { rule, have: have.into() }) }
-    }
-
-    pub(crate) fn error(self, op: &'static str) -> Error {
-        ErrorKind::from(self).of(op)
-    }
-
-    pub(crate) fn old(what: &'static str, have: u32, limit: u32) -> Misfit {
-        Misfit::Above { what, have: have.into(), limit: limit.into() }
     }
 }

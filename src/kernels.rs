@@ -3,21 +3,20 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
-use std::future::Future;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::task::{Poll, Waker};
 
 use crate::compose::{Declared, MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader, Slots};
 use crate::error::Checked;
 use crate::poll::Poller;
+use crate::scopes::{fault, guarded, lock, ready, scoped};
 use crate::{Caps, Error, ErrorKind, Misfit, Result};
 
 /// What names a pipeline: equal values compile to the same shader.
 pub trait Pipeline: Hash + Eq + Clone + Debug + Send + Sync + 'static {
+    /// Its shader.
     fn shader(&self) -> Shader;
 }
 
@@ -191,11 +190,6 @@ impl Kernels {
     }
 
     /// The pipeline of this name, compiled now if it is new.
-    pub(crate) fn pipeline<P: Pipeline>(&self, op: &'static str, name: &P) -> Result<Arc<Compiled>> {
-        self.compiled(name).map_err(|kind| kind.of(op))
-    }
-
-    /// The pipeline of this name, compiled now if it is new.
     pub(crate) fn compiled<P: Pipeline>(&self, name: &P) -> Checked<Arc<Compiled>> {
         let slot: Slot = {
             let mut maps = lock(&self.inner.pipelines);
@@ -287,7 +281,7 @@ impl Kernels {
             });
             Compiled { label: label.clone(), pipeline, layout, bindings: shader.bindings().to_vec() }
         });
-        compiled.map_err(gpu_fault)
+        compiled.map_err(fault)
     }
 
     /// Scratch memory of at least `bytes`, shared by all dispatches.
@@ -312,7 +306,7 @@ impl Kernels {
         });
         match buffer {
             Err(wgpu::Error::OutOfMemory { .. }) => Err(ErrorKind::OutOfMemory { bytes: Some(size) }),
-            Err(error) => Err(gpu_fault(error)),
+            Err(error) => Err(fault(error)),
             Ok(buffer) => {
                 *held = Some(buffer.clone());
                 Ok(buffer)
@@ -323,10 +317,6 @@ impl Kernels {
     /// A buffer of these words, which no kernel writes: one for equal words, as long as it is among the last used.
     pub(crate) fn table(&self, words: &[u32]) -> Checked<wgpu::Buffer> {
         self.constant(wgpu::BufferUsages::STORAGE, words)
-    }
-
-    pub(crate) fn table_of(&self, op: &'static str, words: Vec<u32>) -> Result<wgpu::Buffer> {
-        self.table(&words).map_err(|kind| kind.of(op))
     }
 
     /// A uniform buffer of these Params: one for equal ones, as long as it is among the last used.
@@ -356,7 +346,7 @@ impl Kernels {
                     buffer.unmap();
                     buffer
                 });
-                (usage, words.to_vec(), buffer.map_err(gpu_fault)?)
+                (usage, words.to_vec(), buffer.map_err(fault)?)
             }
         };
         if held.len() == CONSTANTS {
@@ -372,7 +362,7 @@ impl Kernels {
     pub(crate) fn now<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {
         let (result, errors) = scoped(&self.inner.device, plan);
         match ready(errors) {
-            Some(error) => Err(gpu_error(op, error)),
+            Some(error) => Err(fault(error).of(op)),
             None => result,
         }
     }
@@ -385,21 +375,15 @@ impl Kernels {
                 // A buffer that was made may be none.
                 lock(&self.inner.scratch).take();
                 lock(&self.inner.constants).clear();
-                Err(gpu_error(op, error))
+                Err(fault(error).of(op))
             }
             None => result,
         }
     }
 
     /// The first `bytes` of `buffer` (a multiple of 4), once what was submitted before has run.
-    pub(crate) async fn read(
-        &self,
-        op: &'static str,
-        queue: &wgpu::Queue,
-        buffer: &wgpu::Buffer,
-        bytes: u64,
-    ) -> Result<Vec<u8>> {
-        crate::poll::read(op, self.device(), queue, &self.inner.poller, buffer, bytes).await
+    pub(crate) async fn read(&self, queue: &wgpu::Queue, buffer: &wgpu::Buffer, bytes: u64) -> Checked<Vec<u8>> {
+        self.inner.poller.read(self.device(), queue, buffer, bytes).await
     }
 
     /// Writes wgpu's pipeline cache into [`Options::cache_dir`], so that the next process compiles
@@ -463,56 +447,6 @@ fn check_limits(shader: &Shader, caps: &Caps) -> Checked {
     Ok(())
 }
 
-/// Runs `f` under validation, out-of-memory and internal error scopes. Natively the future is ready.
-pub(crate) fn scoped<T, F: FnOnce() -> T>(
-    device: &wgpu::Device,
-    f: F,
-) -> (T, impl Future<Output = Option<wgpu::Error>> + use<T, F>) {
-    let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let result = f();
-    let validation = validation.pop();
-    let memory = memory.pop();
-    let internal = internal.pop();
-    (result, async move {
-        // All are awaited; running out of memory explains the others.
-        let (validation, memory, internal) = (validation.await, memory.await, internal.await);
-        memory.or(internal).or(validation)
-    })
-}
-
-/// Runs `f` under error scopes of its own. On the web they would answer too late and keep the errors
-/// from the scopes of [`Kernels::later`], which then hear of them.
-fn guarded<T>(device: &wgpu::Device, f: impl FnOnce() -> T) -> std::result::Result<T, wgpu::Error> {
-    if cfg!(target_arch = "wasm32") {
-        return Ok(f());
-    }
-    let (result, errors) = scoped(device, f);
-    ready(errors).map_or(Ok(result), Err)
-}
-
-/// The output of a future that is ready; of one that is not (the web), nothing.
-pub(crate) fn ready<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
-    let mut future = pin!(future);
-    match Pin::as_mut(&mut future).poll(&mut std::task::Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => None,
-    }
-}
-
-/// The first of the candidates.
-pub(crate) fn chosen<C: Debug>(op: &'static str, caps: &Caps, problem: &dyn Debug, candidates: Vec<C>) -> Result<C> {
-    let config = candidates.into_iter().next().ok_or_else(|| Error {
-        op,
-        kind: ErrorKind::ConfigUnfit {
-            reason: format!("no candidate fits {problem:?} on {}; the trace log says why", caps.label()),
-        },
-    })?;
-    print_choice(op, problem, &config);
-    Ok(config)
-}
-
 /// With `TILELOOM_PRINT_CONFIG=1`, prints each choice once.
 pub(crate) fn print_choice(op: &str, problem: &dyn Debug, config: &dyn Debug) {
     static PRINTED: OnceLock<Option<Mutex<HashSet<String>>>> = OnceLock::new();
@@ -523,22 +457,6 @@ pub(crate) fn print_choice(op: &str, problem: &dyn Debug, config: &dyn Debug) {
             eprintln!("{line}");
         }
     }
-}
-
-/// What a device's error tells.
-pub(crate) fn gpu_fault(error: wgpu::Error) -> ErrorKind {
-    match error {
-        wgpu::Error::OutOfMemory { .. } => ErrorKind::OutOfMemory { bytes: None },
-        other => ErrorKind::Gpu { message: other.to_string() },
-    }
-}
-
-pub(crate) fn gpu_error(op: &'static str, error: wgpu::Error) -> Error {
-    gpu_fault(error).of(op)
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, not(target_arch = "wasm32")))]

@@ -1,15 +1,17 @@
 //! Where the rows of a tensor argument lie inside its binding.
 
+use crate::ErrorKind;
 use crate::compose::Strides;
 use crate::error::Checked;
-use crate::{ErrorKind, Result};
 
 /// An element offset and `N` outer strides in elements; the innermost axis has stride 1.
 ///
 /// Without strides the tensor is contiguous. The offset counts from the start of the binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout<const N: usize> {
+    /// The first element, counted from the start of the binding.
     pub offset: usize,
+    /// Distances of neighbours along each outer axis, in elements; `None` is contiguous.
     pub strides: Option<[usize; N]>,
 }
 
@@ -58,16 +60,6 @@ impl<const N: usize> Layout<N> {
         }
         Ok(View { offset: self.offset, strides, sizes, inner, end: if empty { 0 } else { last as u64 + 1 } })
     }
-
-    pub(crate) fn resolve(
-        &self,
-        op: &'static str,
-        arg: &'static str,
-        sizes: [usize; N],
-        inner: usize,
-    ) -> Result<View<N>> {
-        self.view(arg, sizes, inner).map_err(|kind| kind.of(op))
-    }
 }
 
 fn contiguous<const N: usize>(sizes: [usize; N], inner: usize) -> [usize; N] {
@@ -105,6 +97,13 @@ impl<const N: usize> View<N> {
         for axis in 0..N {
             all[4 - N + axis] = self.stride(axis);
         }
+        all
+    }
+
+    /// [`params`](Self::params) of what lies from index `from` of an axis on.
+    pub fn params_from(&self, axis: usize, from: usize) -> Strides {
+        let mut all = self.params();
+        all[0] += from as u32 * self.stride(axis);
         all
     }
 
@@ -154,21 +153,21 @@ impl<const N: usize> View<N> {
         }
     }
 
-    /// Whether the two views, of one dtype and one shape, interleave without sharing an element:
-    /// the case of a fused QKV buffer.
+    /// Whether two views, of elements of one size, share no element because, modulo one of the strides, each keeps to a
+    /// range of its own: the case of a fused QKV buffer.
     pub fn interleaves(&self, other: &View<N>) -> bool {
-        if !self.same_rows(other) {
-            return false;
-        }
-        let steps = (0..N).filter(|&a| self.sizes[a] > 1).map(|a| self.strides[a]);
-        let Some(step) = steps.clone().min().filter(|&s| s > 0) else {
-            return false;
+        let long = |view: &View<N>, axis: usize| view.sizes[axis] > 1;
+        // Elements from the first one on, modulo `step`.
+        let reach = |view: &View<N>, step: usize| {
+            let inner = (0..N).filter(|&axis| long(view, axis) && !view.strides[axis].is_multiple_of(step));
+            view.inner as u128 + inner.map(|a| (view.sizes[a] as u128 - 1) * view.strides[a] as u128).sum::<u128>()
         };
-        if !steps.clone().all(|s| s.is_multiple_of(step)) {
-            return false;
-        }
-        let shift = self.offset.abs_diff(other.offset) % step;
-        shift >= self.inner && step - shift >= self.inner
+        let steps = (0..N).filter(|&axis| long(self, axis)).map(|axis| self.strides[axis]);
+        steps.filter(|&step| step > 0).any(|step| {
+            // From the start of `self` on to that of `other`, around.
+            let shift = (other.offset % step + step - self.offset % step) % step;
+            shift as u128 >= reach(self, step) && (step - shift) as u128 >= reach(other, step)
+        })
     }
 }
 
@@ -204,21 +203,12 @@ pub(crate) fn sizes_fit<const N: usize>(sizes: [(&'static str, usize); N]) -> Ch
     }
 }
 
-pub(crate) fn check_rows(op: &'static str, rows: usize, dims: [usize; 2]) -> Result<()> {
-    rows_divide(rows, dims).map_err(|kind| kind.of(op))
-}
-
-pub(crate) fn check_sizes<const N: usize>(op: &'static str, sizes: [(&'static str, usize); N]) -> Result<()> {
-    sizes_fit(sizes).map_err(|kind| kind.of(op))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
 
     fn view(layout: Layout<3>, sizes: [usize; 3], inner: usize) -> View<3> {
-        layout.resolve("test", "x", sizes, inner).unwrap()
+        layout.view("x", sizes, inner).unwrap()
     }
 
     #[test]
@@ -232,12 +222,9 @@ mod tests {
 
     #[test]
     fn indices_past_u32_are_refused() {
-        let error = Layout::<1>::default().resolve("test", "x", [65536], 65537).unwrap_err();
-        assert!(
-            matches!(error, Error { kind: ErrorKind::IndexOverflow { arg: "x", last: 4295032831, .. }, .. }),
-            "{error}"
-        );
-        assert!(Layout::<1>::default().resolve("test", "x", [65536], 65536).is_ok());
+        let error = Layout::<1>::default().view("x", [65536], 65537).unwrap_err();
+        assert!(matches!(error, ErrorKind::IndexOverflow { arg: "x", last: 4295032831, .. }), "{error}");
+        assert!(Layout::<1>::default().view("x", [65536], 65536).is_ok());
     }
 
     #[test]
@@ -249,5 +236,19 @@ mod tests {
         let shifted = view(Layout::strided(5, [0, 0, 30]), [1, 1, 7], 10);
         assert!(q.interleaves(&k) && k.interleaves(&q));
         assert!(!q.interleaves(&shifted) && !q.interleaves(&q));
+    }
+
+    #[test]
+    fn views_of_a_fused_projection_interleave() {
+        // Tokens of [q: 4 | k: 2 | v: 2] heads of 8: heads `first..first + n` of 2 batches of 5 tokens.
+        let fused = |first: usize, n| view(Layout::strided(8 * first, [320, 8, 64]), [2, n, 5], 8);
+        let (q, k) = (fused(0, 4), fused(4, 2));
+        assert!(q.interleaves(&k) && k.interleaves(&q));
+        assert!(!q.interleaves(&fused(3, 2)) && !q.interleaves(&q));
+        // The last head is the next token's first.
+        assert!(!q.interleaves(&fused(7, 2)));
+        // [batch, q and k heads, seq, d]: apart within a batch's stride.
+        let stacked = |first: usize, n| view(Layout::strided(40 * first, [240, 40, 8]), [2, n, 5], 8);
+        assert!(stacked(0, 4).interleaves(&stacked(4, 2)));
     }
 }

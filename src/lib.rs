@@ -60,6 +60,8 @@
 //! `Buffers` is which memory; [`Dispatch`] is ready to record; [`Caps`] is what the adapter can do.
 //! `choose` is pure, `prepare` may fail, `record` cannot.
 
+#![deny(missing_docs)]
+
 mod args;
 pub mod caps;
 pub mod compose;
@@ -75,6 +77,7 @@ mod ops;
 mod poll;
 mod probe;
 pub mod reference;
+mod scopes;
 mod tensor;
 
 pub use caps::Caps;

@@ -9,6 +9,7 @@ use crate::{Dtype, Layout};
 /// A mask, broadcast to `x` by strides of 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mask {
+    /// What it holds.
     pub kind: MaskKind,
     /// Where it lies, in its own elements: strides of `n0, n1, n2`. Without strides it has the shape of
     /// `x` (bits: with rows padded to words).

@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
-use crate::kernels::lock;
-use crate::{Error, ErrorKind, Result};
+use crate::ErrorKind;
+use crate::error::Checked;
+use crate::scopes::{fault, lock, scoped};
 
 /// Polls a device natively, from a thread of its own that sleeps while nothing is pending. On the web
 /// the browser does it.
@@ -44,13 +45,13 @@ impl Drop for Poller {
     }
 }
 
-type Mapped = Result<(), wgpu::BufferAsyncError>;
+type Mapped = std::result::Result<(), wgpu::BufferAsyncError>;
 type Pending = Weak<Mutex<Shared<Mapped>>>;
 
 /// Polls a device. wgpu panics here when the driver reports a loss: that is an error like any other.
-pub(crate) fn once(op: &'static str, device: &wgpu::Device, how: wgpu::PollType) -> Result<()> {
+pub(crate) fn once(device: &wgpu::Device, how: wgpu::PollType) -> Checked {
     let poll = std::panic::AssertUnwindSafe(|| device.poll(how));
-    let lost = |reason: String| Error { op, kind: ErrorKind::DeviceLost { reason } };
+    let lost = |reason| ErrorKind::DeviceLost { reason };
     match std::panic::catch_unwind(poll) {
         Ok(Ok(_) | Err(wgpu::PollError::Timeout)) => Ok(()),
         Ok(Err(error)) => Err(lost(error.to_string())),
@@ -60,7 +61,7 @@ pub(crate) fn once(op: &'static str, device: &wgpu::Device, how: wgpu::PollType)
 
 impl Poller {
     /// Sees to it that what is submitted by now completes and calls back.
-    pub fn kick(&self, op: &'static str, device: &wgpu::Device) -> Result<()> {
+    fn kick(&self, device: &wgpu::Device) -> Checked {
         #[cfg(not(target_arch = "wasm32"))]
         {
             let mut thread = lock(&self.thread);
@@ -69,66 +70,66 @@ impl Poller {
                 let (device, pending) = (device.clone(), self.pending.clone());
                 let poll = move || {
                     while wakes.recv().is_ok() {
-                        if once(op, &device, wgpu::PollType::wait_indefinitely()).is_err() {
+                        if once(&device, wgpu::PollType::wait_indefinitely()).is_err() {
                             let waiting = std::mem::take(&mut *lock(&pending));
                             waiting.iter().filter_map(Weak::upgrade).for_each(|shared| close(&shared));
                         }
                         lock(&pending).retain(|shared| shared.strong_count() > 0);
                     }
                 };
-                let handle = std::thread::Builder::new().name("tileloom poll".into()).spawn(poll).map_err(|error| {
-                    Error { op, kind: ErrorKind::Gpu { message: format!("no thread to poll from: {error}") } }
-                })?;
+                let handle = std::thread::Builder::new()
+                    .name("tileloom poll".into())
+                    .spawn(poll)
+                    .map_err(|error| ErrorKind::Gpu { message: format!("no thread to poll from: {error}") })?;
                 let _ = wake.send(());
                 *thread = Some(Thread { wake, handle });
             }
         }
         #[cfg(target_arch = "wasm32")]
-        let _ = (op, device);
+        let _ = device;
         Ok(())
     }
-}
 
-/// The first `bytes` of `buffer`, a multiple of 4.
-pub(crate) async fn read(
-    op: &'static str,
-    device: &wgpu::Device,
-    queue: &wgpu::Queue,
-    poller: &Poller,
-    buffer: &wgpu::Buffer,
-    bytes: u64,
-) -> Result<Vec<u8>> {
-    if bytes == 0 {
-        return Ok(Vec::new());
-    }
-    let (done, mapped) = signal();
-    lock(&poller.pending).push(Arc::downgrade(&mapped.0));
-    let (staging, errors) = crate::kernels::scoped(device, || {
-        let staging = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("tileloom read"),
-            size: bytes,
-            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-            mapped_at_creation: false,
+    /// The first `bytes` of `buffer`, a multiple of 4, once what was submitted before has run.
+    pub async fn read(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Checked<Vec<u8>> {
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let (done, mapped) = signal();
+        lock(&self.pending).push(Arc::downgrade(&mapped.0));
+        let (staging, errors) = scoped(device, || {
+            let staging = device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("tileloom read"),
+                size: bytes,
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            });
+            let mut encoder =
+                device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tileloom read") });
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
+            queue.submit([encoder.finish()]);
+            staging.map_async(wgpu::MapMode::Read, .., move |result| done.send(result));
+            staging
         });
-        let mut encoder =
-            device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tileloom read") });
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
-        queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., move |result| done.send(result));
-        staging
-    });
-    if let Some(error) = errors.await {
-        return Err(crate::kernels::gpu_error(op, error));
+        if let Some(error) = errors.await {
+            return Err(fault(error));
+        }
+        self.kick(device)?;
+        let lost = |what: &dyn std::fmt::Display| ErrorKind::DeviceLost { reason: what.to_string() };
+        match mapped.await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(lost(&error)),
+            None => return Err(lost(&"the read was dropped")),
+        }
+        let view = staging.get_mapped_range(..).map_err(|error| lost(&error))?;
+        Ok(view.to_vec())
     }
-    poller.kick(op, device)?;
-    let lost = |what: &dyn std::fmt::Display| Error { op, kind: ErrorKind::DeviceLost { reason: what.to_string() } };
-    match mapped.await {
-        Some(Ok(())) => {}
-        Some(Err(error)) => return Err(lost(&error)),
-        None => return Err(lost(&"the read was dropped")),
-    }
-    let view = staging.get_mapped_range(..).map_err(|error| lost(&error))?;
-    Ok(view.to_vec())
 }
 
 #[derive(Debug)]

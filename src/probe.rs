@@ -1,10 +1,11 @@
 //! The probe of cooperative matrices: drivers list shapes that they get wrong.
 
+use crate::args::{Args, Memory, Reach};
 use crate::caps::{CoopScalar, CoopShape};
 use crate::compose::Shader;
-use crate::dispatch::Arg;
+use crate::error::Checked;
 use crate::kernels::Pipeline;
-use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Result};
+use crate::{Caps, Dispatch, Dtype, Error, ErrorKind, Kernels, Result};
 
 const OP: &str = "probe";
 
@@ -36,10 +37,10 @@ impl Pipeline for Probe {
             .alias("LEFT", &matrix(&ab, "A"))
             .alias("RIGHT", &matrix(&ab, "B"))
             .alias("PRODUCT", &matrix(&acc, "C"))
-            .buffer(LHS, "lhs", &ab, false)
-            .buffer(RHS, "rhs", &ab, false)
-            .buffer(ZEROS, "zeros", &acc, false)
-            .buffer(PRODUCT, "product", &acc, true)
+            .reads(LHS, "lhs", &ab)
+            .reads(RHS, "rhs", &ab)
+            .reads(ZEROS, "zeros", &acc)
+            .writes(PRODUCT, "product", &acc)
     }
 }
 
@@ -71,10 +72,9 @@ impl Kernels {
             match self.probe_shape(queue, &caps, shape).await {
                 Ok(true) => right.push(shape),
                 Ok(false) => log::warn!("{}: {shape:?} computes wrong products: not used", caps.label()),
-                Err(
-                    error @ (crate::Error { kind: crate::ErrorKind::DeviceLost { .. }, .. }
-                    | crate::Error { kind: crate::ErrorKind::OutOfMemory { .. }, .. }),
-                ) => return Err(error),
+                Err(error @ Error { kind: ErrorKind::DeviceLost { .. } | ErrorKind::OutOfMemory { .. }, .. }) => {
+                    return Err(error);
+                }
                 Err(error) => log::warn!("{}: {shape:?} does not compile: {error}", caps.label()),
             }
         }
@@ -87,54 +87,40 @@ impl Kernels {
     async fn probe_shape(&self, queue: &wgpu::Queue, caps: &Caps, shape: CoopShape) -> Result<bool> {
         let size = shape.m as usize;
         let (lhs, rhs, product) = factors(size);
-        let ab = dtype(shape.ab);
-        let acc = dtype(shape.acc);
-        let device = self.device();
-        let (dispatch, out) = self
-            .later(OP, || {
-                let buffer = |bytes: &[u8]| {
-                    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-                        label: Some(OP),
-                        size: bytes.len() as u64,
-                        usage: wgpu::BufferUsages::STORAGE
-                            | wgpu::BufferUsages::COPY_DST
-                            | wgpu::BufferUsages::COPY_SRC,
-                        mapped_at_creation: false,
-                    });
-                    queue.write_buffer(&buffer, 0, bytes);
-                    buffer
-                };
-                let (lhs, rhs) = (buffer(&ab.encode(&lhs)), buffer(&ab.encode(&rhs)));
-                let zeros = buffer(&acc.encode(&vec![0.0; size * size]));
-                let out = buffer(&acc.encode(&vec![f64::NAN; size * size]));
-                let arg = |slot, name, buffer, dtype: Dtype, writes| Arg {
-                    slot,
-                    name,
-                    binding: Binding::from(buffer),
-                    element_bits: 8 * dtype.bytes(),
-                    elements: 0..(size * size) as u64,
-                    writes,
-                };
-                let args = [
-                    arg(LHS, "lhs", &lhs, ab, false),
-                    arg(RHS, "rhs", &rhs, ab, false),
-                    arg(ZEROS, "zeros", &zeros, acc, false),
-                    arg(PRODUCT, "product", &out, acc, true),
-                ];
-                // Whole subgroups, whatever their size.
-                let wg_size = caps.subgroup.map_or(32, |s| s.max);
-                let pipeline = self.pipeline(OP, &Probe { shape, wg_size })?;
-                Ok((Dispatch::new(OP, self, &args, &NoParams {}, vec![(pipeline, [1, 1, 1])]), out))
-            })
-            .await?;
+        let (ab, acc) = (dtype(shape.ab), dtype(shape.acc));
+        let buffer = |dtype: Dtype, values: &[f64]| {
+            let bytes = dtype.encode(values);
+            let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some(OP),
+                size: bytes.len() as u64,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            queue.write_buffer(&buffer, 0, &bytes);
+            buffer
+        };
+        let bind = || -> Checked<(Dispatch, wgpu::Buffer)> {
+            let out = buffer(acc, &vec![f64::NAN; size * size]);
+            let all = |dtype: Dtype| Reach::to((size * size) as u64, dtype);
+            let mut args = Args::new(self);
+            args.read(LHS, "lhs", Memory::from(buffer(ab, &lhs)), all(ab))?;
+            args.read(RHS, "rhs", Memory::from(buffer(ab, &rhs)), all(ab))?;
+            args.read(ZEROS, "zeros", Memory::from(buffer(acc, &vec![0.0; size * size])), all(acc))?;
+            args.write(PRODUCT, "product", Memory::from(out.clone()), all(acc))?;
+            args.check()?;
+            // Whole subgroups, whatever their size.
+            let wg_size = caps.subgroup.map_or(32, |s| s.max);
+            Ok((args.dispatch(&[Probe { shape, wg_size }], &NoParams {}, [1, 1, 1])?.named(OP), out))
+        };
+        let (dispatch, out) = self.later(OP, || bind().map_err(|kind| kind.of(OP))).await?;
         self.later(OP, || {
-            let mut encoder = device.create_command_encoder(&Default::default());
+            let mut encoder = self.device().create_command_encoder(&Default::default());
             dispatch.record(&mut encoder);
             queue.submit([encoder.finish()]);
             Ok(())
         })
         .await?;
-        let bytes = self.read(OP, queue, &out, (size * size) as u64 * acc.bytes()).await?;
+        let bytes = self.read(queue, &out, (size * size) as u64 * acc.bytes()).await.map_err(|kind| kind.of(OP))?;
         Ok(acc.decode(&bytes) == product)
     }
 }

@@ -20,7 +20,7 @@ fn attention_bias(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
   if head >= params.heads { return; }
   var q = group * params.queries_per;
   let end = min(q + params.queries_per, params.seq_q);
-  var row = params.bias_offset + head * params.bias_s0 + q * params.bias_s1;
+  var row = params.bias.x + head * params.bias.z + q * params.bias.w;
   for (; q < end; q++) {
     let phase = select(0u, row & 1u, VEC == 2u);
     if c < chunk_count(params.seq_kv, phase) {
@@ -28,6 +28,6 @@ fn attention_bias(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
       let first = params.seq_q - params.seq_kv - q;
       bias_store(row, c, phase, params.seq_kv, distance_bias_chunk(first, 1u, c, phase, params.seq_kv));
     }
-    row += params.bias_s1;
+    row += params.bias.w;
   }
 }

@@ -9,6 +9,8 @@
 //
 // An invocation has a chunk of a row; neighbours have neighbouring chunks.
 
+#import view
+
 const NEG_INF_BITS: u32 = 0xff800000u;
 const LOG2_E: f32 = 1.4426950408889634;
 const LOWEST: f32 = -0x1.fffffep+127;
@@ -29,7 +31,7 @@ fn attention_merge(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocati
     if bitcast<u32>(l) != NEG_INF_BITS {
       let weight = exp2((l - m) * LOG2_E);
       sum += weight;
-      o_sum += weight * part_chunk(params.o_offset + s * params.o_s0 + row * params.o_s1, c);
+      o_sum += weight * part_chunk(params.o.x + s * params.o.z + row * params.o.w, c);
     }
   }
   let dead = m <= LOWEST && sum < 0.5;
@@ -37,6 +39,6 @@ fn attention_merge(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocati
   let i2 = row % params.n2;
   let i1 = row / params.n2 % params.n1;
   let i0 = row / params.n2 / params.n1;
-  store(params.out_offset + i0 * params.out_s0 + i1 * params.out_s1 + i2 * params.out_s2, c, o_sum / total);
+  store(view_at(params.o_out, i0, i1, i2), c, o_sum / total);
   if c == 0u { merged_lse_store(row, select(m + log(total), params.neg_inf, dead)); }
 }

@@ -12,22 +12,18 @@
 //   7 lse      f32 [batch, heads, seq_q], or [heads, total_q] (where HAS_LSE)
 //
 // A row is one query of one head. The rows of a workgroup's tile belong to the heads that share one head of k and
-// v: row number n is query n / group of head n % group. An invocation has ROWS of them (ROW_LANES apart), and one
-// of LANES shares of the chunks of q and of o. SLOTS slots of a workgroup take turns at the blocks of keys, each
-// with results of its own; a block is KEYS keys, whose scores are in registers.
+// v: row number n is query n / group of head n % group. An invocation has ROWS of them (ROW_LANES apart), and of their
+// q and o the chunks part, part + LANES, part + 2 LANES, ... SLOTS slots of a workgroup take turns at the blocks of
+// keys, each with results of its own; a block is KEYS keys, whose scores are in registers.
 // What a buffer says about sequences is clamped to what the parameters say about memory.
+// ALIBI, SINKS, PACKED, PAGED, LENGTHS and TREE are bits of params.flags.
+
+#import view
 
 const NEG_INF_BITS: u32 = 0xff800000u;
 const LOG2_E: f32 = 1.4426950408889634;
 // A maximum starts here: a real score cannot be lower, and an equal one gives the same maximum.
 const LOWEST: f32 = -0x1.fffffep+127;
-
-const ALIBI: u32 = 1u;        // bits of params.flags
-const SINKS: u32 = 2u;
-const PACKED: u32 = 4u;
-const PAGED: u32 = 8u;
-const LENGTHS: u32 = 16u;
-const TREE: u32 = 32u;
 
 const ROW_LANES: u32 = WG_SIZE / LANES / SLOTS;
 const TILE_ROWS: u32 = ROW_LANES * ROWS;
@@ -48,8 +44,8 @@ fn sequence(b: u32, kv_head: u32) -> Sequence {
   var s: Sequence;
   s.q_len = params.seq_q;
   s.kv_len = params.seq_kv;
-  s.k = params.k_offset + kv_head * params.k_s1;
-  s.v = params.v_offset + kv_head * params.v_s1;
+  s.k = params.k.x + kv_head * params.k.z;
+  s.v = params.v.x + kv_head * params.v.z;
   var first_key = 0u;
   if HAS_INDICES {
     s.table = params.block_table + b * params.max_pages;
@@ -67,8 +63,8 @@ fn sequence(b: u32, kv_head: u32) -> Sequence {
     if (params.flags & LENGTHS) != 0u { s.kv_len = min(indices_load(params.lengths + b), s.kv_len); }
   }
   if (params.flags & PAGED) == 0u {
-    s.k += b * params.k_s0 + first_key * params.k_s2;
-    s.v += b * params.v_s0 + first_key * params.v_s2;
+    s.k += b * params.k.y + first_key * params.k.w;
+    s.v += b * params.v.y + first_key * params.v.w;
   }
   return s;
 }
@@ -94,8 +90,8 @@ fn place(s: Sequence, key: u32) -> Place {
     slot = key % params.page_size;
   } }
   return Place(
-    s.k + page * params.k_s0 + slot * params.k_s2,
-    s.v + page * params.v_s0 + slot * params.v_s2,
+    s.k + page * params.k.y + slot * params.k.w,
+    s.v + page * params.v.y + slot * params.v.w,
   );
 }
 
@@ -170,7 +166,7 @@ fn attend(wg: vec3<u32>, ids: Ids) {
     from_key[r] = u32(clamp(i32(i) + shift - params.left, 0, kv_len));
     let to_key = min(u32(clamp(i32(i) + shift + params.right + 1, 0, kv_len)), end);
     span[r] = max(to_key, from_key[r]) - from_key[r];
-    mask_row[r] = params.mask_offset + b * params.mask_s0 + h * params.mask_s1 + i * params.mask_s2;
+    mask_row[r] = view_at(params.mask, b, h, i);
     m[r] = LOWEST;
     sum[r] = 0.0;
     if HAS_TABLES {
@@ -185,7 +181,7 @@ fn attend(wg: vec3<u32>, ids: Ids) {
         }
       }
     }
-    let base = params.q_offset + b * params.q_s0 + h * params.q_s1 + (seq.q + i) * params.q_s2;
+    let base = view_at(params.q, b, h, seq.q + i);
     for (var c = 0u; c < K_CHUNKS; c++) {
       let chunk = c * LANES + part;
       var x = params.scale * q4(base, k_within(chunk));
@@ -285,7 +281,7 @@ fn attend(wg: vec3<u32>, ids: Ids) {
       let dead = m[r] <= LOWEST && sum[r] < 0.5;
       let total = select(sum[r], 1.0, dead);
       let token = seq.q + query[r];
-      let base = params.o_offset + result * params.o_part + b * params.o_s0 + head[r] * params.o_s1 + token * params.o_s2;
+      let base = view_at(params.o, b, head[r], token) + result * params.o_part;
       for (var c = 0u; c < V_CHUNKS; c++) { store4(base, c * LANES + part, o[r * V_CHUNKS + c] / total); }
       if part == 0u {
         let at = result * params.lse_part + b * params.lse_s0 + head[r] * params.lse_s1 + token;

@@ -1,5 +1,5 @@
-// Activations of one vector, by params' code; and the functions that they are made of, since WGSL promises
-// little of its own exp and tanh. Errors: the test `functions over their range`.
+// Activations of four values, by their numbers; and the functions that they are made of, since WGSL promises little of
+// its own exp and tanh. Errors: the test `functions over their range`.
 
 // exp, for x from -87 to 88 (beyond, that of the nearest): x = n ln 2 + r, a polynomial in r, times 2^n.
 fn own_exp(x: vec4<f32>) -> vec4<f32> {
@@ -27,15 +27,15 @@ fn sigmoid(x: vec4<f32>) -> vec4<f32> { return 1.0 / (1.0 + own_exp(-x)); }
 
 fn activate(code: u32, x: vec4<f32>) -> vec4<f32> {
   switch code {
-    case 1u: { return max(x, vec4<f32>(0.0)); }
-    case 2u: { return x * normal_below(x); }
+    case ACTIVATION_RELU: { return max(x, vec4<f32>(0.0)); }
+    case ACTIVATION_GELU: { return x * normal_below(x); }
     // x (1 + tanh(u)) / 2 = x sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3). From |x| = 16 on it
     // is 0 or x, and the cube cannot overflow.
-    case 3u: {
+    case ACTIVATION_GELU_TANH: {
       let y = clamp(x, vec4<f32>(-16.0), vec4<f32>(16.0));
       return x * sigmoid(1.59576912 * y * (1.0 + 0.044715 * y * y));
     }
-    case 4u: { return x * sigmoid(x); }
+    case ACTIVATION_SILU: { return x * sigmoid(x); }
     default: { return x; }
   }
 }

@@ -9,7 +9,7 @@
 //
 // Constants: TILE_M, TILE_N, TILE_K, SIZE; TRANS_A, TRANS_B; GATED. Types: LEFT, RIGHT, PRODUCT.
 // Bindings and the epilogue: gemm_epilogue.wgsl.
-#import gemm_place
+#import gemm_tile
 
 const BLOCKS: u32 = 4u;
 const BLOCK: u32 = 2u * SIZE;

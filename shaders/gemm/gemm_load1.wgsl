@@ -1,7 +1,7 @@
 // Loads one by one, of any layout: the strides of rows and of k come from params. Rows and columns past the end
 // repeat the last ones: nobody stores what comes of them.
-fn a_strides() -> vec2<u32> { return select(vec2<u32>(params.a_ld, 1u), vec2<u32>(1u, params.a_ld), (params.flags & 1u) != 0u); }
-fn b_strides() -> vec2<u32> { return select(vec2<u32>(1u, params.b_ld), vec2<u32>(params.b_ld, 1u), (params.flags & 2u) != 0u); }
+fn a_strides() -> vec2<u32> { return select(vec2<u32>(params.a.w, 1u), vec2<u32>(1u, params.a.w), params.trans_a != 0u); }
+fn b_strides() -> vec2<u32> { return select(vec2<u32>(1u, params.b.w), vec2<u32>(params.b.w, 1u), params.trans_b != 0u); }
 
 fn a_at(i: u32) -> f32 { return a_load(i); }
 fn b_at(i: u32) -> f32 { return b_load(i); }

@@ -8,12 +8,12 @@ fn a_at(i: u32) -> f32 { return a_chunk(i & 0xfffffffcu, 0u, 0u, 0u)[i & 3u]; }
 fn b_at(i: u32) -> f32 { return b_chunk(i & 0xfffffffcu, 0u, 0u, 0u)[i & 3u]; }
 
 // k from l of a row or a column.
-fn a_k4(base: u32, row: u32, l: u32) -> vec4<f32> { return a_chunk(base + row_of(row) * params.a_ld + l, 0u, 0u, 0u); }
-fn b_k4(base: u32, l: u32, col: u32) -> vec4<f32> { return b_chunk(base + col_of(col) * params.b_ld + l, 0u, 0u, 0u); }
+fn a_k4(base: u32, row: u32, l: u32) -> vec4<f32> { return a_chunk(base + row_of(row) * params.a.w + l, 0u, 0u, 0u); }
+fn b_k4(base: u32, l: u32, col: u32) -> vec4<f32> { return b_chunk(base + col_of(col) * params.b.w + l, 0u, 0u, 0u); }
 // Rows from `row`, columns from `col`, of which there is a multiple of 4, at one l.
 fn a_m4(base: u32, row: u32, l: u32) -> vec4<f32> {
-  return a_chunk(base + l * params.a_ld + min(row, params.m - 4u), 0u, 0u, 0u);
+  return a_chunk(base + l * params.a.w + min(row, params.m - 4u), 0u, 0u, 0u);
 }
 fn b_n4(base: u32, l: u32, col: u32) -> vec4<f32> {
-  return b_chunk(base + l * params.b_ld + min(col, params.n - 4u), 0u, 0u, 0u);
+  return b_chunk(base + l * params.b.w + min(col, params.n - 4u), 0u, 0u, 0u);
 }

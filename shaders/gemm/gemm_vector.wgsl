@@ -1,13 +1,13 @@
-// d = op(a) op(b) with at most THREAD_M rows (SWAP: columns): the other operand, the weights, is read once. Its
-// columns (SWAP: the rows of a) go by fours to groups of LANES invocations that share k. Where GATED, b and b2 are read
-// side by side.
+// d = op(a) op(b) with at most THREAD_M rows (SWAP: columns). The weights are the operand that is not small: b, or a where
+// SWAP. They are read once: their columns (SWAP: the rows of a) go by fours to groups of LANES invocations, which share k.
+// Where GATED, b and b2 are read side by side.
 //
 // With ALONG_K the weights are stored along k, and neighbours have neighbouring k; else neighbours have neighbouring
-// columns, THREAD_N of them each, so that a row of weights is read in runs long enough for memory. The lanes of a group
-// add up through workgroup memory, in order.
+// columns, THREAD_N of them each, so that a row of weights is read in runs long enough for memory. The sums of a
+// group's lanes are added through workgroup memory, in order.
 //
 // Constants: THREAD_M, THREAD_N, LANES, ALONG_K, SWAP, GATED. Bindings and the epilogue: gemm_epilogue.wgsl.
-#import gemm_place
+#import gemm_tile
 
 const GROUPS: u32 = WG_SIZE / LANES;
 const VECS: u32 = THREAD_N / 4u;
@@ -16,26 +16,27 @@ const STEP: u32 = 4u * GROUPS;  // from a vec4 of columns to the next
 
 var<workgroup> sums: array<vec4<f32>, WG_SIZE>;
 
-// k from l of row i of the small operand.
+// Four k from l of row (SWAP: column) i of the small operand.
 fn x_k4(base: u32, i: u32, l: u32) -> vec4<f32> {
   if SWAP {
     if TRANS_B || VEC == 1u { return b_k4(base, l, i); }
-    let at = base + l * params.b_ld + min(i, params.n - 1u);
-    return vec4<f32>(b_at(at), b_at(at + params.b_ld), b_at(at + 2u * params.b_ld), b_at(at + 3u * params.b_ld));
+    let at = base + l * params.b.w + min(i, params.n - 1u);
+    return vec4<f32>(b_at(at), b_at(at + params.b.w), b_at(at + 2u * params.b.w), b_at(at + 3u * params.b.w));
   }
   if !TRANS_A || VEC == 1u { return a_k4(base, i, l); }
-  let at = base + l * params.a_ld + min(i, params.m - 1u);
-  return vec4<f32>(a_at(at), a_at(at + params.a_ld), a_at(at + 2u * params.a_ld), a_at(at + 3u * params.a_ld));
+  let at = base + l * params.a.w + min(i, params.m - 1u);
+  return vec4<f32>(a_at(at), a_at(at + params.a.w), a_at(at + 2u * params.a.w), a_at(at + 3u * params.a.w));
 }
 
-// The same of b2: that of b where b is the small operand.
+// The same of b2, where b and b2 are the small operands.
 fn x2_k4(base: u32, i: u32, l: u32) -> vec4<f32> {
   if TRANS_B || VEC == 1u { return b2_k4(base, l, i); }
-  let at = base + l * params.b_ld + min(i, params.n - 1u);
-  return vec4<f32>(b2_at(at), b2_at(at + params.b_ld), b2_at(at + 2u * params.b_ld), b2_at(at + 3u * params.b_ld));
+  let at = base + l * params.b2.w + min(i, params.n - 1u);
+  return vec4<f32>(b2_at(at), b2_at(at + params.b2.w), b2_at(at + 2u * params.b2.w), b2_at(at + 3u * params.b2.w));
 }
 
-// Four columns of the weights from j, four k from l: a column of the result is a column's k, else a k's columns.
+// Four columns of the weights from j, four k from l. ALONG_K: result[c] holds four k of column j + c, else result[u] four
+// columns at k = l + u.
 fn w_block(base: u32, l: u32, j: u32) -> mat4x4<f32> {
   if !ALONG_K { return mat4x4<f32>(w_n4(base, l, j), w_n4(base, l + 1u, j), w_n4(base, l + 2u, j), w_n4(base, l + 3u, j)); }
   if SWAP { return mat4x4<f32>(a_k4(base, j, l), a_k4(base, j + 1u, l), a_k4(base, j + 2u, l), a_k4(base, j + 3u, l)); }
@@ -46,6 +47,7 @@ fn w2_block(base: u32, l: u32, j: u32) -> mat4x4<f32> {
   return mat4x4<f32>(b2_n4(base, l, j), b2_n4(base, l + 1u, j), b2_n4(base, l + 2u, j), b2_n4(base, l + 3u, j));
 }
 
+// s plus four k of x times those of w: a sum for each of four columns.
 fn step(s: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
   if ALONG_K { return s + vec4<f32>(dot(w[0], x), dot(w[1], x), dot(w[2], x), dot(w[3], x)); }
   return fma(w[3], vec4<f32>(x.w), fma(w[2], vec4<f32>(x.z), fma(w[1], vec4<f32>(x.y), fma(w[0], vec4<f32>(x.x), s))));
@@ -57,12 +59,13 @@ fn w_n4(base: u32, l: u32, j: u32) -> vec4<f32> {
   return b_n4(base, l, j);
 }
 
+// One k of row (SWAP: column) i of the small operand.
 fn x_one(base: u32, i: u32, l: u32) -> f32 {
   if SWAP { return b_n4(base, l, i).x; }
   return a_m4(base, i, l).x;
 }
 
-// What a group's lanes have together, in the first of them.
+// The sum over LANES of a group, valid in lane 0.
 fn over_lanes(own: vec4<f32>, local: u32, lane: u32) -> vec4<f32> {
   var sum = own;
   if LANES > 1u {

@@ -4,9 +4,9 @@
 //   0 x          [batch, rows, cols, dim] by strides (absent in place)
 //   1 y          the same shape, own strides
 //   2 positions  u32 or i32 [axes, batch, rows * cols] by strides (where HAS_POSITIONS)
-//   3 waves      per element of a token a 62-bit fraction of a turn per position, upper and lower word; the two
-//                bits below say whether it starts a quarter turn ahead (a cosine) and goes by the second axis
-//   3 table, 4 row_table  [max_position, dim], instead of waves (LEARNED; row_table where HAS_ROWS)
+//   3 waves      per element of a token a 62-bit fraction of a turn per position, upper and lower word; of the two
+//                bits below, COSINE: it starts a quarter turn ahead, SECOND: it goes by the second position
+//   3 table, 4 row_table  [max_position, dim], instead of waves (row_table where HAS_ROWS)
 //
 // An invocation has one chunk of one token in up to `batches_per` batches, so that an encoding is computed once
 // for all of them. Neighbours have neighbouring chunks, then neighbouring tokens.
@@ -14,7 +14,7 @@
 // Angles are exact at any position: the product of a position and a fraction of a turn, modulo one turn, is
 // integer arithmetic. WGSL's own sin and cos are not used.
 
-const SIGNED: u32 = 1u;   // bits of params.flags
+#import view
 
 // Where the token is, for encoding(): by column (or along a sequence), and by row.
 var<private> place: vec2<u32>;
@@ -33,11 +33,11 @@ fn position_encoding(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invoca
 
   place = vec2<u32>(params.first_col + col, params.first_row + row);
   if HAS_POSITIONS {
-    let at = params.positions_offset + b * params.positions_s1 + token;
-    place = vec2<u32>(position(at), position(at + params.positions_s0));
+    let at = params.positions.x + b * params.positions.w + token;
+    place = vec2<u32>(positions_load(at), positions_load(at + params.positions.z));
   }
-  var x = params.x_offset + b * params.x_s0 + row * params.x_s1 + col * params.x_s2;
-  var y = params.y_offset + b * params.y_s0 + row * params.y_s1 + col * params.y_s2;
+  var x = view_at(params.x, b, row, col);
+  var y = view_at(params.y, b, row, col);
   // Rows of packed outputs whose words are shared start in either half, by batch: so does the encoding's chunk.
   let even = select(0u, y & 1u, VEC == 2u);
   var added = encoding_of(c, even);
@@ -47,7 +47,7 @@ fn position_encoding(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invoca
     if c < chunk_count(params.dim, phase) {
       y_store(y, c, phase, params.dim, params.scale * x_chunk(x, c, phase, params.dim) + added);
     }
-    x += params.x_s0;
-    y += params.y_s0;
+    x += params.x.y;
+    y += params.y.y;
   }
 }

@@ -1,6 +1,6 @@
 // A row of a table; positions below and beyond take the first and the last one.
 fn table_row(at: u32, count: u32) -> u32 {
-  let negative = at >= 0x80000000u && (params.flags & SIGNED) != 0u;
+  let negative = at >= 0x80000000u && params.signed != 0u;
   return select(min(at, count - 1u), 0u, negative) * params.dim;
 }
 

@@ -9,9 +9,9 @@
 //   2 k, 3 k_out [batch, k_heads, seq, head_dim] by strides (where HAS_K)
 //   4 positions  u32 or i32 [axes, batch, seq] by strides (where HAS_POSITIONS)
 //   5 pairs      per item three U of PAIRS words: the frequency in turns per position as a 64-bit fraction
-//                (upper, lower words), or with HAS_TABLES the first elements in cos_table and sin_table;
+//                (upper, lower words), or with HAS_COS_TABLE the first elements in cos_table and sin_table;
 //                then how far the positions of the pair's axis lie from those of axis 0
-//   6 cos_table, 7 sin_table  f32 [max_pos, rotary_dim / 2] (where HAS_TABLES)
+//   6 cos_table, 7 sin_table  f32 [max_pos, rotary_dim / 2] (where HAS_COS_TABLE)
 //
 // An item is PAIRS pairs of a token, or a chunk of the tail that is only copied. An invocation has one item
 // of one token in up to `heads_per` heads of q or of k, so that an angle is computed once for all of them.
@@ -19,11 +19,12 @@
 //
 // Angles are exact at any position: the product of a position and a 64-bit fraction of a turn, modulo one
 // turn, is integer arithmetic. WGSL's own sin and cos are not used.
+//
+// PAIRS is 1, 2 or 4; F, U and I are vectors of so many, or scalars. INTERLEAVED, SIGNED and SEVERAL_AXES are bits of
+// params.flags.
 #import rope_turn
-
-const INTERLEAVED: u32 = 1u;   // bits of params.flags
-const SIGNED: u32 = 2u;
-const SEVERAL_AXES: u32 = 4u;
+#import rope_pairs
+#import view
 
 @compute @workgroup_size(WG_SIZE)
 fn rope(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -38,35 +39,31 @@ fn rope(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
   let is_k = HAS_K && group >= params.q_groups;
   var head = group * params.heads_per;
   var heads = params.q_heads;
-  var x = params.q_offset + b * params.q_s0 + s * params.q_s2;
-  var y = params.q_out_offset + b * params.q_out_s0 + s * params.q_out_s2;
-  var x_step = params.q_s1;
-  var y_step = params.q_out_s1;
+  var read = params.q;
+  var written = params.q_out;
   if is_k {
     head = (group - params.q_groups) * params.heads_per;
     heads = params.k_heads;
-    x = params.k_offset + b * params.k_s0 + s * params.k_s2;
-    y = params.k_out_offset + b * params.k_out_s0 + s * params.k_out_s2;
-    x_step = params.k_s1;
-    y_step = params.k_out_s1;
+    read = params.k;
+    written = params.k_out;
   }
   let end = min(head + params.heads_per, heads);
-  x += head * x_step;
-  y += head * y_step;
+  var x = view_at(read, b, head, s);
+  var y = view_at(written, b, head, s);
 
   if item < params.pair_items {
     let turn = angle(item, token_positions(b, s, item));
     for (; head < end; head++) {
       let p = load_pairs(is_k, x, item);
       store_pairs(is_k, y, item, Pairs(p.a * turn.cos - p.b * turn.sin, p.b * turn.cos + p.a * turn.sin));
-      x += x_step;
-      y += y_step;
+      x += read.z;
+      y += written.z;
     }
   } else {
     for (; head < end; head++) {
       store_chunk(is_k, y, item + params.pair_items, load_chunk(is_k, x, item + params.pair_items));
-      x += x_step;
-      y += y_step;
+      x += read.z;
+      y += written.z;
     }
   }
 }
@@ -74,9 +71,9 @@ fn rope(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
 // The position of each pair of the item. Any value is safe: fractions wrap, tables are clamped.
 fn token_positions(b: u32, s: u32, item: u32) -> U {
   if !HAS_POSITIONS { return U(params.first_position + s); }
-  let at = params.first_position + b * params.positions_s1 + s;
-  if (params.flags & SEVERAL_AXES) == 0u { return U(position(at)); }
-  return gather_positions(at, pairs[3u * item + 2u]);
+  let at = params.first_position + b * params.positions_step + s;
+  if (params.flags & SEVERAL_AXES) == 0u { return U(positions_load(at)); }
+  return positions_load_each(at + pairs[3u * item + 2u]);
 }
 
 // cos and sin of the angle of each pair, times their factors (attention scaling; the inverse has a negative
@@ -86,9 +83,9 @@ fn angle(item: u32, position: U) -> SinCos {
   let lower = pairs[3u * item + 1u];
   let negative = (position >= U(0x80000000u)) & (U(params.flags & SIGNED) != U(0u));
   var turn: SinCos;
-  if HAS_TABLES {
+  if HAS_COS_TABLE {
     let row = min(select(position, U(0u), negative), U(params.max_pos - 1u)) * (params.pair_items * PAIRS);
-    turn = SinCos(gather_sin(lower + row), gather_cos(upper + row));
+    turn = SinCos(sin_table_load_each(lower + row), cos_table_load_each(upper + row));
   } else {
     // The 96-bit product modulo 2^64; a negative position is its word less 2^32.
     let high = upper * position + multiply_high(lower, position) - select(U(0u), lower, negative);

@@ -1,4 +1,4 @@
-// What items of 1, 2 and 4 pairs share: their elements in two chunks, of either style.
+// The pairs of an item: its elements lie in two chunks, of either style.
 struct Pairs {
   a: F,
   b: F,
@@ -8,9 +8,7 @@ fn load_pairs(k: bool, base: u32, item: u32) -> Pairs {
   if (params.flags & INTERLEAVED) == 0u {
     return Pairs(load_chunk(k, base, item), load_chunk(k, base, item + params.pair_items));
   }
-  let x = load_chunk(k, base, 2u * item);
-  let y = load_chunk(k, base, 2u * item + 1u);
-  return Pairs(even(x, y), odd(x, y));
+  return unweave(load_chunk(k, base, 2u * item), load_chunk(k, base, 2u * item + 1u));
 }
 
 fn store_pairs(k: bool, base: u32, item: u32, p: Pairs) {
@@ -18,7 +16,8 @@ fn store_pairs(k: bool, base: u32, item: u32, p: Pairs) {
     store_chunk(k, base, item, p.a);
     store_chunk(k, base, item + params.pair_items, p.b);
   } else {
-    store_chunk(k, base, 2u * item, woven_first(p.a, p.b));
-    store_chunk(k, base, 2u * item + 1u, woven_last(p.a, p.b));
+    let chunks = weave(p.a, p.b);
+    store_chunk(k, base, 2u * item, chunks.a);
+    store_chunk(k, base, 2u * item + 1u, chunks.b);
   }
 }

@@ -13,9 +13,9 @@ use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
 /// What the files of ops use: `use crate::ops::prelude::*;`.
 pub(crate) mod prelude {
     pub(crate) use super::Plan;
-    pub(crate) use crate::args::{Args, Memory, Reach, WORD};
+    pub(crate) use crate::args::{Args, Reach, WORD};
     pub(crate) use crate::caps::Class;
-    pub(crate) use crate::compose::{Shader, Slots, Storage, Strides};
+    pub(crate) use crate::compose::{Shader, Slots, Storage, Strides, slots};
     pub(crate) use crate::config::{config, defaults, words};
     pub(crate) use crate::error::Checked;
     pub(crate) use crate::kernels::{Pass, Pipeline};
@@ -24,7 +24,7 @@ pub(crate) mod prelude {
 }
 
 /// What every Problem can be asked: implemented by the Problem of each op.
-pub trait Op: Copy + Debug {
+pub trait Op: Clone + Debug {
     /// The op's stem.
     const NAME: &'static str;
     /// How it is computed: choices only. Prints itself and parses back.
@@ -324,60 +324,6 @@ macro_rules! buffers {
                     self
                 }
             )*
-        }
-    };
-}
-
-/// The public ways into an op: `prepare`, `prepare_with` and their async twins. They hand over to the op's
-/// `fn plan(&Kernels, &Problem, Option<&Config>, &Buffers) -> Result<Dispatch>`, by the names in scope there; a
-/// Problem with a lifetime is named.
-macro_rules! prepare_by {
-    ($plan:ident) => {
-        prepare_by!($plan, Problem);
-    };
-    ($plan:ident, $problem:ty) => {
-        /// Checks, compiles what is not compiled yet, and binds.
-        ///
-        /// # Errors
-        /// Everything that is wrong with the Problem or the Buffers, naming the argument and the numbers;
-        /// nothing has been written then.
-        pub fn prepare(kernels: &Kernels, problem: &$problem, buffers: Buffers) -> Result<Dispatch> {
-            kernels.now(OP, || $plan(kernels, problem, None, &buffers))
-        }
-
-        /// [`prepare`] with the caller's Config. Its `form` follows Problem and Buffers; most ops let it choose between
-        /// native and packed f16.
-        ///
-        /// # Errors
-        /// Those of [`prepare`], and a Config that does not fit.
-        pub fn prepare_with(
-            kernels: &Kernels,
-            problem: &$problem,
-            config: &Config,
-            buffers: Buffers,
-        ) -> Result<Dispatch> {
-            kernels.now(OP, || $plan(kernels, problem, Some(config), &buffers))
-        }
-
-        /// [`prepare`] that waits for the device's verdict: on the web that comes later.
-        ///
-        /// # Errors
-        /// Those of [`prepare`].
-        pub async fn prepare_async(kernels: &Kernels, problem: &$problem, buffers: Buffers<'_>) -> Result<Dispatch> {
-            kernels.later(OP, || $plan(kernels, problem, None, &buffers)).await
-        }
-
-        /// [`prepare_with`] that waits for the device's verdict: on the web that comes later.
-        ///
-        /// # Errors
-        /// Those of [`prepare_with`].
-        pub async fn prepare_with_async(
-            kernels: &Kernels,
-            problem: &$problem,
-            config: &Config,
-            buffers: Buffers<'_>,
-        ) -> Result<Dispatch> {
-            kernels.later(OP, || $plan(kernels, problem, Some(config), &buffers)).await
         }
     };
 }

@@ -27,14 +27,23 @@ pub trait Real:
     + std::ops::Div<Output = Self>
     + std::ops::AddAssign
 {
+    /// 0.
     const ZERO: Self;
+    /// Minus infinity.
     const NEG_INFINITY: Self;
+    /// Rounds to this type.
     fn of(value: f64) -> Self;
+    /// The same value as an f64.
     fn f64(self) -> f64;
+    /// e to the power of it.
     fn exp(self) -> Self;
+    /// The natural logarithm.
     fn ln(self) -> Self;
+    /// The square root.
     fn sqrt(self) -> Self;
+    /// The hyperbolic tangent.
     fn tanh(self) -> Self;
+    /// The larger one.
     fn max(self, other: Self) -> Self;
 }
 

@@ -14,8 +14,11 @@ use crate::Dtype;
 pub struct Judge<'a> {
     /// Elements per row.
     pub cols: usize,
+    /// Dtype of the output.
     pub dtype: Dtype,
+    /// The formula in f64.
     pub oracle: &'a [f64],
+    /// The formula in f32.
     pub low: &'a [f64],
     /// One per row.
     pub mag: &'a [f64],
@@ -26,8 +29,11 @@ pub struct Judge<'a> {
 /// The element that came closest to its bound, or went past it furthest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Worst {
+    /// Its index.
     pub index: usize,
+    /// What the kernel gave.
     pub out: f64,
+    /// What the oracle gives, rounded to the dtype.
     pub expected: f64,
     /// What the rule allows there.
     pub bound: f64,
@@ -38,15 +44,18 @@ pub struct Worst {
 pub struct Verdict {
     /// Elements that break the rule.
     pub wrong: usize,
+    /// Elements that were judged.
     pub checked: usize,
     /// Largest error over its bound; infinite for a misplaced infinity or NaN.
     pub ratio: f64,
     /// Largest finite absolute error.
     pub max_error: f64,
+    /// The element with that ratio.
     pub worst: Option<Worst>,
 }
 
 impl Verdict {
+    /// Whether no element is wrong.
     pub fn ok(&self) -> bool {
         self.wrong == 0
     }

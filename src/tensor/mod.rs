@@ -43,6 +43,7 @@ impl<T: Scalar> Tensor<T> {
         Tensor { context, buffer, shape: shape.to_vec(), element: PhantomData }
     }
 
+    /// Sizes of the axes, the outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -52,6 +53,7 @@ impl<T: Scalar> Tensor<T> {
         if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 
+    /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -61,6 +63,7 @@ impl<T: Scalar> Tensor<T> {
         &self.buffer
     }
 
+    /// The context whose device it lies on.
     pub fn context(&self) -> &Context {
         &self.context
     }
@@ -77,6 +80,7 @@ impl<T: Scalar> Tensor<T> {
 }
 
 impl<T: Element> Tensor<T> {
+    /// Its dtype.
     pub fn dtype(&self) -> Dtype {
         T::DTYPE
     }

@@ -7,7 +7,7 @@ use tileloom::attention::{
     prepare, scratch_bytes,
 };
 use tileloom::softmax::{Mask, MaskKind};
-use tileloom::{AttentionOptions, Context, Dtype, Error, ErrorKind, Layout};
+use tileloom::{AttentionOptions, Context, Dtype, Error, ErrorKind, Layout, Op};
 
 use crate::{Depth, Suite};
 
@@ -26,7 +26,9 @@ fn of(gpu: &Gpu, problem: &Problem, algorithm: Algorithm) -> Result<Config, Stri
 fn check(gpu: &Gpu, call: &Call, config: &Config) -> Result<Output, String> {
     let (output, _) = call.check(gpu, &gpu.kernels, Some(config))?;
     let steps = if config.algorithm == Algorithm::Decode { 2 } else { 1 };
-    match output.steps.len() == steps && output.steps[0].contains(&config.to_string()) {
+    // The number of splits is a parameter.
+    let name = Config { splits: 1, ..*config }.to_string();
+    match output.steps.len() == steps && output.steps[0].contains(&name) {
         true => Ok(output),
         false => Err(format!("meant to run {config}, ran {:?}", output.steps)),
     }
@@ -129,7 +131,7 @@ fn everywhere(suite: &mut Suite) {
         check(gpu, &call, &config)?;
         // Nor does a Config of the caller's run into them.
         let whole = Config { splits: 1, ..config };
-        match whole.fits(&gpu.kernels.caps(), &problem) {
+        match problem.fits(&gpu.kernels.caps(), &whole) {
             Ok(()) => check(gpu, &call, &whole).map(drop),
             Err(_) => match call.run(gpu, &gpu.kernels, Some(&whole)) {
                 Err(reason) if reason.contains("cuts short") => Ok(()),
@@ -335,8 +337,9 @@ fn everywhere(suite: &mut Suite) {
     suite.case("scratch is linear", |gpu| {
         let bytes = |seq_kv| {
             let problem = Problem { seq_kv, ..shape(1, 1) };
-            of(gpu, &problem, Algorithm::Decode)
-                .map(|config| (scratch_bytes(&problem, &config), u64::from(config.parts())))
+            let config = of(gpu, &problem, Algorithm::Decode)?;
+            let bytes = scratch_bytes(&problem, &config).map_err(|error| error.to_string())?;
+            Ok::<_, String>((bytes, u64::from(config.parts())))
         };
         let ((small, parts), (large, _)) = (bytes(1 << 16)?, bytes(1 << 20)?);
         if large > small.max(1) * 16 || small > parts * 9 * 65 * 4 + 256 {
@@ -348,7 +351,8 @@ fn everywhere(suite: &mut Suite) {
         let prefill = Problem { seq_q, seq_kv: 1 << 16, ..shape(1, 1) };
         let config = choose(&gpu.kernels.caps(), &prefill).map_err(|error| error.to_string())?;
         let parts = if short { u64::from(config.parts()) } else { 0 };
-        match scratch_bytes(&prefill, &config) <= parts * seq_q as u64 * 9 * 65 * 4 + 256 && parts <= 16 {
+        let bytes = scratch_bytes(&prefill, &config).map_err(|error| error.to_string())?;
+        match bytes <= parts * seq_q as u64 * 9 * 65 * 4 + 256 && parts <= 16 {
             true => Ok(()),
             false => Err(format!("{config} needs more than {parts} rows per query")),
         }
@@ -402,7 +406,7 @@ fn wide(suite: &mut Suite) {
             (Load::Direct, 4, Reduce::Shuffle, 2),
         ] {
             let config = Config { load, lanes, reduce, rows, wg_size: 16, ..first };
-            if config.fits(&caps, &problem).is_ok() {
+            if problem.fits(&caps, &config).is_ok() {
                 near(&whole, &check(gpu, &call, &config)?).map_err(|error| format!("{config}: {error}"))?;
             }
         }

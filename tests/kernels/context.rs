@@ -115,7 +115,7 @@ pub fn cases(suite: &mut Suite) {
         let dir = std::env::temp_dir().join(format!("tileloom-cache-{}-{}", std::process::id(), gpu.slug));
         let options = KernelsOptions { cache_dir: Some(dir.clone()), ..Default::default() };
         let caps = (*gpu.kernels.caps()).clone();
-        let call = loom::kernels::softmax::Call::random(softmax::Problem { rows: 3, cols: 8, ..Default::default() }, 1);
+        let call = loom::harness::Call::random(softmax::Problem { rows: 3, cols: 8, ..Default::default() }, 1);
         let mut sizes = Vec::new();
         for _ in 0..2 {
             let kernels = Kernels::with_options(&gpu.device, caps.clone(), options.clone());

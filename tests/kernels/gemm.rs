@@ -119,7 +119,7 @@ fn everywhere(suite: &mut Suite) {
         exact(gpu, shared, 6, false, Algorithm::Direct)
     });
     suite.case("epilogue, every activation, c and residual in place", |gpu| {
-        for activation in Activation::ALL {
+        for &activation in Activation::ALL {
             let problem = Problem {
                 alpha: 0.3,
                 beta: -1.5,
@@ -481,7 +481,7 @@ fn problems() -> impl Strategy<Value = Problem> {
     let transposes = (any::<bool>(), any::<bool>());
     let matrices = (place(), place(), place(), prop::option::of(place()), prop::option::of(place()));
     let factors = (0..9u8, 0..3u8);
-    let last = (prop::sample::select(&Activation::ALL[..]), vector(), vector());
+    let last = (prop::sample::select(Activation::ALL), vector(), vector());
     (sizes, transposes, matrices, factors, last).prop_map(|(sizes, transposes, matrices, factors, last)| {
         let ((m, n, k, batch), (trans_a, trans_b), (activation, scale, bias)) = (sizes, transposes, last);
         let (a, b, d, c, residual) = matrices;
@@ -639,15 +639,25 @@ fn errors(suite: &mut Suite) {
         expect("an index past u32", &far, all(), |e| {
             matches!(e, Error { kind: ErrorKind::IndexOverflow { arg: "a", .. }, .. })
         })?;
-        let config = Config { parts: 1000, ..of(gpu, &good, Algorithm::Direct)? };
-        match gemm::prepare_with(kernels, &good, &config, all()) {
-            Err(Error { kind: ErrorKind::ConfigUnfit { .. }, .. }) => {}
-            other => return Err(format!("1000 parts: {:?}", other.err())),
+        let direct = of(gpu, &good, Algorithm::Direct)?;
+        for (what, config) in [
+            ("1000 parts", Config { parts: 1000, ..direct }),
+            ("a part without k", Config { parts: 3, ..direct }),
+            ("no part", Config { parts: 0, ..direct }),
+            ("lanes", Config { lanes: 2, ..direct }),
+            ("stages", Config { stages: 2, ..direct }),
+            ("native f16 without f16", Config { native_f16: true, ..direct }),
+            ("a thread of three columns", Config { thread: [direct.thread[0], 3], ..direct }),
+        ] {
+            match gemm::prepare_with(kernels, &good, &config, all()) {
+                Err(Error { kind: ErrorKind::ConfigUnfit { .. }, .. }) => {}
+                other => return Err(format!("{what}: {:?}", other.err())),
+            }
         }
         gpu.read(&d).map(drop)
     });
-    // What is bound of one buffer is declared alike: the residual in place draws bias in, and bias b, whose buffer it
-    // shares. All of it reaches the queue without a word of wgpu's.
+    // What shares a buffer with d is declared read_write, and nothing else: b and bias share one that is only read.
+    // wgpu finds nothing to complain of.
     suite.case("bindings that share buffers", |gpu| {
         let ones = gpu.buffer(bytemuck::cast_slice(&[1.0f32; 64]));
         let weights = gpu.buffer(bytemuck::cast_slice(&[1.0f32; 128]));
@@ -657,6 +667,10 @@ fn errors(suite: &mut Suite) {
         let buffers = Buffers::new(&ones, &weights, &d).bias(&weights).residual(&d);
         let problem = Problem { epilogue, ..f32s(8, 8, 8) };
         let dispatch = gemm::prepare(&gpu.kernels, &problem, buffers).map_err(|e| e.to_string())?;
+        let labels: Vec<&str> = dispatch.steps().map(|(label, _)| label).collect();
+        if !matches!(labels[..], [label] if label.ends_with(" writable [5]")) {
+            return Err(format!("the residual, and only it, shares a buffer that is written: {labels:?}"));
+        }
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         dispatch.record(&mut encoder);

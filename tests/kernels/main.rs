@@ -1,4 +1,5 @@
-//! Every case on every adapter of the machine, each as a test named `adapter::kernel::case`.
+//! Every case on every adapter of the machine, each as a test named `adapter::kernel::case`: what the kernels' lists hold,
+//! and what is more than to run a Problem and judge.
 //!
 //! * `TILELOOM_ADAPTER`, `WGPU_BACKEND`: narrow the adapters.
 //! * `TILELOOM_NARROW=1`: only the cases that each driver must see, for the slow drivers of a CI run.
@@ -14,10 +15,10 @@ mod gemm;
 mod ledger;
 mod position_encoding;
 mod rope;
-mod softmax;
+mod rows;
 mod softmax_backward;
+mod vq;
 mod vq_assign;
-mod vq_lookup;
 mod vq_scalar;
 mod vq_scatter;
 mod vq_train;
@@ -26,43 +27,37 @@ use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use loom::Gpu;
+use loom::commands::check::{caught, group, groups};
+use loom::harness::Outcome as Tested;
+pub use loom::kernel::Depth;
+use loom::kernel::Kernel;
 use loom::report::{Outcome, Record};
+use tileloom::reference::Verdict;
 
-/// How much is run on an adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// What every driver must see.
-    Narrow,
-    /// That, and what one driver is enough for.
-    Wide,
-    /// The full product.
-    Full,
-}
-
-impl Depth {
-    fn of_env() -> Depth {
-        let set = |name| std::env::var(name).is_ok_and(|value| value == "1");
-        match (set("TILELOOM_FULL"), set("TILELOOM_NARROW")) {
-            (true, _) => Depth::Full,
-            (false, true) => Depth::Narrow,
-            (false, false) => Depth::Wide,
-        }
+fn depth() -> Depth {
+    let set = |name| std::env::var(name).is_ok_and(|value| value == "1");
+    match (set("TILELOOM_FULL"), set("TILELOOM_NARROW")) {
+        (true, _) => Depth::Full,
+        (false, true) => Depth::Narrow,
+        (false, false) => Depth::Wide,
     }
 }
 
 type Cases = fn(&mut Suite);
-type Test = Box<dyn FnOnce(&Gpu) -> Result<(), String> + Send>;
+type Test = Box<dyn FnOnce(&Gpu) -> Tested + Send>;
 
 /// The cases of one kernel on one adapter.
 pub struct Suite {
     pub gpu: Arc<Gpu>,
     pub depth: Depth,
-    cases: Vec<(String, Result<Test, String>)>,
+    cases: Vec<(String, Test)>,
 }
 
 impl Suite {
     pub fn case(&mut self, name: impl Into<String>, test: impl FnOnce(&Gpu) -> Result<(), String> + Send + 'static) {
-        self.cases.push((name.into(), Ok(Box::new(test))));
+        let tested =
+            |result: Result<(), String>| result.map_or_else(Tested::Failed, |()| Tested::Ran(Verdict::default()));
+        self.cases.push((name.into(), Box::new(move |gpu| tested(test(gpu)))));
     }
 
     /// A case for adapters that have what it is about; `lack` says what this one has not.
@@ -72,14 +67,23 @@ impl Suite {
         name: impl Into<String>,
         test: impl FnOnce(&Gpu) -> Result<(), String> + Send + 'static,
     ) {
-        match lack {
+        match lack.map(str::to_string) {
             None => self.case(name, test),
-            Some(reason) => self.cases.push((name.into(), Err(reason.to_string()))),
+            Some(reason) => self.cases.push((name.into(), Box::new(|_| Tested::Skipped(reason)))),
+        }
+    }
+
+    /// What a kernel's list holds.
+    fn list(&mut self, kernel: &dyn Kernel) {
+        for (name, runs) in groups(kernel, self.depth) {
+            if runs.iter().all(|run| !run.problem().is_empty()) {
+                self.cases.push((name, Box::new(move |gpu| group(&runs, gpu))));
+            }
         }
     }
 }
 
-/// The kernels (and the parts of the crate that need a GPU) under test: module and name are one.
+/// What kernels, and the parts of the crate that need a GPU, have besides a list: module and name are one.
 const SUITES: &[(&str, Cases)] = &[
     ("attention", attention::cases),
     ("attention_bias", attention_bias::cases),
@@ -88,10 +92,10 @@ const SUITES: &[(&str, Cases)] = &[
     ("gemm", gemm::cases),
     ("position_encoding", position_encoding::cases),
     ("rope", rope::cases),
-    ("softmax", softmax::cases),
+    ("softmax", rows::softmax::cases),
     ("softmax_backward", softmax_backward::cases),
     ("vq_assign", vq_assign::cases),
-    ("vq_lookup", vq_lookup::cases),
+    ("vq_lookup", vq::vq_lookup::cases),
     ("vq_scalar", vq_scalar::cases),
     ("vq_scatter", vq_scatter::cases),
     ("vq_train", vq_train::cases),
@@ -114,7 +118,6 @@ impl Records {
 fn main() {
     env_logger::init();
     let mut arguments = Arguments::from_args();
-    let depth = Depth::of_env();
     let records: Arc<Records> = Arc::default();
     let mut trials = Vec::new();
     let mut gpus = Vec::new();
@@ -133,12 +136,19 @@ fn main() {
             }
         };
         gpus.push(gpu.clone());
-        for &(kernel, cases) in SUITES {
-            let mut suite = Suite { gpu: gpu.clone(), depth, cases: Vec::new() };
+        let suite = || Suite { gpu: gpu.clone(), depth: depth(), cases: Vec::new() };
+        let lists = loom::registry::ALL.iter().map(|kernel| {
+            let mut suite = suite();
+            suite.list(*kernel);
+            (kernel.name(), suite.cases)
+        });
+        let others = SUITES.iter().map(|(kernel, cases)| {
+            let mut suite = suite();
             cases(&mut suite);
-            for (case, test) in suite.cases {
-                trials.push(trial(&gpu, kernel, case, test, &records, &arguments));
-            }
+            (*kernel, suite.cases)
+        });
+        for (kernel, cases) in lists.chain(others) {
+            trials.extend(cases.into_iter().map(|(case, test)| trial(&gpu, kernel, case, test, &records)));
         }
     }
 
@@ -159,40 +169,27 @@ fn main() {
     conclusion.exit();
 }
 
-fn trial(
-    gpu: &Arc<Gpu>,
-    kernel: &str,
-    case: String,
-    test: Result<Test, String>,
-    records: &Arc<Records>,
-    arguments: &Arguments,
-) -> Trial {
+fn trial(gpu: &Arc<Gpu>, kernel: &str, case: String, test: Test, records: &Arc<Records>) -> Trial {
     let name = format!("{}::{kernel}::{case}", gpu.slug);
-    let record = |outcome, reason: String| Record {
+    let blank = Record {
         adapter: gpu.slug.clone(),
         kernel: kernel.into(),
         case: case.clone(),
-        outcome,
-        reason,
-    };
-    let test = match test {
-        Ok(test) => test,
-        Err(lack) => {
-            if arguments.filter.as_ref().is_none_or(|filter| name.contains(filter)) {
-                records.push(record(Outcome::Skipped, lack));
-            }
-            return Trial::test(name, || Ok(())).with_ignored_flag(true);
-        }
+        outcome: Outcome::Passed,
+        reason: String::new(),
     };
     let waiver = ledger::waiver(&gpu.slug, kernel, &case);
-    let (gpu, records, blank) = (gpu.clone(), records.clone(), record(Outcome::Passed, String::new()));
+    let (gpu, records) = (gpu.clone(), records.clone());
     Trial::test(name, move || {
-        let result = loom::check::caught(|| test(&gpu)).and_then(|result| result);
-        let (outcome, reason) = match (result, waiver) {
-            (Ok(()), None) => (Outcome::Passed, String::new()),
-            (Err(error), None) => (Outcome::Failed, error),
-            (Err(_), Some(reason)) => (Outcome::Waived, reason.to_string()),
-            (Ok(()), Some(reason)) => (Outcome::Failed, format!("passes, so that its waiver must go: {reason}")),
+        let tested = caught(|| test(&gpu)).unwrap_or_else(Tested::Failed);
+        let (outcome, reason) = match (tested, waiver) {
+            (Tested::Skipped(lack), _) => (Outcome::Skipped, lack),
+            (Tested::Ran(_), None) => (Outcome::Passed, String::new()),
+            (Tested::Failed(error), None) => (Outcome::Failed, error),
+            (Tested::Failed(_), Some(reason)) => (Outcome::Waived, reason.to_string()),
+            (Tested::Ran(_), Some(reason)) => {
+                (Outcome::Failed, format!("passes, so that its waiver must go: {reason}"))
+            }
         };
         records.push(Record { outcome, reason: reason.clone(), ..blank });
         match outcome {

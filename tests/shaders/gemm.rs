@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use tileloom::Dtype;
 use tileloom::caps::presets;
-use tileloom::gemm::{Algorithm, Along, Epilogue, Matrix, Params, Problem, Vector, candidates, choose};
-use tileloom::kernels::Pipeline;
+use tileloom::gemm::{Algorithm, Along, Epilogue, Matrix, Problem, Vector, choose};
 
 pub const STEMS: [&str; 5] = ["gemm_coop", "gemm_direct", "gemm_split_k", "gemm_tiled", "gemm_vector"];
 
@@ -42,25 +41,8 @@ fn candidates_compose_on_every_preset() {
         let mut seen = HashSet::new();
         let mut algorithms = HashSet::new();
         for problem in forms() {
-            let configs = candidates(&caps, &problem).unwrap();
-            assert_eq!(configs.first(), Some(&choose(&caps, &problem).unwrap()));
-            for (i, config) in configs.into_iter().enumerate() {
-                config.fits(&caps, &problem).unwrap();
-                algorithms.insert(config.algorithm);
-                // Buffers that are shared, of each problem's choice.
-                for shared in [false, true].into_iter().take(if i == 0 { 2 } else { 1 }) {
-                    let mut config = config;
-                    if shared {
-                        (config.form.a_writable, config.form.b_writable) = (true, true);
-                        config.form.extras_writable = config.form.extras;
-                    }
-                    for pass in config.passes() {
-                        if seen.insert(pass) {
-                            super::check::<Params>(&caps, &pass.shader(), &format!("{config} on {}", caps.name));
-                        }
-                    }
-                }
-            }
+            let configs = super::compose(&caps, &problem, &mut seen);
+            algorithms.extend(configs.iter().map(|config| config.algorithm));
         }
         for algorithm in [Algorithm::Direct, Algorithm::Tiled, Algorithm::Vector] {
             assert!(algorithms.contains(&algorithm), "{algorithm:?} on {}", caps.name);

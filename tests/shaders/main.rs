@@ -1,5 +1,5 @@
-//! Every shipped shader without a GPU: composed for every Config that the tables give for every preset
-//! of Caps, validated by naga, and translated for the backend of that preset.
+//! Every shipped shader without a GPU: composed for every Config that the tables give for the Problems of the kernels'
+//! lists and every preset of Caps, validated by naga, and translated for the backend of that preset. And what is chosen.
 
 mod attention;
 mod attention_bias;
@@ -15,24 +15,26 @@ mod vq_scatter;
 mod vq_train;
 
 use std::collections::HashSet;
+use std::sync::Mutex;
 
+use loom::kernel::{Depth, Kernel, Run, Use};
+use loom::registry;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use tileloom::caps::presets;
 use tileloom::compose::{PARAMS_BINDING, Params, Shader, Slots};
 use tileloom::{Caps, Op, wgpu};
 
-/// The candidates of `problem` on `caps`, each printed, parsed back and composed: with inputs in buffers of their own, and
-/// with all of them in buffers that are written. `seen` are sources that have been checked for these Caps.
-pub fn compose<P: Op>(caps: &Caps, problem: &P, seen: &mut HashSet<String>) -> Vec<P::Config> {
+/// What naga has been through: sources, with the backend and the capabilities.
+type Seen = HashSet<(String, wgpu::Backend, u64)>;
+
+/// The candidates of `problem` on `caps`, composed: with inputs in buffers of their own, and with all of them in buffers
+/// that are written.
+pub fn compose<P: Op>(caps: &Caps, problem: &P, seen: &mut Seen) -> Vec<P::Config> {
     let configs = problem.candidates(caps).unwrap();
-    assert_eq!(configs.first(), problem.choose(caps).ok().as_ref());
     for config in &configs {
-        problem.fits(caps, config).unwrap();
-        assert_eq!(config.to_string().parse().as_ref(), Ok(config));
         for writable in [Slots::NONE, Slots::ALL] {
             for shader in problem.shaders(config, writable).unwrap() {
-                if seen.insert(shader.source(true)) {
-                    check_shader(caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name));
-                }
+                check_shader(caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name), seen);
             }
         }
     }
@@ -41,11 +43,11 @@ pub fn compose<P: Op>(caps: &Caps, problem: &P, seen: &mut HashSet<String>) -> V
 
 pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
     assert_eq!(shader.params_fields(), P::FIELDS);
-    check_shader(caps, shader, what);
+    check_shader(caps, shader, what, &mut Seen::new());
 }
 
 /// A shader that a Config of `caps` names: fits the device, is valid, and translates.
-pub fn check_shader(caps: &Caps, shader: &Shader, what: &str) {
+fn check_shader(caps: &Caps, shader: &Shader, what: &str, seen: &mut Seen) {
     let limits = &caps.limits;
     let stem = shader.stem();
     assert!(
@@ -58,15 +60,18 @@ pub fn check_shader(caps: &Caps, shader: &Shader, what: &str) {
     assert!(!shader.needs_f16() || caps.f16, "{what}: f16");
 
     let immediates = shader.params_bytes() <= caps.immediate_bytes.min(128);
-    let source = shader.source(immediates);
-    let module = naga::front::wgsl::parse_str(&source)
-        .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(&source)));
     // unpack2x16float: every device but those of WebGL.
     let mut allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     allowed.set(Capabilities::IMMEDIATES, immediates);
     allowed.set(Capabilities::SUBGROUP, caps.subgroup.is_some());
     allowed.set(Capabilities::SHADER_FLOAT16, caps.f16);
     allowed.set(Capabilities::COOPERATIVE_MATRIX, !caps.coop.is_empty());
+    let source = shader.source(immediates);
+    if !seen.insert((source.clone(), caps.backend, allowed.bits())) {
+        return;
+    }
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(&source)));
     let info = Validator::new(ValidationFlags::all(), allowed)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
@@ -167,22 +172,75 @@ fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) 
     }
 }
 
+/// Composes what a kernel's list holds, on every preset; gives the stems of what was composed.
+fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
+    let uniform = |caps: Caps| Caps { name: format!("{}, no immediates", caps.name), immediate_bytes: 0, ..caps };
+    let uniforms = presets().into_iter().filter(|caps| caps.f16).take(3).map(uniform);
+    let mut list = kernel.list();
+    list.retain(|run| run.what() != Use::Test(Depth::Full));
+    let (mut stems, mut words, mut seen) = (HashSet::new(), HashSet::new(), Seen::new());
+    let mut able: Vec<bool> = vec![false; list.len()];
+    for caps in presets().into_iter().chain(uniforms) {
+        for (run, able) in list.iter().zip(&mut able) {
+            let told = |reason| format!("{} {} on {}: {reason}", kernel.name(), run.problem(), caps.name);
+            *able |= run.lack(&caps).map_err(told).unwrap().is_none();
+            for (config, shader) in run.shaders(&caps).map_err(told).unwrap() {
+                words.extend(config.split_whitespace().map(str::to_string));
+                stems.insert(shader.stem());
+                check_shader(&caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name), &mut seen);
+            }
+        }
+    }
+    for (run, able) in list.iter().zip(able) {
+        let what = || format!("{} {}: {}", kernel.name(), run.name(), run.problem());
+        assert!(able, "no preset can run {} as it is meant", what());
+    }
+    for word in kernel.shipped() {
+        assert!(words.contains(&word), "no candidate of {} has {word}", kernel.name());
+    }
+    stems
+}
+
 #[test]
-fn every_shader_file_is_composed_by_a_test() {
-    let mut composed = HashSet::new();
+fn what_the_lists_hold_composes_on_every_preset() {
+    let (kernels, stems) = (Mutex::new(registry::ALL.iter()), Mutex::new(HashSet::new()));
+    let next = || kernels.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(kernel) = next() {
+                    let own = compose_list(*kernel);
+                    stems.lock().unwrap().extend(own);
+                }
+            });
+        }
+    });
+    let mut composed = stems.into_inner().unwrap();
     composed.extend(attention::STEMS);
     composed.extend(attention_bias::STEMS);
     composed.extend(gemm::STEMS);
     composed.extend(position_encoding::STEMS);
     composed.extend(rope::STEMS);
-    composed.extend(softmax::STEMS);
     composed.extend(softmax_backward::STEMS);
     composed.extend(vq_assign::STEMS);
-    composed.extend(vq_lookup::STEMS);
     composed.extend(vq_scalar::STEMS);
     composed.extend(vq_scatter::STEMS);
     composed.extend(vq_train::STEMS);
     composed.insert("coop_probe"); // private to the crate; run on devices that have it
     let files: HashSet<&str> = tileloom::compose::stems().collect();
     assert_eq!(files, composed);
+}
+
+/// What a failing test leaves says all of the call.
+#[test]
+fn case_files_read_back_to_what_was_written() {
+    for kernel in registry::ALL {
+        let run = |run: &Box<dyn Run>| matches!(run.what(), Use::Test(Depth::Narrow | Depth::Wide));
+        for run in kernel.list().iter().filter(|entry| run(entry) && !entry.problem().is_empty()) {
+            let case = run.case();
+            let again = kernel.replay(&case).map(|replay| replay.case());
+            let same = again.as_ref().is_ok_and(|again| *again == case);
+            assert!(same, "{} {}: {:?}", kernel.name(), run.problem(), again.map(|again| again.metadata));
+        }
+    }
 }

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use tileloom::caps::presets;
-use tileloom::kernels::Pipeline;
-use tileloom::position_encoding::{Axis, Encoding, Order, Params, Positions, Problem, Table, choose};
+use tileloom::position_encoding::{Axis, Encoding, Order, Positions, Problem, Table, choose};
 use tileloom::{Dtype, Layout};
 
 pub const STEMS: [&str; 1] = ["position_encoding"];
@@ -33,19 +32,7 @@ fn choices_compose_on_every_preset() {
                         let (x_layout, y_layout, encoding) = (Layout::at(offset), Layout::at(offset), encoding.clone());
                         let base = Problem { batch: 8, rows: 3, cols: 100, dim, x, y, ..Problem::default() };
                         let problem = Problem { x_layout, y_layout, positions, encoding, ..base };
-                        let config = choose(&caps, &problem).unwrap();
-                        config.fits(&caps, &problem).unwrap();
-                        let mut shared = config;
-                        let form = &mut shared.form;
-                        (form.in_place, form.x_writable) = (x == y, x != y);
-                        (form.positions_writable, form.row_table_writable) = (form.positions, form.rows);
-                        form.table_writable = form.table.is_some();
-                        for config in [config, shared] {
-                            if seen.insert(config.pass()) {
-                                let what = format!("{config} on {}", caps.name);
-                                super::check::<Params>(&caps, &config.pass().shader(), &what);
-                            }
-                        }
+                        super::compose(&caps, &problem, &mut seen);
                     }
                 }
             }
@@ -54,9 +41,9 @@ fn choices_compose_on_every_preset() {
         let problem = |positions| Problem { batch: 64, cols: 8192, dim: 512, positions, ..Problem::default() };
         let waves = Encoding::sequence(&[1.0; 256], Order::Interleaved);
         let choice = |positions| choose(&caps, &Problem { encoding: waves.clone(), ..problem(positions) }).unwrap();
-        assert!(choice(Positions::default()).batches > 1, "{}", caps.name);
-        assert_eq!(choice(Positions::Buffer { signed: false, layout: Layout::default() }).batches, 1, "{}", caps.name);
+        assert!(choice(Positions::default()).share > 1, "{}", caps.name);
+        assert_eq!(choice(Positions::Buffer { signed: false, layout: Layout::default() }).share, 1, "{}", caps.name);
         let shared = Positions::Buffer { signed: false, layout: Layout::strided(0, [0, 0]) };
-        assert!(choice(shared).batches > 1, "{}", caps.name);
+        assert!(choice(shared).share > 1, "{}", caps.name);
     }
 }

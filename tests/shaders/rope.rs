@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use tileloom::caps::presets;
-use tileloom::kernels::Pipeline;
-use tileloom::rope::{Angles, Axes, Frequencies, Heads, Params, Positions, Problem, candidates, choose};
-use tileloom::{Dtype, Layout};
+use tileloom::compose::Slots;
+use tileloom::rope::{Angles, Axes, Frequencies, Heads, Positions, Problem, choose};
+use tileloom::{Dtype, Layout, Op};
 
 pub const STEMS: [&str; 1] = ["rope"];
 
@@ -54,28 +54,11 @@ fn candidates_compose_on_every_preset() {
     for caps in presets() {
         let mut seen = HashSet::new();
         for problem in forms() {
-            let configs = candidates(&caps, &problem).unwrap();
-            assert_eq!(configs.first(), Some(&choose(&caps, &problem).unwrap()));
-            for config in configs {
-                config.fits(&caps, &problem).unwrap();
-                for shared in [false, true] {
-                    let mut config = config;
-                    if shared {
-                        let form = &mut config.form;
-                        (form.q_writable, form.k_in_place) = (true, form.k && form.x == form.y);
-                        (form.positions_writable, form.cos_writable, form.sin_writable) = (true, true, true);
-                    }
-                    if seen.insert(config.pass()) {
-                        let what = format!("{config} on {}", caps.name);
-                        super::check::<Params>(&caps, &config.pass().shader(), &what);
-                    }
-                }
-            }
+            super::compose(&caps, &problem, &mut seen);
         }
         for (pairs, edge) in [(4, false), (2, false), (1, true), (1, false)] {
-            let found = seen.iter().any(|pass| {
-                let text = format!("{pass:?}");
-                text.contains(&format!("pairs{pairs}")) && text.contains("edge") == edge
+            let found = seen.iter().any(|source| {
+                source.0.contains(&format!("const PAIRS: u32 = {pairs}u;")) && source.0.contains("atomic<u32>") == edge
             });
             assert!(found, "pairs {pairs}, edge {edge} on {}", caps.name);
         }
@@ -94,8 +77,14 @@ fn few_invocations_get_fewer_heads_each() {
             angles: Angles::Frequencies(Frequencies::new(128, 10_000.0).unwrap()),
             ..Problem::default()
         };
-        let [decode, prefill] = [problem(1, 1), problem(4, 512)].map(|p| choose(&caps, &p).unwrap());
-        assert!(decode.heads < prefill.heads, "{}: {decode}, {prefill}", caps.name);
-        assert_eq!(decode.pass(), prefill.pass(), "{}", caps.name);
+        let problems = [problem(1, 1), problem(4, 512)];
+        let [decode, prefill] = problems.each_ref().map(|problem| choose(&caps, problem).unwrap());
+        assert!(decode.share < prefill.share, "{}: {decode}, {prefill}", caps.name);
+        // One pipeline serves both.
+        let [decode, prefill] = [decode, prefill].map(|config| {
+            let shaders = problems[0].shaders(&config, Slots::NONE).unwrap();
+            shaders.iter().map(|shader| shader.source(true)).collect::<Vec<_>>()
+        });
+        assert_eq!(decode, prefill, "{}", caps.name);
     }
 }

@@ -1,73 +1,8 @@
-//! Softmax's Configs, composed.
+//! What softmax chooses.
 
-use std::collections::HashSet;
-
+use tileloom::Caps;
 use tileloom::caps::{Class, presets};
-use tileloom::softmax::{Algorithm, Mask, MaskKind, Problem, Reduce, choose};
-use tileloom::{Caps, Dtype, Layout};
-
-pub const STEMS: [&str; 4] = ["softmax_registers", "softmax_online", "softmax_split_reduce", "softmax_split_write"];
-
-const SIZES: [(usize, usize); 12] = [
-    (1, 1),
-    (7, 3),
-    (65_536, 16),
-    (4096, 64),
-    (33, 255),
-    (512, 1000),
-    (128, 1024),
-    (4096, 4096),
-    (16, 50_257),
-    (1, 152_064),
-    (2, 1_000_000),
-    (100_000, 8),
-];
-
-/// Dtypes, mask, causal, lse and odd layouts.
-fn forms(rows: usize, cols: usize) -> Vec<Problem> {
-    let base = Problem { rows, cols, ..Default::default() };
-    let mut problems = Vec::new();
-    for (x, y) in [
-        (Dtype::F32, Dtype::F32),
-        (Dtype::F16, Dtype::F16),
-        (Dtype::Bf16, Dtype::Bf16),
-        (Dtype::F16, Dtype::F32),
-        (Dtype::F32, Dtype::Bf16),
-    ] {
-        problems.push(Problem { x, y, ..base });
-        for kind in [MaskKind::Bits, MaskKind::Bytes, MaskKind::Additive(x)] {
-            problems.push(Problem { x, y, mask: Some(Mask::new(kind)), lse: Some(0), causal: true, ..base });
-        }
-        problems.push(Problem { x, y, y_layout: Layout::at(1), causal: true, ..base });
-    }
-    problems
-}
-
-#[test]
-fn candidates_compose_on_every_preset() {
-    let uniform = presets().into_iter().map(|caps| Caps {
-        name: format!("{}, no immediates", caps.name),
-        immediate_bytes: 0,
-        ..caps
-    });
-    let mut configs = HashSet::new();
-    for caps in presets().into_iter().chain(uniform.filter(|caps| caps.f16).take(3)) {
-        let mut seen = HashSet::new();
-        for (rows, cols) in SIZES {
-            for problem in forms(rows, cols) {
-                configs.extend(super::compose(&caps, &problem, &mut seen));
-            }
-        }
-    }
-    // Each algorithm, each reduction and each way to hold f16 is shipped somewhere.
-    for &algorithm in Algorithm::ALL {
-        assert!(configs.iter().any(|c| c.algorithm == algorithm), "{algorithm:?}");
-    }
-    for &reduce in Reduce::ALL {
-        assert!(configs.iter().any(|c| c.reduce == reduce), "{reduce:?}");
-    }
-    assert!(configs.iter().any(|c| c.native_f16) && configs.iter().any(|c| !c.native_f16));
-}
+use tileloom::softmax::{Algorithm, Problem, Reduce, choose};
 
 #[test]
 fn choices_are_what_the_tables_say() {

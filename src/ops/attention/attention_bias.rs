@@ -6,41 +6,69 @@
 //!   slopes: [`alibi_slopes`].
 //! * T5 (Raffel et al., 2020): `table[bucket(j - i - seq_kv + seq_q), head]`, a learned table of [`Buckets`].
 
-use crate::compose::{Shader, Storage, Tensor, write_flags};
-use crate::dispatch::{Arg, check_all, fold, given, read_write};
-use crate::kernels::Pipeline;
-use crate::layout::View;
-use crate::layout::chunks;
-use crate::{Binding, Caps, Dispatch, Dtype, Error, ErrorKind, Kernels, Layout, Misfit, Result, caps::Class};
+use crate::args::{Args, WORD};
+use crate::caps::Class;
+use crate::compose::{Shader, Slots, Storage, Strides};
+use crate::config::{config, defaults};
+use crate::error::Checked;
+use crate::kernels::{Pass, Pipeline};
+use crate::layout::{View, chunks};
+use crate::ops::Plan;
+use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
-const OP: &str = "attention_bias";
-
-/// What is computed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Problem {
-    /// With slopes or tables per batch, batch times heads.
-    pub heads: usize,
-    pub seq_q: usize,
-    pub seq_kv: usize,
-    /// Dtype of the bias.
-    pub bias: Dtype,
-    /// Strides of head and query. Rows must not overlap.
-    pub bias_layout: Layout<2>,
-    pub kind: Kind,
+defaults! {
+    /// What is computed.
+    ///
+    /// The default is ALiBi of one query and one key: sizes are yours to set.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Problem {
+        /// With slopes or tables per batch, batch times heads.
+        pub heads: usize = 1,
+        /// Queries.
+        pub seq_q: usize = 1,
+        /// Keys.
+        pub seq_kv: usize = 1,
+        /// Dtype of the bias.
+        pub bias: Dtype = Dtype::F32,
+        /// Strides of head and query. Rows must not overlap.
+        pub bias_layout: Layout<2> = Layout::default(),
+        /// The rule that the bias follows.
+        pub kind: Kind = Kind::Alibi { offset: 0 },
+    }
 }
 
 /// The rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// Slopes are f32 `[heads]`, from this element of their binding.
-    Alibi { offset: usize },
-    /// `[num_buckets, heads]` of this dtype, strides of both.
-    T5 { buckets: Buckets, dtype: Dtype, layout: Layout<2> },
+    /// ALiBi.
+    Alibi {
+        /// The element of their binding at which the slopes, f32 `[heads]`, start.
+        offset: usize,
+    },
+    /// T5.
+    T5 {
+        /// How distances are sorted.
+        buckets: Buckets,
+        /// Dtype of the table.
+        dtype: Dtype,
+        /// Where the table `[num_buckets, heads]` lies: strides of both.
+        layout: Layout<2>,
+    },
+}
+
+impl Kind {
+    fn buckets(&self) -> Option<Buckets> {
+        match *self {
+            Kind::Alibi { .. } => None,
+            Kind::T5 { buckets, .. } => Some(buckets),
+        }
+    }
 }
 
 /// How T5 sorts distances: small ones each for itself, larger ones by their logarithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Buckets {
+    /// Rows of the table; even where keys on both sides have buckets.
     pub num_buckets: usize,
     /// From here on all are in the last one.
     pub max_distance: usize,
@@ -57,15 +85,12 @@ impl Buckets {
     /// The bucket of a key so far behind (positive) or before (negative) its query, as `_relative_position_bucket` of
     /// Hugging Face's T5 has it, which computes in f32.
     pub fn bucket(&self, relative_position: i64) -> usize {
-        let (buckets, first) = match self.bidirectional {
-            true => (self.num_buckets / 2, if relative_position > 0 { self.num_buckets / 2 } else { 0 }),
-            false => (self.num_buckets, 0),
+        let half = self.num_buckets / 2;
+        let (buckets, first, distance) = match self.bidirectional {
+            true => (half, if relative_position > 0 { half } else { 0 }, relative_position),
+            false => (self.num_buckets, 0, relative_position.min(0)),
         };
-        let distance = match self.bidirectional {
-            true => relative_position.unsigned_abs() as usize,
-            false => relative_position.min(0).unsigned_abs() as usize,
-        };
-        let exact = buckets / 2;
+        let (distance, exact) = (distance.unsigned_abs() as usize, buckets / 2);
         if distance < exact {
             return first + distance;
         }
@@ -74,19 +99,14 @@ impl Buckets {
         first + (exact + (far * (buckets - exact) as f32) as usize).min(buckets - 1)
     }
 
-    fn check(&self) -> Result<()> {
-        let invalid = |arg, reason| Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg, reason } });
+    fn check(&self) -> Checked {
         let Buckets { num_buckets, max_distance, bidirectional } = *self;
-        let least = if bidirectional { 4 } else { 2 };
-        if num_buckets < least || num_buckets > 1 << 20 || (bidirectional && num_buckets % 2 == 1) {
-            let kind = if bidirectional { "an even number" } else { "a number" };
-            return invalid("num_buckets", format!("{num_buckets} is not {kind} from {least} to 2^20"));
-        }
-        let exact = num_buckets / least;
-        match max_distance > exact && max_distance <= 1 << 20 {
-            true => Ok(()),
-            false => invalid("max_distance", format!("{max_distance} is not from {} to 2^20", exact + 1)),
-        }
+        let (least, kind) = if bidirectional { (4, "an even number") } else { (2, "a number") };
+        let fits = (least..=1 << 20).contains(&num_buckets) && !(bidirectional && num_buckets % 2 == 1);
+        ErrorKind::unless(fits, "num_buckets", format_args!("{num_buckets} is not {kind} from {least} to 2^20"))?;
+        let first = num_buckets / least + 1;
+        let fits = (first..=1 << 20).contains(&max_distance);
+        ErrorKind::unless(fits, "max_distance", format_args!("{max_distance} is not from {first} to 2^20"))
     }
 
     /// The buckets of `-max_distance` to `max_distance`; beyond, nothing changes.
@@ -107,98 +127,62 @@ pub fn alibi_slopes(heads: usize) -> Vec<f32> {
     }
 }
 
-impl Default for Problem {
-    /// ALiBi of one query and one key: sizes are yours to set.
-    fn default() -> Self {
-        let kind = Kind::Alibi { offset: 0 };
-        Problem { heads: 1, seq_q: 1, seq_kv: 1, bias: Dtype::F32, bias_layout: Layout::default(), kind }
+config! {
+    /// How it is computed.
+    pub struct Config {
+        /// Invocations per workgroup.
+        pub wg_size: u32,
+        /// Queries that an invocation writes a chunk of.
+        pub queries: u32,
+        /// An f16 bias is held natively, not packed in u32; needs `SHADER_F16`.
+        pub native_f16: bool,
     }
-}
-
-/// How it is computed. `queries` is a parameter, the rest names a pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Config {
-    /// Invocations per workgroup.
-    pub wg_size: u32,
-    /// Queries that an invocation writes a chunk of.
-    pub queries: u32,
-    pub form: Form,
-}
-
-/// What the Problem, the device and the buffers decide of a Config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Form {
-    /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
-    pub vec: u32,
-    pub bias: Storage,
-    /// Of T5's table; none for ALiBi.
-    pub table: Option<Dtype>,
-    /// Words of a packed bias are shared by rows, or with what lies beside them.
-    pub edge: bool,
-    /// Slopes or table lie in a buffer that is written. Set by `prepare`.
-    pub table_writable: bool,
 }
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        heads: u32,
-        seq_q: u32,
-        seq_kv: u32,
-        chunks: u32,
-        groups: u32,
-        queries_per: u32,
-        grid_x: u32,
-        bias_offset: u32,
-        bias_s0: u32,
-        bias_s1: u32,
-        table_offset: u32,
-        table_s0: u32,
-        table_s1: u32,
-        num_buckets: u32,
-        reach: i32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, config: &Config, chunks: u32, grid: [u32; 3]) {
+        bias: Strides = views.bias.params(),
+        table: Strides = views.table.params(),
+        heads: u32 = p.heads as u32,
+        seq_q: u32 = p.seq_q as u32,
+        seq_kv: u32 = p.seq_kv as u32,
+        chunks: u32 = chunks,
+        groups: u32 = (p.seq_q as u32).div_ceil(config.queries),
+        queries_per: u32 = config.queries,
+        grid_x: u32 = grid[0],
+        num_buckets: u32 = p.kind.buckets().map_or(0, |buckets| buckets.num_buckets as u32),
+        reach: i32 = p.kind.buckets().map_or(0, |buckets| buckets.max_distance as i32),
     }
 }
 
+/// What follows from the Problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Form {
+    /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
+    vec: u32,
+    bias: Storage,
+    /// Of T5's table; none for ALiBi.
+    table: Option<Dtype>,
+    /// Words of a packed bias are shared by rows, or with what lies beside them.
+    edge: bool,
+}
+
 /// The views that a Problem's layouts resolve to.
-struct Views {
+pub(crate) struct Views {
     bias: View<2>,
+    /// `[num_buckets, heads]`, or slopes `[1, heads]`.
     table: View<2>,
 }
 
 impl Problem {
-    fn is_empty(&self) -> bool {
-        [self.heads, self.seq_q, self.seq_kv].contains(&0)
+    fn has_f16(&self) -> bool {
+        self.bias == Dtype::F16
     }
 
-    fn views(&self) -> Result<Views> {
-        for (arg, n) in [("heads", self.heads), ("seq_q", self.seq_q), ("seq_kv", self.seq_kv)] {
-            if n > u32::MAX as usize / 4 {
-                return Err(Error {
-                    op: OP,
-                    kind: ErrorKind::InvalidProblem { arg, reason: format!("{n} is more than 2^30 - 1") },
-                });
-            }
-        }
-        let bias = self.bias_layout.resolve(OP, "bias", [self.heads, self.seq_q], self.seq_kv)?;
-        if bias.overlaps_itself() && !self.is_empty() {
-            let reason = format!("rows overlap: strides {:?} for sizes {:?}", bias.strides, bias.sizes);
-            return Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg: "bias_layout", reason } });
-        }
-        let table = match self.kind {
-            Kind::Alibi { offset } => Layout::<2>::at(offset).resolve(OP, "slopes", [1, self.heads], 1)?,
-            Kind::T5 { buckets, layout, .. } => {
-                buckets.check()?;
-                layout.resolve(OP, "table", [buckets.num_buckets, self.heads], 1)?
-            }
-        };
-        Ok(Views { bias, table })
-    }
-
-    /// The form of the Problem; `wish` may hold a dtype otherwise than is usual on this device.
-    fn form(&self, caps: &Caps, views: &Views, wish: Option<Form>) -> Form {
-        let wish = wish.map(|form| form.bias).filter(|storage| storage.holds(self.bias, caps));
-        let bias = wish.unwrap_or_else(|| Storage::of(self.bias, caps));
+    fn form(&self, views: &Views, native_f16: bool) -> Form {
+        let bias = Storage::held(self.bias, native_f16);
         let vec = match bias {
             _ if views.bias.multiple_of(4) => 4,
             bias if bias.packed() => 2,
@@ -208,7 +192,20 @@ impl Problem {
             Kind::Alibi { .. } => None,
             Kind::T5 { dtype, .. } => Some(dtype),
         };
-        Form { vec, bias, table, edge: vec == 2 && !views.bias.multiple_of(2), table_writable: false }
+        Form { vec, bias, table, edge: vec == 2 && !views.bias.multiple_of(2) }
+    }
+
+    /// An invocation per chunk of `queries` rows.
+    fn invocations(&self, views: &Views, config: &Config) -> u64 {
+        let groups = self.heads as u128 * self.seq_q.div_ceil(config.queries as usize) as u128;
+        let chunks = chunks(self.seq_kv, self.form(views, config.native_f16).vec);
+        (groups * u128::from(chunks)).min(u64::MAX.into()) as u64
+    }
+
+    /// `queries` is a parameter, the rest of the Config names the pipeline.
+    fn pass(&self, views: &Views, config: &Config, writable: Slots) -> Pass<Config, Form> {
+        let form = self.form(views, config.native_f16);
+        Pass { stem: "attention_bias", config: Config { queries: 1, ..*config }, form, writable }
     }
 }
 
@@ -231,180 +228,121 @@ const TABLE: [Row; 3] = [
     Row { class: Class::Discrete, wg_size: 256, queries: 4, fill: 1 << 17 },
 ];
 
-/// The Config for this Problem on this device.
-///
-/// # Errors
-/// Those of the Problem: sizes, layouts, buckets.
-pub fn choose(caps: &Caps, problem: &Problem) -> Result<Config> {
-    let form = problem.form(caps, &problem.views()?, None);
-    let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
-    let most = caps.most_invocations();
-    let mut queries = row.queries;
-    while queries > 1 && invocations(problem, &form, queries) < row.fill {
-        queries /= 2;
-    }
-    let config = Config { wg_size: row.wg_size.min(most), queries, form };
-    crate::kernels::print_choice(OP, problem, &config);
-    Ok(config)
-}
-
-fn invocations(problem: &Problem, form: &Form, queries: u32) -> u64 {
-    let groups = problem.heads as u128 * problem.seq_q.div_ceil(queries as usize) as u128;
-    (groups * u128::from(chunks(problem.seq_kv, form.vec))).min(u64::MAX.into()) as u64
-}
-
-/// `wg64 queries4 f16packedx4 t5_bf16`: what differs, in a line.
-impl std::fmt::Display for Config {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Config { wg_size, queries, form } = self;
-        write!(f, "wg{wg_size} ")?;
-        if *queries > 0 {
-            write!(f, "queries{queries} ")?;
-        }
-        f.write_str(&format!("{:?}x{}", form.bias, form.vec).to_lowercase())?;
-        match form.table {
-            None => f.write_str(" alibi")?,
-            Some(dtype) => write!(f, " t5_{dtype}")?,
-        }
-        write_flags(f, &[("edge", form.edge), ("table_writable", form.table_writable)])
-    }
-}
-
-impl Config {
-    /// Whether the Config can run this Problem on this device.
-    ///
-    /// # Errors
-    /// The first thing that does not fit.
-    pub fn fits(&self, caps: &Caps, problem: &Problem) -> Result<(), Misfit> {
-        let most = caps.most_invocations().min(1024);
-        // Numbers of invocations are u32, those past the end of the grid included.
-        let room = u64::from(u32::MAX) - (1 << 26);
-        match invocations(problem, &self.form, self.queries.max(1)) {
-            _ if self.wg_size == 0 || self.wg_size > most => {
-                Err(Misfit::old("wg_size must be at least 1 and at most", self.wg_size, most))
-            }
-            _ if self.queries == 0 => Err(Misfit::old("queries must be at least", 0, 1)),
-            need if need > room => Err(Misfit::old("invocations", need.min(u32::MAX.into()) as u32, room as u32)),
-            _ => Ok(()),
-        }
-    }
-
-    /// The pipeline that it names.
-    pub fn pass(&self) -> Pass {
-        Pass { config: Config { queries: 0, ..*self } }
-    }
-}
-
-/// The pipeline of a Config.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pass {
-    config: Config,
-}
-
-impl std::fmt::Debug for Pass {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.config)
-    }
-}
-
 const BIAS: u32 = 0;
 const SLOPES_OR_TABLE: u32 = 1;
 const BUCKETS: u32 = 2;
 
-impl Pipeline for Pass {
+/// Dtypes of T5's table, as the shader calls them.
+const TABLE_KINDS: [(&str, Dtype); 3] =
+    [("TABLE_F32", Dtype::F32), ("TABLE_F16", Dtype::F16), ("TABLE_BF16", Dtype::Bf16)];
+
+impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Config { wg_size, form, .. } = self.config;
-        let bias =
-            Tensor { binding: BIAS, name: "bias", storage: form.bias, writable: true, output: true, edge: form.edge };
-        let shader = Shader::new(OP, wg_size, 0, form.vec).params::<Params>().tensor(bias).gather("distance_bias");
-        match form.table {
-            None => shader.buffer(SLOPES_OR_TABLE, "slopes", "f32", form.table_writable).import("attention_bias_alibi"),
+        let Form { vec, bias, table, edge } = self.form;
+        let shader = self.begin(self.config.wg_size, 0, vec).params::<Params>().output(BIAS, "bias", bias, edge);
+        let shader = shader.gather("distance_bias");
+        match table {
+            None => shader.reads(SLOPES_OR_TABLE, "slopes", "f32").import("attention_bias_alibi"),
             Some(dtype) => shader
-                .constant("TABLE_KIND", Dtype::ALL.iter().position(|&d| d == dtype).unwrap_or(0) as u32)
-                .buffer(SLOPES_OR_TABLE, "table", "u32", form.table_writable)
-                .buffer(BUCKETS, "buckets", "u32", false)
+                .constants(TABLE_KINDS.map(|(name, kind)| (name, kind as u32)))
+                .constant("TABLE_KIND", dtype as u32)
+                .reads(SLOPES_OR_TABLE, "table", "u32")
+                .reads(BUCKETS, "buckets", "u32")
                 .import("attention_bias_t5"),
         }
     }
 }
 
-/// Which memory.
-#[derive(Debug, Clone, Copy)]
-pub struct Buffers<'a> {
-    bias: Binding<'a>,
-    slopes: Option<Binding<'a>>,
-    table: Option<Binding<'a>>,
+buffers! {
+    /// Which memory.
+    pub struct Buffers {
+        /// `bias` is written.
+        bias;
+        /// The slopes that ALiBi asks for.
+        slopes,
+        /// The table that T5 asks for.
+        table,
+    }
 }
 
 impl<'a> Buffers<'a> {
-    /// `bias` is written.
+    /// ALiBi: `bias` is written.
     pub fn alibi(slopes: impl Into<Binding<'a>>, bias: impl Into<Binding<'a>>) -> Self {
-        Buffers { bias: bias.into(), slopes: Some(slopes.into()), table: None }
+        Buffers::new(bias).slopes(slopes)
     }
 
-    /// `bias` is written.
+    /// T5: `bias` is written.
     pub fn t5(table: impl Into<Binding<'a>>, bias: impl Into<Binding<'a>>) -> Self {
-        Buffers { bias: bias.into(), slopes: None, table: Some(table.into()) }
+        Buffers::new(bias).table(table)
     }
 }
 
-prepare_by!(plan);
+functions!("attention_bias");
 
-fn plan(kernels: &Kernels, problem: &Problem, config: Option<&Config>, buffers: &Buffers) -> Result<Dispatch> {
-    let caps = kernels.caps();
-    let views = problem.views()?;
-    let alibi = matches!(problem.kind, Kind::Alibi { .. });
-    given(OP, "slopes", alibi, buffers.slopes.is_some())?;
-    given(OP, "table", !alibi, buffers.table.is_some())?;
-    if problem.is_empty() {
-        return Ok(Dispatch::nothing(OP));
-    }
-    let mut config = match config {
-        Some(config) => Config { form: problem.form(&caps, &views, Some(config.form)), ..*config },
-        None => choose(&caps, problem)?,
-    };
-    config.fits(&caps, problem).map_err(|misfit| misfit.error(OP))?;
+impl Plan for Problem {
+    type Views = Views;
 
-    let bits = |dtype: Dtype| 8 * dtype.bytes();
-    let mut args = vec![Arg::new(BIAS, "bias", buffers.bias, bits(problem.bias), &views.bias, true)];
-    let (name, table_bits, buckets) = match problem.kind {
-        Kind::Alibi { .. } => ("slopes", 32, None),
-        Kind::T5 { buckets, dtype, .. } => ("table", bits(dtype), Some(buckets)),
-    };
-    if let Some(binding) = buffers.slopes.or(buffers.table) {
-        args.push(Arg::new(SLOPES_OR_TABLE, name, binding, table_bits, &views.table, false));
+    fn resolve(&self) -> Checked<Views> {
+        for (arg, n) in [("heads", self.heads), ("seq_q", self.seq_q), ("seq_kv", self.seq_kv)] {
+            ErrorKind::unless(n <= u32::MAX as usize / 4, arg, format_args!("{n} is more than 2^30 - 1"))?;
+        }
+        let bias = self.bias_layout.view("bias", [self.heads, self.seq_q], self.seq_kv)?.apart("bias_layout")?;
+        let table = match self.kind {
+            Kind::Alibi { offset } => Layout::at(offset).view("slopes", [1, self.heads], 1)?,
+            Kind::T5 { buckets, layout, .. } => {
+                buckets.check()?;
+                layout.view("table", [buckets.num_buckets, self.heads], 1)?
+            }
+        };
+        Ok(Views { bias, table })
     }
-    check_all(OP, &caps, &args, |_, _| false)?;
-    config.form.table_writable = read_write(&args, SLOPES_OR_TABLE);
 
-    let grid = fold(OP, &caps, invocations(problem, &config.form, config.queries).div_ceil(config.wg_size.into()))?;
-    let params = Params {
-        heads: problem.heads as u32,
-        seq_q: problem.seq_q as u32,
-        seq_kv: problem.seq_kv as u32,
-        chunks: chunks(problem.seq_kv, config.form.vec),
-        groups: (problem.seq_q as u32).div_ceil(config.queries),
-        queries_per: config.queries,
-        grid_x: grid[0],
-        bias_offset: views.bias.offset as u32,
-        bias_s0: views.bias.stride(0),
-        bias_s1: views.bias.stride(1),
-        table_offset: views.table.offset as u32,
-        table_s0: views.table.stride(0),
-        table_s1: views.table.stride(1),
-        num_buckets: buckets.map_or(0, |b| b.num_buckets as u32),
-        reach: buckets.map_or(0, |b| b.max_distance as i32),
-    };
-    let words;
-    if let Some(buckets) = buckets {
-        let table = buckets.words();
-        let elements = 0..table.len() as u64;
-        words = kernels.table_of(OP, table)?;
-        let binding = Binding::from(&words);
-        args.push(Arg { slot: BUCKETS, name: "buckets", binding, element_bits: 32, elements, writes: false });
+    fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
+        let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
+        let native_f16 = caps.prefers_native_f16(self.has_f16());
+        let wg_size = row.wg_size.min(caps.most_invocations());
+        let mut config = Config { wg_size, queries: row.queries, native_f16 };
+        while config.queries > 1 && self.invocations(views, &config) < row.fill {
+            config.queries /= 2;
+        }
+        vec![config]
     }
-    let pipeline = kernels.pipeline(OP, &config.pass())?;
-    Ok(Dispatch::new(OP, kernels, &args, &params, vec![(pipeline, grid)]))
+
+    fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+        caps.check_wg_size(config.wg_size)?;
+        caps.check_native_f16(config.native_f16, self.has_f16())?;
+        Misfit::unless(config.queries > 0, "queries must be at least 1", config.queries)?;
+        // Numbers of invocations are u32, those past the end of the grid included.
+        Misfit::at_most("invocations", self.invocations(views, config), u32::MAX - (1 << 26))?;
+        caps.check_rounds((self.seq_q as u64).min(config.queries.into()))
+    }
+
+    fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
+        vec![self.pass(views, config, writable).shader()]
+    }
+
+    fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
+        let (slopes, table) = match self.kind {
+            Kind::Alibi { .. } => (Some(views.table.of(WORD)), None),
+            Kind::T5 { dtype, .. } => (None, Some(views.table.of(dtype))),
+        };
+        let mut args = Args::new(kernels);
+        args.write(BIAS, "bias", buffers.bias, views.bias.of(self.bias))?;
+        args.read(SLOPES_OR_TABLE, "slopes", buffers.slopes, slopes)?;
+        args.read(SLOPES_OR_TABLE, "table", buffers.table, table)?;
+        if [self.heads, self.seq_q, self.seq_kv].contains(&0) {
+            return Ok(Dispatch::default());
+        }
+        if let Some(buckets) = self.kind.buckets() {
+            args.table(BUCKETS, "buckets", &buckets.words())?;
+        }
+        args.check()?;
+
+        let grid = args.fold(self.invocations(views, config).div_ceil(config.wg_size.into()))?;
+        let pass = self.pass(views, config, args.writable());
+        let params = Params::of(self, views, config, chunks(self.seq_kv, pass.form.vec), grid);
+        args.dispatch(&[pass], &params, grid)
+    }
 }
 
 #[cfg(test)]

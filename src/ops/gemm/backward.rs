@@ -1,8 +1,10 @@
 //! Gradients of a product are products.
 
-use super::{Matrix, OP, Problem};
+use super::{Matrix, Problem};
+use crate::error::Checked;
 use crate::layout::View;
-use crate::{Dtype, Error, ErrorKind, Layout, Result};
+use crate::ops::{Plan, named};
+use crate::{Dtype, ErrorKind, Layout, Result};
 
 /// Three Problems. Their d is contiguous, in the layout and dtype of what it is the gradient of; call the first
 /// with `Buffers::new` in the order that its field tells.
@@ -23,16 +25,20 @@ pub struct Backward {
 /// Of a problem with a scale or a gate; where batches share a or b, and the rows of the others do not follow
 /// each other evenly, so that their sum is no product.
 pub fn backward(problem: &Problem) -> Result<Backward> {
-    let invalid =
-        |arg, reason: &str| Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg, reason: reason.into() } });
+    named::<Problem, _>(|| gradients(problem))
+}
+
+fn gradients(problem: &Problem) -> Checked<Backward> {
+    let invalid = |arg, reason: &str| Err(ErrorKind::invalid(arg, reason));
     if problem.epilogue.scale.is_some() || problem.epilogue.gate.is_some() {
         return invalid("epilogue", "gradients are those of a plain product");
     }
-    let views = problem.views()?;
+    let views = problem.resolve()?;
+    let [view_a, view_b, view_d] = [views.a, views.b, views.d].map(|operand| operand.view);
     let Problem { m, n, k, batch, trans_a, trans_b, alpha, a, b, d, .. } = *problem;
     let plain = Problem { batch, alpha, ..Problem::default() };
     let shared = |view: &View<3>| (0..2).any(|axis| batch[axis] > 1 && view.strides[axis] == 0);
-    if shared(&views.a) {
+    if shared(&view_a) {
         return invalid("a", "batches share it: the sum of their gradients is no product");
     }
     let like = |matrix: Matrix| Matrix::new(matrix.dtype);
@@ -44,13 +50,13 @@ pub fn backward(problem: &Problem) -> Result<Backward> {
         false => Problem { m: k, n, k: m, a, trans_a: !trans_a, b: d, d: like(b), batch, ..plain },
         true => Problem { m: n, n: k, k: m, a: d, trans_a: true, b: a, trans_b: trans_a, d: like(b), batch, ..plain },
     };
-    let folded = fold(&views.d, d.dtype);
-    if shared(&views.b) && (0..2).any(|axis| batch[axis] > 1 && views.b.strides[axis] != 0) {
+    let folded = fold(&view_d, d.dtype);
+    if shared(&view_b) && (0..2).any(|axis| batch[axis] > 1 && view_b.strides[axis] != 0) {
         return invalid("b", "shared along one axis of batches, but not the other: its gradient is no one product");
     }
-    let db = match shared(&views.b) {
+    let db = match shared(&view_b) {
         false => product(m, batch, a, d),
-        true => match (fold(&views.a, a.dtype).filter(|_| !trans_a), folded) {
+        true => match (fold(&view_a, a.dtype).filter(|_| !trans_a), folded) {
             (Some(a), Some(d)) => product(m * batch[0] * batch[1], [1, 1], a, d),
             _ => return invalid("b", "batches share it, and rows of a or d do not follow each other evenly"),
         },

@@ -2,8 +2,8 @@
 
 use std::f64::consts::TAU;
 
-const OP: &str = "rope";
-use crate::{Error, ErrorKind, Result};
+use crate::error::Checked;
+use crate::{ErrorKind, Result};
 
 /// One angle per position for each pair, in radians, and a factor for cos and sin.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,22 +17,43 @@ pub struct Frequencies {
 /// How frequencies are stretched for contexts longer than trained; fields bear Hugging Face's names.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Scaling {
+    /// As trained.
     #[default]
     None,
-    /// All frequencies divided by `factor` (Chen et al., 2023).
-    Linear { factor: f64 },
-    /// The base grows with the sequence's length past `max_position_embeddings` (dynamic NTK).
-    Dynamic { factor: f64, max_position_embeddings: f64 },
-    /// Interpolates low frequencies, keeps high ones (Peng et al., 2023).
+    /// All frequencies divided by one factor (Chen et al., 2023).
+    Linear {
+        /// Divides every frequency.
+        factor: f64,
+    },
+    /// The base grows with the sequence's length past the trained one (dynamic NTK).
+    Dynamic {
+        /// How fast the base grows.
+        factor: f64,
+        /// The trained length.
+        max_position_embeddings: f64,
+    },
+    /// Low frequencies divided, high ones kept, and a factor for cos and sin (Peng et al., 2023).
     Yarn(Yarn),
-    /// Interpolates low frequencies, keeps high ones, by wavelength (Llama 3.1).
-    Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_max_position_embeddings: f64 },
-    /// A divisor per pair, one list up to the original length and one past it (Ding et al., 2024).
-    LongRope {
-        short_factor: Vec<f64>,
-        long_factor: Vec<f64>,
+    /// Low frequencies divided, high ones kept, by wavelength (Llama 3.1).
+    Llama3 {
+        /// Divides low frequencies.
+        factor: f64,
+        /// Turns within the trained length up to which a frequency is divided.
+        low_freq_factor: f64,
+        /// Turns within the trained length from which a frequency is kept.
+        high_freq_factor: f64,
+        /// The trained length.
         original_max_position_embeddings: f64,
-        /// The new length over the original one.
+    },
+    /// A divisor per pair, one list up to the trained length and one past it (Ding et al., 2024).
+    LongRope {
+        /// Divisors up to the trained length.
+        short_factor: Vec<f64>,
+        /// Divisors past the trained length.
+        long_factor: Vec<f64>,
+        /// The trained length.
+        original_max_position_embeddings: f64,
+        /// The new length over the trained one.
         factor: f64,
         /// Without, sqrt(1 + ln factor / ln original).
         attention_factor: Option<f64>,
@@ -42,17 +63,21 @@ pub enum Scaling {
 /// YaRN's numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Yarn {
+    /// Divides low frequencies.
     pub factor: f64,
+    /// The trained length.
     pub original_max_position_embeddings: f64,
-    /// Turns within the original length from which a frequency is kept.
+    /// Turns within the trained length from which a frequency is kept.
     pub beta_fast: f64,
-    /// Turns up to which it is interpolated.
+    /// Turns within the trained length up to which a frequency is divided by the whole factor.
     pub beta_slow: f64,
     /// Round the ends of the ramp to whole pairs.
     pub truncate: bool,
     /// Without, it follows from `factor`, `mscale` and `mscale_all_dim`.
     pub attention_factor: Option<f64>,
+    /// Weight of the logarithm in the attention factor.
     pub mscale: Option<f64>,
+    /// The same in the divisor of that factor.
     pub mscale_all_dim: Option<f64>,
 }
 
@@ -112,19 +137,14 @@ impl Frequencies {
     /// [`ErrorKind::InvalidProblem`] for what [`new`](Self::new) refuses, numbers that are not finite or
     /// positive, and lists of another length than `rotary_dim / 2`.
     pub fn scaled(rotary_dim: usize, base: f64, scaling: &Scaling, seq_len: usize) -> Result<Frequencies> {
-        let invalid = |arg, reason: String| Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg, reason } });
-        let half = rotary_dim / 2;
+        Self::by(rotary_dim, base, scaling, seq_len).map_err(|kind| kind.of("rope"))
+    }
+
+    fn by(rotary_dim: usize, base: f64, scaling: &Scaling, seq_len: usize) -> Checked<Frequencies> {
         if rotary_dim < 2 || !rotary_dim.is_multiple_of(2) {
-            return invalid("rotary_dim", format!("{rotary_dim} is not an even number from 2 on"));
+            return Err(ErrorKind::invalid("rotary_dim", format!("{rotary_dim} is not an even number from 2 on")));
         }
-        let positive = |arg, value: f64| match value > 0.0 && value.is_finite() {
-            true => Ok(value),
-            false => Err(Error {
-                op: OP,
-                kind: ErrorKind::InvalidProblem { arg, reason: format!("{value} is not a positive number") },
-            }),
-        };
-        let dim = rotary_dim as f64;
+        let (half, dim) = (rotary_dim / 2, rotary_dim as f64);
         let powers = |base: f64| (0..half).map(move |i| base.powf(-2.0 * i as f64 / dim));
         positive("base", base)?;
         let mut attention_factor = 1.0;
@@ -148,7 +168,7 @@ impl Frequencies {
                 positive("beta_fast", yarn.beta_fast)?;
                 positive("beta_slow", yarn.beta_slow)?;
                 if base == 1.0 {
-                    return invalid("base", "1 has no wavelengths to go by".into());
+                    return Err(ErrorKind::invalid("base", "1 has no wavelengths to go by"));
                 }
                 attention_factor = yarn.attention_factor();
                 let ramp = yarn.ramp(dim, base);
@@ -156,11 +176,12 @@ impl Frequencies {
             }
             Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
                 let factor = positive("factor", *factor)?;
-                let (low, high) =
-                    (positive("low_freq_factor", *low_freq_factor)?, positive("high_freq_factor", *high_freq_factor)?);
+                let low = positive("low_freq_factor", *low_freq_factor)?;
+                let high = positive("high_freq_factor", *high_freq_factor)?;
                 let length = positive("original_max_position_embeddings", *original_max_position_embeddings)?;
                 if high <= low {
-                    return invalid("high_freq_factor", format!("{high} is not more than low_freq_factor, {low}"));
+                    let reason = format!("{high} is not more than low_freq_factor, {low}");
+                    return Err(ErrorKind::invalid("high_freq_factor", reason));
                 }
                 let scale = |f: f64| {
                     let turns = length * f / TAU;
@@ -191,19 +212,19 @@ impl Frequencies {
         Ok(frequencies)
     }
 
-    /// For [`Axes::Axial`](super::Axes::Axial): pairs 2i and 2i + 1 both at `base^(-4i / rotary_dim)`.
+    /// For [`Axes::Axial`](crate::rope::Axes::Axial): pairs 2i and 2i + 1 both at `base^(-4i / rotary_dim)`.
     ///
     /// # Errors
     /// As [`new`](Self::new), and for a `rotary_dim` that is not a multiple of 4.
     pub fn axial(rotary_dim: usize, base: f64) -> Result<Frequencies> {
         if !rotary_dim.is_multiple_of(4) {
             let reason = format!("{rotary_dim} is not a multiple of 4, as two axes need");
-            return Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg: "rotary_dim", reason } });
+            return Err(ErrorKind::invalid("rotary_dim", reason).of("rope"));
         }
         Ok(Self::new(rotary_dim / 2, base)?.twice())
     }
 
-    /// Each frequency twice, for the two axes of [`Axes::Axial`](super::Axes::Axial).
+    /// Each frequency twice, for the two axes of [`Axes::Axial`](crate::rope::Axes::Axial).
     pub fn twice(self) -> Frequencies {
         Frequencies { per_pair: self.per_pair.into_iter().flat_map(|f| [f, f]).collect(), ..self }
     }
@@ -213,30 +234,44 @@ impl Frequencies {
     /// # Errors
     /// [`ErrorKind::InvalidProblem`] for a list of another length, or factors that are not positive.
     pub fn with_factors(self, factors: &[f64]) -> Result<Frequencies> {
-        self.divided_by("freq_factors", factors)
+        self.divided_by("freq_factors", factors).map_err(|kind| kind.of("rope"))
     }
 
-    fn divided_by(mut self, arg: &'static str, factors: &[f64]) -> Result<Frequencies> {
-        let invalid = |reason| Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg, reason } });
+    fn divided_by(mut self, arg: &'static str, factors: &[f64]) -> Checked<Frequencies> {
         if factors.len() != self.per_pair.len() {
-            return invalid(format!("{} factors for {} pairs", factors.len(), self.per_pair.len()));
+            let reason = format!("{} factors for {} pairs", factors.len(), self.per_pair.len());
+            return Err(ErrorKind::invalid(arg, reason));
         }
-        if let Some(factor) = factors.iter().find(|f| !(f.is_finite() && **f > 0.0)) {
-            return invalid(format!("{factor} is not a positive number"));
+        for (frequency, factor) in self.per_pair.iter_mut().zip(factors) {
+            *frequency /= positive(arg, *factor)?;
         }
-        self.per_pair.iter_mut().zip(factors).for_each(|(f, factor)| *f /= factor);
         Ok(self)
     }
 
-    pub(super) fn check(&self) -> Result<()> {
-        let invalid = |reason| Err(Error { op: OP, kind: ErrorKind::InvalidProblem { arg: "frequencies", reason } });
-        if let Some(f) = self.per_pair.iter().find(|f| !(0.0..=65_536.0).contains(*f)) {
-            return invalid(format!("{f} is not within 0 and 65,536 radians per position"));
-        }
+    pub(super) fn check(&self) -> Checked {
+        self.per_pair.iter().try_for_each(|&f| check_frequency("frequencies", f))?;
         match (self.attention_factor as f32).is_finite() {
             true => Ok(()),
-            false => invalid(format!("the attention factor, {}, is not finite", self.attention_factor)),
+            false => {
+                let reason = format!("the attention factor, {}, is not finite", self.attention_factor);
+                Err(ErrorKind::invalid("frequencies", reason))
+            }
         }
+    }
+}
+
+fn positive(arg: &'static str, value: f64) -> Checked<f64> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(value),
+        false => Err(ErrorKind::invalid(arg, format!("{value} is not a positive number"))),
+    }
+}
+
+/// Refuses a frequency whose turns per position do not fit in 64 bits.
+pub(super) fn check_frequency(arg: &'static str, frequency: f64) -> Checked {
+    match (0.0..=65_536.0).contains(&frequency) {
+        true => Ok(()),
+        false => Err(ErrorKind::invalid(arg, format!("{frequency} is not within 0 and 65,536 radians per position"))),
     }
 }
 

@@ -3,3 +3,4 @@
 pub(crate) mod frequencies;
 pub mod position_encoding;
 pub mod rope;
+mod tile;

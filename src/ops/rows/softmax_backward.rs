@@ -49,6 +49,7 @@ defaults! {
         pub dx: Dtype = Dtype::F32,
         /// Where the rows of `y` lie: strides of `n0, n1, n2`.
         pub y_layout: Layout<3> = Layout::default(),
+        /// Where the rows of `dy` lie.
         pub dy_layout: Layout<3> = Layout::default(),
         /// Where the rows of `dx` lie. Rows must not overlap.
         pub dx_layout: Layout<3> = Layout::default(),

@@ -140,23 +140,24 @@ struct Form {
 }
 
 crate::params! {
-    /// What one step tells the shader.
-    pub struct Params {
-        x: Strides,
-        codebook: Strides,
-        indices: Strides,
-        n: u32,
-        books: u32,
-        parts: u32,
-        per_part: u32,
-        num_codes: u32,
-        cols: u32,
-        chunks: u32,
-        blocks: u32,
-        grid_x: u32,
-        loss_offset: u32,
-        distance_offset: u32,
-        usage_offset: u32,
+    /// What a step of the search of book `book`, or of all books, tells the shader.
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, config: &Config, x: Strides, book: usize, grid: [u32; 3]) {
+        x: Strides = x,
+        codebook: Strides = views.codebook.params_from(0, book),
+        indices: Strides = views.indices.params_from(1, book),
+        n: u32 = p.n as u32,
+        books: u32 = p.at_once() as u32,
+        parts: u32 = config.parts,
+        per_part: u32 = (p.num_codes as u32).div_ceil(config.parts),
+        num_codes: u32 = p.num_codes as u32,
+        cols: u32 = p.code_dim as u32,
+        chunks: u32 = views.chunks,
+        blocks: u32 = p.blocks(config) as u32,
+        grid_x: u32 = grid[0],
+        loss_offset: u32 = (p.sections(config.parts)[0] / 4) as u32 + (book * p.n) as u32,
+        distance_offset: u32 = (p.distance.unwrap_or(0) + book * p.top) as u32,
+        usage_offset: u32 = (p.usage.unwrap_or(0) + book * p.num_codes) as u32,
     }
 }
 
@@ -235,6 +236,11 @@ impl Problem {
         ]
     }
 
+    /// Workgroups that search a part of a book.
+    fn blocks(&self, config: &Config) -> u64 {
+        (self.n as u64).div_ceil((config.wg_size * config.rows).into())
+    }
+
     /// The lookup of what was found.
     fn lookup(&self, quantized: Quantized) -> vq_lookup::Problem {
         let Problem { n, books, num_codes, code_dim, top, .. } = *self;
@@ -294,16 +300,8 @@ const fn tiles(class: Class) -> (u32, u32, u32, Option<u32>, u64) {
     }
 }
 
-const X: u32 = 0;
-const CODEBOOK: u32 = 1;
-const SCRATCH: u32 = 2;
-const INDICES: u32 = 3;
-const DISTANCE: u32 = 4;
-const USAGE: u32 = 5;
-const REST: u32 = 6;
-const LOSS: u32 = 7;
-/// Of no shader here: the lookup writes it.
-const QUANTIZED: u32 = 8;
+// The lookup writes `QUANTIZED`, no shader here.
+slots!(X, CODEBOOK, SCRATCH, INDICES, DISTANCE, USAGE, REST, LOSS, QUANTIZED);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
@@ -419,7 +417,7 @@ impl Plan for Problem {
         let native_f16 = caps.prefers_native_f16(self.has_f16());
         let whole = Config { algorithm, wg_size, rows, codes, tile: 1, parts: 1, native_f16 };
         // Parts of at least 64 codes; more where the driver cuts long loops short.
-        let blocks = (self.n as u64).div_ceil(u64::from(wg_size * rows)).max(1) * self.at_once() as u64;
+        let blocks = self.blocks(&whole).max(1) * self.at_once() as u64;
         let parts = fill.div_ceil(blocks).min((self.num_codes as u64).div_ceil(64)) as u32;
         let rounds = |parts| self.rounds(views, &Config { parts, ..whole });
         let direct = Config { parts: caps.parts(parts, self.num_codes as u32, rounds), ..whole };
@@ -474,7 +472,7 @@ impl Plan for Problem {
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        let Problem { n, books, num_codes, code_dim, top, .. } = *self;
+        let Problem { n, books, code_dim, .. } = *self;
         let mut common = Args::new(kernels);
         common.read(CODEBOOK, "codebook", buffers.codebook, views.codebook.of(self.codebook))?;
         common.write(INDICES, "indices", buffers.indices, views.indices.of(WORD))?;
@@ -500,7 +498,6 @@ impl Plan for Problem {
             steps.push(clear(&whole, USAGE, view)?);
         }
         let at_once = self.at_once();
-        let blocks = (n as u64).div_ceil((config.wg_size * config.rows).into());
         for book in (0..self.searches()).filter(|_| n > 0) {
             let mut args = common.clone();
             let (memory, reach) = section(0, first_rest);
@@ -515,32 +512,12 @@ impl Plan for Problem {
                 let (memory, reach) = left_by(book);
                 args.write(REST, "rest", memory, reach)?;
             }
-            let (mut codebook, mut indices) = (views.codebook.params(), views.indices.params());
-            codebook[0] += book as u32 * views.codebook.stride(0);
-            indices[0] += (book * top) as u32;
-            let params = Params {
-                x,
-                codebook,
-                indices,
-                n: n as u32,
-                books: at_once as u32,
-                parts: config.parts,
-                per_part: (num_codes as u32).div_ceil(config.parts),
-                num_codes: num_codes as u32,
-                cols: code_dim as u32,
-                chunks: views.chunks,
-                blocks: blocks as u32,
-                grid_x: 0,
-                loss_offset: (loss / 4) as u32 + (book * n) as u32,
-                distance_offset: (self.distance.unwrap_or(0) + book * top) as u32,
-                usage_offset: (self.usage.unwrap_or(0) + book * num_codes) as u32,
-            };
             let [search, finish] = self.passes(views, config, args.writable(), book);
             let finishers = ((n * at_once) as u64).div_ceil(finish.config.wg_size.into());
-            let searchers = blocks * at_once as u64 * u64::from(config.parts);
+            let searchers = self.blocks(config) * at_once as u64 * u64::from(config.parts);
             for (pass, workgroups) in [(search, searchers), (finish, finishers)] {
                 let grid = args.fold(workgroups)?;
-                steps.push(args.step(&pass, &Params { grid_x: grid[0], ..params }, grid)?);
+                steps.push(args.step(&pass, &Params::of(self, views, config, x, book, grid), grid)?);
             }
         }
         if let Some(at) = self.loss {

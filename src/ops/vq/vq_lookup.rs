@@ -103,23 +103,24 @@ impl Form {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        indices: Strides,
-        codebook: Strides,
-        y: Strides,
-        n: u32,
-        batch: u32,
-        spatial: u32,
-        rows: u32,
-        segments: u32,
-        terms: u32,
-        cols: u32,
-        num_codes: u32,
-        out_of_range: u32,
-        groups: u32,
-        blocks: u32,
-        grid_x: u32,
-        bad_offset: u32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, config: &Config, groups: u32, blocks: u64, grid: [u32; 3]) {
+        indices: Strides = views.indices.params(),
+        codebook: Strides = views.codebook.params().map(|elements| elements / views.unit),
+        y: Strides = views.y.params().map(|elements| elements / views.unit),
+        n: u32 = p.positions() as u32,
+        batch: u32 = p.batch as u32,
+        spatial: u32 = if views.one_batch { p.positions() } else { p.spatial } as u32,
+        rows: u32 = config.rows,
+        segments: u32 = if p.sums() { 1 } else { p.books as u32 },
+        terms: u32 = if p.sums() { p.books as u32 } else { 1 },
+        cols: u32 = views.cols,
+        num_codes: u32 = p.num_codes as u32,
+        out_of_range: u32 = p.out_of_range as u32,
+        groups: u32 = groups,
+        blocks: u32 = blocks as u32,
+        grid_x: u32 = grid[0],
+        bad_offset: u32 = p.bad.unwrap_or(0) as u32,
     }
 }
 
@@ -133,8 +134,8 @@ pub(crate) struct Views {
     unit: u32,
     /// Elements of a code, those that move as one counted once.
     cols: u32,
-    /// Batches of `y` follow each other.
-    follow: bool,
+    /// Batches of `y` follow each other, channels last: they are one.
+    one_batch: bool,
 }
 
 impl Problem {
@@ -218,7 +219,7 @@ impl Problem {
         let shared = (form.moves() && lanes == wg_size).then(|| {
             let turns = chunks.div_ceil(wg_size).max(1);
             let parts = turns.div_ceil(TURNS);
-            Shared { turns: turns.div_ceil(parts), parts, flat: self.books == 1 && views.follow }
+            Shared { turns: turns.div_ceil(parts), parts, flat: self.books == 1 && views.one_batch }
         });
         let whole = chunks * form.vec == cols;
         let even = match shared {
@@ -271,10 +272,7 @@ const fn tiles(class: Class) -> (u32, u32, u32) {
 /// Chunks that an invocation moves without a loop.
 const TURNS: u32 = 16;
 
-const INDICES: u32 = 0;
-const CODEBOOK: u32 = 1;
-const Y: u32 = 2;
-const BAD: u32 = 3;
+slots!(INDICES, CODEBOOK, Y, BAD);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
@@ -319,7 +317,8 @@ impl Plan for Problem {
         let codebook = self.codebook.view("codebook", [self.books, self.num_codes], self.code_dim)?;
         let (sizes, inner) = self.y_shape();
         let y = self.y_layout.view("y", sizes, inner)?.apart("y_layout")?;
-        let copies = self.x == self.y && !self.sums() && self.order == Order::ChannelsLast;
+        let channels_last = self.order == Order::ChannelsLast;
+        let copies = self.x == self.y && !self.sums() && channels_last;
         let even = codebook.multiple_of(2) && y.multiple_of(2);
         let unit = if copies && self.x.bytes() == 2 && even { 2 } else { 1 };
         let batch = self.spatial as u128 * u128::from(y.stride(1));
@@ -330,7 +329,7 @@ impl Plan for Problem {
             bad: self.bad.map(|offset| Layout::<1>::at(offset).view("bad", [1], 1)).transpose()?,
             unit,
             cols: self.code_dim as u32 / unit,
-            follow: self.batch == 1 || u128::from(y.stride(0)) == batch,
+            one_batch: channels_last && (self.batch == 1 || u128::from(y.stride(0)) == batch),
         })
     }
 
@@ -387,7 +386,6 @@ impl Plan for Problem {
         }
 
         let pass = self.pass(views, config, args.writable());
-        let Form { planes, sum, .. } = pass.form;
         let n = self.positions();
         let groups = self.channels().div_ceil(config.lanes as usize) as u32;
         // A row of phase 1 has a chunk more.
@@ -395,31 +393,11 @@ impl Plan for Problem {
         let blocks = chunks.div_ceil(config.wg_size.into());
         let workgroups = match pass.form.shared {
             Some(_) => (n as u64 * self.books as u64).div_ceil(config.rows.into()),
-            None if planes => self.batch as u64 * u64::from(groups) * blocks,
+            None if pass.form.planes => self.batch as u64 * u64::from(groups) * blocks,
             None => (n as u64).div_ceil((config.wg_size / config.lanes * config.rows).into()),
         };
         let grid = args.fold(workgroups)?;
-        let (segments, terms) = if sum { (1, self.books) } else { (self.books, 1) };
-        let units = |view: &View<2>| view.params().map(|elements| elements / views.unit);
-        let params = Params {
-            indices: views.indices.params(),
-            codebook: units(&views.codebook),
-            y: units(&views.y),
-            n: n as u32,
-            batch: self.batch as u32,
-            // Batches that follow each other are one.
-            spatial: if views.follow && !planes { n } else { self.spatial } as u32,
-            rows: config.rows,
-            segments: segments as u32,
-            terms: terms as u32,
-            cols: views.cols,
-            num_codes: self.num_codes as u32,
-            out_of_range: self.out_of_range as u32,
-            groups,
-            blocks: blocks as u32,
-            grid_x: grid[0],
-            bad_offset: self.bad.unwrap_or(0) as u32,
-        };
+        let params = Params::of(self, views, config, groups, blocks, grid);
         let looked_up = args.step(&pass, &params, grid)?;
         Ok(Dispatch::of(cleared.into_iter().chain([looked_up]).collect()))
     }

@@ -68,13 +68,14 @@ struct Form {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        x: Strides,
-        y: Strides,
-        n: u32,
-        cols: u32,
-        grid_x: u32,
-        indices_offset: u32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, grid: [u32; 3]) {
+        x: Strides = views.x.map_or([0; 4], |x| x.params()),
+        y: Strides = views.y.params(),
+        n: u32 = p.n as u32,
+        cols: u32 = p.levels.len() as u32,
+        grid_x: u32 = grid[0],
+        indices_offset: u32 = p.indices as u32,
     }
 }
 
@@ -139,10 +140,7 @@ impl Problem<'_> {
     }
 }
 
-const X: u32 = 0;
-const INDICES: u32 = 1;
-const Y: u32 = 2;
-const TABLE: u32 = 3;
+slots!(X, INDICES, Y, TABLE);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
@@ -216,21 +214,11 @@ impl Plan for Problem<'_> {
         if self.n == 0 {
             return Ok(Dispatch::default());
         }
-        let table = self.table();
-        let reach = Reach::to(table.len() as u64, WORD);
-        args.read(TABLE, "table", Memory::from(kernels.table(&table)?), reach)?;
+        args.table(TABLE, "table", &self.table())?;
         args.check()?;
 
         let grid = args.fold((self.n as u64).div_ceil(config.wg_size.into()))?;
-        let params = Params {
-            x: views.x.map_or([0; 4], |x| x.params()),
-            y: views.y.params(),
-            n: self.n as u32,
-            cols: self.levels.len() as u32,
-            grid_x: grid[0],
-            indices_offset: self.indices as u32,
-        };
-        args.dispatch(&[self.pass(views, config, args.writable())], &params, grid)
+        args.dispatch(&[self.pass(views, config, args.writable())], &Params::of(self, views, grid), grid)
     }
 }
 

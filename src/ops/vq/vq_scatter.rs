@@ -7,6 +7,8 @@
 //! of what finding the nearest codes takes. Where a driver cuts long loops short (old llvmpipe), it takes several runs
 //! over the positions, one after the other.
 
+use std::ops::Range;
+
 use crate::ops::prelude::*;
 use crate::vq_lookup::{self, Combine, Index, Order, OutOfRange};
 
@@ -71,21 +73,22 @@ struct Form {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        indices: Strides,
-        x: Strides,
-        begin: u32,
-        n: u32,
-        spatial: u32,
-        books: u32,
-        num_codes: u32,
-        cols: u32,
-        out_of_range: u32,
-        blocks: u32,
-        grid_x: u32,
-        x_step: u32,
-        sums_offset: u32,
-        counts_offset: u32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, run: Range<usize>, blocks: u64, grid: [u32; 3]) {
+        indices: Strides = views.indices.params(),
+        x: Strides = views.batch_position_book,
+        begin: u32 = run.start as u32,
+        n: u32 = run.end as u32,
+        spatial: u32 = p.spatial as u32,
+        books: u32 = p.books as u32,
+        num_codes: u32 = p.num_codes as u32,
+        cols: u32 = p.code_dim as u32,
+        out_of_range: u32 = p.out_of_range as u32,
+        blocks: u32 = blocks as u32,
+        grid_x: u32 = grid[0],
+        x_step: u32 = views.x_step,
+        sums_offset: u32 = p.sums as u32,
+        counts_offset: u32 = p.counts.unwrap_or(0) as u32,
     }
 }
 
@@ -95,6 +98,10 @@ pub(crate) struct Views {
     x: View<2>,
     sums: View<2>,
     counts: Option<View<2>>,
+    /// Where `x` begins, and its strides of batch, position and book.
+    batch_position_book: Strides,
+    /// The stride of an element of `x`.
+    x_step: u32,
     /// Elements per chunk.
     vec: u32,
 }
@@ -158,10 +165,7 @@ const fn tiles(class: Class) -> (u32, u32) {
     }
 }
 
-const INDICES: u32 = 0;
-const X: u32 = 1;
-const SUMS: u32 = 2;
-const COUNTS: u32 = 3;
+slots!(INDICES, X, SUMS, COUNTS);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
@@ -200,7 +204,12 @@ impl Plan for Problem {
         let x = self.x_layout.view("x", sizes, inner)?;
         let sums = Layout::at(self.sums).view("sums", codes, self.code_dim)?;
         let aligned = x.multiple_of(4) && sums.multiple_of(4) && self.order == Order::ChannelsLast;
+        let [offset, _, batch, next] = x.params();
+        let (position, x_step) = if self.order == Order::ChannelsLast { (next, 1) } else { (1, next) };
+        let book = if self.combine == Combine::Concat { x_step.wrapping_mul(self.code_dim as u32) } else { 0 };
         Ok(Views {
+            batch_position_book: [offset, batch, position, book],
+            x_step,
             indices: self.indices.view("indices", [self.positions(), self.books], 1)?,
             x,
             sums,
@@ -243,32 +252,11 @@ impl Plan for Problem {
 
         let blocks = (self.num_codes as u64).div_ceil((config.wg_size / config.lanes).into());
         let grid = args.fold(self.books as u64 * blocks)?;
-        let [x_offset, _, x_s0, x_s1] = views.x.params();
-        let (position, x_step) = match self.order {
-            Order::ChannelsLast => (x_s1, 1),
-            Order::ChannelsFirst => (1, x_s1),
-        };
-        let book = if self.combine == Combine::Concat { x_step.wrapping_mul(self.code_dim as u32) } else { 0 };
         let n = self.positions();
         let run = self.run(views, &args.caps, config.lanes)?;
         let pass = self.pass(views, config, args.writable());
         let runs = (0..n.max(1)).step_by(run).map(|begin| {
-            let params = Params {
-                indices: views.indices.params(),
-                x: [x_offset, x_s0, position, book],
-                begin: begin as u32,
-                n: n.min(begin + run) as u32,
-                spatial: self.spatial as u32,
-                books: self.books as u32,
-                num_codes: self.num_codes as u32,
-                cols: self.code_dim as u32,
-                out_of_range: self.out_of_range as u32,
-                blocks: blocks as u32,
-                grid_x: grid[0],
-                x_step,
-                sums_offset: self.sums as u32,
-                counts_offset: self.counts.unwrap_or(0) as u32,
-            };
+            let params = Params::of(self, views, begin..n.min(begin + run), blocks, grid);
             args.step(&pass, &params, grid)
         });
         Ok(Dispatch::of(runs.collect::<Checked<_>>()?))

@@ -64,28 +64,30 @@ pub struct Gradient {
 
 crate::params! {
     /// What a step of moving averages tells the shader.
-    pub struct Params {
-        x: Strides,
-        n: u32,
-        books: u32,
-        num_codes: u32,
-        cols: u32,
-        grid_x: u32,
-        seed: u32,
-        decay: f32,
-        gain: f32,
-        epsilon: f32,
-        least: f32,
+    pub struct Params;
+    fn of(p: &Problem, x: &View<2>, grid: [u32; 3]) {
+        x: Strides = x.params(),
+        n: u32 = p.n as u32,
+        books: u32 = p.books as u32,
+        num_codes: u32 = p.num_codes as u32,
+        cols: u32 = p.code_dim as u32,
+        grid_x: u32 = grid[0],
+        seed: u32 = p.seed,
+        decay: f32 = p.decay,
+        gain: f32 = 1.0 - p.decay,
+        epsilon: f32 = p.epsilon,
+        least: f32 = p.least,
     }
 }
 
 crate::params! {
     /// What the gradients tell the shader.
-    pub struct GradientParams {
-        cols: u32,
-        grid_x: u32,
-        commit: f32,
-        pull: f32,
+    pub struct GradientParams;
+    fn of(p: &Gradient, grid: [u32; 3]) {
+        cols: u32 = p.elements as u32,
+        grid_x: u32 = grid[0],
+        commit: f32 = p.commit,
+        pull: f32 = p.pull.unwrap_or(0.0),
     }
 }
 
@@ -98,13 +100,7 @@ struct GradientForm {
     dq: bool,
 }
 
-const COUNTS: u32 = 0;
-const SUMS: u32 = 1;
-const EMA_COUNTS: u32 = 2;
-const EMA_SUMS: u32 = 3;
-const CODEBOOK: u32 = 4;
-const X: u32 = 5;
-const STATS: u32 = 6;
+slots!(COUNTS, SUMS, EMA_COUNTS, EMA_SUMS, CODEBOOK, X, STATS);
 
 /// A step of moving averages; its form is how it holds the batch, where it reads it.
 impl Pipeline for Pass<Config, Option<Storage>> {
@@ -130,11 +126,7 @@ fn counts_bytes(wg_size: u32) -> u32 {
     wg_size.saturating_mul(16)
 }
 
-const GRADIENT_X: u32 = 0;
-const Q: u32 = 1;
-const DY: u32 = 2;
-const DX: u32 = 3;
-const DQ: u32 = 4;
+slots!(GRADIENT_X, Q, DY, DX, DQ);
 
 impl Pipeline for Pass<Config, GradientForm> {
     fn shader(&self) -> Shader {
@@ -257,20 +249,7 @@ impl Plan for Problem {
         let workgroups = [books, codes.div_ceil(config.wg_size.into())];
         let steps = self.passes(config, args.writable()).into_iter().zip(workgroups).map(|(pass, workgroups)| {
             let grid = args.fold(workgroups)?;
-            let params = Params {
-                x: x.params(),
-                n: self.n as u32,
-                books: self.books as u32,
-                num_codes: self.num_codes as u32,
-                cols: self.code_dim as u32,
-                grid_x: grid[0],
-                seed: self.seed,
-                decay: self.decay,
-                gain: 1.0 - self.decay,
-                epsilon: self.epsilon,
-                least: self.least,
-            };
-            args.step(&pass, &params, grid)
+            args.step(&pass, &Params::of(self, x, grid), grid)
         });
         Ok(Dispatch::of(steps.collect::<Checked<_>>()?))
     }
@@ -319,9 +298,7 @@ impl Plan for Gradient {
         args.check()?;
         let pass = self.pass(config, args.writable());
         let grid = args.fold((self.elements as u64).div_ceil(u64::from(pass.form.vec * config.wg_size)))?;
-        let (commit, pull) = (self.commit, self.pull.unwrap_or(0.0));
-        let params = GradientParams { cols: self.elements as u32, grid_x: grid[0], commit, pull };
-        args.dispatch(&[pass], &params, grid)
+        args.dispatch(&[pass], &GradientParams::of(self, grid), grid)
     }
 }
 

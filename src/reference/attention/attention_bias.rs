@@ -6,7 +6,9 @@ use crate::reference::Real;
 /// What it gives, contiguous `[heads, seq_q, seq_kv]`; and `mag`, one per row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// `[heads, seq_q, seq_kv]`.
     pub bias: Vec<f64>,
+    /// One per row.
     pub mag: Vec<f64>,
 }
 

@@ -5,9 +5,13 @@ use crate::reference::Real;
 /// `o [rows, dim]`, `lse [rows]`; and `mag`, one per row, of each.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Output {
+    /// `[rows, dim]`.
     pub o: Vec<f64>,
+    /// `[rows]`.
     pub lse: Vec<f64>,
+    /// Of `o`, one per row.
     pub mag: Vec<f64>,
+    /// Of `lse`, one per row.
     pub lse_mag: Vec<f64>,
 }
 

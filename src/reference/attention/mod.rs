@@ -31,9 +31,13 @@ pub struct Inputs<'a> {
 /// `mag`, one per row, of each.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Output {
+    /// `[batch, heads, seq_q, value_dim]`.
     pub o: Vec<f64>,
+    /// `[batch, heads, seq_q]`.
     pub lse: Vec<f64>,
+    /// Of `o`, one per row.
     pub mag: Vec<f64>,
+    /// Of `lse`, one per row.
     pub lse_mag: Vec<f64>,
 }
 
@@ -42,7 +46,7 @@ pub struct Output {
 /// `s = scale * q.k`; `softcap * tanh(s / softcap)`; `- slope * |t - j|`; `+ bias`.
 /// Visible are keys from `t - left` to `t + right` (`causal`: to `t`), less what the bias and the tree hide.
 /// `round` is applied to `exp(s - max s)`, after it went into the sum: for `low`, the dtype of v.
-/// Layouts and dtypes of the Problem have no say here.
+/// Layouts and dtypes of the Problem are ignored.
 ///
 /// # Panics
 /// If an input is shorter than its shape.

@@ -6,19 +6,28 @@ use crate::reference::Real;
 /// What gemm gives, contiguous `[batch, batch, m, n]`; and `mag`, one per row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// The result.
     pub d: Vec<f64>,
+    /// The largest magnitude of each row of d.
     pub mag: Vec<f64>,
 }
 
 /// Contiguous inputs: a and b as they are stored, one matrix per batch, c and residual `[batch, batch, m, n]`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Inputs<'a> {
+    /// The left operand.
     pub a: &'a [f64],
+    /// The right operand.
     pub b: &'a [f64],
+    /// The second right operand of a gated product.
     pub b2: Option<&'a [f64]>,
+    /// What `beta` multiplies.
     pub c: Option<&'a [f64]>,
+    /// Added last.
     pub residual: Option<&'a [f64]>,
+    /// One value per row or column; gated, those of b, then those of b2.
     pub bias: Option<&'a [f64]>,
+    /// One value per row or column.
     pub scale: Option<&'a [f64]>,
 }
 

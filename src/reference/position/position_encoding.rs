@@ -7,7 +7,9 @@ use crate::reference::Real;
 /// What it gives, contiguous `[batch, rows, cols, dim]`; and `mag`, one per token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// `[batch, rows, cols, dim]`.
     pub y: Vec<f64>,
+    /// One per token.
     pub mag: Vec<f64>,
 }
 

@@ -6,7 +6,9 @@ use crate::rope::{Angles, Problem, Style};
 /// What rope gives, contiguous `[batch, heads, seq, head_dim]`; and `mag`, one per head vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// `[batch, heads, seq, head_dim]`.
     pub y: Vec<f64>,
+    /// One per head vector.
     pub mag: Vec<f64>,
 }
 

@@ -6,7 +6,9 @@ use crate::softmax::Problem;
 /// What softmax gives, contiguous: `y [rows, cols]`, `lse [rows]`; and `mag`, one per row, for the numerics rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// `[rows, cols]`.
     pub y: Vec<f64>,
+    /// `[rows]`.
     pub lse: Vec<f64>,
     /// Of `y`.
     pub mag: Vec<f64>,
@@ -16,7 +18,7 @@ pub struct Output {
 
 /// `y[r, j] = exp(s[r, j] - max) / sum` or `s[r, j] - lse`, over the visible `j`, where
 /// `s = scale * x + bias`. `x` and `bias` are contiguous `[rows, cols]`; a bias of minus infinity hides.
-/// Layouts and dtypes of the Problem have no say here.
+/// Layouts and dtypes of the Problem are ignored.
 ///
 /// # Panics
 /// If `x` or `bias` has fewer than `rows * cols` values, or `dims` a size of 0.

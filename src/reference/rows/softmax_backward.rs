@@ -6,13 +6,15 @@ use crate::softmax_backward::Problem;
 /// What it gives, contiguous `[rows, cols]`; and `mag`, one per row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// `[rows, cols]`.
     pub dx: Vec<f64>,
+    /// One per row.
     pub mag: Vec<f64>,
 }
 
 /// `dx = scale * y * (dy - sum(y * dy))`, or with `log` `dx = scale * (dy - exp(y) * sum(dy))`, over the visible
 /// columns of each row; 0 elsewhere. A column is hidden by `causal`, by a `y` of minus infinity with `log` or of 0
-/// without. `y` and `dy` are contiguous `[rows, cols]`; layouts and dtypes of the Problem have no say here.
+/// without. `y` and `dy` are contiguous `[rows, cols]`; layouts and dtypes of the Problem are ignored.
 ///
 /// # Panics
 /// If `y` or `dy` has fewer than `rows * cols` values, or `dims` a size of 0.

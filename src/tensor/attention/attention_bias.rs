@@ -1,7 +1,7 @@
 //! Attention biases as tensors.
 
 use crate::attention_bias::{self, Buckets, Buffers, Kind, Problem};
-use crate::{Batch, Element, Error, ErrorKind, Layout, Result, Tensor};
+use crate::{Batch, Element, ErrorKind, Layout, Result, Tensor};
 
 const OP: &str = "attention_bias";
 
@@ -41,11 +41,7 @@ impl Batch {
     pub fn alibi_bias<T: Element>(&mut self, slopes: &Tensor<f32>, seq_q: usize, seq_kv: usize) -> Result<Tensor<T>> {
         self.own(OP, "slopes", slopes)?;
         let &[heads] = slopes.shape() else {
-            let expected = "one axis, [heads]".into();
-            return Err(Error {
-                op: OP,
-                kind: ErrorKind::Shape { arg: "slopes", have: slopes.shape().to_vec(), expected },
-            });
+            return Err(ErrorKind::shape("slopes", slopes.shape(), "one axis, [heads]").of(OP));
         };
         let bias = self.context().allocate(OP, &[heads, seq_q, seq_kv], None)?;
         let problem = Problem { heads, seq_q, seq_kv, bias: T::DTYPE, ..Problem::default() };
@@ -69,12 +65,9 @@ impl Batch {
         self.own(OP, "table", table)?;
         let heads = match *table.shape() {
             [num_buckets, heads] if num_buckets == buckets.num_buckets => heads,
-            _ => {
+            ref have => {
                 let expected = format!("[{}, heads]", buckets.num_buckets);
-                return Err(Error {
-                    op: OP,
-                    kind: ErrorKind::Shape { arg: "table", have: table.shape().to_vec(), expected },
-                });
+                return Err(ErrorKind::shape("table", have, expected).of(OP));
             }
         };
         let bias = self.context().allocate(OP, &[heads, seq_q, seq_kv], None)?;

@@ -1,10 +1,12 @@
 //! Attention on tensors.
 
 mod attention_bias;
+mod attention_merge;
 
 use crate::attention::{self, Alibi, Buffers, Packed, Paged, Problem, Tree, bshd};
+use crate::error::Checked;
 use crate::tensor::SoftmaxMask;
-use crate::{Batch, Element, Error, ErrorKind, Result, Tensor, attention_merge};
+use crate::{Batch, Element, ErrorKind, Result, Tensor};
 
 const OP: &str = "attention";
 
@@ -38,6 +40,111 @@ pub struct AttentionOptions<'a> {
     pub lengths: Option<&'a [u32]>,
 }
 
+/// What tensors and options come to: a Problem but for its dtypes and LSE, and its small tables.
+struct Call {
+    problem: Problem,
+    tables: Vec<f32>,
+    indices: Vec<u32>,
+}
+
+impl AttentionOptions<'_> {
+    /// The call on tensors of these shapes.
+    fn call(&self, [q, k, v]: [&[usize]; 3]) -> Checked<Call> {
+        let wrong = |arg, have: &[usize], expected: &str| Err(ErrorKind::shape(arg, have, expected));
+        let fits = |holds: bool, arg, len: usize, expected: &str| match holds {
+            true => Ok(()),
+            false => Err(ErrorKind::shape(arg, &[len], expected)),
+        };
+        // Heads and tokens of the two middle axes.
+        let first = self.tokens_first;
+        let axes = |n1: usize, n2: usize| if first { (n2, n1) } else { (n1, n2) };
+        let (batch, (heads, mut seq_q), d) = match (self.packed, q) {
+            (Some([cu_q, _]), &[_, heads, d]) if !cu_q.is_empty() => (cu_q.len() - 1, (heads, 0), d),
+            (None, &[batch, n1, n2, d]) => (batch, axes(n1, n2), d),
+            (Some(_), have) => return wrong("q", have, "[total_q, heads, dim], with starts"),
+            (None, have) => return wrong("q", have, "four axes"),
+        };
+        let (kv_heads, mut seq_kv) = match (self.block_table, self.packed, k) {
+            (Some(_), _, &[_, _, kv_heads, k_d]) if k_d == d => (kv_heads, 0),
+            (None, Some(_), &[_, kv_heads, k_d]) if k_d == d => (kv_heads, 0),
+            (None, None, &[k_batch, n1, n2, k_d]) if k_batch == batch && k_d == d => axes(n1, n2),
+            (_, _, have) => return wrong("k", have, "the batch and the head dim of q, by its layout"),
+        };
+        let dv = v.last().copied().unwrap_or(0);
+        if v.len() != k.len() || v[..v.len() - 1] != k[..k.len() - 1] {
+            return wrong("v", v, "that of k but for the last axis");
+        }
+
+        let mut problem = Problem {
+            value_dim: dv,
+            causal: self.causal,
+            window: self.window,
+            softcap: self.softcap,
+            ..Problem::new(batch, heads, kv_heads, d)
+        };
+        problem.scale = self.scale.unwrap_or(problem.scale);
+        let mut indices: Vec<u32> = Vec::new();
+        let mut put = |words: &[u32]| {
+            indices.extend(words);
+            indices.len() - words.len()
+        };
+        let longest =
+            |cu: &[u32]| cu.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as usize).max().unwrap_or(0);
+        if let Some([cu_q, cu_kv]) = self.packed {
+            seq_q = longest(cu_q).min(q[0]);
+            let mut total_kv = 0;
+            if self.block_table.is_none() {
+                fits(cu_kv.len() == cu_q.len(), "cu_kv", cu_kv.len(), "as many starts as q has")?;
+                total_kv = k[0];
+                seq_kv = longest(cu_kv).min(total_kv);
+            }
+            problem.packed = Some(Packed { cu_q: put(cu_q), cu_kv: put(cu_kv), total_q: q[0], total_kv });
+        }
+        if let Some(table) = self.block_table {
+            let whole = batch > 0 && table.len().is_multiple_of(batch);
+            fits(whole, "block_table", table.len(), "[batch, max_pages]")?;
+            let (pages, page_size, max_pages) = (k[0], k[1], table.len() / batch);
+            seq_kv = max_pages * page_size;
+            problem.paged = Some(Paged { pages, page_size, block_table: put(table), max_pages });
+        }
+        if let Some(lengths) = self.lengths {
+            fits(lengths.len() == batch, "lengths", lengths.len(), "[batch]")?;
+            problem.lengths = Some(put(lengths));
+        }
+        (problem.seq_q, problem.seq_kv) = (seq_q, seq_kv);
+        if let Some(parents) = self.parents {
+            let n = parents.len();
+            fits([seq_q, batch * seq_q].contains(&n), "parents", n, "[seq_q] or [batch, seq_q]")?;
+            problem.tree = Some(Tree { parents: put(parents), per_batch: n != seq_q });
+        }
+        let mut tables: Vec<f32> = Vec::new();
+        if let Some(slopes) = self.slopes {
+            let n = slopes.len();
+            fits([heads, batch * heads].contains(&n), "slopes", n, "[heads] or [batch, heads]")?;
+            problem.alibi = Some(Alibi { slopes: 0, per_batch: n != heads });
+            tables.extend(slopes);
+        }
+        if let Some(sinks) = self.sinks {
+            fits(sinks.len() == heads, "sinks", sinks.len(), "[heads]")?;
+            problem.sinks = Some(tables.len());
+            tables.extend(sinks);
+        }
+        if first && self.packed.is_none() {
+            (problem.q_layout, problem.o_layout) = (bshd(heads, seq_q, d), bshd(heads, seq_q, dv));
+            if self.block_table.is_none() {
+                (problem.k_layout, problem.v_layout) = (bshd(kv_heads, seq_kv, d), bshd(kv_heads, seq_kv, dv));
+            }
+        }
+        if let Some(mask) = self.mask {
+            problem.mask = attention::broadcast(mask.kind, mask.shape, [batch, heads, seq_q, seq_kv]);
+            if problem.mask.is_none() {
+                return wrong("mask", mask.shape, "one that broadcasts to [batch, heads, seq_q, seq_kv]");
+            }
+        }
+        Ok(Call { problem, tables, indices })
+    }
+}
+
 impl<T: Element> Tensor<T> {
     /// Attention of the queries `self` over `k` and `v`.
     ///
@@ -49,17 +156,6 @@ impl<T: Element> Tensor<T> {
         let o = batch.attention(self, k, v, options)?;
         batch.submit()?;
         Ok(o)
-    }
-
-    /// Joins partial results `[splits, .., dim]` by their log-sum-exps `[splits, ..]`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`], and those of [`attention_merge::prepare`] and [`Batch::submit`].
-    pub fn attention_merge(&self, lse: &Tensor<f32>) -> Result<(Tensor<T>, Tensor<f32>)> {
-        let mut batch = self.context().batch();
-        let merged = batch.attention_merge(self, lse)?;
-        batch.submit()?;
-        Ok(merged)
     }
 }
 
@@ -99,124 +195,22 @@ impl Batch {
         options: &AttentionOptions,
         with_lse: bool,
     ) -> Result<(Tensor<T>, Option<Tensor<f32>>)> {
-        let shape = |arg, have: &[usize], expected: &str| {
-            Err(Error { op: OP, kind: ErrorKind::Shape { arg, have: have.to_vec(), expected: expected.into() } })
-        };
         for (arg, tensor) in [("q", q), ("k", k), ("v", v)] {
             self.own(OP, arg, tensor)?;
         }
-        let first = options.tokens_first;
-        let (batch, heads, mut seq_q, d) = match (options.packed, q.shape()) {
-            (Some([cu_q, _]), &[_, heads, d]) if !cu_q.is_empty() => (cu_q.len() - 1, heads, 0, d),
-            (None, &[batch, n1, n2, d]) => (batch, if first { n2 } else { n1 }, if first { n1 } else { n2 }, d),
-            (Some(_), have) => return shape("q", have, "[total_q, heads, dim], with starts"),
-            (None, have) => return shape("q", have, "four axes"),
-        };
-        let (kv_heads, mut seq_kv) = match (options.block_table, options.packed, k.shape()) {
-            (Some(_), _, &[_, _, kv_heads, k_d]) if k_d == d => (kv_heads, 0),
-            (None, Some(_), &[_, kv_heads, k_d]) if k_d == d => (kv_heads, 0),
-            (None, None, &[k_batch, n1, n2, k_d]) if k_batch == batch && k_d == d => {
-                if first {
-                    (n2, n1)
-                } else {
-                    (n1, n2)
-                }
-            }
-            (_, _, have) => return shape("k", have, "the batch and the head dim of q, by its layout"),
-        };
-        let dv = v.shape().last().copied().unwrap_or(0);
-        if v.shape().len() != k.shape().len() || v.shape()[..v.shape().len() - 1] != k.shape()[..k.shape().len() - 1] {
-            return shape("v", v.shape(), "that of k but for the last axis");
+        if options.mask.is_some_and(|mask| !self.context().same(mask.context)) {
+            return Err(ErrorKind::ForeignTensor { arg: "mask" }.of(OP));
         }
-
-        let mut problem = Problem {
-            value_dim: dv,
-            x: T::DTYPE,
-            o: T::DTYPE,
-            causal: options.causal,
-            window: options.window,
-            softcap: options.softcap,
-            lse: with_lse.then_some(0),
-            ..Problem::new(batch, heads, kv_heads, d)
-        };
-        problem.scale = options.scale.unwrap_or(problem.scale);
-        let mut indices: Vec<u32> = Vec::new();
-        let mut put = |words: &[u32]| {
-            indices.extend(words);
-            indices.len() - words.len()
-        };
-        let longest =
-            |cu: &[u32]| cu.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as usize).max().unwrap_or(0);
-        if let Some([cu_q, cu_kv]) = options.packed {
-            seq_q = longest(cu_q).min(q.shape()[0]);
-            let mut total_kv = 0;
-            if options.block_table.is_none() {
-                if cu_kv.len() != cu_q.len() {
-                    return shape("cu_kv", &[cu_kv.len()], "as many starts as q has");
-                }
-                total_kv = k.shape()[0];
-                seq_kv = longest(cu_kv).min(total_kv);
-            }
-            problem.packed = Some(Packed { cu_q: put(cu_q), cu_kv: put(cu_kv), total_q: q.shape()[0], total_kv });
-        }
-        if let Some(table) = options.block_table {
-            if batch == 0 || !table.len().is_multiple_of(batch) {
-                return shape("block_table", &[table.len()], "[batch, max_pages]");
-            }
-            let (pages, page_size, max_pages) = (k.shape()[0], k.shape()[1], table.len() / batch);
-            seq_kv = max_pages * page_size;
-            problem.paged = Some(Paged { pages, page_size, block_table: put(table), max_pages });
-        }
-        if let Some(lengths) = options.lengths {
-            if lengths.len() != batch {
-                return shape("lengths", &[lengths.len()], "[batch]");
-            }
-            problem.lengths = Some(put(lengths));
-        }
-        (problem.seq_q, problem.seq_kv) = (seq_q, seq_kv);
-        if let Some(parents) = options.parents {
-            if parents.len() != seq_q && parents.len() != batch * seq_q {
-                return shape("parents", &[parents.len()], "[seq_q] or [batch, seq_q]");
-            }
-            problem.tree = Some(Tree { parents: put(parents), per_batch: parents.len() != seq_q });
-        }
-        let mut tables: Vec<f32> = Vec::new();
-        if let Some(slopes) = options.slopes {
-            if slopes.len() != heads && slopes.len() != batch * heads {
-                return shape("slopes", &[slopes.len()], "[heads] or [batch, heads]");
-            }
-            problem.alibi = Some(Alibi { slopes: 0, per_batch: slopes.len() != heads });
-            tables.extend(slopes);
-        }
-        if let Some(sinks) = options.sinks {
-            if sinks.len() != heads {
-                return shape("sinks", &[sinks.len()], "[heads]");
-            }
-            problem.sinks = Some(tables.len());
-            tables.extend(sinks);
-        }
-        let packed = options.packed.is_some();
-        if first && !packed {
-            (problem.q_layout, problem.o_layout) = (bshd(heads, seq_q, d), bshd(heads, seq_q, dv));
-            if options.block_table.is_none() {
-                (problem.k_layout, problem.v_layout) = (bshd(kv_heads, seq_kv, d), bshd(kv_heads, seq_kv, dv));
-            }
-        }
-        if let Some(mask) = options.mask {
-            if !self.context().same(mask.context) {
-                return Err(Error { op: OP, kind: ErrorKind::ForeignTensor { arg: "mask" } });
-            }
-            problem.mask = attention::broadcast(mask.kind, mask.shape, [batch, heads, seq_q, seq_kv]);
-            if problem.mask.is_none() {
-                return shape("mask", mask.shape, "one that broadcasts to [batch, heads, seq_q, seq_kv]");
-            }
-        }
+        let call = options.call([q, k, v].map(Tensor::shape)).map_err(|kind| kind.of(OP))?;
+        let Call { tables, indices, .. } = call;
+        let problem = Problem { x: T::DTYPE, o: T::DTYPE, lse: with_lse.then_some(0), ..call.problem };
 
         let context = self.context().clone();
-        let o_shape = [&q.shape()[..q.shape().len() - 1], &[dv]].concat();
+        let o_shape = [&q.shape()[..q.shape().len() - 1], &[problem.value_dim]].concat();
         let o = context.allocate(OP, &o_shape, None)?;
-        let lse_shape = if packed { vec![heads, q.shape()[0]] } else { vec![batch, heads, seq_q] };
-        let lse: Option<Tensor<f32>> = with_lse.then(|| context.allocate(OP, &lse_shape, None)).transpose()?;
+        // Packed sequences have no axis of batches.
+        let lse_shape = &problem.q_sizes()[usize::from(problem.packed.is_some())..];
+        let lse: Option<Tensor<f32>> = with_lse.then(|| context.allocate(OP, lse_shape, None)).transpose()?;
         let tables = (!tables.is_empty()).then(|| context.upload(&tables, &[tables.len()])).transpose()?;
         let indices = (!indices.is_empty()).then(|| context.upload(&indices, &[indices.len()])).transpose()?;
         let mut buffers = Buffers::new(q.buffer(), k.buffer(), v.buffer(), o.buffer());
@@ -235,37 +229,5 @@ impl Batch {
         let dispatch = attention::prepare(context.kernels(), &problem, buffers)?;
         self.push(dispatch);
         Ok((o, lse))
-    }
-
-    /// [`Tensor::attention_merge`], recorded.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn attention_merge<T: Element>(
-        &mut self,
-        o: &Tensor<T>,
-        lse: &Tensor<f32>,
-    ) -> Result<(Tensor<T>, Tensor<f32>)> {
-        const OP: &str = "attention_merge";
-        let shape = |arg, have: &[usize], expected: &str| {
-            Err(Error { op: OP, kind: ErrorKind::Shape { arg, have: have.to_vec(), expected: expected.into() } })
-        };
-        self.own(OP, "o", o)?;
-        self.own(OP, "lse", lse)?;
-        let &[splits, ref outer @ .., dim] = o.shape() else {
-            return shape("o", o.shape(), "[splits, .., dim]");
-        };
-        if lse.shape() != &o.shape()[..o.shape().len() - 1] {
-            return shape("lse", lse.shape(), "that of o without its last axis");
-        }
-        let out = self.context().allocate(OP, &[outer, &[dim]].concat(), None)?;
-        let lse_out = self.context().allocate(OP, outer, None)?;
-        let rows = outer.iter().fold(1usize, |n, &size| n.saturating_mul(size));
-        let (x, y, lse_at) = (T::DTYPE, T::DTYPE, Some(0));
-        let problem = attention_merge::Problem { splits, rows, dim, x, y, lse_out: lse_at, ..Default::default() };
-        let buffers = attention_merge::Buffers::new(o.buffer(), lse.buffer(), out.buffer()).lse_out(lse_out.buffer());
-        let dispatch = attention_merge::prepare(self.context().kernels(), &problem, buffers)?;
-        self.push(dispatch);
-        Ok((out, lse_out))
     }
 }

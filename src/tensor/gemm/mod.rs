@@ -1,7 +1,8 @@
 //! The matrix product on tensors.
 
+use crate::error::Checked;
 use crate::gemm::{self, Activation, Along, Buffers, Epilogue, Matrix, Problem, Vector};
-use crate::{Batch, Element, Error, ErrorKind, Result, Tensor};
+use crate::{Batch, Element, ErrorKind, Result, Tensor};
 
 const OP: &str = "gemm";
 
@@ -16,6 +17,7 @@ pub struct MatmulOptions<'a, T> {
     pub alpha: f32,
     /// `[n]`, added before the activation.
     pub bias: Option<&'a Tensor<T>>,
+    /// Applied to the sum of product and bias.
     pub activation: Activation,
     /// A second right side, of the shape of the first: the activated product of the first is multiplied by its own.
     pub gate: Option<&'a Tensor<T>>,
@@ -54,24 +56,12 @@ impl<T: Element> Tensor<T> {
 /// Gradients of a plain [`Tensor::matmul`].
 #[derive(Debug, Clone)]
 pub struct MatmulGradients<T> {
+    /// Of the left side, in its shape.
     pub a: Tensor<T>,
+    /// Of the right side, in its shape.
     pub b: Tensor<T>,
     /// `[n]`: of a bias per column.
     pub bias: Tensor<f32>,
-}
-
-/// The last two axes, and the product of those before.
-fn matrix(arg: &'static str, shape: &[usize], trans: bool) -> Result<(usize, usize, usize)> {
-    match *shape {
-        [ref outer @ .., x, y] => {
-            let (rows, cols) = if trans { (y, x) } else { (x, y) };
-            Ok((outer.iter().fold(1usize, |n, &size| n.saturating_mul(size)), rows, cols))
-        }
-        _ => Err(Error {
-            op: OP,
-            kind: ErrorKind::Shape { arg, have: shape.to_vec(), expected: "at least two axes".into() },
-        }),
-    }
 }
 
 impl Batch {
@@ -85,44 +75,36 @@ impl Batch {
         b: &Tensor<T>,
         options: &MatmulOptions<T>,
     ) -> Result<Tensor<T>> {
+        let MatmulOptions { activation, bias, gate, residual, .. } = *options;
         self.own(OP, "a", a)?;
         self.own(OP, "b", b)?;
-        let mut problem = plain(a, b, options)?;
-        let (_, m, _) = matrix("a", a.shape(), options.trans_a)?;
-        let n = problem.n;
-        let outer = &a.shape()[..a.shape().len() - 2];
-        let shape: Vec<usize> = outer.iter().copied().chain([m, n]).collect();
-        let d = self.context().allocate(OP, &shape, None)?;
-        let of = Matrix::new(T::DTYPE);
+        let (mut problem, shape) = plain(a, b, options).map_err(|kind| kind.of(OP))?;
+        let bias_shape = [if gate.is_some() { 2 * problem.n } else { problem.n }];
+        for (arg, tensor, want) in
+            [("bias", bias, &bias_shape[..]), ("b2", gate, b.shape()), ("residual", residual, &shape)]
+        {
+            if let Some(tensor) = tensor {
+                self.own(OP, arg, tensor)?;
+                same(arg, tensor, want).map_err(|kind| kind.of(OP))?;
+            }
+        }
         let vector = Vector { dtype: T::DTYPE, along: Along::Columns, offset: 0 };
         problem.epilogue = Epilogue {
-            bias: options.bias.map(|_| vector),
-            activation: options.activation,
-            gate: options.gate.map(|_| 0),
-            residual: options.residual.map(|_| of),
+            bias: bias.map(|_| vector),
+            activation,
+            gate: gate.map(|_| 0),
+            residual: residual.map(|_| Matrix::new(T::DTYPE)),
             ..Epilogue::default()
         };
+        let d = self.context().allocate(OP, &shape, None)?;
         let mut buffers = Buffers::new(a.buffer(), b.buffer(), d.buffer());
-        let same = |arg, tensor: &Tensor<T>, want: &[usize]| match tensor.shape() == want {
-            true => Ok(()),
-            false => Err(Error {
-                op: OP,
-                kind: ErrorKind::Shape { arg, have: tensor.shape().to_vec(), expected: format!("{want:?}") },
-            }),
-        };
-        if let Some(bias) = options.bias {
-            self.own(OP, "bias", bias)?;
-            same("bias", bias, &[if options.gate.is_some() { 2 * n } else { n }])?;
+        if let Some(bias) = bias {
             buffers = buffers.bias(bias.buffer());
         }
-        if let Some(gate) = options.gate {
-            self.own(OP, "b2", gate)?;
-            same("b2", gate, b.shape())?;
+        if let Some(gate) = gate {
             buffers = buffers.b2(gate.buffer());
         }
-        if let Some(residual) = options.residual {
-            self.own(OP, "residual", residual)?;
-            same("residual", residual, &shape)?;
+        if let Some(residual) = residual {
             buffers = buffers.residual(residual.buffer());
         }
         let dispatch = gemm::prepare(self.context().kernels(), &problem, buffers)?;
@@ -144,46 +126,59 @@ impl Batch {
         for (arg, tensor) in [("a", a), ("b", b), ("dd", dd)] {
             self.own(OP, arg, tensor)?;
         }
-        let problem = plain(a, b, options)?;
-        let (_, m, _) = matrix("a", a.shape(), options.trans_a)?;
-        let want: Vec<usize> = a.shape()[..a.shape().len() - 2].iter().copied().chain([m, problem.n]).collect();
-        if dd.shape() != want {
-            return Err(Error {
-                op: OP,
-                kind: ErrorKind::Shape { arg: "dd", have: dd.shape().to_vec(), expected: format!("{want:?}") },
-            });
-        }
+        let (problem, shape) = plain(a, b, options).map_err(|kind| kind.of(OP))?;
+        same("dd", dd, &shape).map_err(|kind| kind.of(OP))?;
         let gradient = gemm::backward(&problem)?;
         let context = self.context().clone();
         let (da, db) = (context.allocate(OP, a.shape(), None)?, context.allocate(OP, b.shape(), None)?);
         let dbias = context.allocate(OP, &[problem.n], None)?;
         let one = context.upload(&[1f32], &[1])?;
-        let (x, y) = if problem.trans_a { (b, dd) } else { (dd, b) };
-        self.push(gemm::prepare(context.kernels(), &gradient.da, Buffers::new(x.buffer(), y.buffer(), da.buffer()))?);
-        let (x, y) = if problem.trans_b { (dd, a) } else { (a, dd) };
-        self.push(gemm::prepare(context.kernels(), &gradient.db, Buffers::new(x.buffer(), y.buffer(), db.buffer()))?);
+        let of_a = if problem.trans_a { (b, dd) } else { (dd, b) };
+        let of_b = if problem.trans_b { (dd, a) } else { (a, dd) };
+        for (problem, (x, y), d) in [(gradient.da, of_a, &da), (gradient.db, of_b, &db)] {
+            let buffers = Buffers::new(x.buffer(), y.buffer(), d.buffer());
+            self.push(gemm::prepare(context.kernels(), &problem, buffers)?);
+        }
         let buffers = Buffers::new(one.buffer(), dd.buffer(), dbias.buffer());
         self.push(gemm::prepare(context.kernels(), &gradient.dbias, buffers)?);
         Ok(MatmulGradients { a: da, b: db, bias: dbias })
     }
 }
 
-/// The product without its epilogue. Rows of all batches are those of one matrix where b is shared.
-fn plain<T: Element>(a: &Tensor<T>, b: &Tensor<T>, options: &MatmulOptions<T>) -> Result<Problem> {
-    let (trans_a, trans_b) = (options.trans_a, options.trans_b);
-    let (batch, m, k) = matrix("a", a.shape(), trans_a)?;
-    let (b_batch, b_k, n) = matrix("b", b.shape(), trans_b)?;
-    let outer = |tensor: &Tensor<T>| tensor.shape()[..tensor.shape().len() - 2].to_vec();
-    if b_k != k || (b_batch != 1 && outer(a) != outer(b)) {
-        let expected = format!("k of {k}, and {:?} or nothing before", outer(a));
-        return Err(Error { op: OP, kind: ErrorKind::Shape { arg: "b", have: b.shape().to_vec(), expected } });
+/// Refuses a tensor of another shape.
+fn same<T: Element>(arg: &'static str, tensor: &Tensor<T>, want: &[usize]) -> Checked {
+    match tensor.shape() == want {
+        true => Ok(()),
+        false => Err(ErrorKind::shape(arg, tensor.shape(), format!("{want:?}"))),
     }
+}
+
+/// The axes before the last two, and the last two.
+fn axes<'a, T: Element>(arg: &'static str, tensor: &'a Tensor<T>, trans: bool) -> Checked<(&'a [usize], [usize; 2])> {
+    match tensor.shape() {
+        [outer @ .., x, y] => Ok((outer, if trans { [*y, *x] } else { [*x, *y] })),
+        shape => Err(ErrorKind::shape(arg, shape, "at least two axes")),
+    }
+}
+
+/// The product without its epilogue, and the shape of its result. Rows of all batches are those of one matrix where b is
+/// shared.
+fn plain<T: Element>(a: &Tensor<T>, b: &Tensor<T>, options: &MatmulOptions<T>) -> Checked<(Problem, Vec<usize>)> {
+    let (trans_a, trans_b) = (options.trans_a, options.trans_b);
+    let (outer, [m, k]) = axes("a", a, trans_a)?;
+    let (b_outer, [b_k, n]) = axes("b", b, trans_b)?;
+    let shared = b_outer.iter().all(|&size| size == 1);
+    if b_k != k || !(shared || b_outer == outer) {
+        return Err(ErrorKind::shape("b", b.shape(), format!("k of {k}, and {outer:?} or nothing before")));
+    }
+    let batch = outer.iter().fold(1usize, |n, &size| n.saturating_mul(size));
     let of = Problem { trans_a, trans_b, alpha: options.alpha, ..Problem::new(m, n, k, T::DTYPE) };
-    Ok(match (b_batch == 1, trans_a) {
-        (true, false) => Problem { m: batch * m, ..of },
+    let problem = match (shared, trans_a) {
+        (true, false) => Problem { m: batch.saturating_mul(m), ..of },
         (true, true) => {
             Problem { batch: [1, batch], b: Matrix::strided(T::DTYPE, 0, [0, 0, if trans_b { k } else { n }]), ..of }
         }
         (false, _) => Problem { batch: [1, batch], ..of },
-    })
+    };
+    Ok((problem, outer.iter().copied().chain([m, n]).collect()))
 }

@@ -1,13 +1,14 @@
 //! Position encodings on tensors.
 
 use crate::position_encoding::{self, Buffers, Encoding, Positions, Problem, Table};
-use crate::{Batch, Element, Error, ErrorKind, Layout, Result, Tensor};
+use crate::{Batch, Element, ErrorKind, Layout, Result, Tensor};
 
 const OP: &str = "position_encoding";
 
 /// Options of [`Tensor::add_positions`].
 #[derive(Debug, Clone, Copy)]
 pub struct PositionOptions<'a, T> {
+    /// What is added.
     pub encoding: PositionEncoding<'a, T>,
     /// Multiplies `x` before the encoding is added.
     pub scale: f32,
@@ -25,6 +26,7 @@ impl<'a, T> PositionOptions<'a, T> {
 /// What is added.
 #[derive(Debug, Clone, Copy)]
 pub enum PositionEncoding<'a, T> {
+    /// A wave per element.
     Waves(&'a [position_encoding::Wave]),
     /// `[len, dim]`, by position.
     Table(&'a Tensor<T>),
@@ -52,15 +54,11 @@ impl Batch {
     /// # Errors
     /// As there.
     pub fn add_positions<T: Element>(&mut self, x: &Tensor<T>, options: &PositionOptions<T>) -> Result<Tensor<T>> {
-        let shape = |arg, have: &[usize], expected: String| Error {
-            op: OP,
-            kind: ErrorKind::Shape { arg, have: have.to_vec(), expected },
-        };
         self.own(OP, "x", x)?;
         let (batch, rows, cols, dim) = match *x.shape() {
             [batch, seq, dim] => (batch, 1, seq, dim),
             [batch, rows, cols, dim] => (batch, rows, cols, dim),
-            _ => return Err(shape("x", x.shape(), "three axes, or four of pictures".into())),
+            _ => return Err(ErrorKind::shape("x", x.shape(), "three axes, or four of pictures").of(OP)),
         };
         let y = self.context().allocate(OP, x.shape(), None)?;
         let mut buffers = Buffers::new(x.buffer(), y.buffer());
@@ -68,7 +66,7 @@ impl Batch {
             self.own(OP, arg, table)?;
             match *table.shape() {
                 [len, width] if width == dim => Ok(Table { len, offset: 0 }),
-                _ => Err(shape(arg, table.shape(), format!("[len, {dim}]"))),
+                _ => Err(ErrorKind::shape(arg, table.shape(), format!("[len, {dim}]")).of(OP)),
             }
         };
         let encoding = match options.encoding {
@@ -85,15 +83,8 @@ impl Batch {
         };
         let mut positions = Positions::default();
         if let Some(tensor) = options.positions {
-            self.own(OP, "positions", tensor)?;
-            let want = [encoding.axes(), batch, rows * cols];
-            let one = want[0] == 1 && tensor.shape() == &want[1..];
-            if !one && tensor.shape() != want {
-                let expected = format!("{:?}", if want[0] == 1 { &want[1..] } else { &want[..] });
-                return Err(shape("positions", tensor.shape(), expected));
-            }
             positions = Positions::Buffer { signed: true, layout: Layout::default() };
-            buffers = buffers.positions(tensor.buffer());
+            buffers = buffers.positions(self.positions(OP, tensor, [encoding.axes(), batch, rows * cols])?);
         }
         let problem = Problem {
             batch,

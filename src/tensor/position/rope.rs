@@ -1,7 +1,7 @@
 //! RoPE on tensors.
 
 use crate::rope::{self, Angles, Axes, Buffers, Frequencies, Heads, Positions, Problem, Style};
-use crate::{Batch, Element, Error, ErrorKind, Layout, Result, Scalar, Tensor};
+use crate::{Batch, Element, ErrorKind, Layout, Result, Tensor};
 
 const OP: &str = "rope";
 
@@ -10,10 +10,13 @@ const OP: &str = "rope";
 pub struct RopeOptions<'a> {
     /// One per pair that is rotated: `rotary_dim` is twice as many.
     pub frequencies: &'a Frequencies,
+    /// Which elements make a pair.
     pub style: Style,
     /// Tensors are `[batch, seq, heads, head_dim]` rather than `[batch, heads, seq, head_dim]`.
     pub tokens_first: bool,
+    /// Where tokens are.
     pub positions: RopePositions<'a>,
+    /// By which of a token's positions a pair turns.
     pub axes: Axes,
     /// Turn the other way, as gradients do.
     pub inverse: bool,
@@ -36,8 +39,11 @@ impl<'a> RopeOptions<'a> {
 /// Where tokens are: counted from an offset, or `[batch, seq]` (`[axes, batch, seq]` of several axes).
 #[derive(Debug, Clone, Copy)]
 pub enum RopePositions<'a> {
+    /// Token `s` of each sequence is at this position plus `s`.
     Offset(i64),
+    /// Positions that may be negative.
     Signed(&'a Tensor<i32>),
+    /// Positions from 0 on.
     Unsigned(&'a Tensor<u32>),
 }
 
@@ -88,13 +94,9 @@ impl Batch {
         k: Option<[&Tensor<T>; 2]>,
         options: &RopeOptions,
     ) -> Result<()> {
-        let shape = |arg, have: &[usize], expected: String| Error {
-            op: OP,
-            kind: ErrorKind::Shape { arg, have: have.to_vec(), expected },
-        };
         self.own(OP, "q", q[0])?;
         let &[batch, n1, n2, head_dim] = q[0].shape() else {
-            return Err(shape("q", q[0].shape(), "four axes".into()));
+            return Err(ErrorKind::shape("q", q[0].shape(), "four axes").of(OP));
         };
         let first = options.tokens_first;
         let (heads, seq) = if first { (n2, n1) } else { (n1, n2) };
@@ -106,21 +108,22 @@ impl Batch {
             let n = k.shape().get(if first { 2 } else { 1 }).copied().unwrap_or(0);
             let want = if first { [batch, seq, n, head_dim] } else { [batch, n, seq, head_dim] };
             if k.shape() != want {
-                return Err(shape("k", k.shape(), format!("{want:?}, with heads of its own number")));
+                let expected = format!("{want:?}, with heads of its own number");
+                return Err(ErrorKind::shape("k", k.shape(), expected).of(OP));
             }
             k_heads = Some(of(n));
-            buffers = buffers.k(k.buffer(), k_out.buffer());
+            buffers = buffers.k(k.buffer()).k_out(k_out.buffer());
         }
-        let axes = options.axes.count();
+        let (layout, of_tokens) = (Layout::default(), [options.axes.count(), batch, seq]);
         let positions = match options.positions {
             RopePositions::Offset(offset) => Positions::Offset(offset),
             RopePositions::Signed(tensor) => {
-                buffers = buffers.positions(self.positions(tensor, [axes, batch, seq])?);
-                Positions::Buffer { signed: true, layout: Layout::default() }
+                buffers = buffers.positions(self.positions(OP, tensor, of_tokens)?);
+                Positions::Buffer { signed: true, layout }
             }
             RopePositions::Unsigned(tensor) => {
-                buffers = buffers.positions(self.positions(tensor, [axes, batch, seq])?);
-                Positions::Buffer { signed: false, layout: Layout::default() }
+                buffers = buffers.positions(self.positions(OP, tensor, of_tokens)?);
+                Positions::Buffer { signed: false, layout }
             }
         };
         let problem = Problem {
@@ -141,21 +144,5 @@ impl Batch {
         let dispatch = rope::prepare(self.context().kernels(), &problem, buffers)?;
         self.push(dispatch);
         Ok(())
-    }
-
-    fn positions<'t, T: Scalar>(&self, tensor: &'t Tensor<T>, want: [usize; 3]) -> Result<&'t wgpu::Buffer> {
-        self.own(OP, "positions", tensor)?;
-        let one = want[0] == 1 && tensor.shape() == &want[1..];
-        match one || tensor.shape() == want {
-            true => Ok(tensor.buffer()),
-            false => Err(Error {
-                op: OP,
-                kind: ErrorKind::Shape {
-                    arg: "positions",
-                    have: tensor.shape().to_vec(),
-                    expected: format!("{:?}", if want[0] == 1 { &want[1..] } else { &want[..] }),
-                },
-            }),
-        }
     }
 }

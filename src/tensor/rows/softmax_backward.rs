@@ -7,7 +7,7 @@ const OP: &str = "softmax_backward";
 
 impl<T: Element> Tensor<T> {
     /// The gradient of softmax's input: `self` is what [`softmax`](Tensor::softmax) gave with these options, `dy`
-    /// the gradient of that. A mask has no say here: what it hid is told by `self`.
+    /// the gradient of that. A mask is ignored: what it hid is 0 in `self` already (minus infinity with `log`).
     ///
     /// # Errors
     /// [`ErrorKind::Shape`] for a `dy` of another shape, and those of

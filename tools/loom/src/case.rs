@@ -7,7 +7,9 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype as Stored, SafeTensors};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use tileloom::Dtype;
+use tileloom::{Dtype, Layout};
+
+use crate::image::Number;
 
 /// What is wrong with a case file: names the tensor or the option, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +41,7 @@ pub enum Fault {
 }
 
 pub const VALUES: &str = "F32, F16 or BF16";
-pub const INDICES: &str = "I32, U32 or I64";
+pub const INDICES: &str = "I32, U32, I64 or U16";
 pub const VALUES_OR_BOOLEANS: &str = "F32, F16, BF16, BOOL or U8";
 
 /// A tensor as stored: contiguous, little-endian.
@@ -85,6 +87,23 @@ impl Tensor {
         Self::of(Stored::U32, shape, values.len(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
+    /// `values` as they are stored; single bits as booleans.
+    ///
+    /// # Panics
+    /// If the shape does not hold as many.
+    pub fn numbers_of(number: Number, shape: &[usize], values: &[f64]) -> Tensor {
+        let dtype = match number {
+            Number::F(dtype) => stored(dtype),
+            Number::U32 => Stored::U32,
+            Number::I32 => Stored::I32,
+            Number::U16 => Stored::U16,
+            Number::U8 => Stored::U8,
+            Number::Bit => Stored::BOOL,
+        };
+        let number = if number == Number::Bit { Number::U8 } else { number };
+        Self::of(dtype, shape, values.len(), number.encode(values))
+    }
+
     fn of(dtype: Stored, shape: &[usize], have: usize, data: Vec<u8>) -> Tensor {
         assert_eq!(shape.iter().product::<usize>(), have, "shape {shape:?}");
         Tensor { dtype, shape: shape.to_vec(), data }
@@ -119,6 +138,7 @@ impl Tensor {
             Stored::I32 => Some(words(&self.data).map(|b| i32::from_le_bytes(b) as i64).collect()),
             Stored::U32 => Some(words(&self.data).map(|b| u32::from_le_bytes(b) as i64).collect()),
             Stored::I64 => Some(words(&self.data).map(i64::from_le_bytes).collect()),
+            Stored::U16 => Some(words(&self.data).map(|b| u16::from_le_bytes(b) as i64).collect()),
             _ => None,
         }
     }
@@ -271,40 +291,127 @@ impl<'de> Deserialize<'de> for Names {
 pub trait OptionValue: Sized {
     const EXPECTED: &'static str;
     fn parse(text: &str) -> Option<Self>;
+    fn text(&self) -> String;
 }
 
-impl OptionValue for bool {
-    const EXPECTED: &'static str = "true or false";
-    fn parse(text: &str) -> Option<bool> {
-        text.parse().ok()
+/// Types that read what they print.
+macro_rules! option_values {
+    ($($ty:ty: $expected:literal, $ok:expr;)*) => {$(
+        impl OptionValue for $ty {
+            const EXPECTED: &'static str = $expected;
+            fn parse(text: &str) -> Option<$ty> {
+                text.parse().ok().filter($ok)
+            }
+            fn text(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+option_values! {
+    bool: "true or false", |_| true;
+    f32: "a finite decimal number", |v: &Self| v.is_finite();
+    f64: "a finite decimal number", |v: &Self| v.is_finite();
+    i64: "an integer", |_| true;
+    usize: "a number of at least 0", |_| true;
+    Dtype: "f32, f16 or bf16", |_| true;
+    String: "text", |_| true;
+}
+
+impl<const N: usize> OptionValue for [usize; N] {
+    const EXPECTED: &'static str = "numbers with commas between";
+    fn parse(text: &str) -> Option<[usize; N]> {
+        let numbers: Option<Vec<usize>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+        numbers?.try_into().ok()
+    }
+    fn text(&self) -> String {
+        self.map(|n| n.to_string()).join(",")
     }
 }
 
-impl OptionValue for f32 {
-    const EXPECTED: &'static str = "a finite decimal number";
-    fn parse(text: &str) -> Option<f32> {
-        text.parse().ok().filter(|v: &f32| v.is_finite())
+impl<const N: usize> OptionValue for Layout<N> {
+    const EXPECTED: &'static str = "an offset, as in 3, or an offset and strides, as in 3:40,8";
+    fn parse(text: &str) -> Option<Layout<N>> {
+        let (offset, strides) = text.split_once(':').map_or((text, None), |(offset, rest)| (offset, Some(rest)));
+        let strides = match strides {
+            None => None,
+            Some(text) => Some(OptionValue::parse(text)?),
+        };
+        Some(Layout { offset: offset.parse().ok()?, strides })
+    }
+    fn text(&self) -> String {
+        let strides = self.strides.map(|strides| format!(":{}", strides.text()));
+        format!("{}{}", self.offset, strides.unwrap_or_default())
     }
 }
 
-impl OptionValue for f64 {
-    const EXPECTED: &'static str = "a finite decimal number";
-    fn parse(text: &str) -> Option<f64> {
-        text.parse().ok().filter(|v: &f64| v.is_finite())
+impl<T: OptionValue> OptionValue for Option<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+    fn parse(text: &str) -> Option<Option<T>> {
+        if text == "none" { Some(None) } else { T::parse(text).map(Some) }
+    }
+    fn text(&self) -> String {
+        self.as_ref().map_or("none".into(), T::text)
     }
 }
 
-impl OptionValue for i64 {
-    const EXPECTED: &'static str = "an integer";
-    fn parse(text: &str) -> Option<i64> {
-        text.parse().ok()
+/// The options of a case, of which a description tells once how they are read and written.
+pub enum Options<'a, 'c> {
+    Read(&'a mut Reader<'c>),
+    Write(&'a mut Case),
+}
+
+impl Options<'_, '_> {
+    /// An option; without it `value` stays.
+    ///
+    /// # Errors
+    /// [`Fault::BadOption`].
+    pub fn value<T: OptionValue + Clone>(&mut self, name: &'static str, value: &mut T) -> Result<(), Fault> {
+        match self {
+            Options::Read(reader) => *value = reader.option(name, value.clone())?,
+            Options::Write(case) => drop(case.metadata.insert(name.into(), value.text())),
+        }
+        Ok(())
+    }
+
+    /// One of a few words; without it `value` stays.
+    ///
+    /// # Errors
+    /// [`Fault::BadOption`].
+    pub fn word<T: Copy + PartialEq>(
+        &mut self,
+        name: &'static str,
+        value: &mut T,
+        words: &[(&'static str, T)],
+    ) -> Result<(), Fault> {
+        match self {
+            Options::Read(reader) => {
+                if let Some(word) = reader.optional_word(name, words.iter().map(|(word, _)| *word))? {
+                    *value = words[word].1;
+                }
+            }
+            Options::Write(case) => {
+                let (word, _) = words.iter().find(|(_, have)| have == value).expect("every value has a word");
+                case.metadata.insert(name.into(), (*word).into());
+            }
+        }
+        Ok(())
     }
 }
 
-impl OptionValue for Dtype {
-    const EXPECTED: &'static str = "f32, f16 or bf16";
-    fn parse(text: &str) -> Option<Dtype> {
-        text.parse().ok()
+/// An output as its case has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    pub name: &'static str,
+    pub shape: Vec<usize>,
+    /// The tensor is `[a, c, b, d]` of a view `[a, b, c, d]`.
+    pub swapped: bool,
+}
+
+impl Shown {
+    pub fn new(name: &'static str, shape: impl Into<Vec<usize>>) -> Shown {
+        Shown { name, shape: shape.into(), swapped: false }
     }
 }
 
@@ -363,15 +470,31 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Fault::BadOption`].
     pub fn word(&mut self, name: &'static str, words: &[&'static str]) -> Result<&'static str, Fault> {
+        Ok(words[self.optional_word(name, words.iter().copied())?.unwrap_or(0)])
+    }
+
+    /// Which of the words stands there.
+    fn optional_word(
+        &mut self,
+        name: &'static str,
+        words: impl Iterator<Item = &'static str>,
+    ) -> Result<Option<usize>, Fault> {
         self.options.insert(name);
         let Some(value) = self.case.metadata.get(name) else {
-            return Ok(words[0]);
+            return Ok(None);
         };
-        words.iter().find(|word| *word == value).copied().ok_or_else(|| Fault::BadOption {
-            name,
-            value: value.clone(),
-            expected: words.join(" or "),
-        })
+        let words: Vec<_> = words.collect();
+        let found = words.iter().position(|word| word == value);
+        found.map(Some).ok_or_else(|| Fault::BadOption { name, value: value.clone(), expected: words.join(" or ") })
+    }
+
+    /// Values of a tensor that must be there, with its shape; they are of a dtype of values.
+    ///
+    /// # Errors
+    /// [`Fault::MissingTensor`] and [`Fault::BadDtype`].
+    pub fn values(&mut self, name: &'static str, expected: &'static str) -> Result<(&'a Tensor, Dtype), Fault> {
+        let tensor = self.tensor(name, expected)?;
+        Ok((tensor, float(name, tensor)?))
     }
 
     /// What is expected of `outputs`, which are name and shape; all else must have been read.
@@ -412,6 +535,20 @@ impl<'a> Reader<'a> {
         }
         Ok(expected)
     }
+}
+
+/// A tensor whose shape is not the one that is expected.
+pub fn bad_shape(name: &str, tensor: &Tensor, expected: impl Into<String>) -> Fault {
+    Fault::BadShape { name: name.into(), have: tensor.shape.clone(), expected: expected.into() }
+}
+
+/// The integers of a tensor of indices, as numbers.
+///
+/// # Errors
+/// [`Fault::BadDtype`].
+pub fn integers(name: &str, tensor: &Tensor) -> Result<Vec<i64>, Fault> {
+    let have = || tensor.dtype.to_string();
+    tensor.integers().ok_or_else(|| Fault::BadDtype { name: name.into(), have: have(), expected: INDICES })
 }
 
 /// The dtype of a tensor of values.

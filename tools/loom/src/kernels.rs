@@ -1,11 +1,18 @@
-//! The kernels that `loom` knows, one file each, and what each brings to the commands.
+//! The kernels, described, a folder per family; and those that are not described yet.
 
-use tileloom::reference::Verdict;
-use tileloom::{Dispatch, Dtype};
+use tileloom::compose::Shader;
+use tileloom::reference::{Judge, Verdict};
+use tileloom::{Caps, Dtype};
 
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{Case, Expected, Fault, Tensor};
+use crate::commands::run::Finding;
+use crate::harness::Outcome;
+use crate::kernel::{self, Cost, Depth, Ran, Run, Use, exact};
+use crate::pool::{Pool, Prepared};
+
+pub mod rows;
+pub mod vq;
 
 pub mod attention;
 pub mod attention_bias;
@@ -13,26 +20,22 @@ pub mod attention_merge;
 pub mod gemm;
 pub mod position_encoding;
 pub mod rope;
-pub mod softmax;
 pub mod softmax_backward;
 pub mod vq_assign;
-pub mod vq_lookup;
 pub mod vq_scalar;
 pub mod vq_scatter;
 pub mod vq_train;
 
-/// What the commands go by.
-pub const ALL: &[&dyn Kernel] = &[
+/// Those that are not described yet.
+pub const OLD: &[&dyn Kernel] = &[
     &attention::KERNEL,
     &attention_bias::KERNEL,
     &attention_merge::KERNEL,
     &gemm::KERNEL,
     &position_encoding::KERNEL,
     &rope::KERNEL,
-    &softmax::KERNEL,
     &softmax_backward::KERNEL,
     &vq_assign::KERNEL,
-    &vq_lookup::KERNEL,
     &vq_scalar::KERNEL,
     &vq_scatter::KERNEL,
     &vq_train::KERNEL,
@@ -62,26 +65,18 @@ pub trait Kernel: Sync {
 /// One case of `loom check`.
 pub struct Check {
     pub name: &'static str,
-    pub run: Box<dyn Fn(&Gpu) -> Checked>,
+    pub run: Box<dyn Fn(&Gpu) -> Checked + Send + Sync>,
 }
 
 impl Check {
     /// Of what runs on every adapter.
-    pub fn new(name: &'static str, run: impl Fn(&Gpu) -> Result<Verdict, String> + 'static) -> Check {
+    pub fn new(name: &'static str, run: impl Fn(&Gpu) -> Result<Verdict, String> + Send + Sync + 'static) -> Check {
         Check { name, run: Box::new(move |gpu| run(gpu).map_or_else(Checked::Failed, Checked::Ran)) }
     }
 }
 
 /// How a [`Check`] ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Checked {
-    /// It ran; the verdict tells whether it is right.
-    Ran(Verdict),
-    /// The adapter lacks what the case is about.
-    Skipped(String),
-    /// It did not run, or wrote where it must not.
-    Failed(String),
-}
+pub use crate::harness::Outcome as Checked;
 
 /// A case file, understood.
 pub struct Replay {
@@ -121,45 +116,128 @@ pub struct Bench {
     /// Each input and output byte of one call, once.
     pub bytes: f64,
     #[allow(clippy::type_complexity)]
-    pub prepare: Box<dyn Fn(&Gpu, &Pool, usize) -> Result<Prepared, String>>,
+    pub prepare: Box<dyn Fn(&Gpu, &Pool, usize) -> Result<Prepared, String> + Send + Sync>,
 }
 
-/// Dispatches on as many input sets as were asked for.
-pub struct Prepared {
-    pub dispatches: Vec<Dispatch>,
-    pub config: String,
-    /// Judges what the first dispatch has written.
-    #[allow(clippy::type_complexity)]
-    pub check: Box<dyn Fn(&Gpu) -> Result<Verdict, String>>,
-}
+/// An undescribed kernel as a [`kernel::Kernel`].
+pub struct Old(pub usize);
 
-/// The kernels of these names, all if there are none.
-///
-/// # Errors
-/// The name that is not known.
-pub fn named(names: &[String]) -> Result<Vec<&'static dyn Kernel>, String> {
-    if names.is_empty() {
-        return Ok(ALL.to_vec());
+impl kernel::Kernel for Old {
+    fn name(&self) -> &'static str {
+        OLD[self.0].name()
     }
-    let known = || ALL.iter().map(|kernel| kernel.name()).collect::<Vec<_>>().join(", ");
-    let find = |name: &String| {
-        let found = ALL.iter().find(|kernel| kernel.name() == name).copied();
-        found.ok_or_else(|| format!("kernel `{name}` is not known, expected one of: {}", known()))
-    };
-    names.iter().map(find).collect()
+
+    fn list(&self) -> Vec<Box<dyn Run>> {
+        let checks = OLD[self.0].checks().into_iter().map(|check| Box::new(check) as Box<dyn Run>);
+        checks.chain(OLD[self.0].benches().into_iter().map(|bench| Box::new(bench) as Box<dyn Run>)).collect()
+    }
+
+    fn replay(&self, case: &Case) -> Result<Box<dyn kernel::Replay>, Fault> {
+        Ok(Box::new(OLD[self.0].replay(case)?))
+    }
 }
 
-/// Understands a case file.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn replay(case: &Case) -> Result<Replay, Fault> {
-    let known = || ALL.iter().flat_map(|kernel| kernel.ops()).copied().collect();
-    let Some(op) = case.metadata.get("op") else {
-        return Err(Fault::NoOp { known: known() });
-    };
-    match ALL.iter().find(|kernel| kernel.ops().contains(&op.as_str())) {
-        Some(kernel) => kernel.replay(case),
-        None => Err(Fault::UnknownOp { op: op.clone(), known: known() }),
+impl Run for Check {
+    fn name(&self) -> &str {
+        self.name
+    }
+    fn what(&self) -> Use {
+        Use::Test(Depth::Narrow)
+    }
+    fn problem(&self) -> String {
+        String::new()
+    }
+    fn cost(&self) -> Cost {
+        Cost { flops: 0.0, bytes: 0.0 }
+    }
+    fn candidates(&self, _: &Caps) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+    fn lack(&self, _: &Caps) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+    fn shaders(&self, _: &Caps) -> Result<Vec<(String, Shader)>, String> {
+        Ok(Vec::new())
+    }
+    fn test(&self, gpu: &Gpu) -> Outcome {
+        (self.run)(gpu)
+    }
+    fn case(&self) -> Case {
+        Case::default()
+    }
+    fn prepare(&self, _: &Gpu, _: &Pool, _: usize, _: Option<&str>) -> Result<Prepared, String> {
+        Err("it is not measured".into())
+    }
+}
+
+impl Run for Bench {
+    fn name(&self) -> &str {
+        &self.shape
+    }
+    fn what(&self) -> Use {
+        Use::Bench { quick: self.quick }
+    }
+    fn problem(&self) -> String {
+        String::new()
+    }
+    fn cost(&self) -> Cost {
+        Cost { flops: self.flops, bytes: self.bytes }
+    }
+    fn candidates(&self, _: &Caps) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+    fn lack(&self, _: &Caps) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+    fn shaders(&self, _: &Caps) -> Result<Vec<(String, Shader)>, String> {
+        Ok(Vec::new())
+    }
+    fn test(&self, _: &Gpu) -> Outcome {
+        Outcome::Skipped("it is measured".into())
+    }
+    fn case(&self) -> Case {
+        Case::default()
+    }
+    fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, _: Option<&str>) -> Result<Prepared, String> {
+        (self.prepare)(gpu, pool, sets)
+    }
+}
+
+impl kernel::Replay for Replay {
+    fn case(&self) -> Case {
+        Case::default()
+    }
+    fn expected(&self) -> &Expected {
+        &self.expected
+    }
+    fn outputs(&self) -> Vec<&'static str> {
+        (self.rules)().into_iter().map(|(name, _)| name).collect()
+    }
+    fn run(&self, gpu: &Gpu) -> Result<Ran, String> {
+        let Outputs { tensors, config } = (self.run)(gpu)?;
+        Ok(Ran { tensors, config })
+    }
+    fn judge(&self, ran: &Ran) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (output, rule) in (self.rules)() {
+            let have = ran.tensors.iter().find(|(name, _)| *name == output);
+            let (Some((_, have)), Some(want)) = (have, self.expected.tensors.get(output)) else {
+                continue;
+            };
+            let out = have.numbers().expect("outputs are of known dtypes");
+            let target = want.numbers().expect("the reader has checked the dtype");
+            let unjudged = target.iter().filter(|v| v.is_nan()).count();
+            let verdict = match rule {
+                Rule::Rows { cols, dtype, oracle, low, mag } => {
+                    let low: Vec<f64> =
+                        (0..target.len()).map(|i| target[i] + (dtype.round(low[i]) - dtype.round(oracle[i]))).collect();
+                    Judge { cols, dtype, oracle: &target, low: &low, mag: &mag, widen: self.expected.widen }.judge(&out)
+                }
+                Rule::Exact => exact(&out, &target),
+                Rule::By(judge) => judge(&out, &target),
+            };
+            findings.push(Finding { output, shape: have.shape.clone(), verdict, unjudged });
+        }
+        findings
     }
 }

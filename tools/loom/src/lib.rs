@@ -1,23 +1,23 @@
-//! What `loom` and the tests share: adapters, kernel calls with their oracles, case files, benchmarks.
+//! What `loom` and the tests share: kernels described once, the harness that runs them, case files, benchmarks.
 //!
-//! Each kernel has one file of its stem in `kernels/`; each command one of its own name.
+//! Each kernel has one file of its stem in `kernels/<family>/`; each command one of its own name in `commands/`.
 
-pub mod adapters;
-pub mod bench;
 pub mod case;
-pub mod check;
-pub mod cli;
+pub mod commands;
 pub mod gpu;
+pub mod harness;
+pub mod image;
+pub mod kernel;
 pub mod kernels;
-pub mod matrix;
 pub mod memory;
+pub mod pool;
 pub mod random;
+pub mod registry;
 pub mod report;
-pub mod results;
 pub mod roofline;
-pub mod run;
 pub mod stats;
 pub mod table;
+pub mod timer;
 
 mod progress;
 

@@ -1,3 +1,3 @@
 fn main() -> std::process::ExitCode {
-    loom::cli::main()
+    loom::commands::cli::main()
 }

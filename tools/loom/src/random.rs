@@ -27,6 +27,11 @@ impl Random {
         (self.word() % n.max(1) as u64) as usize
     }
 
+    /// Normal values, of which one in 97 is eight times as large.
+    pub fn outliers(&mut self, len: usize) -> Vec<f64> {
+        (0..len).map(|_| self.normal() * if self.below(97) == 0 { 8.0 } else { 1.0 }).collect()
+    }
+
     /// Standard normal (Box and Muller, 1958).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();

@@ -5,8 +5,9 @@ use std::cell::Cell;
 use tileloom::wgpu::{self, util::DeviceExt};
 
 use crate::Gpu;
-use crate::bench::{Pool, Source, Timer};
+use crate::pool::Pool;
 use crate::stats::median;
+use crate::timer::{Source, Timer};
 use tileloom::Dtype;
 use tileloom::caps::Class;
 

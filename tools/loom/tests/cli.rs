@@ -4,15 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use loom::bench::{Source, Timer};
-use loom::case::{Case, Tensor};
-use loom::check::{self, Tally};
-use loom::kernels::{Bench, Check, Checked, Kernel, Prepared, Replay};
+use loom::case::{Case, Fault, Tensor};
+use loom::commands::bench;
+use loom::commands::check::{self, Tally};
+use loom::harness;
+use loom::kernel::{Cost, Depth, Kernel, Memory, Replay, Run, Use};
+use loom::pool::{Pool, Prepared};
 use loom::report::{self, Outcome, Record};
 use loom::roofline::Roofline;
-use loom::{Gpu, bench, gpu};
-use tileloom::Dtype;
+use loom::timer::{Source, Timer};
+use loom::{Gpu, gpu, registry};
+use tileloom::compose::Shader;
 use tileloom::reference::Verdict;
+use tileloom::{Caps, Dtype};
 
 /// A folder of one test, gone with it.
 struct Folder(PathBuf);
@@ -47,7 +51,7 @@ fn loom(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let program = std::ffi::OsString::from("loom");
     let all = std::iter::once(program).chain(arguments.iter().map(|argument| argument.as_ref().to_owned()));
-    let code = loom::cli::run(all, &mut out, &mut err);
+    let code = loom::commands::cli::run(all, &mut out, &mut err);
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -95,7 +99,7 @@ fn right_wrong_and_malformed() {
     );
     let (code, _, err) = loom(&[&"run", &folder.file("none.txt")]);
     assert!(code == 2 && err.contains("none.txt: cannot be read: "), "{err}");
-    let known: Vec<_> = ::loom::kernels::ALL.iter().flat_map(|kernel| kernel.ops()).copied().collect();
+    let known: Vec<_> = registry::ALL.iter().map(|kernel| kernel.name()).collect();
     let expected = format!("expected one of: {}", known.join(", "));
     let (code, _, err) = loom(&[&"run", &folder.case("op.txt", &Case::new("softmix"))]);
     assert!(code == 2 && err.contains(&format!("op.txt: op `softmix` is not known, {expected}")), "{err}");
@@ -365,7 +369,7 @@ fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
     let (code, _, err) = loom(&[&"check", &"softmix"]);
-    let known: Vec<_> = ::loom::kernels::ALL.iter().map(|kernel| kernel.name()).collect();
+    let known: Vec<_> = registry::ALL.iter().map(|kernel| kernel.name()).collect();
     let expected = format!("kernel `softmix` is not known, expected one of: {}", known.join(", "));
     assert!(code == 2 && err.contains(&expected), "{err}");
     adapter(&case);
@@ -388,27 +392,55 @@ impl Kernel for Wrong {
     fn name(&self) -> &'static str {
         "wrong"
     }
-    fn ops(&self) -> &'static [&'static str] {
-        &[]
+    fn list(&self) -> Vec<Box<dyn Run>> {
+        let cases = ["panics", "wrong", "lacks"].map(|name| (name, Use::Test(Depth::Narrow)));
+        let entries = cases.into_iter().chain([("1", Use::Bench { quick: true })]);
+        entries.map(|(name, what)| Box::new(WrongRun(name, what)) as Box<dyn Run>).collect()
     }
-    fn checks(&self) -> Vec<Check> {
-        let verdict = Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() };
-        vec![
-            Check { name: "panics", run: Box::new(|_| panic!("device gone")) },
-            Check { name: "wrong", run: Box::new(move |_| Checked::Ran(verdict.clone())) },
-            Check { name: "lacks", run: Box::new(|_| Checked::Skipped("no such thing".into())) },
-        ]
+    fn replay(&self, _: &Case) -> Result<Box<dyn Replay>, Fault> {
+        unreachable!("nothing is replayed")
     }
-    fn replay(&self, _: &Case) -> Result<Replay, loom::case::Fault> {
-        unreachable!("it has no ops")
+}
+
+struct WrongRun(&'static str, Use);
+
+impl Run for WrongRun {
+    fn name(&self) -> &str {
+        self.0
     }
-    fn benches(&self) -> Vec<Bench> {
-        let softmax = loom::kernels::softmax::KERNEL.benches().swap_remove(2);
-        let prepare = move |gpu: &Gpu, pool: &bench::Pool, sets: usize| {
-            let check = Box::new(|_: &Gpu| Ok(Verdict { wrong: 1, checked: 2, ..Verdict::default() }));
-            Ok(Prepared { check, ..(softmax.prepare)(gpu, pool, sets)? })
-        };
-        vec![Bench { shape: "1".into(), quick: true, flops: 1e9, bytes: 1e9, prepare: Box::new(prepare) }]
+    fn what(&self) -> Use {
+        self.1
+    }
+    fn problem(&self) -> String {
+        "wrong".into()
+    }
+    fn cost(&self) -> Cost {
+        Cost { flops: 1e9, bytes: 1e9 }
+    }
+    fn candidates(&self, _: &Caps) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+    fn lack(&self, _: &Caps) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+    fn shaders(&self, _: &Caps) -> Result<Vec<(String, Shader)>, String> {
+        Ok(Vec::new())
+    }
+    fn test(&self, _: &Gpu) -> harness::Outcome {
+        match self.0 {
+            "panics" => panic!("device gone"),
+            "wrong" => harness::Outcome::Ran(Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() }),
+            _ => harness::Outcome::Skipped("no such thing".into()),
+        }
+    }
+    fn case(&self) -> Case {
+        Case::new("wrong")
+    }
+    fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String> {
+        let softmax = registry::named(&["softmax".into()])?[0].list();
+        let short = softmax.iter().find(|run| run.name() == "65536x64 f32").expect("it is measured");
+        let check = Box::new(|_: &Gpu| Ok(Verdict { wrong: 1, checked: 2, ..Verdict::default() }));
+        Ok(Prepared { check, ..short.prepare(gpu, pool, sets, config)? })
     }
 }
 
@@ -419,7 +451,7 @@ fn a_wrong_kernel_gets_no_figure() {
         return;
     };
     let gpu = Gpu::open(&adapter).unwrap();
-    let report = bench::measure(&gpu, &[&Wrong], &bench::Pool::new(1), true).unwrap();
+    let report = bench::measure(&gpu, &[&Wrong], &Pool::new(1), true).unwrap();
     assert!(!report.ok() && report.lines[0].figures.is_none());
     assert!(bench::render(&report).contains("FAILED: wrong: 1 of 2 wrong"), "{}", bench::render(&report));
 
@@ -436,6 +468,31 @@ fn a_wrong_kernel_gets_no_figure() {
     }
 }
 
+/// What fails leaves a file that fails again.
+#[test]
+fn a_failure_leaves_its_case_file() {
+    let Some(adapter) = gpu::adapters().into_iter().next() else {
+        eprintln!("not tested: {}", gpu::NO_ADAPTER);
+        return;
+    };
+    let gpu = Gpu::open(&adapter).unwrap();
+    let problem = tileloom::softmax::Problem { rows: 3, cols: 7, lse: Some(0), ..Default::default() };
+    let call = harness::Call { name: "lse in x".into(), ..harness::Call::random(problem, 1) };
+    let refused = call.clone().in_memory(Memory::shared(&[&["x", "lse"]]));
+    let error = refused.check(&gpu, &gpu.kernels, None).unwrap_err();
+    let path = error.rsplit("loom run --check ").next().unwrap();
+    assert!(error.contains("overlap") && path.ends_with("softmax-lse-in-x.safetensors"), "{error}");
+    let (code, text, _) = loom(&[&"run", &path]);
+    assert!(code == 1 && text.contains("overlap"), "{text}");
+    let right = Case::read(Path::new(path)).unwrap().option("memory", "x y");
+    std::fs::remove_file(path).unwrap();
+    let folder = Folder::new("left");
+    let (code, text, err) = loom(&[&"run", &folder.case("right", &right)]);
+    assert!(code == 0 && text.contains("in_place: true"), "{text}{err}");
+    let (code, _, err) = loom(&[&"run", &folder.case("wrong", &right.option("memory", "x z"))]);
+    assert!(code == 2 && err.contains("expected arena, or groups of x y lse"), "{err}");
+}
+
 /// Adapters without TIMESTAMP_QUERY go by wall time.
 #[test]
 fn a_roofline_by_wall_time() {
@@ -446,7 +503,7 @@ fn a_roofline_by_wall_time() {
     let gpu = Gpu::open(&adapter).unwrap();
     let mut timer = Timer::new(&gpu).unwrap();
     timer.source = Source::Wall("asked for".into());
-    let roofline = Roofline::of(&gpu, &bench::Pool::new(1), &mut timer, true).unwrap();
+    let roofline = Roofline::of(&gpu, &Pool::new(1), &mut timer, true).unwrap();
     assert!(roofline.copy_rate > 1e6 && roofline.fma_rate > 1e6);
     assert_eq!(
         timer.sample(&[&|pass| roofline.copy.record(pass), &|pass| roofline.fma.record(pass)]).unwrap().len(),

@@ -363,7 +363,7 @@ impl Call {
             Some(config) => *config,
             None => attention::choose(&kernels.caps(), p).map_err(|error| error.to_string())?,
         };
-        let scratch_bytes = attention::scratch_bytes(p, &config);
+        let scratch_bytes = attention::scratch_bytes(p, &config).map_err(|error| error.to_string())?;
         let scratch_image = Image::poison(scratch_bytes as usize, 1);
         let scratch = gpu.buffer(&scratch_image.bytes);
 

@@ -8,10 +8,10 @@ use tileloom::reference::{Judge, Verdict};
 use tileloom::{Dtype, Kernels, Layout};
 
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{self, Case, Fault, Reader, Tensor};
-use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Replay, Rule};
 use crate::memory::{Image, POISON, Rows};
+use crate::pool::{Pool, Prepared};
 use crate::random::Random;
 
 /// The merge, for the commands.

@@ -138,7 +138,7 @@ impl Call {
             Some(config) => *config,
             None => gemm::choose(&kernels.caps(), p).map_err(|error| error.to_string())?,
         };
-        let scratch_bytes = gemm::scratch_bytes(p, &config);
+        let scratch_bytes = gemm::scratch_bytes(p, &config).map_err(|error| error.to_string())?;
         let scratch = Image::poison(scratch_bytes as usize, 1);
         let scratch_buffer = gpu.buffer(&scratch.bytes);
 

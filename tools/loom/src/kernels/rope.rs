@@ -152,7 +152,7 @@ impl Call {
         let mut buffers = Buffers::new(images[0].binding(&inputs[0]), outs[0].binding(&outputs[0]));
         if parts.len() > 1 {
             let i = at(1);
-            buffers = buffers.k(images[i].binding(&inputs[i]), outs[i].binding(&outputs[i]));
+            buffers = buffers.k(images[i].binding(&inputs[i])).k_out(outs[i].binding(&outputs[i]));
         }
         let positions = match (&self.positions, p.positions) {
             (Some(values), Positions::Buffer { layout, .. }) => Some(self.position_image(values, layout)),
@@ -172,7 +172,7 @@ impl Call {
         };
         let table_buffers = tables.as_ref().map(|images| images.each_ref().map(|image| gpu.buffer(&image.bytes)));
         if let (Some([cos, sin]), Some([c, s])) = (&tables, &table_buffers) {
-            buffers = buffers.tables(cos.binding(c), sin.binding(s));
+            buffers = buffers.cos(cos.binding(c)).sin(sin.binding(s));
         }
         let dispatch = match config {
             Some(config) => rope::prepare_with(kernels, p, config, buffers),

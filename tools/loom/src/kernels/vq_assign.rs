@@ -218,7 +218,7 @@ impl Call {
         let most = num_codes as f64;
         let valid = |all: &[f64]| all.iter().all(|&k| (0.0..most).contains(&k));
         if !valid(out) || !valid(expected) {
-            return crate::run::exact(out, expected);
+            return crate::kernel::exact(out, expected);
         }
         let words: Vec<u32> = out.iter().map(|&k| k as u32).collect();
         let given = &self.references(&words)[1].given;
@@ -266,7 +266,7 @@ impl Call {
         }
         if let Some(usage) = &output.usage {
             let of = |counts: &[u32]| counts.iter().map(|&n| f64::from(n)).collect::<Vec<_>>();
-            verdict.merge(crate::run::exact(&of(usage), &of(&oracle.usage)));
+            verdict.merge(crate::kernel::exact(&of(usage), &of(&oracle.usage)));
         }
         if let Some(loss) = output.loss {
             verdict.merge(rule(1, Dtype::F32, &[oracle.loss], &[low.loss], &[oracle.loss], &[loss]));

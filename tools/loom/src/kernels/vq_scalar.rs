@@ -4,11 +4,11 @@ use tileloom::reference::{Verdict, vq_scalar as reference};
 use tileloom::vq_scalar::{self, Buffers, Direction, Kind, Problem};
 use tileloom::{Dtype, Layout};
 
-use super::{Bench, Check, Checked, Kernel, Prepared, Replay};
+use super::{Bench, Check, Checked, Kernel, Replay};
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{Case, Fault};
 use crate::memory::{Image, POISON, Rows};
+use crate::pool::{Pool, Prepared};
 use crate::random::Random;
 
 /// Scalar quantisation, for the commands; case files have no op of it.
@@ -117,7 +117,7 @@ impl Kernel for VqScalar {
                 let y = first.ok_or("no input set was asked for")?;
                 let (_, want) = reference::encode(&problem, &pool.values(problem.x, elements, 0));
                 let want: Vec<f64> = want.into_iter().map(|v| Dtype::F32.round(v)).collect();
-                let check = move |gpu: &Gpu| Ok(crate::run::exact(&Dtype::F32.decode(&gpu.read(&y)?), &want));
+                let check = move |gpu: &Gpu| Ok(crate::kernel::exact(&Dtype::F32.decode(&gpu.read(&y)?), &want));
                 Ok(Prepared { dispatches, config: "encode".into(), check: Box::new(check) })
             }),
         }]

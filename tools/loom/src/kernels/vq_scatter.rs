@@ -5,18 +5,24 @@ use tileloom::vq_lookup::{Combine, Index, Order};
 use tileloom::vq_scatter::{self, Buffers, Config, Problem};
 use tileloom::{Dtype, Kernels, Layout};
 
-use super::vq_lookup::index_bytes;
-use super::{Bench, Check, Kernel, Prepared, Replay};
+use super::vq::vq_lookup::index_number;
+use super::{Bench, Check, Kernel, Replay};
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{Case, Fault};
 use crate::memory::{Image, POISON, Rows};
+use crate::pool::{Pool, Prepared};
 use crate::random::Random;
 
 /// VQ scatter, for the commands; case files have no op of it.
 pub struct VqScatter;
 
 pub const KERNEL: VqScatter = VqScatter;
+
+fn index_bytes(index: Index, words: &[u32]) -> Vec<u8> {
+    let mut bytes = index_number(index).encode(&words.iter().map(|&w| f64::from(w)).collect::<Vec<_>>());
+    bytes.resize(bytes.len().next_multiple_of(4), 0xff);
+    bytes
+}
 
 /// One call: the Problem, and what its buffers hold.
 #[derive(Debug, Clone)]
@@ -135,7 +141,7 @@ impl Call {
         let mut verdict = judge.judge(&output.sums);
         if let Some(counts) = &output.counts {
             let of = |counts: &[u32]| counts.iter().map(|&n| f64::from(n)).collect::<Vec<_>>();
-            verdict.merge(crate::run::exact(&of(counts), &of(&oracle.counts)));
+            verdict.merge(crate::kernel::exact(&of(counts), &of(&oracle.counts)));
         }
         verdict
     }

@@ -5,11 +5,11 @@ use tileloom::reference::{Judge, Verdict};
 use tileloom::vq_train::{self, Buffers, Gradient, GradientBuffers, Problem};
 use tileloom::{Dispatch, Dtype, Error, Op, wgpu};
 
-use super::{Bench, Check, Checked, Kernel, Prepared, Replay};
+use super::{Bench, Check, Checked, Kernel, Replay};
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{Case, Fault};
 use crate::memory::POISON;
+use crate::pool::{Pool, Prepared};
 use crate::random::Random;
 
 /// Training, for the commands; case files have no op of it.

@@ -9,10 +9,10 @@ use tileloom::softmax::{Mask, MaskKind};
 
 use super::{Call, Output};
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{self, Case, Fault, Reader, Tensor};
-use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Replay, Rule};
 use crate::memory::POISON;
+use crate::pool::{Pool, Prepared};
 
 /// Attention, for the commands.
 pub struct Attention;

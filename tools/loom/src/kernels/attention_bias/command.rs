@@ -6,10 +6,10 @@ use tileloom::{Dtype, Layout};
 
 use super::{Call, Output};
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{Case, Fault};
-use crate::kernels::{Bench, Check, Kernel, Prepared, Replay};
+use crate::kernels::{Bench, Check, Kernel, Replay};
 use crate::memory::POISON;
+use crate::pool::{Pool, Prepared};
 
 /// Attention biases, for the commands.
 pub struct AttentionBias;

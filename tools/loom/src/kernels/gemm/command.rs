@@ -7,10 +7,10 @@ use tileloom::gemm::{self, Activation, Algorithm, Along, Buffers, Epilogue, Matr
 
 use super::{Call, Output, plain};
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{self, Case, Fault, Reader, Tensor};
-use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::{Bench, Check, Checked, Kernel, Outputs, Replay, Rule};
 use crate::memory::POISON;
+use crate::pool::{Pool, Prepared};
 
 /// The matrix product, for the commands.
 pub struct Gemm;
@@ -225,8 +225,9 @@ fn understand(case: &Case) -> Result<(Call, case::Expected, Vec<usize>), Fault> 
     (problem.trans_a, problem.trans_b, problem.batch) = (trans_a, trans_b, [1, batches]);
     problem.alpha = reader.option("alpha", 1.0)?;
     problem.beta = reader.option("beta", 1.0)?;
-    let word = reader.word("activation", &Activation::ALL.map(Activation::name))?;
-    problem.epilogue.activation = Activation::ALL.into_iter().find(|a| a.name() == word).unwrap_or_default();
+    let names: Vec<&str> = Activation::ALL.iter().map(|activation| activation.name()).collect();
+    let word = reader.word("activation", &names)?;
+    problem.epilogue.activation = Activation::ALL.iter().copied().find(|a| a.name() == word).unwrap_or_default();
     let (mut c_values, mut bias_values) = (None, None);
     if let Some(c) = reader.optional("c") {
         if broadcast(&c.shape, &shape).as_ref() != Some(&shape)

@@ -8,10 +8,10 @@ use tileloom::{Dtype, Layout};
 
 use super::{Call, Memory, Output};
 use crate::Gpu;
-use crate::bench::Pool;
-use crate::case::{self, Case, Fault, OptionValue, Reader, Tensor};
-use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::case::{self, Case, Fault, Reader, Tensor};
+use crate::kernels::{Bench, Check, Kernel, Outputs, Replay, Rule};
 use crate::memory::POISON;
+use crate::pool::{Pool, Prepared};
 
 /// RoPE, for the commands.
 pub struct Rope;
@@ -153,26 +153,6 @@ fn swap_middle([a, b, c, d]: [usize; 4], values: &[f64]) -> Vec<f64> {
     out
 }
 
-/// A list of numbers, as in `16,24,24`.
-struct List(Vec<usize>);
-
-impl OptionValue for List {
-    const EXPECTED: &'static str = "three numbers of pairs, such as 16,24,24";
-    fn parse(text: &str) -> Option<List> {
-        text.split(',').map(|n| n.trim().parse().ok()).collect::<Option<Vec<_>>>().map(List).filter(|l| l.0.len() == 3)
-    }
-}
-
-/// Text as it stands.
-struct Text(String);
-
-impl OptionValue for Text {
-    const EXPECTED: &'static str = "text";
-    fn parse(text: &str) -> Option<Text> {
-        Some(Text(text.into()))
-    }
-}
-
 fn bad_shape(name: &str, tensor: &Tensor, expected: impl Into<String>) -> Fault {
     Fault::BadShape { name: name.into(), have: tensor.shape.clone(), expected: expected.into() }
 }
@@ -213,7 +193,8 @@ fn understand(case: &Case) -> Result<(Call, case::Expected, Vec<usize>), Fault> 
     };
 
     let positions = reader.optional("positions");
-    let sections = reader.option("sections", List(Vec::new()))?.0;
+    let sections: Option<[usize; 3]> = reader.option("sections", None)?;
+    let sections = sections.map_or(Vec::new(), Vec::from);
     let mut values = None;
     if let Some(tensor) = positions {
         let numbers = tensor.integers().ok_or_else(|| Fault::BadDtype {
@@ -258,7 +239,7 @@ fn understand(case: &Case) -> Result<(Call, case::Expected, Vec<usize>), Fault> 
     let base: f64 = reader.option("base", 10_000.0)?;
     let largest = values.as_ref().and_then(|v| v.iter().copied().max()).unwrap_or(seq as i64 - 1);
     let seq_len = reader.option("seq_len", largest + 1)?.max(0) as usize;
-    let Text(scaling_text) = reader.option("scaling", Text("null".into()))?;
+    let scaling_text = reader.option("scaling", String::from("null"))?;
     let max_position_embeddings: f64 = reader.option("max_position_embeddings", 0.0)?;
     let scaling = scaling(&scaling_text, max_position_embeddings)?;
     let mut factors = None;

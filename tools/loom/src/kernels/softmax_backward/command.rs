@@ -6,10 +6,10 @@ use tileloom::softmax_backward::{self, Buffers, Problem};
 
 use super::{Call, Memory, Output};
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{Case, Fault};
-use crate::kernels::{Bench, Check, Kernel, Prepared, Replay};
+use crate::kernels::{Bench, Check, Kernel, Replay};
 use crate::memory::POISON;
+use crate::pool::{Pool, Prepared};
 
 /// The gradient of softmax, for the commands.
 pub struct SoftmaxBackward;

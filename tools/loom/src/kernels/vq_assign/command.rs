@@ -7,11 +7,11 @@ use tileloom::vq_assign::{self, Buffers, Metric, Problem, Quantized};
 
 use super::Call;
 use crate::Gpu;
-use crate::bench::Pool;
 use crate::case::{self, Case, Expected, Fault, Reader, Tensor};
-use crate::kernels::vq_lookup::codebook_shape;
-use crate::kernels::{Bench, Check, Kernel, Outputs, Prepared, Replay, Rule};
+use crate::kernels::vq::vq_lookup::codebook_shape;
+use crate::kernels::{Bench, Check, Kernel, Outputs, Replay, Rule};
 use crate::memory::POISON;
+use crate::pool::{Pool, Prepared};
 
 /// VQ assign, for the commands.
 pub struct VqAssign;

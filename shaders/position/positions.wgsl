@@ -1,2 +1,0 @@
-// A position as its word.
-fn position(i: u32) -> u32 { return positions[i]; }

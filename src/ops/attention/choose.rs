@@ -1,0 +1,248 @@
+//! The Config of attention: tables by class of adapters, and what fits a device.
+
+use super::{Algorithm, Config, Load, Problem, Reduce, attention_merge};
+use crate::caps::Class;
+use crate::{Caps, Misfit};
+
+/// Sizes and windows beyond any sequence; sums of three fit in an i32.
+pub(super) const FAR: usize = 1 << 28;
+
+/// Chunks of four that vectors are padded to: head dims 32, 64, 96, 128, 192, 256, 512 and 576.
+const CHUNKS: [u32; 8] = [8, 16, 24, 32, 48, 64, 128, 144];
+
+/// The largest head dim.
+pub(super) const MOST_DIM: usize = 4 * CHUNKS[CHUNKS.len() - 1] as usize;
+
+/// A row of the table: the tiles of one class of adapters.
+struct Row {
+    class: Class,
+    /// Invocations of a workgroup; of software adapters a subgroup, in which keys are handed round.
+    wg_size: u32,
+    /// Chunks of q and of o that an invocation may hold before more of them share a row.
+    hold: u32,
+    /// Rows per invocation, where it holds at most so many chunks of each; else one.
+    rows: (u32, u32),
+    /// Up to so many rows per head of k and v, they are decoded.
+    few: usize,
+    /// Invocations per row there, and workgroups to reach by splitting keys.
+    decode: (u32, usize),
+}
+
+/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (see the module). Discrete and Integrated are not measured
+/// yet: 64 chunks (256 registers) of q and o are too many for any GPU, and 16 leave room for two waves.
+const TABLE: [Row; 3] = [
+    Row { class: Class::Software, wg_size: 8, hold: 128, rows: (2, 32), few: 8, decode: (4, 4) },
+    Row { class: Class::Integrated, wg_size: 64, hold: 16, rows: (1, 16), few: 16, decode: (16, 64) },
+    Row { class: Class::Discrete, wg_size: 128, hold: 16, rows: (1, 16), few: 16, decode: (16, 512) },
+];
+
+/// Keys per block.
+const KEYS: u32 = 4;
+
+/// Bytes of workgroup memory for keys and values: with the shares of scores they fit the baseline's 16 KiB.
+const STAGE: u32 = 12288;
+
+/// Keys below which a split does not pay.
+const SPLIT_KEYS: usize = 256;
+const MAX_SPLITS: usize = 128;
+/// Where the driver cuts long loops short.
+const MOST_SPLITS: u32 = 1 << 16;
+
+/// Every Config of the table, the best first.
+pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
+    let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
+    let most = caps.most_invocations();
+    let software = row.class == Class::Software;
+    // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
+    let old = software && caps.mesa_before((25, 0));
+    let (keys, hold, (most_rows, held)) = if old { (1, 64, (1, 0)) } else { (KEYS, row.hold, row.rows) };
+    let subgroup = caps.trusted_subgroup_size().filter(|_| software);
+    let wg_size = subgroup.unwrap_or(row.wg_size).min(most);
+    let rows = problem.group().saturating_mul(problem.seq_q).max(1);
+
+    // As many lanes as leave an invocation `hold` chunks, and then as many rows as it may hold.
+    let chunks: u32 = problem.chunks(1).iter().sum();
+    let lanes = chunks.div_ceil(hold).next_power_of_two().min(wg_size);
+    let want = rows.div_ceil((wg_size / lanes) as usize).min(16) as u32;
+    let staged = STAGE / (16 * chunks) / keys * keys;
+    let load = match subgroup {
+        Some(size) if lanes == 1 && !old => Load::Broadcast(size),
+        _ if software || staged == 0 => Load::Direct,
+        _ => Load::Staged(staged),
+    };
+    let tiled = Config {
+        algorithm: Algorithm::Tiled,
+        wg_size,
+        lanes,
+        rows: if chunks <= held * lanes { 1 << most_rows.min(want).ilog2() } else { 1 },
+        slots: 1,
+        keys,
+        load,
+        splits: 1,
+        reduce: Reduce::None,
+        native_f16: caps.prefers_native_f16(problem.has_f16()),
+    };
+
+    // Rows are held by each invocation; the rest of the workgroup takes turns at the keys.
+    let lanes = row.decode.0.max(lanes).min(wg_size);
+    let shares = (hold * lanes / chunks).max(1);
+    let held = 1 << (rows.next_power_of_two().min(4) as u32).min(shares).ilog2();
+    let groups = rows.div_ceil(held as usize).next_power_of_two().min((wg_size / lanes) as usize) as u32;
+    let tiles = rows.div_ceil((groups * held) as usize);
+    let workgroups = tiles.saturating_mul(problem.kv_heads).saturating_mul(problem.batch).max(1);
+    let splits = row.decode.1.div_ceil(workgroups).min(problem.seq_kv.div_ceil(SPLIT_KEYS)).clamp(1, MAX_SPLITS);
+    let slots = wg_size / lanes / groups;
+    let decode = Config { lanes, rows: held, slots, load: Load::Direct, splits: splits as u32, ..tiled };
+
+    let each = |config: Config| [Reduce::None, Reduce::Shuffle, Reduce::Memory].map(|r| Config { reduce: r, ..config });
+    // More parts where the driver cuts long walks short.
+    let split = |config: Config| {
+        let rounds = |splits| Config { splits, ..config }.rounds(problem);
+        Config { algorithm: Algorithm::Decode, splits: caps.parts(config.splits, MOST_SPLITS, rounds), ..config }
+    };
+    let mut found = [each(tiled), each(decode).map(split)];
+    if rows <= row.few && problem.seq_kv >= SPLIT_KEYS {
+        found.reverse();
+    }
+    let mut found = found.concat();
+    if caps.loop_rounds().is_some() {
+        found.extend(each(tiled).map(split));
+    }
+    // With one invocation per row: for devices of small workgroups.
+    found.push(Config { lanes: 1, rows: 1, load: Load::Direct, ..tiled });
+    found
+}
+
+/// The first thing of `config` that does not fit the Problem or the device.
+pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(), Misfit> {
+    let limits = &caps.limits;
+    let Config { algorithm, wg_size, lanes, rows, slots, keys, load, splits, reduce, native_f16 } = *config;
+    let subgroup = caps.trusted_subgroup_size();
+    caps.check_wg_size(wg_size)?;
+    caps.check_native_f16(native_f16, problem.has_f16())?;
+    Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
+    let shared = lanes.saturating_mul(slots);
+    Misfit::unless(wg_size.is_multiple_of(shared), "lanes * slots must divide wg_size", shared)?;
+    Misfit::unless((1..=16).contains(&rows), "rows must be 1 to 16", rows)?;
+    Misfit::unless((1..=16).contains(&keys), "keys must be 1 to 16", keys)?;
+    Misfit::unless(splits > 0, "splits must be at least 1", splits)?;
+    Misfit::at_most("splits", splits, MOST_SPLITS)?;
+    let whole = algorithm == Algorithm::Decode || config.parts() == 1;
+    Misfit::unless(whole, "tiled needs one split and one slot", config.parts())?;
+    match load {
+        Load::Direct => {}
+        Load::Staged(n) => {
+            Misfit::unless(n > 0 && n.is_multiple_of(keys), "staged keys must be a multiple of keys", n)?;
+        }
+        Load::Broadcast(size) => {
+            let fits = subgroup == Some(size) && wg_size.is_multiple_of(size);
+            Misfit::unless(fits, "broadcast needs whole subgroups of the trusted size", size)?;
+            Misfit::unless(lanes == 1, "broadcast needs one lane", lanes)?;
+        }
+    }
+    Misfit::unless(load == Load::Direct || slots == 1, "staged and broadcast keys need one slot", slots)?;
+    Misfit::unless((reduce == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
+    if reduce == Reduce::Shuffle {
+        Misfit::at_most("lanes that shuffle in a trusted subgroup", lanes, subgroup.unwrap_or(0))?;
+    }
+    let wg_bytes = config.wg_bytes(problem.chunks(lanes));
+    Misfit::at_most("bytes of workgroup memory", wg_bytes, limits.max_compute_workgroup_storage_size)?;
+    let [o, lse] = config.scratch_parts(problem);
+    let limit = limits.max_storage_buffer_binding_size.min(u64::from(u32::MAX) * 4);
+    Misfit::at_most("bytes of scratch", o.saturating_add(lse), limit)?;
+    let join = if algorithm == Algorithm::Decode { attention_merge::rounds(config.parts().into()) } else { 0 };
+    caps.check_rounds(config.rounds(problem).max(join))
+}
+
+impl Problem {
+    /// Chunks of four of a head vector and of a value vector, padded to a size of a short list, so that pipelines are
+    /// few, and to a multiple of `lanes`.
+    pub(super) fn chunks(&self, lanes: u32) -> [u32; 2] {
+        [self.head_dim, self.value_dim].map(|n| {
+            let need = n.div_ceil(4) as u32;
+            CHUNKS.into_iter().find(|&chunks| chunks >= need).unwrap_or(need).next_multiple_of(lanes.max(1))
+        })
+    }
+}
+
+impl Config {
+    /// Results of each row, before they are joined.
+    pub fn parts(&self) -> u32 {
+        self.splits.saturating_mul(self.slots)
+    }
+
+    /// Rows of a workgroup.
+    pub(super) fn tile_rows(&self) -> u32 {
+        self.wg_size / self.lanes / self.slots * self.rows
+    }
+
+    /// Keys of a split, whole steps of the walk.
+    pub(super) fn split_keys(&self, problem: &Problem) -> u32 {
+        let step = self.step();
+        let keys = (problem.seq_kv as u32).div_ceil(self.splits);
+        keys.checked_next_multiple_of(step).unwrap_or(u32::MAX).max(step)
+    }
+
+    /// Keys of a tile.
+    pub(super) fn tile(&self) -> u32 {
+        if let Load::Staged(keys) = self.load { keys } else { self.keys }
+    }
+
+    /// Keys that the slots of a workgroup take at a time.
+    fn step(&self) -> u32 {
+        self.tile().saturating_mul(self.slots)
+    }
+
+    /// Bytes of workgroup memory, for vectors of so many chunks.
+    pub(super) fn wg_bytes(&self, [k_chunks, v_chunks]: [u32; 2]) -> u32 {
+        let staged = match self.load {
+            Load::Staged(keys) => keys.saturating_mul(k_chunks.saturating_add(v_chunks)).saturating_mul(16),
+            _ => 0,
+        };
+        match self.reduce {
+            Reduce::None | Reduce::Shuffle => staged,
+            Reduce::Memory => staged.saturating_add(4 * self.rows * self.keys * self.wg_size),
+        }
+    }
+
+    /// Bytes of scratch: o of each part and row, padded so that LSEs may be bound after them; and LSEs. Their number
+    /// grows with the keys only where the driver cuts long walks short.
+    pub(super) fn scratch_parts(&self, problem: &Problem) -> [u64; 2] {
+        if self.algorithm == Algorithm::Tiled {
+            return [0; 2];
+        }
+        let rows = problem.q_sizes().iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));
+        let all = rows.saturating_mul(self.parts().into());
+        let o = all.saturating_mul(4 * problem.value_dim as u64);
+        [o.checked_next_multiple_of(256).unwrap_or(u64::MAX / 2), all.saturating_mul(4)]
+    }
+
+    /// Rounds of an invocation's loops, at most; runs of up to 32 are unrolled wherever they were looked at.
+    fn rounds(&self, problem: &Problem) -> u64 {
+        let [lanes, rows, keys, slots] = [self.lanes, self.rows, self.keys, self.slots].map(u64::from);
+        let unrolled = |n: u64| if n > 32 { n } else { 0 };
+        let chunks = problem.chunks(self.lanes).map(u64::from);
+        let long: u64 = chunks.iter().map(|chunks| unrolled(chunks / lanes)).sum();
+        let sum = match self.reduce {
+            Reduce::None => 0,
+            Reduce::Shuffle => u64::from(lanes.ilog2()) + 2,
+            Reduce::Memory => lanes + 2,
+        };
+        // Scores start, are capped, biased, masked and cut off at the edges.
+        let block = 3 + long + 6 * unrolled(rows * keys) + rows * keys * sum;
+        let staged = match self.load {
+            Load::Staged(keys) => 2 + u64::from(keys).saturating_mul(chunks[0] + chunks[1]) / u64::from(self.wg_size),
+            _ => 0,
+        };
+        let right = if problem.causal { Some(0) } else { problem.window[1] };
+        let seen = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right)).min(FAR);
+        let walk = (seen as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
+        let step = u64::from(self.step());
+        let blocks_per_step = (step / (slots * keys)).max(1);
+        // Each row of a tree walks up from each block of the tree's keys.
+        let nodes = problem.tree.map_or(0, |_| problem.seq_q as u64);
+        let climbs = (nodes.min(walk) / keys + 2) * rows * nodes;
+        let all = (walk / step + 1).saturating_mul(blocks_per_step.saturating_mul(block).saturating_add(staged));
+        all.saturating_add(climbs)
+    }
+}

@@ -1,0 +1,124 @@
+//! The pipelines of attention: what follows from a Problem, and the shader.
+
+use super::prepare::{Params, Views};
+use super::{Algorithm, Config, Load, Problem, Reduce};
+use crate::compose::{Shader, Slots, Storage};
+use crate::kernels::{Pass, Pipeline};
+use crate::softmax::MaskKind;
+
+/// An option's name in the shader, and whether a Problem has it.
+type Flag = (&'static str, fn(&Problem) -> bool);
+
+/// Options that are bits of `Params::flags`, from the lowest on.
+const FLAGS: [Flag; 6] = [
+    ("ALIBI", |problem| problem.alibi.is_some()),
+    ("SINKS", |problem| problem.sinks.is_some()),
+    ("PACKED", |problem| problem.packed.is_some()),
+    ("PAGED", |problem| problem.paged.is_some()),
+    ("LENGTHS", |problem| problem.lengths.is_some()),
+    ("TREE", |problem| problem.tree.is_some()),
+];
+
+/// What follows from the Problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Form {
+    /// Elements per load: 4 or 1.
+    vec: u32,
+    /// Chunks of four of a head vector, and of a value vector.
+    chunks: [u32; 2],
+    /// Vectors do not fill their chunks.
+    padded: bool,
+    x: Storage,
+    o: Storage,
+    softcap: bool,
+    mask: Option<MaskKind>,
+    /// ALiBi slopes or sinks are read.
+    tables: bool,
+    /// Sequences, pages or a tree are read.
+    indices: bool,
+    lse: bool,
+}
+
+impl Problem {
+    /// `Params::flags`.
+    pub(super) fn flags(&self) -> u32 {
+        (0..).zip(FLAGS).filter(|(_, (_, has))| has(self)).map(|(bit, _)| 1 << bit).sum()
+    }
+
+    /// The pipeline of the walk; `splits` is a parameter, the rest of the Config names the pipeline.
+    pub(super) fn pass(&self, views: &Views, config: &Config, writable: Slots) -> Pass<Config, Form> {
+        let decode = config.algorithm == Algorithm::Decode;
+        let inputs = [&views.q, &views.k, &views.v].iter().all(|view| view.multiple_of(4));
+        let output = if decode { self.value_dim.is_multiple_of(4) } else { views.o.multiple_of(4) };
+        let chunks = self.chunks(config.lanes);
+        let form = Form {
+            vec: if inputs && output { 4 } else { 1 },
+            chunks,
+            padded: chunks.map(|chunks| 4 * chunks as usize) != [self.head_dim, self.value_dim],
+            x: Storage::held(self.x, config.native_f16),
+            // Parts are f32.
+            o: if decode { Storage::F32 } else { Storage::held(self.o, config.native_f16) },
+            softcap: self.softcap > 0.0,
+            mask: self.mask.map(|mask| mask.kind),
+            tables: views.tables.is_some(),
+            indices: views.indices.is_some(),
+            lse: decode || self.lse.is_some(),
+        };
+        let stem = if decode { "attention_decode" } else { "attention_tiled" };
+        Pass { stem, config: Config { splits: 1, ..*config }, form, writable }
+    }
+}
+
+pub(super) const Q: u32 = 0;
+pub(super) const K: u32 = 1;
+pub(super) const V: u32 = 2;
+pub(super) const O: u32 = 3;
+pub(super) const MASK: u32 = 4;
+pub(super) const TABLES: u32 = 5;
+pub(super) const INDICES: u32 = 6;
+pub(super) const LSE: u32 = 7;
+
+impl Pipeline for Pass<Config, Form> {
+    fn shader(&self) -> Shader {
+        let Config { wg_size, lanes, rows, slots, keys, load, reduce, .. } = self.config;
+        let Form { vec, chunks, padded, x, o, softcap, mask, tables, indices, lse } = self.form;
+        // Single elements of a packed o are stored half by half of a word.
+        let edge = vec == 1 && o.packed();
+        let shader = self
+            .begin(wg_size, self.config.wg_bytes(chunks), if edge { 2 } else { vec })
+            .params::<Params>()
+            .constants((0..).zip(FLAGS).map(|(bit, (name, _))| (name, 1 << bit)))
+            .constant("LANES", lanes)
+            .constant("ROWS", rows)
+            .constant("SLOTS", slots)
+            .constant("KEYS", keys)
+            .constant("TILE", self.config.tile())
+            .constant("K_CHUNKS", chunks[0] / lanes)
+            .constant("V_CHUNKS", chunks[1] / lanes)
+            .flag("PADDED", padded)
+            .flag("SOFTCAP", softcap)
+            .input(Q, "q", x)
+            .input(K, "k", x)
+            .input(V, "v", x)
+            .output(O, "o", o, edge)
+            .mask(MASK, mask)
+            .table(TABLES, "tables", "f32", tables)
+            .table(INDICES, "indices", "u32", indices)
+            .import(if vec == 4 { "attention_chunks" } else { "attention_elements" })
+            .import(match reduce {
+                Reduce::None if matches!(load, Load::Broadcast(_)) => "attention_sum_broadcast",
+                Reduce::None => "attention_sum_none",
+                Reduce::Shuffle => "attention_sum_shuffle",
+                Reduce::Memory => "attention_sum_memory",
+            });
+        let shader = match load {
+            Load::Direct => shader.import("attention_direct"),
+            Load::Staged(_) => shader.import("attention_staged"),
+            Load::Broadcast(size) => shader.constant("LOAD_LANES", size).import("attention_broadcast"),
+        };
+        match lse {
+            true => shader.writes(LSE, "lse", "f32").import("lse"),
+            false => shader.import("lse_none"),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Which Config: tables of tiles by class of adapter, what fits, what is best.
+
+use super::{Algorithm, Config, Problem, Views};
+use crate::caps::{Class, CoopScalar};
+use crate::{Caps, Dtype, Misfit};
+
+/// Rows or columns that [`Algorithm::Vector`] takes at most.
+const FEW: usize = 8;
+
+/// A row of the table: the tiles of one class of adapters.
+struct Row {
+    class: Class,
+    tiles: &'static [Tile],
+    /// Time per product of cooperative matrices, as of a tile.
+    coop: f64,
+    vector: Few,
+    /// Workgroups that fill the adapter; below, a long k is split.
+    fill: u64,
+}
+
+/// Tile sizes of `Vector`. Where the weights are stored along k, each row costs a sum over the lanes: there, rows have a
+/// limit.
+struct Few {
+    wg_size: u32,
+    /// Along k: lanes for one row, lanes for several; vec4 of columns; rows.
+    along: ([u32; 2], u32, u32),
+    /// Across k: lanes; vec4 of columns; sums of vec4 at most.
+    across: (u32, u32, u32),
+}
+
+/// Algorithm; tile; thread; stages; time per product, of which only ratios count.
+type Tile = (Algorithm, [u32; 3], [u32; 2], u32, f64);
+
+/// Measured on: Software, Mesa 26.2 lavapipe on 2 shared cores, GFLOP/s, columns across 8 invocations. f32 512^3: 16
+/// rows by 4, 2, 1 vec4 of columns each 38.8, 32.7, 26.9 (1024^3: 37.8, 33.9, 26.6; f16 37.2, 32.7, 26.6), 8 rows by 4
+/// vec4 31.7, 32 rows by 2 34.3; in a run of a quieter minute 16 rows by 1 vec4 50, 8 rows 41, 4 rows 29, single columns
+/// 13 to 29, invocations along the rows 21 to 34. One row of 4096 x 4096 weights, f32 GB/s: along k 8, 4, 1 lanes 13.8,
+/// 13.7, 9.1; across k 16, 4, 1 vec4 7.6, 3.3, 2.6. Discrete and Integrated are not measured yet; no Config of theirs
+/// spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada).
+const TABLE: [Row; 3] = [
+    Row {
+        class: Class::Software,
+        tiles: &[
+            (Algorithm::Direct, [16, 128, 4], [16, 16], 1, 1.0),
+            (Algorithm::Direct, [16, 64, 4], [16, 8], 1, 1.15),
+            (Algorithm::Direct, [16, 32, 4], [16, 4], 1, 1.45),
+            (Algorithm::Direct, [8, 32, 4], [8, 4], 1, 1.7),
+            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 5.0),
+        ],
+        coop: 20.0,
+        vector: Few { wg_size: 8, along: ([8, 4], 2, 4), across: (1, 16, 64) },
+        fill: 4,
+    },
+    Row {
+        class: Class::Integrated,
+        tiles: &[
+            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 1.0),
+            (Algorithm::Tiled, [32, 32, 16], [4, 4], 2, 1.5),
+            (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 2.0),
+        ],
+        coop: 0.3,
+        vector: Few { wg_size: 128, along: ([32, 32], 1, 8), across: (4, 1, 8) },
+        fill: 32,
+    },
+    Row {
+        class: Class::Discrete,
+        tiles: &[
+            (Algorithm::Tiled, [128, 128, 8], [8, 8], 1, 1.0),
+            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 1.3),
+            (Algorithm::Tiled, [32, 32, 16], [4, 4], 2, 2.0),
+            (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 3.0),
+        ],
+        coop: 0.3,
+        vector: Few { wg_size: 256, along: ([32, 32], 1, 8), across: (8, 1, 8) },
+        fill: 256,
+    },
+];
+
+/// Where loops count ([`Caps::loop_rounds`]): not unrolled, those over more than one vec4 of columns cost twice as much.
+/// Mesa 22.3, 128 x 512 x 512 f32: 16 rows by 1 vec4 of columns 5.6 GFLOP/s, 8 rows 5.2, 16 rows by 4 vec4 3.1.
+const OLD_MESA: Row = Row {
+    class: Class::Software,
+    tiles: &[
+        (Algorithm::Direct, [16, 32, 4], [16, 4], 1, 1.0),
+        (Algorithm::Direct, [8, 32, 4], [8, 4], 1, 1.15),
+        (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 5.0),
+    ],
+    coop: 20.0,
+    vector: Few { wg_size: 8, along: ([8, 4], 2, 4), across: (1, 16, 16) },
+    fill: 4,
+};
+
+/// k below which a part does not pay.
+const PART: u64 = 512;
+const MAX_PARTS: u32 = 32;
+
+/// Every Config of the table, the best first.
+pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<Config> {
+    let row = match caps.loop_rounds() {
+        Some(_) => &OLD_MESA,
+        None => TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]),
+    };
+    let native_f16 = caps.prefers_native_f16(problem.has_f16());
+    let of =
+        |algorithm, tile, thread, stages| Config { algorithm, tile, thread, lanes: 1, stages, parts: 1, native_f16 };
+    let mut all = Vec::new();
+    let (few, many) = (problem.m.min(problem.n), problem.m.max(problem.n));
+    if few <= FEW {
+        let few = few.max(1).next_power_of_two() as u32;
+        let Few { wg_size, along, across } = row.vector;
+        let along_k = views.weights_along_k(problem.m > problem.n);
+        let (lanes, mut vecs) = match along_k {
+            true => (along.0[usize::from(few > 1)], along.1),
+            false => (across.0, across.1.min(across.2 / few)),
+        };
+        // Not all columns to one workgroup.
+        while vecs > 1 && many <= (wg_size / lanes * 4 * vecs) as usize {
+            vecs /= 2;
+        }
+        let cost = if along_k && few > along.2 { 2.0 } else { 0.0 };
+        let config = of(Algorithm::Vector, [few, wg_size / lanes * 4 * vecs, 4], [few, 4 * vecs], 1);
+        all.push((cost, Config { lanes, ..config }));
+    }
+    if let Some((size, width)) = coop(caps) {
+        // A workgroup has four subgroups of 2 x 2 matrices.
+        let config = of(Algorithm::Coop, [4 * size, 4 * size, 2 * size], [2 * size; 2], size);
+        all.push((row.coop, Config { lanes: width, native_f16: true, ..config }));
+    }
+    for &(algorithm, [tile_m, tile_n, tile_k], [thread_m, thread_n], stages, cost) in row.tiles {
+        // A gated product has twice the sums.
+        let halved = problem.products() > 1 && thread_m > 4 && algorithm == Algorithm::Direct;
+        let by = if halved { 2 } else { 1 };
+        all.push((cost, of(algorithm, [tile_m / by, tile_n, tile_k], [thread_m / by, thread_n], stages)));
+    }
+    // What is computed, past the ends of d included, by its cost, as far as it fills the adapter.
+    let score = |cost: f64, config: &Config| {
+        let [m, n, _] = config.tile.map(u64::from);
+        let workgroups = config.workgroups(problem);
+        let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
+        cost * idle * (workgroups / u64::from(config.parts) * m * n) as f64
+    };
+    let mut found: Vec<(f64, Config)> = Vec::new();
+    for (cost, config) in all {
+        let few = row.fill / config.workgroups(problem).max(1);
+        let least = few.min(problem.k as u64 / PART).min(MAX_PARTS.into()) as u32;
+        let split = |parts| Config { parts, ..config };
+        let parts = caps.parts(least, MAX_PARTS, |parts| split(parts).rounds(problem));
+        for config in [split(split(parts).parts(problem).0), config] {
+            found.push((score(cost, &config), config));
+        }
+    }
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    found.into_iter().map(|(_, config)| config).collect()
+}
+
+/// Size of a matrix and the subgroup's width, where cooperative matrices are known to work.
+fn coop(caps: &Caps) -> Option<(u32, u32)> {
+    let f16 = |s: &&crate::caps::CoopShape| s.ab == CoopScalar::F16 && s.acc == CoopScalar::F32;
+    let shape = caps.coop.iter().filter(f16).max_by_key(|s| s.m)?;
+    let right = caps.coop_probed && caps.f16;
+    // Metal's simdgroups are 32 wide on every GPU that has matrices.
+    let width = match caps.backend {
+        wgpu::Backend::Metal => Some(32),
+        _ => caps.subgroup.map(|subgroup| subgroup.max),
+    };
+    width.filter(|_| right).map(|width| (shape.m, width))
+}
+
+/// The first thing that does not fit.
+pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+    let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, stages, parts, native_f16 } = *config;
+    let sizes = [m, n, k, tm, tn];
+    let few = problem.m.min(problem.n) as u64;
+    caps.check_native_f16(native_f16, problem.has_f16())?;
+    for size in sizes.into_iter().chain([lanes, stages, parts]) {
+        Misfit::unless(size > 0, "sizes must be at least 1", size)?;
+    }
+    for size in sizes {
+        Misfit::at_most("a size of a tile", size, 512u32)?;
+    }
+    Misfit::unless(m.is_multiple_of(tm), "thread must divide the rows of the tile", tm)?;
+    Misfit::unless(n.is_multiple_of(tn), "thread must divide the columns of the tile", tn)?;
+    Misfit::at_most("parts", parts, MAX_PARTS)?;
+    Misfit::unless(parts == config.parts(problem).0, "every part must have some of k", parts)?;
+    if algorithm != Algorithm::Coop {
+        Misfit::unless(tn.is_multiple_of(4), "columns of a thread must be fours", tn)?;
+        Misfit::at_most("sums of a thread", tm * tn, 256u32)?;
+    }
+    match algorithm {
+        Algorithm::Direct | Algorithm::Tiled => {
+            Misfit::unless(tm.is_multiple_of(4), "rows of a thread must be fours", tm)?;
+            Misfit::unless(lanes == 1, "lanes must be 1", lanes)?;
+        }
+        Algorithm::Vector => {
+            Misfit::at_most("rows of d, or columns if they are fewer", few, u64::from(tm).min(FEW as u64))?;
+            Misfit::unless(m == tm, "few rows must be one tile", m)?;
+            Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
+            Misfit::unless(parts == 1, "few rows must be one part", parts)?;
+        }
+        Algorithm::Coop => {
+            let f16 = [problem.a, problem.b].iter().all(|matrix| matrix.dtype == Dtype::F16);
+            Misfit::unless(coop(caps) == Some((stages, lanes)), "the size and lanes must be probed ones", stages)?;
+            Misfit::unless(f16 && native_f16, "matrices need a and b of native f16", native_f16)?;
+            Misfit::unless(views.by_fours, "matrices need a and b that are read by fours", 1u32)?;
+            Misfit::unless([m, n] == [4 * stages; 2], "a tile must be four by four matrices", m)?;
+            Misfit::unless([tm, tn] == [2 * stages; 2], "a subgroup must have two by two matrices", tm)?;
+        }
+    }
+    let (whole_k, most_stages) = match algorithm {
+        Algorithm::Direct | Algorithm::Vector => (k == 4, 1),
+        Algorithm::Tiled => (k.is_multiple_of(4), 2),
+        Algorithm::Coop => (k.is_multiple_of(stages), stages),
+    };
+    Misfit::unless(whole_k, "k of a tile must be 4, of tiled fours, of coop whole matrices", k)?;
+    Misfit::at_most("stages", stages, most_stages)?;
+    caps.check_wg_size(config.wg_size())?;
+    let bytes = config.wg_bytes(problem.products() as u32);
+    Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
+    caps.check_rounds(config.rounds(problem))
+}
+
+impl Views {
+    /// `Vector`: whether the weights, which are b, or a where the columns of d are few, are stored along k.
+    pub(super) fn weights_along_k(&self, swap: bool) -> bool {
+        if swap { !self.trans_a } else { self.trans_b }
+    }
+}
+
+impl Config {
+    /// Invocations per workgroup.
+    pub fn wg_size(&self) -> u32 {
+        let [m, n] = [0, 1].map(|i| self.tile[i].checked_div(self.thread[i]).unwrap_or(0));
+        m.saturating_mul(n).saturating_mul(self.lanes)
+    }
+
+    /// Bytes of workgroup memory for one product, or for two of a gated one.
+    pub(super) fn wg_bytes(&self, products: u32) -> u32 {
+        let [m, n, k] = self.tile;
+        match self.algorithm {
+            Algorithm::Direct => 0,
+            Algorithm::Tiled => 4 * self.stages * k * (m + 4 + products * (n + 4)) + 4 * (2 - products),
+            Algorithm::Vector => self.wg_size() * 16,
+            // Tiles as f16, rows padded by 8, and a patch of f32 per subgroup and product.
+            Algorithm::Coop => {
+                let patches = self.wg_size() / self.lanes * products;
+                2 * (m + products * n) * (k + 8) + 4 * self.stages * self.stages * patches + 6 * (2 - products)
+            }
+        }
+    }
+
+    /// `Vector`: the columns of d are few, not the rows.
+    pub(super) fn swaps(&self, problem: &Problem) -> bool {
+        self.algorithm == Algorithm::Vector && problem.m > problem.n
+    }
+
+    /// Rows and columns of d that a workgroup has.
+    pub(super) fn tile_of_d(&self, problem: &Problem) -> [u32; 2] {
+        let [m, n, _] = self.tile;
+        if self.swaps(problem) { [n, m] } else { [m, n] }
+    }
+
+    /// Workgroups of the first step.
+    pub(super) fn workgroups(&self, problem: &Problem) -> u64 {
+        let [m, n] = self.tile_of_d(problem).map(|size| size as usize);
+        let counts = [problem.m.div_ceil(m), problem.n.div_ceil(n), problem.batch[0], problem.batch[1]];
+        counts.iter().fold(self.parts.into(), |all: u64, &count| all.saturating_mul(count as u64))
+    }
+
+    /// Parts of k, and k of each: as many as are asked for, where each has some.
+    pub(super) fn parts(&self, problem: &Problem) -> (u32, u32) {
+        let (k, step) = (problem.k as u32, self.tile[2].max(4));
+        let part = k.div_ceil(self.parts.max(1)).checked_next_multiple_of(step).unwrap_or(u32::MAX).max(step);
+        (k.div_ceil(part).max(1), part)
+    }
+
+    /// Rounds of an invocation's loops, at most. Where they count, those over up to 32 rows of a thread are unrolled,
+    /// those over its vec4 of columns are not: seen in how much of a long k Mesa 22.3 adds up.
+    fn rounds(&self, problem: &Problem) -> u64 {
+        let k = u64::from(self.parts(problem).1.min(problem.k as u32));
+        let [tile_m, tile_n, tile_k] = self.tile.map(|size| u64::from(size.max(1)));
+        let [rows, columns] = self.thread.map(u64::from);
+        let vecs = columns / 4;
+        let long = if rows > 32 { rows } else { 0 };
+        let step = if vecs > 1 || long > 0 { vecs * (1 + long) + 2 } else { 1 };
+        let sums = rows * vecs;
+        let steps = match self.algorithm {
+            Algorithm::Direct => (k / 4 + 4) * step,
+            Algorithm::Vector => (k / (4 * u64::from(self.lanes.max(1))) + 4) * step,
+            // Staging, each load with a loop of four, and the product of each tile; the epilogue finds its sums.
+            Algorithm::Tiled | Algorithm::Coop => {
+                let load = |size: u64| (size * tile_k).div_ceil(4 * u64::from(self.wg_size().max(1)));
+                let tile = 2 + 5 * (load(tile_m) + load(tile_n)) + tile_k * step;
+                k.div_ceil(tile_k) * tile + sums * sums
+            }
+        };
+        // What sums start from and where they go.
+        steps + (rows * columns).saturating_mul(self.lanes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_k_in_whole_steps() {
+        let caps = crate::caps::presets().pop().unwrap();
+        let problem = Problem::new(4, 64, 5000, Dtype::F32);
+        let found = super::super::candidates(&caps, &problem).unwrap();
+        let config = Config { parts: 7, ..*found.iter().find(|c| c.algorithm == Algorithm::Tiled).unwrap() };
+        let (parts, part) = config.parts(&problem);
+        assert!(part.is_multiple_of(config.tile[2]) && parts * part >= 5000 && (parts - 1) * part < 5000);
+    }
+}

@@ -1,0 +1,209 @@
+//! What names a pipeline, and the shader that it gives.
+
+use super::{Activation, Algorithm, Config, Params, Problem, Views};
+use crate::Dtype;
+use crate::compose::{Shader, Slots, Storage};
+use crate::kernels::{Pass, Pipeline};
+
+const A: u32 = 0;
+const B: u32 = 1;
+pub(super) const D: u32 = 2;
+const B2: u32 = 3;
+pub(super) const C: u32 = 4;
+pub(super) const RESIDUAL: u32 = 5;
+const BIAS: u32 = 6;
+const SCALE: u32 = 7;
+pub(super) const SCRATCH: u32 = 8;
+
+/// The names of the slots of [`Views::all`].
+pub(super) const NAMES: [&str; 8] = ["a", "b", "d", "b2", "c", "residual", "bias", "scale"];
+
+/// Invocations of a workgroup of the second step of a product whose k is split.
+pub(super) const SPLIT_WG: u32 = 64;
+
+/// What follows from the Problem, the device and the buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Form {
+    /// a and b are read by this many elements: 4 or 1.
+    vec: u32,
+    a: Storage,
+    b: Storage,
+    /// Matter to loads by fours only: single ones go by strides.
+    trans_a: bool,
+    trans_b: bool,
+    gated: bool,
+    /// `Vector`: the columns of d are few, not the rows.
+    swap: bool,
+    /// `Vector`: the weights are stored along k.
+    along_k: bool,
+    /// What happens to the sums; without it they go to scratch.
+    finish: Option<Finish>,
+}
+
+/// The epilogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Finish {
+    gated: bool,
+    /// Some of c, residual, bias and scale are there.
+    extras: bool,
+    d: Storage,
+    store: Store,
+}
+
+/// How d is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Store {
+    /// By fours.
+    Four,
+    /// One by one.
+    One,
+    /// Packed, where rows may share words: by atomics.
+    Halves,
+}
+
+/// The pipelines of a Config, in the order in which they run: the second joins the parts of k. It does not depend on how
+/// the sums came about, nor the first on what is done with them.
+pub(super) fn passes(
+    problem: &Problem,
+    views: &Views,
+    config: &Config,
+    writable: Slots,
+) -> (Pass<Config, Form>, Option<Pass<(), Finish>>) {
+    let held = |dtype| Storage::held(dtype, config.native_f16);
+    let by_fours = views.by_fours;
+    let swap = config.swaps(problem);
+    let gated = problem.products() > 1;
+    let d = held(views.d.dtype);
+    let store = match d {
+        _ if by_fours && !swap && views.d.view.multiple_of(4) => Store::Four,
+        storage if storage.packed() => Store::Halves,
+        _ => Store::One,
+    };
+    let finish = Finish { gated, extras: views.has_extras(), d, store };
+    let split = config.parts > 1;
+    let form = Form {
+        vec: if by_fours { 4 } else { 1 },
+        a: held(views.a.dtype),
+        b: held(views.b.dtype),
+        trans_a: by_fours && views.trans_a,
+        trans_b: by_fours && views.trans_b,
+        gated,
+        swap,
+        along_k: config.algorithm == Algorithm::Vector && views.weights_along_k(swap),
+        finish: (!split).then_some(finish),
+    };
+    let stem = match config.algorithm {
+        Algorithm::Direct => "gemm_direct",
+        Algorithm::Tiled => "gemm_tiled",
+        Algorithm::Vector => "gemm_vector",
+        Algorithm::Coop => "gemm_coop",
+    };
+    // How many parts there are is a parameter.
+    let first = Pass { stem, config: Config { parts: 1, ..*config }, form, writable };
+    let second = Pass { stem: "gemm_split_k", config: (), form: finish, writable };
+    (first, split.then_some(second))
+}
+
+impl Views {
+    /// Some of c, residual, bias and scale are there: the pipeline then declares all of them.
+    pub(super) fn has_extras(&self) -> bool {
+        [self.c, self.residual, self.bias, self.scale].iter().any(Option::is_some)
+    }
+}
+
+/// What an argument of the epilogue is, as shaders call it; see [`KINDS`].
+pub(super) fn kind(dtype: Option<Dtype>) -> u32 {
+    dtype.map_or(0, |dtype| 1 + dtype as u32)
+}
+
+/// The kinds by their names in shaders.
+const KINDS: [(&str, Option<Dtype>); 4] = [
+    ("KIND_NONE", None),
+    ("KIND_F32", Some(Dtype::F32)),
+    ("KIND_F16", Some(Dtype::F16)),
+    ("KIND_BF16", Some(Dtype::Bf16)),
+];
+
+impl Pipeline for Pass<Config, Form> {
+    fn shader(&self) -> Shader {
+        let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, stages, .. } = self.config;
+        let form = self.form;
+        let [tile_m, tile_n] = if form.swap { [tile_n, tile_m] } else { [tile_m, tile_n] };
+        let wg_bytes = self.config.wg_bytes(if form.gated { 2 } else { 1 });
+        let mut shader = self
+            .begin(self.config.wg_size(), wg_bytes, form.vec)
+            .params::<Params>()
+            .flag("GATED", form.gated)
+            .flag("TRANS_A", form.trans_a)
+            .flag("TRANS_B", form.trans_b)
+            .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
+            .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes), ("STAGES", stages)])
+            .input(A, "a", form.a)
+            .input(B, "b", form.b)
+            .import(if form.vec == 4 { "gemm_load4" } else { "gemm_load1" });
+        shader = match (form.gated, form.vec) {
+            (false, _) => shader.import("gemm_gate_none"),
+            (true, 4) => shader.input(B2, "b2", form.b).import("gemm_gate4"),
+            (true, _) => shader.input(B2, "b2", form.b).import("gemm_gate1"),
+        };
+        shader = match algorithm {
+            Algorithm::Direct | Algorithm::Tiled => shader,
+            Algorithm::Vector => shader.flag("SWAP", form.swap).flag("ALONG_K", form.along_k),
+            Algorithm::Coop => {
+                let matrix = |scalar: &str, role: &str| format!("coop_mat{stages}x{stages}<{scalar}, {role}>");
+                shader
+                    .constant("SIZE", stages)
+                    .alias("LEFT", &matrix("f16", "A"))
+                    .alias("RIGHT", &matrix("f16", "B"))
+                    .alias("PRODUCT", &matrix("f32", "C"))
+            }
+        };
+        match form.finish {
+            Some(finish) => finish.to(shader),
+            None => shader.writes(SCRATCH, "scratch", "vec4<f32>").import("gemm_partial"),
+        }
+    }
+}
+
+impl Pipeline for Pass<(), Finish> {
+    fn shader(&self) -> Shader {
+        let vec = if self.form.store == Store::Four { 4 } else { 1 };
+        let shader = self.begin(SPLIT_WG, 0, vec).params::<Params>().flag("GATED", self.form.gated);
+        self.form.to(shader.writes(SCRATCH, "scratch", "vec4<f32>"))
+    }
+}
+
+impl Finish {
+    /// Adds the epilogue.
+    fn to(self, shader: Shader) -> Shader {
+        let Finish { gated, extras, d, store } = self;
+        let mut shader = match store {
+            Store::Four => shader.output(D, "d", d, false).import("gemm_store_four"),
+            Store::One => {
+                let element = if d == Storage::F16 { "f16" } else { "f32" };
+                shader.alias("D", element).writes(D, "d", element).import("gemm_store_one")
+            }
+            Store::Halves => shader
+                .flag("D_BF16", d == Storage::Bf16Packed)
+                .writes(D, "d", "atomic<u32>")
+                .import("gemm_store_halves"),
+        };
+        if extras {
+            // A gated product has no c.
+            shader = match gated {
+                true => shader.import("gemm_c_none"),
+                false => shader.reads(C, "c", "u32").import("gemm_c"),
+            };
+            shader = shader.reads(RESIDUAL, "residual", "u32").reads(BIAS, "bias", "u32").reads(SCALE, "scale", "u32");
+        }
+        let activation = |shader: Shader, &one: &Activation| {
+            shader.constant(&format!("ACTIVATION_{}", one.name().to_uppercase()), one as u32)
+        };
+        Activation::ALL
+            .iter()
+            .fold(shader, activation)
+            .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
+            .import(if extras { "gemm_extras" } else { "gemm_extras_none" })
+            .import("gemm_epilogue")
+    }
+}

@@ -1,0 +1,74 @@
+//! What rope and position encodings have in common: the Config, counted positions, parts of their shaders.
+
+use crate::ops::prelude::*;
+
+config! {
+    /// How it is computed.
+    pub struct Config {
+        /// Invocations per workgroup.
+        pub wg_size: u32,
+        /// Vectors at one position that an invocation takes: rope's heads, a position encoding's batches. What a position
+        /// costs is computed once for them.
+        pub share: u32,
+        /// f16 tensors are held natively, not packed in u32; needs `SHADER_F16`.
+        pub native_f16: bool,
+    }
+}
+
+/// Class of adapters, workgroup size, share at most, and the invocations to reach by sharing less.
+///
+/// Measured on: Software, rope on Mesa 26.2 lavapipe, 2 cores: `[4, 32, 512, 128]` takes 19.1, 16.2, 13.6, 14.9 ms in f32
+/// with a share of 4, 8, 16, 32, and 14.3, 13.4, 10.7, 15.6 in f16; the workgroup size hardly counts. Discrete and
+/// Integrated are not measured yet: a share of four hides the angle behind the memory, as long as the GPU is full.
+const TABLE: [(Class, u32, u32, u64); 3] =
+    [(Class::Software, 64, 16, 256), (Class::Integrated, 128, 4, 1 << 14), (Class::Discrete, 256, 4, 1 << 17)];
+
+/// Every Config of the table, the best first, of a Problem that has an f16 tensor or not.
+pub(super) fn candidates(caps: &Caps, has_f16: bool, invocations: impl Fn(&Config) -> u64) -> Vec<Config> {
+    let (_, wg_size, share, fill) = *TABLE.iter().find(|row| row.0 == caps.class()).unwrap_or(&TABLE[0]);
+    let (wg_size, native_f16) = (wg_size.min(caps.most_invocations()), caps.prefers_native_f16(has_f16));
+    let mut best = Config { wg_size, share, native_f16 };
+    while best.share > 1 && invocations(&best) < fill {
+        best.share /= 2;
+    }
+    vec![best, Config { share: 1, ..best }]
+}
+
+impl Config {
+    /// The first thing that does not fit this device.
+    pub(super) fn check(&self, caps: &Caps, has_f16: bool, invocations: impl Fn(&Config) -> u64) -> Result<(), Misfit> {
+        caps.check_wg_size(self.wg_size)?;
+        caps.check_native_f16(self.native_f16, has_f16)?;
+        Misfit::unless(self.share > 0, "share must be at least 1", self.share)?;
+        // Their numbers are u32, with those past the end of the grid, which are less than 2^16 workgroups.
+        let room = u64::from(u32::MAX).saturating_sub(u64::from(self.wg_size) << 16);
+        Misfit::at_most("invocations", invocations(self), room)
+    }
+}
+
+/// Refuses counts of positions, each from its first one on, that do not fit in 32 bits, with a sign if any is negative.
+pub(super) fn check_counted(counts: &[(i64, usize)]) -> Checked {
+    let signed = counts.iter().any(|&(first, _)| first < 0);
+    let most = if signed { i64::from(i32::MAX) } else { i64::from(u32::MAX) };
+    for &(first, count) in counts {
+        let last = first.saturating_add(count.max(1) as i64 - 1);
+        if first < i64::from(i32::MIN) || last > most {
+            return Err(ErrorKind::invalid("positions", format!("{first} to {last} do not fit in 32 bits")));
+        }
+    }
+    Ok(())
+}
+
+/// An input and its output, or in place the output alone.
+pub(super) fn in_out(
+    shader: Shader,
+    (binding, input, held): (u32, &'static str, Storage),
+    (to, output, stored): (u32, &'static str, Storage),
+    edge: bool,
+    in_place: bool,
+) -> Shader {
+    match in_place {
+        true => shader.output(to, output, stored, edge).in_place(input, output, stored, edge),
+        false => shader.input(binding, input, held).output(to, output, stored, edge),
+    }
+}

@@ -1,0 +1,453 @@
+//! The command line: arguments, messages, exit codes.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::check::Tally;
+use super::{adapters, bench, check, matrix, results, run};
+use crate::kernel::Depth;
+use crate::pool::Pool;
+use crate::progress::Progress;
+use crate::table::table;
+use crate::{Gpu, gpu, registry, report};
+
+/// Checks, replays and measures tileloom's GPU kernels on the adapters of this machine.
+///
+/// Exit codes: 0 all is right, 1 a result is wrong, 2 misuse: a wrong argument, a malformed file, no adapter.
+///
+/// TILELOOM_ADAPTER (a part of an adapter's name) and WGPU_BACKEND (vulkan, metal, dx12, gl) narrow the adapters.
+#[derive(Parser)]
+#[command(name = "loom", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the adapters and what they can do
+    Adapters {
+        /// Print the facts as JSON
+        #[arg(long)]
+        json: bool,
+        /// Print all facts as text
+        #[arg(short, long, conflicts_with = "json")]
+        verbose: bool,
+        /// Only adapters whose name contains NAME
+        #[arg(long, value_name = "NAME")]
+        adapter: Option<String>,
+    },
+    /// Run telling cases of each kernel on each adapter and hold them against the CPU reference
+    Check {
+        /// Kernels to check; all of them if none is named
+        #[arg(value_name = "KERNEL")]
+        kernels: Vec<String>,
+        /// Only adapters whose name contains NAME
+        #[arg(long, value_name = "NAME")]
+        adapter: Option<String>,
+        /// Append a record per case to FILE, as JSON lines for `loom matrix`
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
+    /// Replay a case file, or all of a folder, on one adapter
+    Run {
+        /// A safetensors file that holds one kernel call, or a folder of them
+        #[arg(value_name = "CASE|DIR")]
+        case: PathBuf,
+        /// Write the outputs to OUT, as safetensors
+        #[arg(long, value_name = "OUT")]
+        out: Option<PathBuf>,
+        /// The first adapter whose name contains NAME; without it, the most able one
+        #[arg(long, value_name = "NAME")]
+        adapter: Option<String>,
+        /// Compare the outputs with the tensors `expected.*` of the case
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measure the kernels beside what the adapter can do at most
+    Bench {
+        /// Kernels to measure; all of them if none is named
+        #[arg(value_name = "KERNEL")]
+        kernels: Vec<String>,
+        /// Only adapters whose name contains NAME
+        #[arg(long, value_name = "NAME")]
+        adapter: Option<String>,
+        /// Print JSON instead of tables
+        #[arg(long)]
+        json: bool,
+        /// Few repeats: some seconds per adapter
+        #[arg(long)]
+        quick: bool,
+        /// Write the JSON to FILE, too
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Join the records of several runs in one table
+    Matrix {
+        /// JSON lines, as `loom check --report` and the tests write them
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// Files of `loom bench --out`: their figures follow in a table of their own
+        #[arg(long, value_name = "FILE", num_args = 1..)]
+        bench: Vec<PathBuf>,
+    },
+    /// Print the figures of a folder of results as Markdown: the page benches/RESULTS.md
+    Results {
+        /// Files of `loom bench --out` and `peers --out`
+        #[arg(value_name = "DIR", default_value = "benches/results")]
+        dir: PathBuf,
+    },
+}
+
+/// Why a command stops without a result.
+enum Stop {
+    Misuse(String),
+    Output(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Output(error)
+    }
+}
+
+impl From<String> for Stop {
+    fn from(reason: String) -> Stop {
+        Stop::Misuse(reason)
+    }
+}
+
+/// Whether all was right.
+type Result = std::result::Result<bool, Stop>;
+
+/// Runs the program's arguments, and gives its exit code.
+pub fn main() -> ExitCode {
+    // Drivers of wgpu-hal report what the results tell anyway.
+    let filter = env_logger::Env::default().default_filter_or("error,tileloom=warn,wgpu_hal=off");
+    let _ = env_logger::Builder::from_env(filter).try_init();
+    ExitCode::from(run(std::env::args_os(), &mut io::stdout(), &mut io::stderr()))
+}
+
+/// Runs `arguments`, of which the first is the program's name: results go to `out`, messages to `err`.
+pub fn run<I, T>(arguments: I, out: &mut dyn Write, err: &mut dyn Write) -> u8
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(usage) if usage.use_stderr() => {
+            let _ = write!(err, "{}", usage.render());
+            return 2;
+        }
+        Err(help) => {
+            let _ = write!(out, "{}", help.render());
+            return 0;
+        }
+    };
+    let mut out = Pipe { out, closed: false };
+    let result = match arguments.command {
+        Command::Adapters { json, verbose, adapter } => list(&mut out, json, verbose, adapter.as_deref()),
+        Command::Check { kernels, adapter, report } => check(&mut out, &kernels, adapter.as_deref(), report),
+        Command::Run { case, out: file, adapter, check } => {
+            if case.is_dir() {
+                folder(&mut out, &case, file, adapter.as_deref(), check)
+            } else {
+                replay(&mut out, &case, file, adapter.as_deref(), check)
+            }
+        }
+        Command::Bench { kernels, adapter, json, quick, out: file } => {
+            measure(&mut out, &kernels, adapter.as_deref(), json, quick, file)
+        }
+        Command::Matrix { files, bench } => join(&mut out, &files, &bench),
+        Command::Results { dir } => page(&mut out, &dir),
+    };
+    match result.and_then(|right| Ok(out.flush().map(|()| right)?)) {
+        Ok(true) => 0,
+        Ok(false) => 1,
+        Err(Stop::Misuse(reason)) => {
+            let _ = writeln!(err, "loom: {reason}");
+            2
+        }
+        Err(Stop::Output(error)) => {
+            let _ = writeln!(err, "loom: stdout: {error}");
+            2
+        }
+    }
+}
+
+/// A writer whose reader may leave: what comes after is dropped, and the exit code stays the result's.
+struct Pipe<'a> {
+    out: &'a mut dyn Write,
+    closed: bool,
+}
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.closed {
+            return Ok(bytes.len());
+        }
+        match self.out.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(bytes.len())
+            }
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.out.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// A device with its cooperative matrices probed.
+fn open(adapter: &tileloom::wgpu::Adapter) -> std::result::Result<Gpu, String> {
+    let gpu = Gpu::open(adapter)?;
+    pollster::block_on(gpu.kernels.probe(&gpu.queue)).map_err(|error| error.to_string())?;
+    Ok(gpu)
+}
+
+fn list(out: &mut Pipe, json: bool, verbose: bool, name: Option<&str>) -> Result {
+    let (mut gpus, mut broken) = (Vec::new(), Vec::new());
+    for adapter in gpu::select(name)? {
+        match open(&adapter) {
+            Ok(gpu) => gpus.push(gpu),
+            Err(reason) => broken.push((gpu::slug(&adapter.get_info()), reason)),
+        }
+    }
+    if json {
+        let facts: Vec<_> = gpus.iter().map(adapters::facts).collect();
+        writeln!(out, "{:#}", serde_json::Value::from(facts))?;
+    } else if verbose {
+        for gpu in &gpus {
+            writeln!(out, "{}: {}\n", gpu.slug, gpu.kernels.caps())?;
+        }
+    } else {
+        out.write_all(adapters::render(&gpus).as_bytes())?;
+    }
+    for (slug, reason) in &broken {
+        let _ = writeln!(io::stderr(), "loom: {slug} gives no device: {reason}");
+    }
+    Ok(broken.is_empty())
+}
+
+fn check(out: &mut Pipe, names: &[String], name: Option<&str>, file: Option<PathBuf>) -> Result {
+    let kernels = registry::named(names)?;
+    let adapters = gpu::select(name)?;
+    let cases: usize = kernels.iter().map(|kernel| check::groups(*kernel, Depth::Narrow).len()).sum();
+    let progress = Progress::new(cases * adapters.len());
+    let mut tallies = Vec::new();
+    for adapter in &adapters {
+        let slug = gpu::slug(&adapter.get_info());
+        let gpu = open(adapter);
+        for kernel in &kernels {
+            let what = format!("{slug}: {}", kernel.name());
+            progress.line(&what);
+            tallies.push(match &gpu {
+                Ok(gpu) => Tally::of(*kernel, gpu, |case| progress.step(&format!("{what}, {case}"))),
+                Err(reason) => Tally::unopened(*kernel, slug.clone(), reason.clone()),
+            });
+            if let Some(file) = &file {
+                let appended = report::append(file, &tallies[tallies.len() - 1].records);
+                appended.map_err(|error| format!("{}: {error}", file.display()))?;
+            }
+        }
+    }
+    drop(progress);
+    out.write_all(check::render(&tallies).as_bytes())?;
+    Ok(tallies.iter().all(Tally::ok))
+}
+
+/// The adapter that cases are replayed on.
+fn first(name: Option<&str>) -> std::result::Result<Gpu, Stop> {
+    let adapters = gpu::select(name)?;
+    open(&adapters[0]).map_err(|reason| Stop::Misuse(format!("{}: {reason}", gpu::slug(&adapters[0].get_info()))))
+}
+
+fn replay(out: &mut Pipe, path: &std::path::Path, file: Option<PathBuf>, name: Option<&str>, check: bool) -> Result {
+    let (case, replay) = run::open(path, check)?;
+    if let Some(file) = file.as_ref().filter(|file| file.canonicalize().ok() == path.canonicalize().ok()) {
+        return Err(Stop::Misuse(format!("--out {} would replace the case", file.display())));
+    }
+    let gpu = first(name)?;
+    writeln!(out, "{} on {}", path.display(), gpu.slug)?;
+    let outputs = match run::ran(&*replay, &gpu) {
+        Ok(outputs) => outputs,
+        Err(reason) => {
+            writeln!(out, "FAILED: {reason}")?;
+            return Ok(false);
+        }
+    };
+    writeln!(out, "{}", outputs.config)?;
+    let mut right = true;
+    if check {
+        for finding in replay.judge(&outputs) {
+            right &= finding.ok();
+            writeln!(out, "{finding}")?;
+        }
+    } else {
+        for (name, tensor) in &outputs.tensors {
+            writeln!(out, "{name} {:?} {}", tensor.shape, tensor.dtype)?;
+        }
+    }
+    if let Some(file) = file {
+        let result = run::result(&case, outputs, &gpu);
+        result.write(&file).map_err(|fault| format!("{}: {fault}", file.display()))?;
+    }
+    Ok(right)
+}
+
+fn folder(out: &mut Pipe, dir: &std::path::Path, file: Option<PathBuf>, name: Option<&str>, check: bool) -> Result {
+    if file.is_some() {
+        return Err(Stop::Misuse(format!("--out takes one case, {} is a folder", dir.display())));
+    }
+    let entries = std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    if paths.is_empty() {
+        return Err(Stop::Misuse(format!("{}: there is no *.safetensors in it", dir.display())));
+    }
+    let gpu = first(name)?;
+    let progress = Progress::new(paths.len());
+    let (mut rows, mut malformed, mut right) = (Vec::new(), Vec::new(), true);
+    for path in &paths {
+        let title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        progress.step(&title);
+        let replay = match run::open(path, check) {
+            Ok((_, replay)) => replay,
+            Err(reason) => {
+                rows.push(vec![title, "malformed".into(), String::new(), reason.clone()]);
+                malformed.push(reason);
+                continue;
+            }
+        };
+        match run::ran(&*replay, &gpu) {
+            Err(reason) => {
+                right = false;
+                rows.push(vec![title, "FAILED".into(), String::new(), reason]);
+            }
+            Ok(_) if replay.expected().tensors.is_empty() => {
+                rows.push(vec![title, "ran".into(), String::new(), "nothing is expected of it".into()]);
+            }
+            Ok(outputs) => {
+                let findings = replay.judge(&outputs);
+                let ok = findings.iter().all(run::Finding::ok);
+                let ratio = findings.iter().map(|finding| finding.verdict.ratio).fold(0.0, f64::max);
+                // The worst output speaks for the case.
+                let worst = findings.iter().max_by(|a, b| a.verdict.ratio.total_cmp(&b.verdict.ratio));
+                right &= ok;
+                rows.push(vec![
+                    title,
+                    if ok { "passed" } else { "WRONG" }.into(),
+                    format!("{ratio:.2}"),
+                    worst.map_or(String::new(), |finding| finding.to_string()),
+                ]);
+            }
+        }
+    }
+    drop(progress);
+    writeln!(out, "{} on {}\n", dir.display(), gpu.slug)?;
+    out.write_all(table(&["case", "result", ">error / bound", "worst"], rows).as_bytes())?;
+    match (right, malformed.len()) {
+        (true, 1..) => Err(Stop::Misuse(malformed.join("\nloom: "))),
+        _ => Ok(right),
+    }
+}
+
+fn measure(
+    out: &mut Pipe,
+    names: &[String],
+    name: Option<&str>,
+    json: bool,
+    quick: bool,
+    file: Option<PathBuf>,
+) -> Result {
+    let kernels = registry::named(names)?;
+    let adapters = gpu::select(name)?;
+    let pool = Pool::new(1);
+    let (mut reports, mut right) = (Vec::new(), true);
+    for adapter in &adapters {
+        let measured = open(adapter).and_then(|gpu| bench::measure(&gpu, &kernels, &pool, quick));
+        match measured {
+            Ok(report) => {
+                right &= report.ok();
+                if !json {
+                    writeln!(out, "{}", bench::render(&report))?;
+                }
+                reports.push(report);
+            }
+            Err(reason) => {
+                right = false;
+                let _ = writeln!(io::stderr(), "loom: {}: {reason}", gpu::slug(&adapter.get_info()));
+            }
+        }
+    }
+    let text = serde_json::to_string_pretty(&reports).map_err(|error| error.to_string())? + "\n";
+    if json {
+        out.write_all(text.as_bytes())?;
+    }
+    if let Some(file) = file {
+        std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(right)
+}
+
+fn join(out: &mut Pipe, files: &[PathBuf], benches: &[PathBuf]) -> Result {
+    let read = |file: &Path| std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()));
+    let mut records = Vec::new();
+    let mut reports: Vec<bench::Report> = Vec::new();
+    for file in benches {
+        let found: Vec<_> =
+            serde_json::from_str(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))?;
+        reports.extend(found);
+    }
+    for file in files {
+        let text = read(file)?;
+        records.extend(matrix::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?);
+    }
+    out.write_all(matrix::render(&records).as_bytes())?;
+    if !reports.is_empty() {
+        writeln!(out)?;
+        out.write_all(bench::compare(&reports).as_bytes())?;
+    }
+    Ok(matrix::ok(&records) && reports.iter().all(bench::Report::ok))
+}
+
+fn page(out: &mut Pipe, dir: &Path) -> Result {
+    out.write_all(results::render(dir)?.as_bytes())?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_reader_that_leaves_stops_nothing() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let mut pipe = Pipe { out: &mut Closed, closed: false };
+        assert!(pipe.write_all(b"text").is_ok() && pipe.write_all(b"more").is_ok() && pipe.flush().is_ok());
+    }
+}

@@ -1,0 +1,9 @@
+//! The commands of `loom`, a file each.
+
+pub mod adapters;
+pub mod bench;
+pub mod check;
+pub mod cli;
+pub mod matrix;
+pub mod results;
+pub mod run;

@@ -1,0 +1,584 @@
+//! The one place where a described call is uploaded, run, read and judged.
+
+use std::path::PathBuf;
+
+use tileloom::compose::{Shader, Slots};
+use tileloom::reference::{Verdict, Worst};
+use tileloom::{Caps, Error, ErrorKind, Kernels, wgpu};
+
+use crate::Gpu;
+use crate::case::{Case, Expected, Fault, Reader, Shown, Tensor, float};
+use crate::commands::run::Finding;
+use crate::image::{Image, Number, POISON, Rows};
+use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Memory, Pick, Ran, Replay, Run, Use, Values};
+use crate::pool::{Pool, Prepared};
+use crate::random::Random;
+
+/// One call: a Problem, and what its arguments hold.
+#[derive(Debug, Clone)]
+pub struct Call<D> {
+    /// For the file that a failure leaves.
+    pub name: String,
+    pub problem: D,
+    /// As stored.
+    pub values: Values,
+    pub memory: Memory,
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    pub values: Values,
+    /// What ran: shader and Config per step.
+    pub steps: Vec<String>,
+}
+
+impl<D: Describe> Call<D> {
+    /// A call on random values in separate memory.
+    pub fn random(problem: D, seed: u64) -> Call<D> {
+        let mut call = Call { name: "call".into(), problem, values: Values::new(), memory: Memory::Separate };
+        for (i, arg) in inputs(&call.problem.args()).enumerate() {
+            let mut random = Random::new(seed.wrapping_mul(1_000_003).wrapping_add(i as u64));
+            let values = call.problem.fill(arg.name, arg.view.len(), &call.values, &mut random);
+            call = call.with(arg.name, values);
+        }
+        call
+    }
+
+    /// A call on these values.
+    ///
+    /// # Panics
+    /// If an input is missing.
+    pub fn new(problem: D, mut values: Values) -> Call<D> {
+        let call = Call { name: "call".into(), problem, values: Values::new(), memory: Memory::Separate };
+        let take = |call: Call<D>, arg: &Arg| {
+            let values = values.remove(arg.name).unwrap_or_else(|| panic!("`{}` has no values", arg.name));
+            call.with(arg.name, values)
+        };
+        inputs(&call.problem.args()).fold(call, take)
+    }
+
+    /// Other values of an input: as their view stores them, so that rows of one place are the same.
+    ///
+    /// # Panics
+    /// If there is no such input, or if it has another length.
+    pub fn with(mut self, name: &'static str, values: Vec<f64>) -> Call<D> {
+        let args = self.problem.args();
+        let arg = inputs(&args).find(|arg| arg.name == name).unwrap_or_else(|| panic!("there is no input `{name}`"));
+        assert_eq!(values.len(), arg.view.len(), "values of `{name}`");
+        let (mut image, at) = Image::with_room([arg.view.bytes()]);
+        image.scatter(at[0], &arg.view, &values);
+        self.values.insert(name, image.gather(at[0], &arg.view));
+        self
+    }
+
+    pub fn in_memory(mut self, memory: Memory) -> Call<D> {
+        self.memory = memory;
+        self
+    }
+
+    /// The chosen Config.
+    ///
+    /// # Errors
+    /// Those of the Problem, or that nothing fits.
+    pub fn chosen(&self, caps: &Caps) -> Result<D::Config, String> {
+        let candidates = self.problem.candidates(caps).map_err(|error| error.to_string())?;
+        candidates.into_iter().next().ok_or_else(|| "no Config fits".into())
+    }
+
+    /// Runs the call, with the caller's Config or the chosen one: what is written and all that lies between the views is
+    /// poisoned before, and bytes outside the outputs must come back as they were.
+    ///
+    /// # Errors
+    /// What `prepare` says, a lost device, or what spilled where.
+    pub fn run(&self, gpu: &Gpu, kernels: &Kernels, config: Option<&D::Config>) -> Result<Output, String> {
+        let config = config.map_or_else(|| self.chosen(&kernels.caps()), |config| Ok(*config))?;
+        let mut args = self.problem.args();
+        let scratch = self.problem.scratch_bytes(&config).map_err(|error| error.to_string())? as usize;
+        if scratch > 0 {
+            args.push(Arg::write("scratch", Rows::flat(0, scratch, Number::U8)));
+        }
+        let upload = Upload::new(gpu, args, &self.values, &self.memory);
+        let bound = upload.bound();
+        let dispatch = self.problem.prepare_with(kernels, &config, self.problem.buffers(&bound));
+        let dispatch = dispatch.map_err(|error| error.to_string())?;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        dispatch.record(&mut encoder);
+        gpu.queue.submit([encoder.finish()]);
+        let steps = dispatch.steps().map(|(label, grid)| format!("{label} on {grid:?}")).collect();
+        Ok(Output { values: upload.read(gpu)?, steps })
+    }
+
+    /// Holds an output against the oracle.
+    pub fn judge(&self, output: &Output) -> Verdict {
+        let mut verdict = Verdict::default();
+        for (name, rule) in self.problem.rules(&self.values, &output.values) {
+            verdict.merge(rule.judge(&output.values[name], None, (0.0, 0.0)));
+        }
+        verdict
+    }
+
+    /// Runs and judges.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and the verdict if anything is wrong, with the case file that reproduces it.
+    pub fn check(&self, gpu: &Gpu, kernels: &Kernels, config: Option<&D::Config>) -> Result<(Output, Verdict), String> {
+        let failed = |reason: String, output: Option<&Output>| {
+            let config = config.copied().or_else(|| self.chosen(&kernels.caps()).ok());
+            let config = config.map(|config| config.to_string()).unwrap_or_default();
+            let steps = output.map_or(String::new(), |output| output.steps.join("\n  "));
+            let file = self.leave(gpu, &config, output);
+            format!("{reason}\n  {:?}\n  {config}\n  {steps}\n  {file}", self.problem)
+        };
+        let output = self.run(gpu, kernels, config).map_err(|reason| failed(reason, None))?;
+        let verdict = self.judge(&output);
+        match verdict.ok() {
+            true => Ok((output, verdict)),
+            false => Err(failed(verdict.to_string(), Some(&output))),
+        }
+    }
+
+    /// The call as a case file.
+    pub fn case(&self) -> Case {
+        let case = self.problem.write(&self.values);
+        match &self.memory {
+            Memory::Separate => case,
+            Memory::Arena => case.option("memory", "arena"),
+            Memory::Shared(groups) => {
+                let groups: Vec<_> = groups.iter().map(|group| group.join(" ")).collect();
+                case.option("memory", groups.join("; "))
+            }
+        }
+    }
+
+    /// Writes the case file of a call that failed, with what the oracle expects, and says where it is.
+    fn leave(&self, gpu: &Gpu, config: &str, output: Option<&Output>) -> String {
+        let mut case = self.case().option("config", config);
+        let args = self.problem.args();
+        for (name, rule) in output.iter().flat_map(|output| self.problem.rules(&self.values, &output.values)) {
+            if let (Some(arg), Some(oracle)) = (args.iter().find(|arg| arg.name == name), rule.oracle()) {
+                let tensor = Tensor::numbers_of(arg.view.number, &self.problem.shape(arg), oracle);
+                case = case.tensor(&format!("expected.{name}"), tensor);
+            }
+        }
+        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        let clean = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
+        let folder = PathBuf::from(target).join("tileloom/failed").join(clean(&gpu.slug));
+        let path = folder.join(format!("{}-{}.safetensors", D::NAME, clean(&self.name)));
+        let written = std::fs::create_dir_all(&folder).map_err(|error| error.to_string());
+        match written.and_then(|()| case.write(&path).map_err(|fault| fault.to_string())) {
+            Ok(()) => format!("replay it: loom run --check {}", path.display()),
+            Err(reason) => format!("its case file was not written: {reason}"),
+        }
+    }
+}
+
+fn inputs(args: &[Arg]) -> impl Iterator<Item = &Arg> {
+    args.iter().filter(|arg| arg.access != Access::Write)
+}
+
+/// The arguments of a call in GPU memory.
+struct Upload {
+    /// With the buffer, and the byte at which its binding starts.
+    args: Vec<(Arg, usize, usize)>,
+    buffers: Vec<(wgpu::Buffer, Image)>,
+}
+
+impl Upload {
+    fn new(gpu: &Gpu, args: Vec<Arg>, values: &Values, memory: &Memory) -> Upload {
+        // Arguments that share a binding's start, by their numbers.
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (i, arg) in args.iter().enumerate() {
+            let shares = |group: &Vec<usize>| match memory {
+                Memory::Shared(names) => {
+                    names.iter().any(|names| names.contains(&args[group[0]].name) && names.contains(&arg.name))
+                }
+                _ => false,
+            };
+            match groups.iter_mut().find(|group| shares(group)) {
+                Some(group) => group.push(i),
+                None => groups.push(vec![i]),
+            }
+        }
+        let room = |group: &Vec<usize>| group.iter().map(|&i| args[i].view.bytes()).max().unwrap_or(0);
+        let buffers: Vec<&[Vec<usize>]> = match memory {
+            Memory::Arena => vec![&groups],
+            _ => groups.chunks(1).collect(),
+        };
+        let mut upload = Upload { args: Vec::new(), buffers: Vec::new() };
+        for groups in buffers {
+            let (mut image, starts) = Image::with_room(groups.iter().map(room));
+            for (group, &start) in groups.iter().zip(&starts) {
+                for &i in group {
+                    if let (true, Some(values)) = (args[i].access != Access::Write, values.get(args[i].name)) {
+                        image.scatter(start, &args[i].view, values);
+                    }
+                    upload.args.push((args[i], upload.buffers.len(), start));
+                }
+            }
+            upload.buffers.push((gpu.buffer(&image.bytes), image));
+        }
+        upload
+    }
+
+    fn bound(&self) -> Bound<'_> {
+        let binding = |&(arg, buffer, start): &(Arg, usize, usize)| {
+            let binding = wgpu::BufferBinding { buffer: &self.buffers[buffer].0, offset: start as u64, size: None };
+            (arg.name, binding.into())
+        };
+        Bound(self.args.iter().map(binding).collect())
+    }
+
+    /// The outputs, once all that was submitted has run.
+    fn read(&self, gpu: &Gpu) -> Result<Values, String> {
+        let mut values = Values::new();
+        for (i, (buffer, before)) in self.buffers.iter().enumerate() {
+            let own = self.args.iter().filter(|(_, buffer, _)| *buffer == i);
+            let written: Vec<_> = own.filter(|(arg, ..)| arg.access != Access::Read).collect();
+            if written.is_empty() {
+                continue;
+            }
+            let after = Image { bytes: gpu.read(buffer)? };
+            let views: Vec<_> = written.iter().map(|(arg, _, start)| (*start, arg.view)).collect();
+            if let Some(byte) = after.spilled(before, &views) {
+                let names: Vec<_> = written.iter().map(|(arg, ..)| arg.name).collect();
+                let byte = byte as i64 - views[0].0 as i64;
+                return Err(format!("byte {byte} outside {} was written", names.join(", ")));
+            }
+            values.extend(written.iter().map(|(arg, _, start)| (arg.name, after.gather(*start, &arg.view))));
+        }
+        Ok(values)
+    }
+}
+
+/// How a test of an entry ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It ran; the verdict tells whether it is right.
+    Ran(Verdict),
+    /// The device lacks what the entry is about.
+    Skipped(String),
+    /// It did not run as it was meant, or wrote where it must not.
+    Failed(String),
+}
+
+/// The [`Run`] of an entry.
+pub struct Item<D: Describe>(pub Entry<D>);
+
+impl<D: Describe> Entry<D> {
+    /// Its call.
+    pub fn call(&self) -> Call<D> {
+        let mut call = Call { name: self.name.clone(), ..Call::random(self.problem.clone(), self.seed) };
+        if let Some(set) = &self.set {
+            let mut values = call.values.clone();
+            set(&self.problem, &mut values);
+            call.values = Call::new(self.problem.clone(), values).values;
+        }
+        call.in_memory(self.memory.clone())
+    }
+
+    /// The Configs that it means to run, or what the device lacks.
+    fn configs(&self, caps: &Caps) -> Result<Result<Vec<D::Config>, String>, String> {
+        if let Some(lack) = (self.lack)(caps) {
+            return Ok(Err(lack.into()));
+        }
+        let candidates = || self.problem.candidates(caps).map_err(|error| error.to_string());
+        Ok(match &self.pick {
+            Pick::Config(config) => match self.problem.fits(caps, config) {
+                Ok(()) => Ok(vec![*config]),
+                Err(Error { kind: ErrorKind::ConfigUnfit { reason }, .. }) => Err(reason),
+                Err(error) => return Err(error.to_string()),
+            },
+            Pick::Chosen => Ok(vec![candidates()?.into_iter().next().ok_or("no Config fits")?]),
+            Pick::Candidate(word) => {
+                let said = |config: &D::Config| config.to_string().split_whitespace().any(|have| have == *word);
+                let found = candidates()?.into_iter().find(said);
+                found.map(|config| vec![config]).ok_or_else(|| format!("no candidate has {word}"))
+            }
+            Pick::Every => Ok(candidates()?),
+        })
+    }
+
+    fn tested(&self, gpu: &Gpu) -> Result<Outcome, String> {
+        let configs = match self.configs(&gpu.kernels.caps())? {
+            Ok(configs) => configs,
+            Err(lack) => return Ok(Outcome::Skipped(lack)),
+        };
+        let (call, mut all) = (self.call(), Verdict::default());
+        for config in &configs {
+            let (output, verdict) = call.check(gpu, &gpu.kernels, Some(config))?;
+            all.merge(verdict);
+            let said = |word: &&str| output.steps.is_empty() || output.steps.iter().any(|step| step.contains(word));
+            let meant = config.to_string();
+            // Values of the Config, of which some are parameters of one pipeline.
+            let named = |word: &&str| word.split_once('=').is_some_and(|(key, _)| !D::RUNTIME.contains(&key));
+            let words = meant.split_whitespace().filter(named).chain(self.says.iter().copied());
+            if let Some(word) = words.into_iter().find(|word| !said(word)) {
+                return Err(format!("meant to run {word}, ran {:?}", output.steps));
+            }
+            if self.twice {
+                same_bits(&output.values, &call.run(gpu, &gpu.kernels, Some(config))?.values)?;
+            }
+            if self.checked {
+                let (checked, _) = call.check(gpu, gpu.checked(), Some(config))?;
+                if gpu.is_software() {
+                    let told = |reason| format!("checked modules, {config}: {reason}");
+                    same_bits(&output.values, &checked.values).map_err(told)?;
+                }
+            }
+        }
+        Ok(Outcome::Ran(all))
+    }
+}
+
+/// # Errors
+/// Where they differ.
+pub fn same_bits(a: &Values, b: &Values) -> Result<(), String> {
+    for (name, a) in a {
+        let differs = |(a, b): (&f64, &f64)| a.to_bits() != b.to_bits();
+        if let Some(i) = a.iter().zip(&b[name]).position(differs) {
+            return Err(format!("bits of {name} differ at {i}: {} and {}", a[i], b[name][i]));
+        }
+    }
+    Ok(())
+}
+
+impl<D: Describe> Run for Item<D> {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn what(&self) -> Use {
+        self.0.what
+    }
+
+    fn problem(&self) -> String {
+        format!("{:?}", self.0.problem)
+    }
+
+    fn cost(&self) -> Cost {
+        self.0.problem.cost()
+    }
+
+    fn candidates(&self, caps: &Caps) -> Result<Vec<String>, String> {
+        let candidates = self.0.problem.candidates(caps).map_err(|error| error.to_string())?;
+        Ok(candidates.iter().map(D::Config::to_string).collect())
+    }
+
+    fn lack(&self, caps: &Caps) -> Result<Option<String>, String> {
+        Ok(self.0.configs(caps)?.err())
+    }
+
+    fn shaders(&self, caps: &Caps) -> Result<Vec<(String, Shader)>, String> {
+        let problem = &self.0.problem;
+        let mut configs = problem.candidates(caps).map_err(|error| error.to_string())?;
+        for config in &configs {
+            problem.fits(caps, config).map_err(|error| error.to_string())?;
+            let text = config.to_string();
+            let again = text.parse::<D::Config>()?.to_string();
+            if again != text {
+                return Err(format!("`{text}` is parsed as `{again}`"));
+            }
+        }
+        if let (Pick::Config(_), Ok(meant)) = (&self.0.pick, self.0.configs(caps)?) {
+            configs.extend(meant);
+        }
+        let mut all = Vec::new();
+        for (config, writable) in configs.iter().flat_map(|config| [(config, Slots::NONE), (config, Slots::ALL)]) {
+            let shaders = problem.shaders(config, writable).map_err(|error| error.to_string())?;
+            all.extend(shaders.into_iter().map(|shader| (config.to_string(), shader)));
+        }
+        Ok(all)
+    }
+
+    fn test(&self, gpu: &Gpu) -> Outcome {
+        self.0.tested(gpu).unwrap_or_else(Outcome::Failed)
+    }
+
+    fn case(&self) -> Case {
+        self.0.call().case()
+    }
+
+    fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String> {
+        let problem = self.0.problem.clone();
+        let args = problem.args();
+        if let Some(arg) = args.iter().find(|arg| !arg.view.is_dense()) {
+            return Err(format!("`{}` is not dense: what is measured is", arg.name));
+        }
+        let caps = gpu.kernels.caps();
+        let config = match config {
+            Some(text) => text.parse()?,
+            None => problem.candidates(&caps).map_err(|error| error.to_string())?.swap_remove(0),
+        };
+        // Values and buffers of the first input set.
+        let (mut kept, mut first) = (Values::new(), Vec::<(Arg, wgpu::Buffer)>::new());
+        let mut dispatches = Vec::with_capacity(sets);
+        for set in 0..sets {
+            let (mut filled, mut buffers) = (Values::new(), Vec::new());
+            for (i, arg) in args.iter().enumerate() {
+                if set > 0 && D::shared().contains(&arg.name) {
+                    buffers.push((*arg, first[i].1.clone()));
+                    continue;
+                }
+                let (len, seed) = (arg.view.len(), set * args.len() + i);
+                let mut bytes = match (arg.access, arg.view.number) {
+                    (Access::Write, _) => vec![POISON; arg.view.bytes()],
+                    (_, Number::F(dtype)) if len > LARGE => pool.bytes(dtype, len, seed),
+                    _ => {
+                        filled.insert(arg.name, problem.fill(arg.name, len, &filled, &mut Random::new(seed as u64)));
+                        arg.view.number.encode(&filled[arg.name])
+                    }
+                };
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+                if set == 0 && arg.access == Access::Update {
+                    kept.insert(arg.name, arg.view.number.decode(&bytes)[..len].to_vec());
+                }
+                buffers.push((*arg, gpu.buffer(&bytes)));
+            }
+            let bound = Bound(buffers.iter().map(|(arg, buffer)| (arg.name, buffer.into())).collect());
+            let dispatch = problem.prepare_with(&gpu.kernels, &config, problem.buffers(&bound));
+            dispatches.push(dispatch.map_err(|error| error.to_string())?);
+            if set == 0 {
+                first = buffers;
+            }
+        }
+        let check = move |gpu: &Gpu| -> Result<Verdict, String> {
+            let (mut values, mut outputs) = (kept.clone(), Values::new());
+            for (arg, buffer) in &first {
+                let mut read = arg.view.number.decode(&gpu.read(buffer)?);
+                read.truncate(arg.view.len());
+                match arg.access {
+                    Access::Read => values.insert(arg.name, read),
+                    _ => outputs.insert(arg.name, read),
+                };
+            }
+            let mut verdict = Verdict::default();
+            for (problem, values, outputs) in problem.parts(values, outputs) {
+                for (name, rule) in problem.rules(&values, &outputs) {
+                    verdict.merge(rule.judge(&outputs[name], None, (0.0, 0.0)));
+                }
+            }
+            Ok(verdict)
+        };
+        Ok(Prepared { dispatches, config: config.to_string(), check: Box::new(check) })
+    }
+}
+
+/// Inputs of a benchmark that are longer than this come from the pool.
+const LARGE: usize = 1 << 16;
+
+/// The [`Replay`] of a case file.
+pub struct Replayed<D> {
+    call: Call<D>,
+    config: Option<String>,
+    expected: Expected,
+    outputs: Vec<Shown>,
+    known: Values,
+}
+
+impl<D: Describe> Replayed<D> {
+    /// # Errors
+    /// What is wrong with the case.
+    pub fn of(case: &Case) -> Result<Replayed<D>, Fault> {
+        let mut reader = Reader::new(case);
+        let given = D::read(&mut reader)?;
+        let args = given.problem.args();
+        let memory = memory(&mut reader, &args)?;
+        let config = reader.option::<Option<String>>("config", None)?;
+        let shapes: Vec<_> = given.outputs.iter().map(|shown| (shown.name, shown.shape.clone())).collect();
+        let expected = reader.finish(&shapes)?;
+        for (name, tensor) in &expected.tensors {
+            if args.iter().any(|arg| arg.name == *name && matches!(arg.view.number, Number::F(_))) {
+                float(&format!("expected.{name}"), tensor)?;
+            }
+        }
+        let call = Call::new(given.problem, given.values).in_memory(memory);
+        Ok(Replayed { call, config, expected, outputs: given.outputs, known: given.known })
+    }
+
+    fn view(&self, name: &str) -> Option<Rows> {
+        self.call.problem.args().into_iter().find(|arg| arg.name == name).map(|arg| arg.view)
+    }
+}
+
+/// Metadata `memory`: `arena`, or groups of names, as in `x y; k k_y`.
+fn memory(reader: &mut Reader, args: &[Arg]) -> Result<Memory, Fault> {
+    let text = reader.option("memory", String::new())?;
+    if text.is_empty() || text == "arena" {
+        return Ok(if text.is_empty() { Memory::Separate } else { Memory::Arena });
+    }
+    let name = |word: &str| args.iter().find(|arg| arg.name == word).map(|arg| arg.name);
+    let group = |group: &str| group.split_whitespace().map(name).collect::<Option<Vec<_>>>();
+    let groups = text.split(';').map(group).collect::<Option<Vec<_>>>();
+    groups.map(Memory::Shared).ok_or_else(|| {
+        let names: Vec<_> = args.iter().map(|arg| arg.name).collect();
+        Fault::BadOption { name: "memory", value: text, expected: format!("arena, or groups of {}", names.join(" ")) }
+    })
+}
+
+impl<D: Describe> Replay for Replayed<D> {
+    fn case(&self) -> Case {
+        self.call.case()
+    }
+
+    fn expected(&self) -> &Expected {
+        &self.expected
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        self.outputs.iter().map(|shown| shown.name).collect()
+    }
+
+    fn run(&self, gpu: &Gpu) -> Result<Ran, String> {
+        let output = match self.known.is_empty() {
+            false => Output { values: self.known.clone(), steps: vec!["nothing to compute".into()] },
+            true => {
+                let config = self.config.as_ref();
+                let config = config.map(|text| text.parse()).transpose()?;
+                self.call.run(gpu, &gpu.kernels, config.as_ref())?
+            }
+        };
+        let tensor = |shown: &Shown| {
+            let values = output.values.get(shown.name).cloned().unwrap_or_default();
+            let view = self.view(shown.name);
+            let values = view.filter(|_| shown.swapped).map_or(values.clone(), |view| view.swapped(false, &values));
+            let number = view.map_or(Number::F(tileloom::Dtype::F32), |view| view.number);
+            (shown.name, Tensor::numbers_of(number, &shown.shape, &values))
+        };
+        Ok(Ran { tensors: self.outputs.iter().map(tensor).collect(), config: output.steps.join("; ") })
+    }
+
+    fn judge(&self, ran: &Ran) -> Vec<Finding> {
+        let numbers = |shown: &Shown, tensor: &Tensor| {
+            let values = tensor.numbers().expect("outputs and what is expected of them are of known dtypes");
+            let view = self.view(shown.name).filter(|_| shown.swapped);
+            view.map_or(values.clone(), |view| view.swapped(true, &values))
+        };
+        let shown = |name: &str| self.outputs.iter().find(|shown| shown.name == name);
+        let all = |(name, tensor): (&&'static str, &Tensor)| Some((*name, numbers(shown(name)?, tensor)));
+        let out: Values = ran.tensors.iter().filter_map(|(name, tensor)| all((name, tensor))).collect();
+        let expected: Values = self.expected.tensors.iter().filter_map(all).collect();
+        let given = out.clone().into_iter().chain(expected.clone()).collect();
+        let mut findings = Vec::new();
+        let mut rules = match self.known.is_empty() {
+            true => self.call.problem.rules(&self.call.values, &given),
+            false => {
+                self.known.iter().map(|(name, values)| (*name, crate::kernel::Rule::Exact(values.clone()))).collect()
+            }
+        };
+        rules.sort_by_key(|(name, _)| self.outputs.iter().position(|shown| shown.name == *name));
+        for (name, rule) in rules {
+            if let (Some(shown), Some(target)) = (shown(name), expected.get(name)) {
+                let mut verdict = rule.judge(&out[name], Some(target), self.expected.widen);
+                if let (true, Some(view), Some(Worst { index, .. })) =
+                    (shown.swapped, self.view(name), verdict.worst.as_mut())
+                {
+                    *index = view.swapped_index(*index);
+                }
+                let unjudged = target.iter().filter(|v| v.is_nan()).count();
+                findings.push(Finding { output: name, shape: shown.shape.clone(), verdict, unjudged });
+            }
+        }
+        findings
+    }
+}

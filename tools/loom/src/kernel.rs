@@ -1,0 +1,518 @@
+//! A kernel, described once: its arguments, its oracle, and the Problems of interest, which `loom check`, `loom bench`,
+//! the kernel tests and the composition tests all go through.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use tileloom::reference::{Judge, Verdict};
+use tileloom::{Binding, Caps, Dtype, Op};
+
+use crate::Gpu;
+use crate::case::{Case, Expected, Fault, Options, Reader, Shown};
+use crate::harness::{Call, Item, Outcome, Replayed};
+use crate::image::Rows;
+use crate::pool::{Pool, Prepared};
+use crate::random::Random;
+
+/// Numbers by the name of the argument, contiguous in the order of its view.
+pub type Values = BTreeMap<&'static str, Vec<f64>>;
+
+/// What a kernel does with an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+    /// Read, then written.
+    Update,
+}
+
+/// One argument of a call: its name and where its numbers lie in their binding.
+#[derive(Debug, Clone, Copy)]
+pub struct Arg {
+    pub name: &'static str,
+    pub view: Rows,
+    pub access: Access,
+}
+
+impl Arg {
+    pub fn read(name: &'static str, view: Rows) -> Arg {
+        Arg { name, view, access: Access::Read }
+    }
+
+    pub fn write(name: &'static str, view: Rows) -> Arg {
+        Arg { name, view, access: Access::Write }
+    }
+
+    pub fn update(name: &'static str, view: Rows) -> Arg {
+        Arg { name, view, access: Access::Update }
+    }
+}
+
+/// Where the arguments lie relative to each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Memory {
+    /// A buffer for each.
+    #[default]
+    Separate,
+    /// The arguments of each group share a buffer and the start of their bindings: in place by equal layouts, side by
+    /// side by others.
+    Shared(Vec<Vec<&'static str>>),
+    /// One buffer for all, in bindings of their own.
+    Arena,
+}
+
+impl Memory {
+    pub fn shared(groups: &[&[&'static str]]) -> Memory {
+        Memory::Shared(groups.iter().map(|group| group.to_vec()).collect())
+    }
+}
+
+/// The bindings of a call, by name; `scratch` is there where the Config asks for it.
+pub struct Bound<'a>(pub Vec<(&'static str, Binding<'a>)>);
+
+impl<'a> Bound<'a> {
+    pub fn find(&self, name: &str) -> Option<Binding<'a>> {
+        self.0.iter().find(|(have, _)| *have == name).map(|(_, binding)| *binding)
+    }
+
+    /// # Panics
+    /// If the description has no argument of this name.
+    pub fn get(&self, name: &str) -> Binding<'a> {
+        self.find(name).unwrap_or_else(|| panic!("there is no argument `{name}`"))
+    }
+}
+
+/// How an output is judged.
+pub enum Rule {
+    /// By the numerics rule, row by row, as in [`Judge`].
+    Rows { cols: usize, dtype: Dtype, oracle: Vec<f64>, low: Vec<f64>, mag: Vec<f64> },
+    /// Bit by bit.
+    Exact(Vec<f64>),
+    /// By the kernel's own words: the output, and what a case file expects instead of the oracle.
+    #[allow(clippy::type_complexity)]
+    By(Box<dyn Fn(&[f64], Option<&[f64]>) -> Verdict>),
+}
+
+impl Rule {
+    /// Judges `out` against the oracle, or against what a case file expects: then the bound is that of the numerics
+    /// rule on the case's inputs, since a wrong expectation must not widen it.
+    pub fn judge(&self, out: &[f64], expected: Option<&[f64]>, widen: (f64, f64)) -> Verdict {
+        match self {
+            Rule::Rows { cols, dtype, oracle, low, mag } => {
+                let target = expected.unwrap_or(oracle);
+                // `low` as far from the expectation as it is from the oracle.
+                let moved = |i: usize| target[i] + (dtype.round(low[i]) - dtype.round(oracle[i]));
+                let moved: Option<Vec<f64>> = expected.map(|_| (0..target.len()).map(moved).collect());
+                let low = moved.as_ref().unwrap_or(low);
+                Judge { cols: *cols, dtype: *dtype, oracle: target, low, mag, widen }.judge(out)
+            }
+            Rule::Exact(oracle) => exact(out, expected.unwrap_or(oracle)),
+            Rule::By(judge) => judge(out, expected),
+        }
+    }
+
+    /// What the oracle gives, where it is one answer.
+    pub fn oracle(&self) -> Option<&[f64]> {
+        match self {
+            Rule::Rows { oracle, .. } | Rule::Exact(oracle) => Some(oracle),
+            Rule::By(_) => None,
+        }
+    }
+}
+
+/// Bit by bit.
+pub fn exact(out: &[f64], expected: &[f64]) -> Verdict {
+    assert_eq!(out.len(), expected.len(), "the output has the oracle's length");
+    let mut verdict = Verdict { checked: out.len(), ..Verdict::default() };
+    for (index, (&out, &expected)) in out.iter().zip(expected).enumerate() {
+        if out.to_bits() != expected.to_bits() {
+            verdict.wrong += 1;
+            verdict.ratio = f64::INFINITY;
+            verdict.max_error = verdict.max_error.max((out - expected).abs());
+            verdict.worst.get_or_insert(tileloom::reference::Worst { index, out, expected, bound: 0.0 });
+        }
+    }
+    verdict
+}
+
+/// How much of the list a run of the tests goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// What every driver must see, and `loom check` runs.
+    Narrow,
+    /// That, and what one driver is enough for.
+    Wide,
+    /// The full product.
+    Full,
+}
+
+/// What an entry of the list is for. All are composed without a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Run and judged.
+    Test(Depth),
+    /// Measured; the quick ones by `loom bench --quick`, too.
+    Bench { quick: bool },
+    /// Nothing else.
+    Compose,
+}
+
+/// Which Configs an entry means to run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pick<C> {
+    /// The one that is chosen.
+    Chosen,
+    /// This one; where the device cannot run it, the entry is skipped.
+    Config(C),
+    /// The best candidate whose text has this word, as in `algorithm=vector`; where there is none, the entry is skipped.
+    Candidate(&'static str),
+    /// All candidates.
+    Every,
+}
+
+/// Sets values by hand, after the random ones.
+pub type Set<P> = Box<dyn Fn(&P, &mut Values) + Send + Sync>;
+
+/// A Problem of interest.
+pub struct Entry<P: Op> {
+    /// Entries of one name are one test.
+    pub name: String,
+    pub what: Use,
+    pub problem: P,
+    pub memory: Memory,
+    pub seed: u64,
+    pub pick: Pick<P::Config>,
+    /// What the steps must say besides their Config, each at least one of them.
+    pub says: Vec<&'static str>,
+    /// What the device lacks for it.
+    pub lack: fn(&Caps) -> Option<&'static str>,
+    /// Run again, with equal bits.
+    pub twice: bool,
+    /// Run again with all of wgpu's runtime checks, with equal bits on a software device.
+    pub checked: bool,
+    pub set: Option<Set<P>>,
+}
+
+impl<P: Op> Entry<P> {
+    pub fn memory(&mut self, groups: &[&[&'static str]]) -> &mut Self {
+        self.memory = Memory::shared(groups);
+        self
+    }
+
+    pub fn arena(&mut self) -> &mut Self {
+        self.memory = Memory::Arena;
+        self
+    }
+
+    pub fn seed(&mut self, seed: u64) -> &mut Self {
+        self.seed = seed;
+        self
+    }
+
+    pub fn config(&mut self, config: P::Config) -> &mut Self {
+        self.pick = Pick::Config(config);
+        self
+    }
+
+    pub fn candidate(&mut self, word: &'static str) -> &mut Self {
+        self.pick = Pick::Candidate(word);
+        self
+    }
+
+    pub fn every_candidate(&mut self) -> &mut Self {
+        self.pick = Pick::Every;
+        self
+    }
+
+    pub fn says(&mut self, words: &[&'static str]) -> &mut Self {
+        self.says.extend(words);
+        self
+    }
+
+    pub fn unless(&mut self, lack: fn(&Caps) -> Option<&'static str>) -> &mut Self {
+        self.lack = lack;
+        self
+    }
+
+    pub fn twice(&mut self) -> &mut Self {
+        self.twice = true;
+        self
+    }
+
+    pub fn checked(&mut self) -> &mut Self {
+        self.checked = true;
+        self
+    }
+
+    pub fn set(&mut self, set: impl Fn(&P, &mut Values) + Send + Sync + 'static) -> &mut Self {
+        self.set = Some(Box::new(set));
+        self
+    }
+
+    /// `loom bench --quick` measures it.
+    pub fn quick(&mut self) -> &mut Self {
+        self.what = Use::Bench { quick: true };
+        self
+    }
+}
+
+/// A kernel's Problems of interest.
+pub struct List<P: Op>(pub Vec<Entry<P>>);
+
+impl<P: Op> List<P> {
+    fn push(&mut self, what: Use, name: String, problem: P) -> &mut Entry<P> {
+        self.0.push(Entry {
+            name,
+            what,
+            problem,
+            memory: Memory::Separate,
+            seed: 1,
+            pick: Pick::Chosen,
+            says: Vec::new(),
+            lack: |_| None,
+            twice: false,
+            checked: false,
+            set: None,
+        });
+        self.0.last_mut().expect("one was pushed")
+    }
+
+    pub fn narrow(&mut self, name: impl Into<String>, problem: P) -> &mut Entry<P> {
+        self.push(Use::Test(Depth::Narrow), name.into(), problem)
+    }
+
+    pub fn wide(&mut self, name: impl Into<String>, problem: P) -> &mut Entry<P> {
+        self.push(Use::Test(Depth::Wide), name.into(), problem)
+    }
+
+    pub fn full(&mut self, name: impl Into<String>, problem: P) -> &mut Entry<P> {
+        self.push(Use::Test(Depth::Full), name.into(), problem)
+    }
+
+    pub fn bench(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {
+        self.push(Use::Bench { quick: false }, shape.into(), problem)
+    }
+
+    pub fn compose(&mut self, problem: P) -> &mut Entry<P> {
+        self.push(Use::Compose, "composed".into(), problem)
+    }
+}
+
+/// What a call takes at least.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Operations.
+    pub flops: f64,
+    /// Each input and output byte once; a gathered row as often as it is read.
+    pub bytes: f64,
+}
+
+/// A case file, understood.
+pub struct Given<P> {
+    pub problem: P,
+    pub values: Values,
+    /// The outputs as the case has them.
+    pub outputs: Vec<Shown>,
+    /// Outputs that are known without a run: those of a call without elements that the op refuses.
+    pub known: Values,
+}
+
+/// What a kernel brings, all of it: implemented for its Problem.
+pub trait Describe: Op + Send + Sync + 'static {
+    /// Keys of the Config that are no part of a pipeline: the steps do not say them.
+    const RUNTIME: &'static [&'static str] = &[];
+
+    /// The Problems of interest.
+    fn list(list: &mut List<Self>);
+
+    /// The arguments, inputs first, in an order in which random values of one may follow from those before.
+    fn args(&self) -> Vec<Arg>;
+
+    /// Random values of an input that hide nothing, of which `len` are wanted; they are rounded as stored.
+    fn fill(&self, _name: &str, len: usize, _before: &Values, random: &mut Random) -> Vec<f64> {
+        random.outliers(len)
+    }
+
+    /// Names to Buffers.
+    fn buffers<'a>(&self, bound: &Bound<'a>) -> Self::Buffers<'a>;
+
+    /// By what each output is judged, those first on which others depend: `given` is what the kernel, or a case file,
+    /// says of the outputs.
+    fn rules(&self, values: &Values, given: &Values) -> Vec<(&'static str, Rule)>;
+
+    fn cost(&self) -> Cost;
+
+    /// Words of Configs, as in `algorithm=vector`, each of which some candidate must have on some preset of Caps.
+    fn shipped() -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Inputs that all input sets of a benchmark share.
+    fn shared() -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Small calls that a large one consists of, with what they gave: whose oracle is quick enough for a benchmark.
+    fn parts(&self, values: Values, outputs: Values) -> Vec<(Self, Values, Values)> {
+        vec![(self.clone(), values, outputs)]
+    }
+
+    /// The options of a case file, read or written.
+    ///
+    /// # Errors
+    /// What is wrong with one.
+    fn options(&mut self, options: &mut Options) -> Result<(), Fault>;
+
+    /// Takes a case file apart.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn read(reader: &mut Reader) -> Result<Given<Self>, Fault>;
+
+    /// The shape of an argument as a tensor of a case file.
+    fn shape(&self, arg: &Arg) -> Vec<usize> {
+        arg.view.shape()
+    }
+
+    /// The op, options and inputs as a case file.
+    fn write(&self, values: &Values) -> Case {
+        let mut case = Case::new(Self::NAME);
+        let mut options = Options::Write(&mut case);
+        self.clone().options(&mut options).expect("options are written without a fault");
+        for arg in self.args().iter().filter(|arg| arg.access != Access::Write) {
+            let tensor = crate::case::Tensor::numbers_of(arg.view.number, &self.shape(arg), &values[arg.name]);
+            case.tensors.insert(arg.name.into(), tensor);
+        }
+        case
+    }
+}
+
+/// A kernel, whatever its op.
+pub trait Kernel: Sync {
+    /// Its stem, which is the op of its case files.
+    fn name(&self) -> &'static str;
+
+    /// Its Problems of interest.
+    fn list(&self) -> Vec<Box<dyn Run>>;
+
+    /// Words of Configs, each of which some candidate must have on some preset of Caps.
+    fn shipped(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Takes apart a case file of its op; needs no GPU.
+    ///
+    /// # Errors
+    /// What is wrong with the case.
+    fn replay(&self, case: &Case) -> Result<Box<dyn Replay>, Fault>;
+}
+
+/// An entry of the list, whatever its op.
+pub trait Run: Send + Sync {
+    fn name(&self) -> &str;
+
+    fn what(&self) -> Use;
+
+    /// The Problem, in a line.
+    fn problem(&self) -> String;
+
+    fn cost(&self) -> Cost;
+
+    /// Every Config that fits, as text, the chosen one first.
+    ///
+    /// # Errors
+    /// Those of the Problem.
+    fn candidates(&self, caps: &Caps) -> Result<Vec<String>, String>;
+
+    /// What the device lacks to run it as it is meant.
+    ///
+    /// # Errors
+    /// Those of the Problem.
+    fn lack(&self, caps: &Caps) -> Result<Option<String>, String>;
+
+    /// What each candidate and each Config that is meant compiles, with the Config's text.
+    ///
+    /// # Errors
+    /// Those of the Problem, and a candidate that does not fit, or does not parse back.
+    fn shaders(&self, caps: &Caps) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
+
+    /// Runs it as it is meant, and judges; what fails leaves its case file.
+    fn test(&self, gpu: &Gpu) -> Outcome;
+
+    /// The call as a case file.
+    fn case(&self) -> Case;
+
+    /// Dispatches on so many input sets, by the Config of this text or the chosen one.
+    ///
+    /// # Errors
+    /// What `prepare` says.
+    fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String>;
+}
+
+/// A case file, understood, whatever its op.
+pub trait Replay {
+    /// The call, written as a case file again.
+    fn case(&self) -> Case;
+
+    fn expected(&self) -> &Expected;
+
+    /// The outputs that it gives.
+    fn outputs(&self) -> Vec<&'static str>;
+
+    /// Runs it: tensors by the name of the output, and what ran.
+    ///
+    /// # Errors
+    /// What `prepare` says, a lost device, or what spilled where.
+    fn run(&self, gpu: &Gpu) -> Result<Ran, String>;
+
+    /// Holds what it gave against what the case expects, output by output.
+    fn judge(&self, ran: &Ran) -> Vec<crate::commands::run::Finding>;
+}
+
+/// What a replay gave.
+pub struct Ran {
+    pub tensors: Vec<(&'static str, crate::case::Tensor)>,
+    /// Shaders and Configs that ran.
+    pub config: String,
+}
+
+/// The [`Kernel`] of a description.
+pub struct Of<D>(PhantomData<fn() -> D>);
+
+impl<D> Of<D> {
+    pub const KERNEL: Of<D> = Of(PhantomData);
+}
+
+impl<D: Describe> Kernel for Of<D> {
+    fn name(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn list(&self) -> Vec<Box<dyn Run>> {
+        entries::<D>().into_iter().map(|entry| Box::new(Item(entry)) as Box<dyn Run>).collect()
+    }
+
+    fn shipped(&self) -> Vec<String> {
+        D::shipped()
+    }
+
+    fn replay(&self, case: &Case) -> Result<Box<dyn Replay>, Fault> {
+        Ok(Box::new(Replayed::<D>::of(case)?))
+    }
+}
+
+/// The list of a description.
+pub fn entries<D: Describe>() -> Vec<Entry<D>> {
+    let mut list = List(Vec::new());
+    D::list(&mut list);
+    list.0
+}
+
+/// The first call of this name in a description's list.
+///
+/// # Panics
+/// If there is none.
+pub fn call<D: Describe>(name: &str) -> Call<D> {
+    let entry = entries::<D>().into_iter().find(|entry| entry.name == name);
+    entry.unwrap_or_else(|| panic!("{} lists no `{name}`", D::NAME)).call()
+}

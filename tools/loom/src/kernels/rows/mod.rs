@@ -1,0 +1,3 @@
+//! Kernels that go over rows.
+
+pub mod softmax;

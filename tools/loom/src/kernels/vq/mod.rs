@@ -1,0 +1,3 @@
+//! Kernels of vector quantisation.
+
+pub mod vq_lookup;

@@ -1,0 +1,302 @@
+//! VQ lookup, described.
+
+use tileloom::reference::vq_lookup::{Output, reference};
+use tileloom::vq_lookup::{Buffers, Combine, Index, Order, OutOfRange, Problem};
+use tileloom::{Dtype, Layout};
+
+use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
+use crate::image::{Number, Rows};
+use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::random::Random;
+
+/// How indices are stored.
+pub fn index_number(index: Index) -> Number {
+    match index {
+        Index::U32 => Number::U32,
+        Index::I32 => Number::I32,
+        Index::U16 => Number::U16,
+    }
+}
+
+/// Random indices, of which one in 13 is out of range, as far as the type has such.
+pub fn random_indices(index: Index, num_codes: usize, len: usize, random: &mut Random) -> Vec<f64> {
+    let garbage: &[i64] = match index {
+        Index::I32 => &[-1, i32::MIN as i64, i32::MAX as i64],
+        Index::U32 => &[u32::MAX as i64, 1 << 31],
+        Index::U16 => &[65535],
+    };
+    let one = |_| match random.below(13) {
+        0 => garbage[random.below(garbage.len())] as f64,
+        1 => num_codes as f64,
+        _ => random.below(num_codes) as f64,
+    };
+    (0..len).map(one).collect()
+}
+
+fn shape(batch: usize, spatial: usize, books: usize, num_codes: usize, code_dim: usize) -> Problem {
+    Problem { batch, spatial, books, num_codes, code_dim, bad: Some(0), ..Problem::default() }
+}
+
+fn typed(dtype: Dtype, problem: Problem) -> Problem {
+    Problem { x: dtype, y: dtype, ..problem }
+}
+
+impl Describe for Problem {
+    fn list(list: &mut List<Problem>) {
+        narrow(list);
+        wide(list);
+        benches(list);
+        composed(list);
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let (sizes, cols) = self.y_shape();
+        let book = Rows::new(self.codebook, [self.books, self.num_codes], self.code_dim, self.x);
+        let indices = Rows::new(self.indices, [self.positions(), self.books], 1, index_number(self.index));
+        let mut args = vec![Arg::read("indices", indices), Arg::read("codebook", book)];
+        args.push(Arg::write("y", Rows::new(self.y_layout, sizes, cols, self.y)));
+        args.extend(self.bad.map(|offset| Arg::write("bad", Rows::flat(offset, 1, Number::U32))));
+        args
+    }
+
+    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
+        match name {
+            "indices" => random_indices(self.index, self.num_codes, len, random),
+            _ => random.outliers(len).into_iter().map(|v| 3.0 * v).collect(),
+        }
+    }
+
+    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
+        let buffers = Buffers::new(bound.get("indices"), bound.get("codebook"), bound.get("y"));
+        match bound.find("bad") {
+            Some(bad) => buffers.bad(bad),
+            None => buffers,
+        }
+    }
+
+    /// Bit by bit where elements are only moved, else by the numerics rule.
+    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
+        let indices: Vec<i64> = values["indices"].iter().map(|&v| v as i64).collect();
+        let oracle: Output = reference::<f64>(self, &indices, &values["codebook"]);
+        let low = reference::<f32>(self, &indices, &values["codebook"]);
+        let moved = self.x == self.y && (self.combine == Combine::Concat || self.books == 1);
+        let y = match moved {
+            true => Rule::Exact(oracle.y),
+            false => {
+                let (cols, dtype) = (self.y_shape().1, self.y);
+                Rule::Rows { cols, dtype, oracle: oracle.y, low: low.y, mag: oracle.mag }
+            }
+        };
+        let bad = self.bad.map(|_| ("bad", Rule::Exact(vec![f64::from(oracle.bad)])));
+        [("y", y)].into_iter().chain(bad).collect()
+    }
+
+    fn cost(&self) -> Cost {
+        let elements = (self.positions() * self.channels()) as u64;
+        let bytes = elements * (self.x.bytes() + self.y.bytes()) + self.positions() as u64 * 4;
+        Cost { flops: 0.0, bytes: bytes as f64 }
+    }
+
+    fn shared() -> &'static [&'static str] {
+        &["codebook"]
+    }
+
+    fn options(&mut self, options: &mut Options) -> std::result::Result<(), Fault> {
+        options.word("combine", &mut self.combine, &[("concat", Combine::Concat), ("sum: true", Combine::Sum)])?;
+        let out_of_range = [("zero", OutOfRange::Zero), ("first", OutOfRange::First)];
+        options.word("out_of_range", &mut self.out_of_range, &out_of_range)?;
+        let orders = [("channels_last", Order::ChannelsLast), ("channels_first", Order::ChannelsFirst)];
+        options.word("order", &mut self.order, &orders)?;
+        options.value("out_dtype", &mut self.y)?;
+        options.value("batch", &mut self.batch)?;
+        options.value("indices_layout", &mut self.indices)?;
+        options.value("codebook_layout", &mut self.codebook)?;
+        options.value("y_layout", &mut self.y_layout)?;
+        options.value("bad_offset", &mut self.bad)
+    }
+
+    fn read(reader: &mut Reader) -> std::result::Result<Given<Problem>, Fault> {
+        let (codebook, x) = reader.values("codebook", "[num_codes, dim] or [books, num_codes, dim]")?;
+        let [books, num_codes, code_dim] = codebook_shape(codebook)?;
+        let indices = reader.tensor("indices", "[.., (books)]")?;
+        let values = case::integers("indices", indices)?;
+        let mut shape = indices.shape.clone();
+        if codebook.shape.len() == 3 && shape.pop() != Some(books) {
+            return Err(case::bad_shape("indices", indices, format!("[.., {books}], one index per book")));
+        }
+        let index = match indices.dtype.to_string().as_str() {
+            "I32" => Index::I32,
+            "U16" => Index::U16,
+            _ => Index::U32,
+        };
+        // Of 64 bits, all that do not fit in 32 are out of range alike.
+        let word = |&v: &i64| if index == Index::U32 { u32::try_from(v).unwrap_or(u32::MAX).into() } else { v as f64 };
+        let mut problem = Problem { books, num_codes, code_dim, x, y: x, index, ..Problem::default() };
+        problem.options(&mut Options::Read(reader))?;
+        let positions = values.len() / books;
+        if problem.batch == 0 || !positions.is_multiple_of(problem.batch) {
+            let expected = format!("a divisor of {positions}");
+            return Err(Fault::BadOption { name: "batch", value: problem.batch.to_string(), expected });
+        }
+        problem.spatial = positions / problem.batch;
+        match problem.order {
+            Order::ChannelsLast => shape.push(problem.channels()),
+            Order::ChannelsFirst => shape = vec![problem.batch, problem.channels(), problem.spatial],
+        }
+        let values =
+            [("indices", values.iter().map(word).collect()), ("codebook", codebook.numbers().unwrap_or_default())];
+        let bad = problem.bad.map(|_| Shown::new("bad", [1]));
+        let outputs = [Shown::new("y", shape)].into_iter().chain(bad).collect();
+        Ok(Given { problem, values: values.into(), outputs, known: Values::new() })
+    }
+
+    fn shape(&self, arg: &Arg) -> Vec<usize> {
+        match arg.name {
+            "indices" => vec![self.positions(), self.books],
+            "codebook" => vec![self.books, self.num_codes, self.code_dim],
+            "y" if self.order == Order::ChannelsFirst => vec![self.batch, self.channels(), self.spatial],
+            "y" => vec![self.positions(), self.channels()],
+            _ => arg.view.shape(),
+        }
+    }
+}
+
+/// `[num_codes, dim]` or `[books, num_codes, dim]`.
+pub fn codebook_shape(tensor: &Tensor) -> std::result::Result<[usize; 3], Fault> {
+    match tensor.shape[..] {
+        [num_codes, dim] if num_codes > 0 && dim > 0 => Ok([1, num_codes, dim]),
+        [books, num_codes, dim] if books > 0 && num_codes > 0 && dim > 0 => Ok([books, num_codes, dim]),
+        _ => {
+            let expected = "[num_codes, dim] or [books, num_codes, dim], none of them 0";
+            Err(case::bad_shape("codebook", tensor, expected))
+        }
+    }
+}
+
+const OUT_OF_RANGE: [OutOfRange; 2] = [OutOfRange::Zero, OutOfRange::First];
+
+fn narrow(list: &mut List<Problem>) {
+    for (batch, spatial, books, num_codes, code_dim) in
+        [(1, 1, 1, 1, 4), (2, 9, 1, 13, 64), (1, 300, 3, 1000, 32), (3, 65, 2, 7, 260)]
+    {
+        for out_of_range in OUT_OF_RANGE {
+            for index in [Index::U32, Index::I32] {
+                let problem = Problem { out_of_range, index, ..shape(batch, spatial, books, num_codes, code_dim) };
+                list.narrow("f32, sizes, books, garbage indices", problem).says(&["vec: 4", "count: true"]);
+            }
+        }
+    }
+    for dtype in [Dtype::F16, Dtype::Bf16] {
+        let problem = typed(dtype, shape(2, 33, 2, 19, 64));
+        list.narrow("f16 and bf16 move in words", problem).seed(3).says(&["x: F32, y: F32", "vec: 4"]);
+    }
+    for (code_dim, books, offset) in [(7, 1, 1), (5, 3, 0), (1, 1, 0)] {
+        let layout = Layout::at(offset);
+        let problem = Problem { y_layout: layout, codebook: layout, ..shape(2, 13, books, 11, code_dim) };
+        list.narrow("16-bit rows that share words", typed(Dtype::F16, problem)).seed(5).says(&["edge: true"]);
+    }
+    for out_of_range in OUT_OF_RANGE {
+        let problem = Problem { combine: Combine::Sum, out_of_range, ..shape(2, 21, 5, 40, 48) };
+        list.narrow("books added up", problem).seed(6).says(&["sum: true", "vec: 4"]);
+    }
+    for (batch, spatial, books, code_dim) in [(2, 9, 2, 20), (1, 1, 1, 3), (3, 70, 1, 64)] {
+        let problem = Problem { order: Order::ChannelsFirst, ..shape(batch, spatial, books, 17, code_dim) };
+        list.narrow("channels first", problem).seed(7).says(&["planes: true"]);
+    }
+    // Books of indices in planes, rows of y apart, every book the same.
+    let problem = Problem {
+        index: Index::U16,
+        indices: Layout::strided(3, [1, 50]),
+        codebook: Layout::strided(8, [0, 36]),
+        y_layout: Layout::strided(4, [2000, 100]),
+        ..shape(2, 17, 3, 29, 32)
+    };
+    list.narrow("strides, a shared book, u16 indices", problem).seed(8).says(&["short: true", "vec: 4"]);
+    let name = "rows longer than a round of turns, batches apart";
+    for (problem, word) in [
+        (shape(2, 9, 1, 13, 1100), "parts: 3,"),
+        (Problem { y_layout: Layout::strided(4, [4000, 300]), ..shape(2, 9, 3, 13, 100) }, "parts: 1,"),
+        (typed(Dtype::F16, shape(2, 9, 1, 13, 56)), "turns: 1,"),
+        (Problem { y: Dtype::Bf16, ..shape(1, 301, 2, 13, 64) }, "turns: 2,"),
+    ] {
+        list.narrow(name, problem).seed(12);
+        // How many turns follows from the subgroup's width; 8 is what the words stand for.
+        list.narrow(format!("{name}: {word}"), problem).seed(12).says(&[word]).unless(|caps| {
+            let eight = caps.trusted_subgroup_size().unwrap_or(8) == 8;
+            let software = caps.class() == tileloom::caps::Class::Software;
+            (!eight || !software).then_some("a CPU with subgroups of 8")
+        });
+    }
+    let nothing = Problem { bad: None, ..shape(1, 0, 1, 8, 8) };
+    list.narrow("nothing to compute", nothing);
+}
+
+fn wide(list: &mut List<Problem>) {
+    for (x, y) in [(Dtype::F16, Dtype::F32), (Dtype::F32, Dtype::Bf16), (Dtype::Bf16, Dtype::Bf16)] {
+        for order in [Order::ChannelsLast, Order::ChannelsFirst] {
+            for code_dim in [16, 9] {
+                let problem = Problem { x, y, combine: Combine::Sum, order, ..shape(2, 15, 3, 10, code_dim) };
+                list.wide("dtypes", problem).seed(9).says(&["count: true"]);
+            }
+        }
+    }
+    for problem in [shape(2, 33, 2, 19, 64), typed(Dtype::F16, shape(2, 13, 1, 11, 7))] {
+        list.wide("checked modules give the same", problem).seed(4).checked();
+    }
+    list.wide("an arena", shape(2, 33, 2, 19, 64)).seed(4).arena();
+}
+
+fn benches(list: &mut List<Problem>) {
+    let of = |spatial, num_codes, code_dim, dtype| {
+        typed(dtype, Problem { bad: None, ..shape(1, spatial, 1, num_codes, code_dim) })
+    };
+    let small = of(65_536, 8192, 64, Dtype::F32);
+    list.bench("65536 of 8192x64 f32", small).quick();
+    list.bench("65536 of 16384x256 f32", of(65_536, 16_384, 256, Dtype::F32));
+    list.bench("8192 of 32000x1024 f16", of(8192, 32_000, 1024, Dtype::F16));
+    list.bench("65536 of 8192x64 f32 channels first", Problem { order: Order::ChannelsFirst, ..small });
+}
+
+fn composed(list: &mut List<Problem>) {
+    for (x, y) in
+        [(Dtype::F32, Dtype::F32), (Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::Bf16), (Dtype::F16, Dtype::F32)]
+    {
+        for (code_dim, offset) in [(64, 0), (6, 2), (7, 1)] {
+            for (combine, order) in [
+                (Combine::Concat, Order::ChannelsLast),
+                (Combine::Sum, Order::ChannelsLast),
+                (Combine::Concat, Order::ChannelsFirst),
+            ] {
+                let (layout, index) = (Layout::at(offset), if offset == 0 { Index::U32 } else { Index::U16 });
+                let base = Problem { combine, order, index, x, y, ..shape(1, 100, 2, 50, code_dim) };
+                list.compose(Problem { codebook: layout, y_layout: layout, ..base });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Case;
+    use crate::kernel::{Kernel, Of};
+
+    #[test]
+    fn faults_name_what_is_wrong() {
+        let of = |codebook: &[usize], indices: &[usize]| {
+            let zeros = |shape: &[usize]| Tensor::values(Dtype::F32, shape, &vec![0.0; shape.iter().product()]);
+            let indices = Tensor::indices(indices, &vec![0; indices.iter().product()]);
+            Case::new("vq_lookup").tensor("codebook", zeros(codebook)).tensor("indices", indices)
+        };
+        let fault = |case: &Case| match Of::<Problem>::KERNEL.replay(case) {
+            Ok(_) => "understood".into(),
+            Err(fault) => fault.to_string(),
+        };
+        assert_eq!(fault(&of(&[5, 4], &[3])), "understood");
+        assert_eq!(fault(&of(&[2, 5, 4], &[7, 3, 2])), "understood");
+        assert!(fault(&of(&[2, 5, 4], &[3])).contains("one index per book"));
+        assert!(fault(&of(&[0, 4], &[3])).contains("none of them 0"));
+        assert!(fault(&of(&[5, 4], &[3]).option("combine", "mean")).contains("concat or sum"));
+        assert!(fault(&of(&[5, 4], &[3]).option("batch", "2")).contains("a divisor of 3"));
+    }
+}
