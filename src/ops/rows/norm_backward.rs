@@ -432,12 +432,14 @@ impl Plan for Problem {
         if self.cols == 0 || (self.rows == 0 || self.dx.is_none()) && !self.has_columns() {
             return Ok(Dispatch::default());
         }
-        let memory = args.scratch_memory(buffers.scratch, self.scratch(views, config))?;
-        let mut at = 0u64;
-        for (slot, bytes) in [PARTS, STATS, SUMS].into_iter().zip(self.regions(views, config)) {
-            at = at.next_multiple_of(ALIGN);
-            args.write(slot, "scratch", memory.part(at, bytes), Reach::to(bytes / 4, WORD))?;
-            at += bytes;
+        if config.algorithm == Algorithm::Split || self.has_columns() {
+            let memory = args.scratch_memory(buffers.scratch, self.scratch(views, config))?;
+            let mut at = 0u64;
+            for (slot, bytes) in [PARTS, STATS, SUMS].into_iter().zip(self.regions(views, config)) {
+                at = at.next_multiple_of(ALIGN);
+                args.write(slot, "scratch", memory.part(at, bytes), Reach::to(bytes / 4, WORD))?;
+                at += bytes;
+            }
         }
         let in_place = [X, DY].map(|input| args.in_place(input, DX));
         for input in [X, DY] {
