@@ -278,14 +278,7 @@ const TABLE: [tile::Row; 3] = [
     },
 ];
 
-const X: u32 = 0;
-const Y: u32 = 1;
-const RESIDUAL: u32 = 2;
-const SUM: u32 = 3;
-const WEIGHT: u32 = 4;
-const BIAS: u32 = 5;
-const STATS: u32 = 6;
-const SCRATCH: u32 = 7;
+slots!(X, Y, RESIDUAL, SUM, WEIGHT, BIAS, STATS, SCRATCH);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {

@@ -266,15 +266,7 @@ const TABLE: [tile::Row; 3] = [
     },
 ];
 
-const X: u32 = 0;
-const DY: u32 = 1;
-const WEIGHT: u32 = 2;
-const DX: u32 = 3;
-const DWEIGHT: u32 = 4;
-const DBIAS: u32 = 5;
-const PARTS: u32 = 6;
-const STATS: u32 = 7;
-const SUMS: u32 = 8;
+slots!(X, DY, WEIGHT, DX, DWEIGHT, DBIAS, PARTS, STATS, SUMS);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {

@@ -120,13 +120,17 @@ fn errors(suite: &mut Suite) {
         })?;
         let large = buffer(256);
         let apart = Problem { sum: Some(Layout::at(8)), ..summed };
-        expect("views that overlap in part", prepare(&apart, Buffers::new(&large, &y).residual(&x).sum(&large)), |kind| {
-            matches!(kind, ErrorKind::Aliased { first: "x", second: "sum", .. })
-        })?;
+        expect(
+            "views that overlap in part",
+            prepare(&apart, Buffers::new(&large, &y).residual(&x).sum(&large)),
+            |kind| matches!(kind, ErrorKind::Aliased { first: "x", second: "sum", .. }),
+        )?;
         let halved = Problem { x: Dtype::F16, ..summed };
-        expect("sum of another dtype in residual", prepare(&halved, Buffers::new(&x, &y).residual(&large).sum(&large)), |kind| {
-            matches!(kind, ErrorKind::Aliased { first: "residual", second: "sum", .. })
-        })?;
+        expect(
+            "sum of another dtype in residual",
+            prepare(&halved, Buffers::new(&x, &y).residual(&large).sum(&large)),
+            |kind| matches!(kind, ErrorKind::Aliased { first: "residual", second: "sum", .. }),
+        )?;
         expect("weight in y", prepare(&weighted, Buffers::new(&x, &y).weight(&y)), |kind| {
             matches!(kind, ErrorKind::Aliased { first: "y", second: "weight", .. })
         })?;

@@ -1,6 +1,6 @@
 //! All kernels.
 
-use tileloom::{norm, norm_backward, softmax, vq_lookup};
+use tileloom::{softmax, vq_lookup};
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
@@ -8,8 +8,8 @@ use crate::kernels::Old;
 
 /// What the commands and the tests go through.
 pub const ALL: &[&dyn Kernel] = &[
-    &Of::<norm::Problem>::KERNEL,
-    &Of::<norm_backward::Problem>::KERNEL,
+    &Of::<tileloom::norm::Problem>::KERNEL,
+    &Of::<tileloom::norm_backward::Problem>::KERNEL,
     &Of::<softmax::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
     &Old(0),
