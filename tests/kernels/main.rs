@@ -90,6 +90,8 @@ const SUITES: &[(&str, Cases)] = &[
     ("attention_merge", attention_merge::cases),
     ("context", context::cases),
     ("gemm", gemm::cases),
+    ("norm", rows::norm::cases),
+    ("norm_backward", rows::norm_backward::cases),
     ("position_encoding", position_encoding::cases),
     ("rope", rope::cases),
     ("softmax", rows::softmax::cases),

@@ -1,1 +1,3 @@
+pub mod norm;
+pub mod norm_backward;
 pub mod softmax;

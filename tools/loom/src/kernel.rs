@@ -319,11 +319,18 @@ pub struct Given<P> {
 
 /// What a kernel brings, all of it: implemented for its Problem.
 pub trait Describe: Op + Send + Sync + 'static {
+    /// The ops of its case files.
+    const OPS: &'static [&'static str] = &[Self::NAME];
     /// Keys of the Config that are no part of a pipeline: the steps do not say them.
     const RUNTIME: &'static [&'static str] = &[];
 
     /// The Problems of interest.
     fn list(list: &mut List<Self>);
+
+    /// The op of its case file.
+    fn op(&self) -> &'static str {
+        Self::NAME
+    }
 
     /// The arguments, inputs first, in an order in which random values of one may follow from those before.
     fn args(&self) -> Vec<Arg>;
@@ -376,7 +383,7 @@ pub trait Describe: Op + Send + Sync + 'static {
 
     /// The op, options and inputs as a case file.
     fn write(&self, values: &Values) -> Case {
-        let mut case = Case::new(Self::NAME);
+        let mut case = Case::new(self.op());
         let mut options = Options::Write(&mut case);
         self.clone().options(&mut options).expect("options are written without a fault");
         for arg in self.args().iter().filter(|arg| arg.access != Access::Write) {
@@ -389,8 +396,11 @@ pub trait Describe: Op + Send + Sync + 'static {
 
 /// A kernel, whatever its op.
 pub trait Kernel: Sync {
-    /// Its stem, which is the op of its case files.
+    /// Its stem.
     fn name(&self) -> &'static str;
+
+    /// The ops of its case files.
+    fn ops(&self) -> &'static [&'static str];
 
     /// Its Problems of interest.
     fn list(&self) -> Vec<Box<dyn Run>>;
@@ -486,6 +496,10 @@ impl<D> Of<D> {
 impl<D: Describe> Kernel for Of<D> {
     fn name(&self) -> &'static str {
         D::NAME
+    }
+
+    fn ops(&self) -> &'static [&'static str] {
+        D::OPS
     }
 
     fn list(&self) -> Vec<Box<dyn Run>> {

@@ -127,6 +127,10 @@ impl kernel::Kernel for Old {
         OLD[self.0].name()
     }
 
+    fn ops(&self) -> &'static [&'static str] {
+        OLD[self.0].ops()
+    }
+
     fn list(&self) -> Vec<Box<dyn Run>> {
         let checks = OLD[self.0].checks().into_iter().map(|check| Box::new(check) as Box<dyn Run>);
         checks.chain(OLD[self.0].benches().into_iter().map(|bench| Box::new(bench) as Box<dyn Run>)).collect()

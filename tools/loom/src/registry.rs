@@ -8,6 +8,8 @@ use crate::kernels::Old;
 
 /// What the commands and the tests go through.
 pub const ALL: &[&dyn Kernel] = &[
+    &Of::<tileloom::norm::Problem>::KERNEL,
+    &Of::<tileloom::norm_backward::Problem>::KERNEL,
     &Of::<softmax::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
     &Old(0),
@@ -44,11 +46,11 @@ pub fn named(names: &[String]) -> Result<Vec<&'static dyn Kernel>, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn replay(case: &Case) -> Result<Box<dyn Replay>, Fault> {
-    let known = || ALL.iter().map(|kernel| kernel.name()).collect();
+    let known = || ALL.iter().flat_map(|kernel| kernel.ops()).copied().collect();
     let Some(op) = case.metadata.get("op") else {
         return Err(Fault::NoOp { known: known() });
     };
-    match ALL.iter().find(|kernel| kernel.name() == op) {
+    match ALL.iter().find(|kernel| kernel.ops().contains(&op.as_str())) {
         Some(kernel) => kernel.replay(case),
         None => Err(Fault::UnknownOp { op: op.clone(), known: known() }),
     }

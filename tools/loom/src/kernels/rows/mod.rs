@@ -1,3 +1,5 @@
 //! Kernels that go over rows.
 
+pub mod norm;
+pub mod norm_backward;
 pub mod softmax;

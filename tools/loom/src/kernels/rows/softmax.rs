@@ -391,11 +391,13 @@ fn everywhere(list: &mut List<Problem>) {
     }
 }
 
-fn software(caps: &Caps) -> Option<&'static str> {
+/// What a CPU lacks.
+pub fn software(caps: &Caps) -> Option<&'static str> {
     (caps.class() == Class::Software).then_some("a GPU")
 }
 
-fn gpu(caps: &Caps) -> Option<&'static str> {
+/// What a GPU lacks.
+pub fn gpu(caps: &Caps) -> Option<&'static str> {
     (caps.class() != Class::Software).then_some("a CPU")
 }
 
