@@ -116,14 +116,14 @@ impl std::fmt::Debug for Slots {
 
 /// Declares the binding slots of an op's arguments, from 0 on.
 macro_rules! slots {
-    ($($name:ident),* $(,)?) => {
-        slots!(@ 0; $($name)*);
+    (@ $vis:vis, $slot:expr; $name:ident $($rest:ident)*) => {
+        $vis const $name: u32 = $slot;
+        slots!(@ $vis, $slot + 1; $($rest)*);
     };
-    (@ $slot:expr; $name:ident $($rest:ident)*) => {
-        const $name: u32 = $slot;
-        slots!(@ $slot + 1; $($rest)*);
+    (@ $vis:vis, $slot:expr;) => {};
+    ($vis:vis $($name:ident),* $(,)?) => {
+        slots!(@ $vis, 0; $($name)*);
     };
-    (@ $slot:expr;) => {};
 }
 
 pub(crate) use slots;
