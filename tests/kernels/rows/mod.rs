@@ -1,1 +1,2 @@
 pub mod softmax;
+pub mod softmax_backward;

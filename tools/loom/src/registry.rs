@@ -1,6 +1,6 @@
 //! All kernels.
 
-use tileloom::{softmax, vq_lookup};
+use tileloom::{softmax, softmax_backward, vq_lookup};
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
@@ -9,6 +9,7 @@ use crate::kernels::Old;
 /// What the commands and the tests go through.
 pub const ALL: &[&dyn Kernel] = &[
     &Of::<softmax::Problem>::KERNEL,
+    &Of::<softmax_backward::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
     &Old(0),
     &Old(1),
@@ -20,7 +21,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(7),
     &Old(8),
     &Old(9),
-    &Old(10),
 ];
 
 /// The kernels of these names, all if there are none.
