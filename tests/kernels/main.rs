@@ -16,7 +16,6 @@ mod ledger;
 mod position_encoding;
 mod rope;
 mod rows;
-mod softmax_backward;
 mod vq;
 mod vq_assign;
 mod vq_scalar;
@@ -33,6 +32,7 @@ pub use loom::kernel::Depth;
 use loom::kernel::Kernel;
 use loom::report::{Outcome, Record};
 use tileloom::reference::Verdict;
+use tileloom::{Error, ErrorKind};
 
 fn depth() -> Depth {
     let set = |name| std::env::var(name).is_ok_and(|value| value == "1");
@@ -40,6 +40,26 @@ fn depth() -> Depth {
         (true, _) => Depth::Full,
         (false, true) => Depth::Narrow,
         (false, false) => Depth::Wide,
+    }
+}
+
+/// # Errors
+/// Where `result` is not the error that is meant.
+pub fn refused<T>(what: &str, result: Result<T, Error>, meant: fn(&Error) -> bool) -> Result<(), String> {
+    match result {
+        Err(error) if meant(&error) => Ok(()),
+        Err(error) => Err(format!("{what}: {error:?}")),
+        Ok(_) => Err(format!("{what} was accepted")),
+    }
+}
+
+/// # Errors
+/// Where `result` does not say that this of the Problem is invalid.
+pub fn invalid<T>(arg: &str, result: Result<T, Error>) -> Result<(), String> {
+    match result {
+        Err(Error { kind: ErrorKind::InvalidProblem { arg: have, .. }, .. }) if have == arg => Ok(()),
+        Err(error) => Err(format!("{arg}: {error:?}")),
+        Ok(_) => Err(format!("an invalid {arg} was accepted")),
     }
 }
 
@@ -95,7 +115,7 @@ const SUITES: &[(&str, Cases)] = &[
     ("position_encoding", position_encoding::cases),
     ("rope", rope::cases),
     ("softmax", rows::softmax::cases),
-    ("softmax_backward", softmax_backward::cases),
+    ("softmax_backward", rows::softmax_backward::cases),
     ("vq_assign", vq_assign::cases),
     ("vq_lookup", vq::vq_lookup::cases),
     ("vq_scalar", vq_scalar::cases),

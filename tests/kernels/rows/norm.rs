@@ -2,7 +2,7 @@
 
 use loom::harness::Call;
 use loom::kernels::rows::norm::shape;
-use loom::kernels::rows::softmax::{plain, tile};
+use loom::kernels::rows::{plain, tile};
 use tileloom::norm::{self, Algorithm, Buffers, Kind, Problem, Reduce, Vector};
 use tileloom::{Context, Dtype, Error, ErrorKind, Kernels, Layout, NormOptions};
 

@@ -2,7 +2,7 @@
 
 use loom::harness::Call;
 use loom::kernels::rows::norm_backward::{all, shape};
-use loom::kernels::rows::softmax::tile;
+use loom::kernels::rows::tile;
 use tileloom::norm::{Kind, Vector};
 use tileloom::norm_backward::{self, Algorithm, Buffers, Problem, Reduce};
 use tileloom::{Context, Dtype, Error, ErrorKind, Layout, NormOptions};

@@ -20,7 +20,6 @@ pub mod attention_merge;
 pub mod gemm;
 pub mod position_encoding;
 pub mod rope;
-pub mod softmax_backward;
 pub mod vq_assign;
 pub mod vq_scalar;
 pub mod vq_scatter;
@@ -34,7 +33,6 @@ pub const OLD: &[&dyn Kernel] = &[
     &gemm::KERNEL,
     &position_encoding::KERNEL,
     &rope::KERNEL,
-    &softmax_backward::KERNEL,
     &vq_assign::KERNEL,
     &vq_scalar::KERNEL,
     &vq_scatter::KERNEL,

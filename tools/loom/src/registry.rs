@@ -1,6 +1,6 @@
 //! All kernels.
 
-use tileloom::{softmax, vq_lookup};
+use tileloom::{softmax, softmax_backward, vq_lookup};
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
@@ -11,6 +11,7 @@ pub const ALL: &[&dyn Kernel] = &[
     &Of::<tileloom::norm::Problem>::KERNEL,
     &Of::<tileloom::norm_backward::Problem>::KERNEL,
     &Of::<softmax::Problem>::KERNEL,
+    &Of::<softmax_backward::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
     &Old(0),
     &Old(1),
@@ -22,7 +23,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(7),
     &Old(8),
     &Old(9),
-    &Old(10),
 ];
 
 /// The kernels of these names, all if there are none.

@@ -4,7 +4,7 @@ use tileloom::norm::{Algorithm, Buffers, Config, Kind, Problem, Reduce, Vector};
 use tileloom::reference::norm::{Inputs, reference};
 use tileloom::{Dtype, Layout};
 
-use super::softmax::{gpu, plain, software, tile};
+use super::{gpu, plain, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};

@@ -6,7 +6,7 @@ use tileloom::reference::norm_backward::reference;
 use tileloom::{Dtype, Layout};
 
 use super::norm::{EXTREMES, offset, rows, vector_starts};
-use super::softmax::{gpu, plain, software, tile};
+use super::{gpu, plain, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
