@@ -1,6 +1,6 @@
 //! All kernels.
 
-use tileloom::{softmax, vq_lookup};
+use tileloom::{attention, attention_bias, attention_merge, softmax, vq_lookup};
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
@@ -8,6 +8,9 @@ use crate::kernels::Old;
 
 /// What the commands and the tests go through.
 pub const ALL: &[&dyn Kernel] = &[
+    &Of::<attention::Problem>::KERNEL,
+    &Of::<attention_bias::Problem>::KERNEL,
+    &Of::<attention_merge::Problem>::KERNEL,
     &Of::<softmax::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
     &Old(0),
@@ -18,9 +21,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(5),
     &Old(6),
     &Old(7),
-    &Old(8),
-    &Old(9),
-    &Old(10),
 ];
 
 /// The kernels of these names, all if there are none.
