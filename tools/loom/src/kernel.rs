@@ -8,7 +8,7 @@ use tileloom::reference::{Judge, Verdict};
 use tileloom::{Binding, Caps, Dtype, Op};
 
 use crate::Gpu;
-use crate::case::{Case, Expected, Fault, Options, Reader, Shown};
+use crate::case::{Case, Expected, Fault, Options, Reader, Shown, Tensor};
 use crate::harness::{Call, Item, Outcome, Replayed};
 use crate::image::Rows;
 use crate::pool::{Pool, Prepared};
@@ -381,16 +381,24 @@ pub trait Describe: Op + Send + Sync + 'static {
         arg.view.shape()
     }
 
-    /// The op, options and inputs as a case file.
-    fn write(&self, values: &Values) -> Case {
+    /// Values of an argument as a tensor of a case file.
+    fn tensor(&self, arg: &Arg, values: &[f64]) -> Tensor {
+        Tensor::numbers_of(arg.view.number, &self.shape(arg), values)
+    }
+
+    /// The op and its options as a case file.
+    fn header(&self) -> Case {
         let mut case = Case::new(self.op());
         let mut options = Options::Write(&mut case);
         self.clone().options(&mut options).expect("options are written without a fault");
-        for arg in self.args().iter().filter(|arg| arg.access != Access::Write) {
-            let tensor = crate::case::Tensor::numbers_of(arg.view.number, &self.shape(arg), &values[arg.name]);
-            case.tensors.insert(arg.name.into(), tensor);
-        }
         case
+    }
+
+    /// The op, options and inputs as a case file.
+    fn write(&self, values: &Values) -> Case {
+        let args = self.args();
+        let inputs = args.iter().filter(|arg| arg.access != Access::Write);
+        inputs.fold(self.header(), |case, arg| case.tensor(arg.name, self.tensor(arg, &values[arg.name])))
     }
 }
 
