@@ -148,7 +148,7 @@ fn main() {
     }
     for adapter in adapters {
         let slug = loom::gpu::slug(&adapter.get_info());
-        let gpu = match Gpu::open(&adapter) {
+        let gpu = match Gpu::open(&adapter).and_then(Gpu::probed) {
             Ok(gpu) => Arc::new(gpu),
             Err(error) => {
                 trials.push(Trial::test(format!("{slug}::device"), || Err(Failed::from(error))));

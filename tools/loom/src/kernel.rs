@@ -186,6 +186,8 @@ pub struct Entry<P: Op> {
     pub says: Vec<&'static str>,
     /// What the device lacks for it.
     pub lack: fn(&Caps) -> Option<&'static str>,
+    /// The outputs are the oracle itself, as sums of integers are.
+    pub exact: bool,
     /// Run again, with equal bits.
     pub twice: bool,
     /// Run again with all of wgpu's runtime checks, with equal bits on a software device.
@@ -234,6 +236,11 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    pub fn exact(&mut self) -> &mut Self {
+        self.exact = true;
+        self
+    }
+
     pub fn twice(&mut self) -> &mut Self {
         self.twice = true;
         self
@@ -270,6 +277,7 @@ impl<P: Op> List<P> {
             pick: Pick::Chosen,
             says: Vec::new(),
             lack: |_| None,
+            exact: false,
             twice: false,
             checked: false,
             set: None,

@@ -12,11 +12,11 @@ use crate::kernel::{self, Cost, Depth, Ran, Run, Use, exact};
 use crate::pool::{Pool, Prepared};
 
 pub mod attention;
+pub mod gemm;
 pub mod mask;
 pub mod rows;
 pub mod vq;
 
-pub mod gemm;
 pub mod position_encoding;
 pub mod rope;
 pub mod vq_assign;
@@ -26,7 +26,6 @@ pub mod vq_train;
 
 /// Those that are not described yet.
 pub const OLD: &[&dyn Kernel] = &[
-    &gemm::KERNEL,
     &position_encoding::KERNEL,
     &rope::KERNEL,
     &vq_assign::KERNEL,

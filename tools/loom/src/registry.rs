@@ -9,6 +9,7 @@ pub const ALL: &[&dyn Kernel] = &[
     &Of::<tileloom::attention::Problem>::KERNEL,
     &Of::<tileloom::attention_bias::Problem>::KERNEL,
     &Of::<tileloom::attention_merge::Problem>::KERNEL,
+    &Of::<tileloom::gemm::Problem>::KERNEL,
     &Of::<tileloom::norm::Problem>::KERNEL,
     &Of::<tileloom::norm_backward::Problem>::KERNEL,
     &Of::<tileloom::softmax::Problem>::KERNEL,
@@ -20,7 +21,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(3),
     &Old(4),
     &Old(5),
-    &Old(6),
 ];
 
 /// The kernels of these names, all if there are none.
