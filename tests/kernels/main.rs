@@ -13,8 +13,7 @@ mod attention_merge;
 mod context;
 mod gemm;
 mod ledger;
-mod position_encoding;
-mod rope;
+mod position;
 mod rows;
 mod softmax_backward;
 mod vq;
@@ -90,8 +89,8 @@ const SUITES: &[(&str, Cases)] = &[
     ("attention_merge", attention_merge::cases),
     ("context", context::cases),
     ("gemm", gemm::cases),
-    ("position_encoding", position_encoding::cases),
-    ("rope", rope::cases),
+    ("position_encoding", position::position_encoding::cases),
+    ("rope", position::rope::cases),
     ("softmax", rows::softmax::cases),
     ("softmax_backward", softmax_backward::cases),
     ("vq_assign", vq_assign::cases),

@@ -219,8 +219,6 @@ fn what_the_lists_hold_composes_on_every_preset() {
     composed.extend(attention::STEMS);
     composed.extend(attention_bias::STEMS);
     composed.extend(gemm::STEMS);
-    composed.extend(position_encoding::STEMS);
-    composed.extend(rope::STEMS);
     composed.extend(softmax_backward::STEMS);
     composed.extend(vq_assign::STEMS);
     composed.extend(vq_scalar::STEMS);

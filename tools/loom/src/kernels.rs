@@ -11,6 +11,7 @@ use crate::harness::Outcome;
 use crate::kernel::{self, Cost, Depth, Ran, Run, Use, exact};
 use crate::pool::{Pool, Prepared};
 
+pub mod position;
 pub mod rows;
 pub mod vq;
 
@@ -18,8 +19,6 @@ pub mod attention;
 pub mod attention_bias;
 pub mod attention_merge;
 pub mod gemm;
-pub mod position_encoding;
-pub mod rope;
 pub mod softmax_backward;
 pub mod vq_assign;
 pub mod vq_scalar;
@@ -32,8 +31,6 @@ pub const OLD: &[&dyn Kernel] = &[
     &attention_bias::KERNEL,
     &attention_merge::KERNEL,
     &gemm::KERNEL,
-    &position_encoding::KERNEL,
-    &rope::KERNEL,
     &softmax_backward::KERNEL,
     &vq_assign::KERNEL,
     &vq_scalar::KERNEL,

@@ -1,6 +1,6 @@
 //! All kernels.
 
-use tileloom::{softmax, vq_lookup};
+use tileloom::{position_encoding, rope, softmax, vq_lookup};
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
@@ -8,6 +8,8 @@ use crate::kernels::Old;
 
 /// What the commands and the tests go through.
 pub const ALL: &[&dyn Kernel] = &[
+    &Of::<position_encoding::Problem>::KERNEL,
+    &Of::<rope::Problem>::KERNEL,
     &Of::<softmax::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
     &Old(0),
@@ -19,8 +21,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(6),
     &Old(7),
     &Old(8),
-    &Old(9),
-    &Old(10),
 ];
 
 /// The kernels of these names, all if there are none.
