@@ -12,6 +12,8 @@ pub const ALL: &[&dyn Kernel] = &[
     &Of::<tileloom::gemm::Problem>::KERNEL,
     &Of::<tileloom::norm::Problem>::KERNEL,
     &Of::<tileloom::norm_backward::Problem>::KERNEL,
+    &Of::<tileloom::position_encoding::Problem>::KERNEL,
+    &Of::<tileloom::rope::Problem>::KERNEL,
     &Of::<tileloom::softmax::Problem>::KERNEL,
     &Of::<tileloom::softmax_backward::Problem>::KERNEL,
     &Of::<tileloom::vq_lookup::Problem>::KERNEL,
@@ -19,8 +21,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(1),
     &Old(2),
     &Old(3),
-    &Old(4),
-    &Old(5),
 ];
 
 /// The kernels of these names, all if there are none.
