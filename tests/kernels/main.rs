@@ -8,8 +8,6 @@
 
 mod allocations;
 mod attention;
-mod attention_bias;
-mod attention_merge;
 mod context;
 mod gemm;
 mod ledger;
@@ -106,10 +104,12 @@ impl Suite {
 /// What kernels, and the parts of the crate that need a GPU, have besides a list: module and name are one.
 const SUITES: &[(&str, Cases)] = &[
     ("attention", attention::cases),
-    ("attention_bias", attention_bias::cases),
-    ("attention_merge", attention_merge::cases),
+    ("attention_bias", attention::attention_bias::cases),
+    ("attention_merge", attention::attention_merge::cases),
     ("context", context::cases),
     ("gemm", gemm::cases),
+    ("norm", rows::norm::cases),
+    ("norm_backward", rows::norm_backward::cases),
     ("position_encoding", position_encoding::cases),
     ("rope", rope::cases),
     ("softmax", rows::softmax::cases),

@@ -2,7 +2,6 @@
 //! lists and every preset of Caps, validated by naga, and translated for the backend of that preset. And what is chosen.
 
 mod attention;
-mod attention_bias;
 mod gemm;
 mod position_encoding;
 mod rope;
@@ -215,8 +214,6 @@ fn what_the_lists_hold_composes_on_every_preset() {
         }
     });
     let mut composed = stems.into_inner().unwrap();
-    composed.extend(attention::STEMS);
-    composed.extend(attention_bias::STEMS);
     composed.extend(gemm::STEMS);
     composed.extend(position_encoding::STEMS);
     composed.extend(rope::STEMS);

@@ -436,6 +436,11 @@ impl<'a> Reader<'a> {
         Reader { case, tensors: BTreeSet::new(), options: ["op", "format"].into() }
     }
 
+    /// The op.
+    pub fn op(&self) -> &'a str {
+        self.case.metadata.get("op").map_or("", String::as_str)
+    }
+
     /// A tensor that must be there.
     ///
     /// # Errors

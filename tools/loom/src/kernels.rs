@@ -11,12 +11,11 @@ use crate::harness::Outcome;
 use crate::kernel::{self, Cost, Depth, Ran, Run, Use, exact};
 use crate::pool::{Pool, Prepared};
 
+pub mod attention;
+pub mod mask;
 pub mod rows;
 pub mod vq;
 
-pub mod attention;
-pub mod attention_bias;
-pub mod attention_merge;
 pub mod gemm;
 pub mod position_encoding;
 pub mod rope;
@@ -27,9 +26,6 @@ pub mod vq_train;
 
 /// Those that are not described yet.
 pub const OLD: &[&dyn Kernel] = &[
-    &attention::KERNEL,
-    &attention_bias::KERNEL,
-    &attention_merge::KERNEL,
     &gemm::KERNEL,
     &position_encoding::KERNEL,
     &rope::KERNEL,
@@ -123,6 +119,10 @@ pub struct Old(pub usize);
 impl kernel::Kernel for Old {
     fn name(&self) -> &'static str {
         OLD[self.0].name()
+    }
+
+    fn ops(&self) -> &'static [&'static str] {
+        OLD[self.0].ops()
     }
 
     fn list(&self) -> Vec<Box<dyn Run>> {

@@ -392,6 +392,10 @@ impl Kernel for Wrong {
     fn name(&self) -> &'static str {
         "wrong"
     }
+    fn ops(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn list(&self) -> Vec<Box<dyn Run>> {
         let cases = ["panics", "wrong", "lacks"].map(|name| (name, Use::Test(Depth::Narrow)));
         let entries = cases.into_iter().chain([("1", Use::Bench { quick: true })]);

@@ -1,5 +1,7 @@
 //! Kernels that go over rows, and what they share.
 
+pub mod norm;
+pub mod norm_backward;
 pub mod softmax;
 pub mod softmax_backward;
 

@@ -6,8 +6,9 @@ use tileloom::{Dtype, Layout};
 
 use super::{DTYPES, axes, causal_fits, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
-use crate::image::{Number, Rows};
+use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::kernels::mask::{self, Masked};
 use crate::random::Random;
 
 /// Odd offsets keep a problem from vec4, whatever its columns.
@@ -35,44 +36,17 @@ fn show(_: &Problem, values: &mut Values) {
 const IN_PLACE: &[&[&str]] = &[&["x", "y"]];
 const F32_MASK: MaskKind = MaskKind::Additive(Dtype::F32);
 
-/// What random values and the oracle need to know of masks.
-trait Masked {
-    fn fill_mask(&self, len: usize, random: &mut Random) -> Vec<f64>;
-    fn bias(&self, mask: &[f64]) -> Vec<f64>;
-}
-
 impl Masked for Problem {
-    /// A third is hidden (additive: minus infinity), and each seventh row of the mask is hidden whole.
-    fn fill_mask(&self, len: usize, random: &mut Random) -> Vec<f64> {
-        let mut values = vec![f64::NAN; len];
-        for row in 0..self.rows {
-            for col in 0..self.cols {
-                let at = self.mask_index(row, col);
-                if !values[at].is_nan() {
-                    continue; // broadcast: told by an earlier row
-                }
-                let hidden = row % 7 == 6 || random.below(3) == 0;
-                values[at] = match self.mask.map(|mask| mask.kind) {
-                    Some(MaskKind::Additive(_)) if !hidden => random.normal(),
-                    Some(MaskKind::Additive(_)) => f64::NEG_INFINITY,
-                    // Any byte but 0 shows.
-                    Some(MaskKind::Bytes) if !hidden => f64::from(1u8 << (at % 8)),
-                    _ => f64::from(!hidden),
-                };
-            }
-        }
-        values
+    fn mask(&self) -> Option<Mask> {
+        self.mask
     }
 
-    /// The mask as `[rows, cols]`, minus infinity where it hides.
-    fn bias(&self, mask: &[f64]) -> Vec<f64> {
-        let boolean = !self.mask.is_some_and(|mask| matches!(mask.kind, MaskKind::Additive(_)));
-        let bias = |v: f64| match (boolean, v == 0.0) {
-            (true, true) => f64::NEG_INFINITY,
-            (true, false) => 0.0,
-            (false, _) => v,
-        };
-        (0..self.rows * self.cols).map(|i| bias(mask[self.mask_index(i / self.cols, i % self.cols)])).collect()
+    fn scores(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
+    fn mask_at(&self, row: usize, col: usize) -> usize {
+        self.mask_index(row, col)
     }
 }
 
@@ -87,15 +61,7 @@ impl Describe for Problem {
 
     fn args(&self) -> Vec<Arg> {
         let mut args = vec![Arg::read("x", Rows::new(self.x_layout, self.sizes(), self.cols, self.x))];
-        if let Some(mask) = self.mask {
-            let end = (0..self.rows).map(|row| self.mask_index(row, self.cols.max(1) - 1) + 1).max().unwrap_or(0);
-            let number = match mask.kind {
-                MaskKind::Additive(dtype) => Number::F(dtype),
-                MaskKind::Bytes => Number::U8,
-                MaskKind::Bits => Number::Bit,
-            };
-            args.push(Arg::read("mask", Rows::flat(0, end, number)));
-        }
+        args.extend(self.mask_arg());
         args.push(Arg::write("y", Rows::new(self.y_layout, self.sizes(), self.cols, self.y)));
         args.extend(self.lse.map(|offset| Arg::write("lse", Rows::flat(offset, self.rows, Dtype::F32))));
         args
@@ -179,16 +145,7 @@ impl Describe for Problem {
         options.value("x_layout", &mut self.x_layout)?;
         options.value("y_layout", &mut self.y_layout)?;
         options.value("lse_offset", &mut self.lse)?;
-        // A mask with a layout of its own is a tensor of one axis, as it lies in memory.
-        let mask = self.mask.unwrap_or(Mask::new(MaskKind::Bytes));
-        let (mut layout, mut step, mut bits) =
-            (self.mask.map(|mask| mask.layout), mask.broadcast_cols, mask.kind == MaskKind::Bits);
-        options.value("mask_layout", &mut layout)?;
-        options.value("mask_broadcast_cols", &mut step)?;
-        options.value("mask_bits", &mut bits)?;
-        let kind = if bits { MaskKind::Bits } else { mask.kind };
-        self.mask = layout.map(|layout| Mask { kind, layout, broadcast_cols: step });
-        Ok(())
+        mask::options(&mut self.mask, options)
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
@@ -227,21 +184,11 @@ impl Describe for Problem {
 /// Gives the case a mask as stored, broadcast to `x` by NumPy's rules, or by the layout that it has.
 fn read_mask(given: &mut Given<Problem>, mask: &Tensor, x: &[usize]) -> Result<(), Fault> {
     let laid = given.problem.mask;
-    let kind = match mask.float() {
-        Some(dtype) => MaskKind::Additive(dtype),
-        None if mask.is_boolean() => laid.map_or(MaskKind::Bytes, |laid| laid.kind),
-        None => {
-            let have = mask.dtype.to_string();
-            return Err(Fault::BadDtype { name: "mask".into(), have, expected: case::VALUES_OR_BOOLEANS });
-        }
-    };
+    let kind = mask::kind(mask, laid)?;
     let values = mask.numbers().unwrap_or_default();
     if let Some(laid) = laid {
         given.problem.mask = Some(Mask { kind, ..laid });
-        let need = given.problem.args()[1].view.len();
-        if mask.shape != [need] {
-            return Err(case::bad_shape("mask", mask, format!("[{need}], by `mask_layout`")));
-        }
+        given.problem.check_laid(mask)?;
         given.values.insert("mask", values);
         return Ok(());
     }
