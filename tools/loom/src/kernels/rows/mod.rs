@@ -5,9 +5,9 @@ pub mod norm_backward;
 pub mod softmax;
 pub mod softmax_backward;
 
-use tileloom::Caps;
 use tileloom::caps::Class;
 use tileloom::softmax::{Algorithm, Config, Reduce};
+use tileloom::{Caps, Dtype};
 
 use crate::case::{Fault, Tensor, bad_shape};
 
@@ -20,6 +20,15 @@ pub fn tile(algorithm: Algorithm, wg_size: u32, lanes: u32, keep: u32, reduce: R
 pub fn plain() -> Config {
     tile(Algorithm::Registers, 8, 8, 8, Reduce::Tree)
 }
+
+/// Dtypes of input and output that are composed.
+const DTYPES: [(Dtype, Dtype); 5] = [
+    (Dtype::F32, Dtype::F32),
+    (Dtype::F16, Dtype::F16),
+    (Dtype::Bf16, Dtype::Bf16),
+    (Dtype::F16, Dtype::F32),
+    (Dtype::F32, Dtype::Bf16),
+];
 
 /// All algorithms, all reductions, f16 held both ways.
 fn shipped() -> Vec<String> {
