@@ -389,6 +389,7 @@ impl<D: Describe> Run for Item<D> {
             }
         }
         if let (Pick::Config(_), Ok(meant)) = (&self.0.pick, self.0.configs(caps)?) {
+            configs.retain(|_| !self.0.alone);
             configs.extend(meant);
         }
         let mut all = Vec::new();

@@ -193,6 +193,8 @@ pub struct Entry<P: Op> {
     /// Run again with all of wgpu's runtime checks, with equal bits on a software device.
     pub checked: bool,
     pub set: Option<Set<P>>,
+    /// Composed with the Config that it means, without the candidates.
+    pub alone: bool,
 }
 
 impl<P: Op> Entry<P> {
@@ -256,6 +258,12 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    /// Its Config is composed without the candidates: others of the list tell what those are.
+    pub fn alone(&mut self) -> &mut Self {
+        self.alone = true;
+        self
+    }
+
     /// `loom bench --quick` measures it.
     pub fn quick(&mut self) -> &mut Self {
         self.what = Use::Bench { quick: true };
@@ -281,6 +289,7 @@ impl<P: Op> List<P> {
             twice: false,
             checked: false,
             set: None,
+            alone: false,
         });
         self.0.last_mut().expect("one was pushed")
     }
