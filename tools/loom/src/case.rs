@@ -340,6 +340,17 @@ impl<const N: usize> OptionValue for [usize; N] {
     }
 }
 
+impl<T: OptionValue> OptionValue for Vec<T> {
+    const EXPECTED: &'static str = "a list with commas between";
+    fn parse(text: &str) -> Option<Vec<T>> {
+        let words = text.split(',').filter(|_| !text.is_empty());
+        words.map(|word| T::parse(word.trim())).collect()
+    }
+    fn text(&self) -> String {
+        self.iter().map(T::text).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl<const N: usize> OptionValue for Layout<N> {
     const EXPECTED: &'static str = "an offset, as in 3, or an offset and strides, as in 3:40,8";
     fn parse(text: &str) -> Option<Layout<N>> {
@@ -444,6 +455,11 @@ pub struct Expected {
 impl<'a> Reader<'a> {
     pub fn new(case: &'a Case) -> Reader<'a> {
         Reader { case, tensors: BTreeSet::new(), options: ["op", "format"].into() }
+    }
+
+    /// The op.
+    pub fn op(&self) -> &'a str {
+        self.case.metadata.get("op").map_or("", String::as_str)
     }
 
     /// A tensor that must be there.

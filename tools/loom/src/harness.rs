@@ -157,8 +157,7 @@ impl<D: Describe> Call<D> {
         let args = self.problem.args();
         for (name, rule) in output.iter().flat_map(|output| self.problem.rules(&self.values, &output.values)) {
             if let (Some(arg), Some(oracle)) = (args.iter().find(|arg| arg.name == name), rule.oracle()) {
-                let tensor = Tensor::numbers_of(arg.view.number, &self.problem.shape(arg), oracle);
-                case = case.tensor(&format!("expected.{name}"), tensor);
+                case = case.tensor(&format!("expected.{name}"), self.problem.tensor(arg, oracle));
             }
         }
         let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
@@ -390,6 +389,7 @@ impl<D: Describe> Run for Item<D> {
             }
         }
         if let (Pick::Config(_), Ok(meant)) = (&self.0.pick, self.0.configs(caps)?) {
+            configs.retain(|_| !self.0.alone);
             configs.extend(meant);
         }
         let mut all = Vec::new();

@@ -8,7 +8,7 @@ use tileloom::reference::{Judge, Verdict};
 use tileloom::{Binding, Caps, Dtype, Op};
 
 use crate::Gpu;
-use crate::case::{Case, Expected, Fault, Options, Reader, Shown};
+use crate::case::{Case, Expected, Fault, Options, Reader, Shown, Tensor};
 use crate::harness::{Call, Item, Outcome, Replayed};
 use crate::image::Rows;
 use crate::pool::{Pool, Prepared};
@@ -193,6 +193,8 @@ pub struct Entry<P: Op> {
     /// Run again with all of wgpu's runtime checks, with equal bits on a software device.
     pub checked: bool,
     pub set: Option<Set<P>>,
+    /// Composed with the Config that it means, without the candidates.
+    pub alone: bool,
 }
 
 impl<P: Op> Entry<P> {
@@ -256,6 +258,12 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    /// Its Config is composed without the candidates: others of the list tell what those are.
+    pub fn alone(&mut self) -> &mut Self {
+        self.alone = true;
+        self
+    }
+
     /// `loom bench --quick` measures it.
     pub fn quick(&mut self) -> &mut Self {
         self.what = Use::Bench { quick: true };
@@ -281,6 +289,7 @@ impl<P: Op> List<P> {
             twice: false,
             checked: false,
             set: None,
+            alone: false,
         });
         self.0.last_mut().expect("one was pushed")
     }
@@ -327,11 +336,18 @@ pub struct Given<P> {
 
 /// What a kernel brings, all of it: implemented for its Problem.
 pub trait Describe: Op + Send + Sync + 'static {
+    /// The ops of its case files.
+    const OPS: &'static [&'static str] = &[Self::NAME];
     /// Keys of the Config that are no part of a pipeline: the steps do not say them.
     const RUNTIME: &'static [&'static str] = &[];
 
     /// The Problems of interest.
     fn list(list: &mut List<Self>);
+
+    /// The op of its case file.
+    fn op(&self) -> &'static str {
+        Self::NAME
+    }
 
     /// The arguments, inputs first, in an order in which random values of one may follow from those before.
     fn args(&self) -> Vec<Arg>;
@@ -382,23 +398,34 @@ pub trait Describe: Op + Send + Sync + 'static {
         arg.view.shape()
     }
 
-    /// The op, options and inputs as a case file.
-    fn write(&self, values: &Values) -> Case {
-        let mut case = Case::new(Self::NAME);
+    /// Values of an argument as a tensor of a case file.
+    fn tensor(&self, arg: &Arg, values: &[f64]) -> Tensor {
+        Tensor::numbers_of(arg.view.number, &self.shape(arg), values)
+    }
+
+    /// The op and its options as a case file.
+    fn header(&self) -> Case {
+        let mut case = Case::new(self.op());
         let mut options = Options::Write(&mut case);
         self.clone().options(&mut options).expect("options are written without a fault");
-        for arg in self.args().iter().filter(|arg| arg.access != Access::Write) {
-            let tensor = crate::case::Tensor::numbers_of(arg.view.number, &self.shape(arg), &values[arg.name]);
-            case.tensors.insert(arg.name.into(), tensor);
-        }
         case
+    }
+
+    /// The op, options and inputs as a case file.
+    fn write(&self, values: &Values) -> Case {
+        let args = self.args();
+        let inputs = args.iter().filter(|arg| arg.access != Access::Write);
+        inputs.fold(self.header(), |case, arg| case.tensor(arg.name, self.tensor(arg, &values[arg.name])))
     }
 }
 
 /// A kernel, whatever its op.
 pub trait Kernel: Sync {
-    /// Its stem, which is the op of its case files.
+    /// Its stem.
     fn name(&self) -> &'static str;
+
+    /// The ops of its case files.
+    fn ops(&self) -> &'static [&'static str];
 
     /// Its Problems of interest.
     fn list(&self) -> Vec<Box<dyn Run>>;
@@ -494,6 +521,10 @@ impl<D> Of<D> {
 impl<D: Describe> Kernel for Of<D> {
     fn name(&self) -> &'static str {
         D::NAME
+    }
+
+    fn ops(&self) -> &'static [&'static str] {
+        D::OPS
     }
 
     fn list(&self) -> Vec<Box<dyn Run>> {

@@ -7,7 +7,7 @@ use tileloom::{Caps, Dtype, Layout};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
 use crate::image::Rows;
 use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Given, List, Rule, Values};
-use crate::kernels::rows::softmax::software;
+use crate::kernels::rows::software;
 use crate::random::Random;
 
 use Dtype::{Bf16, F16, F32};

@@ -1,24 +1,15 @@
 //! Softmax, described.
 
-use tileloom::caps::Class;
 use tileloom::reference::softmax::{Output, reference};
 use tileloom::softmax::{self, Algorithm, Buffers, Config, Mask, MaskKind, Problem, Reduce};
-use tileloom::{Caps, Dtype, Layout};
+use tileloom::{Dtype, Layout};
 
+use super::{DTYPES, axes, causal_fits, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
-use crate::image::{Number, Rows};
+use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::kernels::mask::{self, Masked};
 use crate::random::Random;
-
-/// A tile of packed f16.
-pub fn tile(algorithm: Algorithm, wg_size: u32, lanes: u32, keep: u32, reduce: Reduce) -> Config {
-    Config { algorithm, wg_size, lanes, keep, reduce, native_f16: false }
-}
-
-/// One element at a time, up to 64 columns, a row per workgroup: needs no feature.
-pub fn plain() -> Config {
-    tile(Algorithm::Registers, 8, 8, 8, Reduce::Tree)
-}
 
 /// Odd offsets keep a problem from vec4, whatever its columns.
 pub fn odd(problem: Problem) -> Problem {
@@ -45,44 +36,17 @@ fn show(_: &Problem, values: &mut Values) {
 const IN_PLACE: &[&[&str]] = &[&["x", "y"]];
 const F32_MASK: MaskKind = MaskKind::Additive(Dtype::F32);
 
-/// What random values and the oracle need to know of masks.
-trait Masked {
-    fn fill_mask(&self, len: usize, random: &mut Random) -> Vec<f64>;
-    fn bias(&self, mask: &[f64]) -> Vec<f64>;
-}
-
 impl Masked for Problem {
-    /// A third is hidden (additive: minus infinity), and each seventh row of the mask is hidden whole.
-    fn fill_mask(&self, len: usize, random: &mut Random) -> Vec<f64> {
-        let mut values = vec![f64::NAN; len];
-        for row in 0..self.rows {
-            for col in 0..self.cols {
-                let at = self.mask_index(row, col);
-                if !values[at].is_nan() {
-                    continue; // broadcast: told by an earlier row
-                }
-                let hidden = row % 7 == 6 || random.below(3) == 0;
-                values[at] = match self.mask.map(|mask| mask.kind) {
-                    Some(MaskKind::Additive(_)) if !hidden => random.normal(),
-                    Some(MaskKind::Additive(_)) => f64::NEG_INFINITY,
-                    // Any byte but 0 shows.
-                    Some(MaskKind::Bytes) if !hidden => f64::from(1u8 << (at % 8)),
-                    _ => f64::from(!hidden),
-                };
-            }
-        }
-        values
+    fn mask(&self) -> Option<Mask> {
+        self.mask
     }
 
-    /// The mask as `[rows, cols]`, minus infinity where it hides.
-    fn bias(&self, mask: &[f64]) -> Vec<f64> {
-        let boolean = !self.mask.is_some_and(|mask| matches!(mask.kind, MaskKind::Additive(_)));
-        let bias = |v: f64| match (boolean, v == 0.0) {
-            (true, true) => f64::NEG_INFINITY,
-            (true, false) => 0.0,
-            (false, _) => v,
-        };
-        (0..self.rows * self.cols).map(|i| bias(mask[self.mask_index(i / self.cols, i % self.cols)])).collect()
+    fn scores(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
+    fn mask_at(&self, row: usize, col: usize) -> usize {
+        self.mask_index(row, col)
     }
 }
 
@@ -97,15 +61,7 @@ impl Describe for Problem {
 
     fn args(&self) -> Vec<Arg> {
         let mut args = vec![Arg::read("x", Rows::new(self.x_layout, self.sizes(), self.cols, self.x))];
-        if let Some(mask) = self.mask {
-            let end = (0..self.rows).map(|row| self.mask_index(row, self.cols.max(1) - 1) + 1).max().unwrap_or(0);
-            let number = match mask.kind {
-                MaskKind::Additive(dtype) => Number::F(dtype),
-                MaskKind::Bytes => Number::U8,
-                MaskKind::Bits => Number::Bit,
-            };
-            args.push(Arg::read("mask", Rows::flat(0, end, number)));
-        }
+        args.extend(self.mask_arg());
         args.push(Arg::write("y", Rows::new(self.y_layout, self.sizes(), self.cols, self.y)));
         args.extend(self.lse.map(|offset| Arg::write("lse", Rows::flat(offset, self.rows, Dtype::F32))));
         args
@@ -167,28 +123,18 @@ impl Describe for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
-        let reductions = Reduce::ALL.iter().map(|reduce| format!("reduce={}", reduce.name()));
-        algorithms.chain(reductions).chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+        super::shipped()
     }
 
     fn shared() -> &'static [&'static str] {
         &["mask"]
     }
 
-    /// Groups of rows that a mask and `causal` tell apart, from the first to the last, evenly.
     fn parts(&self, values: Values, outputs: Values) -> Vec<(Problem, Values, Values)> {
-        let Problem { rows, cols, dims: [n1, n2], .. } = *self;
-        let (group, groups) = (n2 * cols, rows / n2);
-        let few = ((1 << 18) / group).clamp(2, groups.max(2)).min(groups);
-        let take = |all: &[f64]| -> Vec<f64> {
-            let at = |i: usize| if few == 1 { 0 } else { i * (groups - 1) / (few - 1) };
-            (0..few).flat_map(|i| all[at(i) * group..][..group].iter().copied()).collect()
-        };
-        let part = Problem { rows: few * n2, dims: [if n1 == 1 { 1 } else { few }, n2], ..*self };
+        let (rows, dims, take) = sample(self.rows, self.dims, self.cols);
         let mut own: Values = [("x", take(&values["x"]))].into();
         own.extend(values.get_key_value("mask").map(|(name, mask)| (*name, mask.clone())));
-        vec![(part, own, [("y", take(&outputs["y"]))].into())]
+        vec![(Problem { rows, dims, ..*self }, own, [("y", take(&outputs["y"]))].into())]
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -199,31 +145,15 @@ impl Describe for Problem {
         options.value("x_layout", &mut self.x_layout)?;
         options.value("y_layout", &mut self.y_layout)?;
         options.value("lse_offset", &mut self.lse)?;
-        // A mask with a layout of its own is a tensor of one axis, as it lies in memory.
-        let mask = self.mask.unwrap_or(Mask::new(MaskKind::Bytes));
-        let (mut layout, mut step, mut bits) =
-            (self.mask.map(|mask| mask.layout), mask.broadcast_cols, mask.kind == MaskKind::Bits);
-        options.value("mask_layout", &mut layout)?;
-        options.value("mask_broadcast_cols", &mut step)?;
-        options.value("mask_bits", &mut bits)?;
-        let kind = if bits { MaskKind::Bits } else { mask.kind };
-        self.mask = layout.map(|layout| Mask { kind, layout, broadcast_cols: step });
-        Ok(())
+        mask::options(&mut self.mask, options)
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let (x, dtype) = reader.values("x", "[.., cols]")?;
-        let Some((&cols, outer)) = x.shape.split_last() else {
-            return Err(case::bad_shape("x", x, "[.., cols]"));
-        };
-        let n2 = outer.last().copied().unwrap_or(1);
-        let n1 = if outer.len() == 3 { outer[1] } else { 1 };
-        let mut problem = Problem { x: dtype, y: dtype, lse: Some(0), ..shape(outer.iter().product(), cols) };
-        problem.dims = [n1, n2];
+        let (outer, dims, cols) = axes("x", x)?;
+        let mut problem = Problem { x: dtype, y: dtype, dims, lse: Some(0), ..shape(outer.iter().product(), cols) };
         problem.options(&mut Options::Read(reader))?;
-        if problem.causal && outer.is_empty() {
-            return Err(case::bad_shape("x", x, "at least two axes, by `causal`"));
-        }
+        causal_fits("x", x, problem.causal)?;
         let mut given = Given {
             problem,
             values: [("x", x.numbers().unwrap_or_default())].into(),
@@ -254,21 +184,11 @@ impl Describe for Problem {
 /// Gives the case a mask as stored, broadcast to `x` by NumPy's rules, or by the layout that it has.
 fn read_mask(given: &mut Given<Problem>, mask: &Tensor, x: &[usize]) -> Result<(), Fault> {
     let laid = given.problem.mask;
-    let kind = match mask.float() {
-        Some(dtype) => MaskKind::Additive(dtype),
-        None if mask.is_boolean() => laid.map_or(MaskKind::Bytes, |laid| laid.kind),
-        None => {
-            let have = mask.dtype.to_string();
-            return Err(Fault::BadDtype { name: "mask".into(), have, expected: case::VALUES_OR_BOOLEANS });
-        }
-    };
+    let kind = mask::kind(mask, laid)?;
     let values = mask.numbers().unwrap_or_default();
     if let Some(laid) = laid {
         given.problem.mask = Some(Mask { kind, ..laid });
-        let need = given.problem.args()[1].view.len();
-        if mask.shape != [need] {
-            return Err(case::bad_shape("mask", mask, format!("[{need}], by `mask_layout`")));
-        }
+        given.problem.check_laid(mask)?;
         given.values.insert("mask", values);
         return Ok(());
     }
@@ -379,16 +299,6 @@ fn everywhere(list: &mut List<Problem>) {
     for (rows, cols) in [(0, 8), (8, 0)] {
         list.narrow("nothing to compute", shape(rows, cols)).config(plain());
     }
-}
-
-/// What a CPU lacks.
-pub fn software(caps: &Caps) -> Option<&'static str> {
-    (caps.class() == Class::Software).then_some("a GPU")
-}
-
-/// What a GPU lacks.
-pub fn gpu(caps: &Caps) -> Option<&'static str> {
-    (caps.class() != Class::Software).then_some("a CPU")
 }
 
 fn extreme(list: &mut List<Problem>) {
@@ -542,24 +452,21 @@ fn benches(list: &mut List<Problem>) {
     list.bench("8x16x512x512 f32 masked", Problem { mask: Some(mask), ..scores });
 }
 
-/// Sizes of all kinds by dtypes, mask, causal, lse and odd layouts.
+/// Each two of: a size of every kind, dtypes, and masks, causal or an odd layout.
 fn composed(list: &mut List<Problem>) {
-    for (rows, cols) in
+    for (i, (rows, cols)) in
         [(7, 3), (65_536, 16), (33, 255), (512, 1000), (128, 1024), (4096, 4096), (16, 50_257), (2, 1_000_000)]
+            .into_iter()
+            .enumerate()
     {
-        for (x, y) in [
-            (Dtype::F32, Dtype::F32),
-            (Dtype::F16, Dtype::F16),
-            (Dtype::Bf16, Dtype::Bf16),
-            (Dtype::F16, Dtype::F32),
-            (Dtype::F32, Dtype::Bf16),
-        ] {
+        for (j, (x, y)) in DTYPES.into_iter().enumerate() {
             let base = Problem { x, y, ..shape(rows, cols) };
-            list.compose(base);
-            for kind in [MaskKind::Bits, MaskKind::Bytes, MaskKind::Additive(x)] {
-                list.compose(Problem { lse: Some(0), causal: true, ..masked(kind, base) });
-            }
-            list.compose(Problem { y_layout: Layout::at(1), causal: true, ..base });
+            let masks = [MaskKind::Bits, MaskKind::Bytes, MaskKind::Additive(x)];
+            list.compose(match (i + j) % 5 {
+                0 => base,
+                1 => Problem { y_layout: Layout::at(1), causal: true, ..base },
+                mask => Problem { lse: Some(0), causal: true, ..masked(masks[mask - 2], base) },
+            });
         }
     }
 }

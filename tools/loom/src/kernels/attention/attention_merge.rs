@@ -1,0 +1,163 @@
+//! The merge of attention's partial results, described.
+
+use tileloom::attention_merge::{Buffers, Problem};
+use tileloom::reference::attention_merge::{Output, reference};
+use tileloom::{Dtype, Layout};
+
+use crate::case::{self, Case, Fault, Options, Reader, Shown};
+use crate::image::Rows;
+use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::random::Random;
+
+pub fn shape(splits: usize, rows: usize, dim: usize) -> Problem {
+    Problem { splits, rows, dim, lse_out: Some(1), ..Problem::default() }
+}
+
+impl Describe for Problem {
+    fn list(list: &mut List<Problem>) {
+        let f16 = |problem| Problem { x: Dtype::F16, y: Dtype::F16, ..problem };
+        let name = "sizes, and parts that saw nothing";
+        for (splits, rows, dim) in [(1, 1, 4), (2, 7, 64), (5, 33, 128), (3, 1, 12)] {
+            list.narrow(name, shape(splits, rows, dim)).seed(3);
+        }
+        list.narrow("f16, odd rows", Problem { out_layout: Layout::at(3), ..f16(shape(3, 7, 5)) }).seed(2);
+        // [2, 3, 5] rows, tokens first.
+        let out_layout = Layout::strided(4, [5 * 3 * 8, 8, 3 * 8]);
+        let tokens_first = Problem { dims: [3, 5], out_layout, y: Dtype::Bf16, lse_out: None, ..shape(4, 30, 8) };
+        list.narrow("a result of another layout", tokens_first).seed(2);
+        list.narrow("5 parts", Problem { lse_out: Some(0), ..shape(5, 37, 128) });
+        list.narrow("f16, odd dim", Problem { lse_out: Some(0), ..f16(shape(3, 37, 59)) });
+        list.bench("8x4096x128 f32", Problem { lse_out: None, ..shape(8, 4096, 128) }).quick();
+        for (x, y) in [(Dtype::F32, Dtype::F16), (Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::F32)] {
+            for (dim, lse_out) in [(64, None), (59, Some(0))] {
+                list.compose(Problem { x, y, lse_out, ..shape(4, 33, dim) });
+            }
+        }
+    }
+
+    /// `o` and `lse` are the results, as in case files.
+    fn args(&self) -> Vec<Arg> {
+        let parts = Rows::new(self.o_layout, [self.splits, self.rows], self.dim, self.x);
+        let mut args = vec![Arg::read("parts", parts)];
+        args.push(Arg::read("lse_parts", Rows::flat(self.lse, self.splits * self.rows, Dtype::F32)));
+        args.push(Arg::write("o", Rows::new(self.out_layout, self.sizes(), self.dim, self.y)));
+        args.extend(self.lse_out.map(|offset| Arg::write("lse", Rows::flat(offset, self.rows, Dtype::F32))));
+        args
+    }
+
+    /// LSEs some of which are minus infinity, for one row all of them.
+    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
+        let mut lse = |i: usize| match i % self.rows == 4 || random.below(5) == 0 {
+            true => f64::NEG_INFINITY,
+            false => 3.0 * random.normal() - 20.0 * (i % 2) as f64,
+        };
+        match name {
+            "lse_parts" => (0..len).map(&mut lse).collect(),
+            _ => random.outliers(len).into_iter().map(|v| 0.5 + v).collect(),
+        }
+    }
+
+    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
+        let buffers = Buffers::new(bound.get("parts"), bound.get("lse_parts"), bound.get("o"));
+        match bound.find("lse") {
+            Some(lse) => buffers.lse_out(lse),
+            None => buffers,
+        }
+    }
+
+    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
+        let Problem { splits, rows, dim: cols, y: dtype, .. } = *self;
+        let (parts, lse) = (&values["parts"], &values["lse_parts"]);
+        let oracle: Output = reference::<f64>(splits, rows, cols, parts, lse);
+        let low = reference::<f32>(splits, rows, cols, parts, lse);
+        let mut rules = vec![("o", Rule::Rows { cols, dtype, oracle: oracle.o, low: low.o, mag: oracle.mag })];
+        if self.lse_out.is_some() {
+            let (oracle, low, mag) = (oracle.lse, low.lse, oracle.lse_mag);
+            rules.push(("lse", Rule::Rows { cols: 1, dtype: Dtype::F32, oracle, low, mag }));
+        }
+        rules
+    }
+
+    fn cost(&self) -> Cost {
+        let (n, out) = (self.splits * self.rows, self.rows * self.dim);
+        Cost {
+            // A weight per part and row, a product and a sum per element.
+            flops: (n * (2 * self.dim + 3)) as f64,
+            bytes: ((n * self.dim) as u64 * self.x.bytes() + 4 * n as u64 + out as u64 * self.y.bytes()) as f64,
+        }
+    }
+
+    fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
+        options.value("out_dtype", &mut self.y)?;
+        options.value("o_layout", &mut self.o_layout)?;
+        options.value("lse_offset", &mut self.lse)?;
+        options.value("out_layout", &mut self.out_layout)?;
+        options.value("lse_out_offset", &mut self.lse_out)
+    }
+
+    fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
+        let (o, x) = reader.values("o", "[splits, .., dv]")?;
+        let (lse, _) = reader.values("lse", "[splits, ..]")?;
+        let &[splits, ref outer @ .., dim] = &o.shape[..] else {
+            return Err(case::bad_shape("o", o, "[splits, .., dv]"));
+        };
+        if lse.shape != o.shape[..o.shape.len() - 1] {
+            return Err(case::bad_shape("lse", lse, "that of o without its last axis"));
+        }
+        if splits == 0 {
+            return Err(case::bad_shape("o", o, "one part or more"));
+        }
+        let mut problem = Problem { x, y: x, lse_out: Some(0), ..shape(splits, outer.iter().product(), dim) };
+        if let (&[_, n1, n2], false) = (outer, o.data.is_empty()) {
+            problem.dims = [n1, n2];
+        }
+        problem.options(&mut Options::Read(reader))?;
+        let numbers = [o, lse].map(|tensor| tensor.numbers().unwrap_or_default());
+        let mut given = Given {
+            problem,
+            values: ["parts", "lse_parts"].into_iter().zip(numbers).collect(),
+            outputs: vec![Shown::new("o", [outer, &[dim]].concat()), Shown::new("lse", outer)],
+            known: Values::new(),
+        };
+        if o.data.is_empty() {
+            // Without elements there is still an LSE per row.
+            let lse = reference::<f64>(splits, problem.rows, dim, &[], &given.values["lse_parts"]).lse;
+            given.known = [("o", Vec::new()), ("lse", lse)].into();
+        }
+        Ok(given)
+    }
+
+    fn write(&self, values: &Values) -> Case {
+        let [n0, n1, n2] = self.sizes();
+        let shape = [self.splits, n0, n1, n2, self.dim];
+        let tensor = |dtype, shape: &[usize], name| case::Tensor::values(dtype, shape, &values[name]);
+        let case = self.header().tensor("o", tensor(self.x, &shape, "parts"));
+        case.tensor("lse", tensor(Dtype::F32, &shape[..4], "lse_parts"))
+    }
+
+    fn shape(&self, arg: &Arg) -> Vec<usize> {
+        if arg.name == "o" { [&self.sizes()[..], &[self.dim]].concat() } else { self.sizes().into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Tensor;
+    use crate::kernel::{Kernel, Of};
+
+    #[test]
+    fn faults_name_what_is_wrong() {
+        let values = |shape: &[usize]| Tensor::values(Dtype::F32, shape, &vec![0.5; shape.iter().product()]);
+        let fault = |o: &[usize], lse: &[usize]| {
+            let case = Case::new("attention_merge").tensor("o", values(o)).tensor("lse", values(lse));
+            Of::<Problem>::KERNEL.replay(&case).err().map_or("understood".into(), |fault| fault.to_string())
+        };
+        assert_eq!(fault(&[2, 3, 4, 8], &[2, 3, 4]), "understood");
+        assert_eq!(fault(&[2, 8], &[2]), "understood");
+        assert_eq!(fault(&[2, 3, 4, 0, 8], &[2, 3, 4, 0]), "understood");
+        assert!(fault(&[8], &[]).contains("[splits, .., dv]"));
+        assert!(fault(&[2, 3, 8], &[2, 4]).contains("without its last axis"));
+        assert!(fault(&[0, 3, 8], &[0, 3]).contains("one part or more"));
+    }
+}

@@ -1,0 +1,1013 @@
+//! Attention, described.
+
+pub mod attention_bias;
+pub mod attention_merge;
+
+use tileloom::attention::{self, Algorithm, Alibi, Buffers, Config, Load, Packed, Paged, Problem, Reduce, Tree, bshd};
+use tileloom::caps::Class;
+use tileloom::reference::attention::{Inputs, Output, reference};
+use tileloom::softmax::{Mask, MaskKind};
+use tileloom::{Caps, Dtype, Layout};
+
+use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
+use crate::harness::Call;
+use crate::image::{Number, Rows};
+use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::kernels::mask::{self, Masked};
+use crate::random::Random;
+
+/// f32, 9 heads over 3 of 64, with LSE.
+pub fn shape(seq_q: usize, seq_kv: usize) -> Problem {
+    Problem { seq_q, seq_kv, lse: Some(1), ..Problem::new(1, 9, 3, 64) }
+}
+
+fn typed(dtype: Dtype, problem: Problem) -> Problem {
+    Problem { x: dtype, o: dtype, ..problem }
+}
+
+fn causal(problem: Problem) -> Problem {
+    Problem { causal: true, ..problem }
+}
+
+/// ALiBi slopes and sinks.
+pub fn alibi_and_sinks(per_batch: bool, problem: Problem) -> Problem {
+    placed(Problem { alibi: Some(Alibi { slopes: 0, per_batch }), sinks: Some(0), ..problem })
+}
+
+fn sinks(problem: Problem) -> Problem {
+    placed(Problem { sinks: Some(0), ..problem })
+}
+
+/// The last queries are a tree.
+pub fn tree(per_batch: bool, problem: Problem) -> Problem {
+    placed(Problem { tree: Some(Tree { parents: 0, per_batch }), ..problem })
+}
+
+/// Sequences of so many queries and keys each, without padding.
+pub fn packed(lengths: &[[usize; 2]], problem: Problem) -> Problem {
+    let [total_q, total_kv] = [0, 1].map(|which| lengths.iter().map(|length| length[which]).sum());
+    placed(Problem { packed: Some(Packed { cu_q: 0, cu_kv: 0, total_q, total_kv }), ..problem })
+}
+
+/// Keys of these sequences in pages, of which three hold nothing.
+pub fn paged(page_size: usize, lengths: &[[usize; 2]], problem: Problem) -> Problem {
+    let pages = 3 + lengths.iter().map(|length| length[1].div_ceil(page_size)).sum::<usize>();
+    let paged = Paged { pages, page_size, block_table: 0, max_pages: problem.seq_kv.div_ceil(page_size) };
+    placed(Problem { lengths: Some(0), paged: Some(paged), ..problem })
+}
+
+/// Each sequence has its own number of keys.
+pub fn cut(problem: Problem) -> Problem {
+    placed(Problem { lengths: Some(0), ..problem })
+}
+
+/// Small tables one after the other: slopes and sinks; parents, starts, lengths and pages.
+fn placed(mut p: Problem) -> Problem {
+    fn starts<const N: usize>(tables: [Table; N]) -> [usize; N] {
+        let mut end = 0;
+        tables.map(|table| {
+            end += table.map_or(0, |(_, len)| len);
+            end - table.map_or(0, |(_, len)| len)
+        })
+    }
+    let [slopes, sinks] = starts(f32_tables(&p));
+    let [parents, cu_q, cu_kv, lengths, block_table] = starts(u32_tables(&p));
+    p.alibi = p.alibi.map(|alibi| Alibi { slopes, ..alibi });
+    p.sinks = p.sinks.map(|_| sinks);
+    p.tree = p.tree.map(|tree| Tree { parents, ..tree });
+    p.packed = p.packed.map(|packed| Packed { cu_q, cu_kv, ..packed });
+    p.lengths = p.lengths.map(|_| lengths);
+    p.paged = p.paged.map(|paged| Paged { block_table, ..paged });
+    p
+}
+
+/// First element and length of a small table.
+type Table = Option<(usize, usize)>;
+
+/// Slopes and sinks.
+fn f32_tables(p: &Problem) -> [Table; 2] {
+    let slopes = |alibi: Alibi| (alibi.slopes, if alibi.per_batch { p.batch * p.heads } else { p.heads });
+    [p.alibi.map(slopes), p.sinks.map(|at| (at, p.heads))]
+}
+
+/// Parents, starts of queries and of keys, lengths, pages; and what case files call them.
+fn u32_tables(p: &Problem) -> [Table; 5] {
+    let parents = |tree: Tree| (tree.parents, if tree.per_batch { p.batch * p.seq_q } else { p.seq_q });
+    let packed_kv = p.packed.filter(|_| p.paged.is_none());
+    [
+        p.tree.map(parents),
+        p.packed.map(|packed| (packed.cu_q, p.batch + 1)),
+        packed_kv.map(|packed| (packed.cu_kv, p.batch + 1)),
+        p.lengths.map(|at| (at, p.batch)),
+        p.paged.map(|paged| (paged.block_table, p.batch * paged.max_pages)),
+    ]
+}
+
+const F32_TABLES: [&str; 2] = ["alibi_slopes", "sinks"];
+const U32_TABLES: [&str; 5] = ["parents", "cu_seqlens_q", "cu_seqlens_k", "seqused_k", "block_table"];
+
+/// All of these tables in one row.
+fn table_arg(name: &'static str, tables: &[Table], number: Number) -> Option<Arg> {
+    let end = tables.iter().flatten().map(|(at, len)| at + len).max().filter(|&end| end > 0)?;
+    Some(Arg::read(name, Rows::flat(0, end, number)))
+}
+
+/// What the tables hold; nothing where there is none.
+fn held<'a, const N: usize>(values: &'a Values, name: &str, tables: [Table; N]) -> [&'a [f64]; N] {
+    tables.map(|table| table.map_or(&[][..], |(at, len)| &values[name][at..at + len]))
+}
+
+/// Queries and keys that each sequence has, as the kernel sees them.
+fn lengths(p: &Problem, values: &Values) -> Vec<[usize; 2]> {
+    let [_, cu_q, cu_kv, used, _] = held(values, "indices", u32_tables(p));
+    let between = |cu: &[f64], b: usize, most: usize| match cu {
+        [] => most,
+        cu => (cu[b + 1] as usize).saturating_sub(cu[b] as usize).min(most),
+    };
+    let keys = |b: usize| used.get(b).map_or(between(cu_kv, b, p.seq_kv), |&keys| (keys as usize).min(p.seq_kv));
+    (0..p.batch).map(|b| [between(cu_q, b, p.seq_q), keys(b)]).collect()
+}
+
+/// Where the rows of sequences, `[batch, heads, seq]`, stand among those of a view.
+struct Places {
+    pairs: Vec<(usize, usize)>,
+    sequences: usize,
+    view: usize,
+}
+
+impl Places {
+    /// Those of q, and those of k and v.
+    fn of(p: &Problem, values: &Values) -> [Places; 2] {
+        let [_, cu_q, cu_kv, _, pages] = held(values, "indices", u32_tables(p));
+        let q = |b: usize, h: usize, i: usize| match p.packed {
+            Some(packed) => h * packed.total_q + cu_q[b] as usize + i,
+            None => (b * p.heads + h) * p.seq_q + i,
+        };
+        let kv = |b: usize, h: usize, j: usize| match (p.paged, p.packed) {
+            (Some(Paged { page_size, max_pages, .. }), _) => {
+                let page = pages[b * max_pages + j / page_size] as usize;
+                (page * p.kv_heads + h) * page_size + j % page_size
+            }
+            (None, Some(packed)) => h * packed.total_kv + cu_kv[b] as usize + j,
+            (None, None) => (b * p.kv_heads + h) * p.seq_kv + j,
+        };
+        let lengths = lengths(p, values);
+        let all =
+            |[heads, seq]: [usize; 2], which: usize, view: [usize; 3], at: &dyn Fn(usize, usize, usize) -> usize| {
+                let mut pairs = Vec::new();
+                for (b, h) in (0..p.batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+                    pairs.extend((0..lengths[b][which]).map(|i| ((b * heads + h) * seq + i, at(b, h, i))));
+                }
+                Places { pairs, sequences: p.batch * heads * seq, view: view.iter().product() }
+            };
+        [all([p.heads, p.seq_q], 0, p.q_sizes(), &q), all([p.kv_heads, p.seq_kv], 1, p.kv_sizes(), &kv)]
+    }
+
+    /// Rows by sequence of those of a view, NaN where a sequence has none.
+    fn gather(&self, view: &[f64], dim: usize) -> Vec<f64> {
+        let mut all = vec![f64::NAN; self.sequences * dim];
+        for &(to, from) in &self.pairs {
+            all[to * dim..][..dim].copy_from_slice(&view[from * dim..][..dim]);
+        }
+        all
+    }
+
+    /// And back, NaN where there is no token.
+    fn scatter(&self, sequences: &[f64], dim: usize) -> Vec<f64> {
+        let mut all = vec![f64::NAN; self.view * dim];
+        for &(from, to) in &self.pairs {
+            all[to * dim..][..dim].copy_from_slice(&sequences[from * dim..][..dim]);
+        }
+        all
+    }
+}
+
+/// Starts, lengths and pages of sequences of so many queries and keys each. Pages lie in no order, with garbage in the
+/// table where a sequence has none.
+fn write_indices(p: &Problem, indices: &mut [f64], lengths: &[[usize; 2]]) {
+    let [_, cu_q, cu_kv, used, table] = u32_tables(p);
+    for (which, cu) in [cu_q, cu_kv].into_iter().enumerate() {
+        let Some((at, _)) = cu else { continue };
+        let mut end = 0;
+        indices[at] = 0.0;
+        for (start, length) in indices[at + 1..].iter_mut().zip(lengths) {
+            end += length[which];
+            *start = end as f64;
+        }
+    }
+    if let Some((at, _)) = used {
+        indices[at..].iter_mut().zip(lengths).for_each(|(keys, length)| *keys = length[1] as f64);
+    }
+    let (Some((at, _)), Some(Paged { pages, page_size, max_pages, .. })) = (table, p.paged) else { return };
+    // Page n is page n * step % pages, with a step that has no divisor in common.
+    let prime = |&step: &usize| (2..=step).all(|d| step % d != 0 || pages % d != 0);
+    let step = (2..).find(prime).unwrap_or(1);
+    let mut next = 0;
+    for (row, length) in indices[at..].chunks_exact_mut(max_pages.max(1)).zip(lengths) {
+        let own = length[1].div_ceil(page_size);
+        for (n, page) in row.iter_mut().enumerate() {
+            *page = if n < own { ((next + n) * step % pages) as f64 } else { f64::from(0xdead_beef_u32) };
+        }
+        next += own;
+    }
+}
+
+/// Sets sequences of so many queries and keys each, with poison where no sequence has a token.
+pub fn sequences(lengths: &[[usize; 2]]) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static {
+    let lengths = lengths.to_vec();
+    move |p, values| {
+        write_indices(p, values.get_mut("indices").expect("sequences have indices"), &lengths);
+        let own = Call::new(*p, values.clone());
+        relaid(&own, p, values);
+    }
+}
+
+/// Sets the tokens of another call, wherever `p` has them.
+pub fn relaid(from: &Call<Problem>, p: &Problem, values: &mut Values) {
+    let (old, new) = (Places::of(&from.problem, &from.values), Places::of(p, values));
+    for (name, i, dim) in [("q", 0, p.head_dim), ("k", 1, p.head_dim), ("v", 1, p.value_dim)] {
+        values.insert(name, new[i].scatter(&old[i].gather(&from.values[name], dim), dim));
+    }
+}
+
+/// Sets the parents of a tree.
+pub fn parents(parents: &[u32]) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static {
+    let parents: Vec<f64> = parents.iter().map(|&parent| parent.into()).collect();
+    move |p, values| {
+        let at = p.tree.expect("there is a tree").parents;
+        values.get_mut("indices").expect("a tree has indices")[at..][..parents.len()].copy_from_slice(&parents);
+    }
+}
+
+impl Masked for Problem {
+    fn mask(&self) -> Option<Mask> {
+        self.mask
+    }
+
+    fn scores(&self) -> [usize; 2] {
+        [self.batch * self.heads * self.seq_q, self.seq_kv]
+    }
+
+    fn mask_at(&self, row: usize, col: usize) -> usize {
+        self.mask_index(row, col)
+    }
+}
+
+impl Describe for Problem {
+    /// The number of splits is a parameter.
+    const RUNTIME: &'static [&'static str] = &["splits"];
+
+    fn list(list: &mut List<Problem>) {
+        everywhere(list);
+        checks(list);
+        wide(list);
+        full(list);
+        benches(list);
+        composed(list);
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let (d, dv) = (self.head_dim, self.value_dim);
+        let q_rows = |layout, dim, dtype| Rows::new(self.q_strides(layout, dim), self.q_sizes(), dim, dtype);
+        let kv_rows = |layout, dim| Rows::new(self.kv_strides(layout, dim), self.kv_sizes(), dim, self.x);
+        // What is read through the indices follows them.
+        let mut args: Vec<Arg> = table_arg("indices", &u32_tables(self), Number::U32).into_iter().collect();
+        args.extend(table_arg("tables", &f32_tables(self), Dtype::F32.into()));
+        args.push(Arg::read("q", q_rows(self.q_layout, d, self.x)));
+        args.push(Arg::read("k", kv_rows(self.k_layout, d)));
+        args.push(Arg::read("v", kv_rows(self.v_layout, dv)));
+        args.extend(self.mask_arg());
+        args.push(Arg::write("o", q_rows(self.o_layout, dv, self.o)));
+        let rows = self.q_sizes().iter().product();
+        args.extend(self.lse.map(|offset| Arg::write("lse", Rows::flat(offset, rows, Dtype::F32))));
+        args
+    }
+
+    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
+        let mut all = vec![f64::NAN; len];
+        match name {
+            // Rows that make scores flat, steep and all negative.
+            "q" => {
+                for (i, v) in all.iter_mut().enumerate() {
+                    let row = i / self.head_dim;
+                    let (spread, shift) = [(1.0, 0.0), (3.0, 0.0), (0.5, -1.0), (0.01, 0.0)][row % 4];
+                    *v = shift + spread * random.normal();
+                }
+            }
+            "mask" => return self.fill_mask(len, random),
+            // Slopes fall, sinks rise by head.
+            "tables" => {
+                let [slopes, sinks] = f32_tables(self);
+                let (at, len) = slopes.unwrap_or_default();
+                (0..len).for_each(|i| all[at + i] = 0.5 / (1 + i) as f64);
+                let (at, len) = sinks.unwrap_or_default();
+                (0..len).for_each(|i| all[at + i] = i as f64 - 1.5);
+            }
+            // As long as there is room.
+            "indices" => {
+                let [total_q, total_kv] =
+                    self.packed.map_or([usize::MAX; 2], |packed| [packed.total_q, packed.total_kv]);
+                let left = |b: usize, seq: usize, total: usize| seq.min(total.saturating_sub(b * seq));
+                let keys = if self.paged.is_some() { usize::MAX } else { total_kv };
+                let lengths: Vec<_> =
+                    (0..self.batch).map(|b| [left(b, self.seq_q, total_q), left(b, self.seq_kv, keys)]).collect();
+                write_indices(self, &mut all, &lengths);
+                let (at, len) = u32_tables(self)[0].unwrap_or_default();
+                (0..len).for_each(|i| all[at + i] = random.below(i % self.seq_q + 2) as f64);
+            }
+            name => {
+                let shift = if name == "k" { 0.25 } else { 0.5 };
+                let mut one = || shift + random.normal() * if random.below(97) == 0 { 4.0 } else { 1.0 };
+                all.fill_with(&mut one);
+            }
+        }
+        all
+    }
+
+    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
+        let buffers = Buffers::new(bound.get("q"), bound.get("k"), bound.get("v"), bound.get("o"));
+        bound.0.iter().fold(buffers, |buffers, &(name, binding)| match name {
+            "mask" => buffers.mask(binding),
+            "tables" => buffers.tables(binding),
+            "indices" => buffers.indices(binding),
+            "lse" => buffers.lse(binding),
+            "scratch" => buffers.scratch(binding),
+            _ => buffers,
+        })
+    }
+
+    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
+        let (d, dv) = (self.head_dim, self.value_dim);
+        let [q_places, kv_places] = Places::of(self, values);
+        let (q, k, v) =
+            (q_places.gather(&values["q"], d), kv_places.gather(&values["k"], d), kv_places.gather(&values["v"], dv));
+        let bias = values.get("mask").map(|mask| self.bias(mask));
+        // One for each batch, or one for all.
+        let repeated = |table: &[f64], per: usize| -> Option<Vec<f64>> {
+            (!table.is_empty()).then(|| (0..self.batch * per).map(|i| table[i % table.len()]).collect())
+        };
+        let [slopes, sinks] = held(values, "tables", f32_tables(self));
+        let slopes = repeated(slopes, self.heads);
+        let parents = repeated(held(values, "indices", u32_tables(self))[0], self.seq_q);
+        let parents: Option<Vec<u32>> = parents.map(|all| all.into_iter().map(|parent| parent as u32).collect());
+        let lengths = lengths(self, values);
+        let inputs = Inputs {
+            q: &q,
+            k: &k,
+            v: &v,
+            bias: bias.as_deref(),
+            slopes: slopes.as_deref(),
+            sinks: self.sinks.map(|_| sinks),
+            parents: parents.as_deref(),
+            lengths: Some(&lengths),
+        };
+        // Most of a sweep's time is here.
+        let (oracle, low): (Output, Output) = std::thread::scope(|scope| {
+            let low = scope.spawn(|| reference::<f32>(self, &inputs, |v| self.x.round(v)));
+            (reference::<f64>(self, &inputs, |v| v), low.join().expect("the formula does not panic"))
+        });
+        let rows = |dim: usize, dtype, [oracle, low, mag]: [&[f64]; 3]| {
+            let [oracle, low] = [oracle, low].map(|all| q_places.scatter(all, dim));
+            Rule::Rows { cols: dim, dtype, oracle, low, mag: q_places.scatter(mag, 1) }
+        };
+        let mut rules = vec![("o", rows(dv, self.o, [&oracle.o, &low.o, &oracle.mag]))];
+        if self.lse.is_some() {
+            rules.push(("lse", rows(1, Dtype::F32, [&oracle.lse, &low.lse, &oracle.lse_mag])));
+        }
+        rules
+    }
+
+    fn cost(&self) -> Cost {
+        let (d, dv) = (self.head_dim, self.value_dim);
+        let [q, kv] = [self.q_sizes(), self.kv_sizes()].map(|sizes| sizes.iter().product::<usize>());
+        let halved = if self.causal { 0.5 } else { 1.0 };
+        let values = (q * d + kv * (d + dv)) as u64 * self.x.bytes() + (q * dv) as u64 * self.o.bytes();
+        Cost { flops: 2.0 * (q * self.seq_kv * (d + dv)) as f64 * halved, bytes: values as f64 }
+    }
+
+    fn shipped() -> Vec<String> {
+        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
+        let reductions = Reduce::ALL.iter().map(|reduce| format!("reduce={}", reduce.name()));
+        let loads = ["load=direct", "load=staged(24)", "load=broadcast(8)"].map(str::to_string);
+        algorithms.chain(reductions).chain(loads).collect()
+    }
+
+    /// A few queries from the first to the last, each as a call of one head and what it sees.
+    fn parts(&self, values: Values, outputs: Values) -> Vec<(Problem, Values, Values)> {
+        const SAMPLE: usize = 24;
+        let Problem { batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, .. } = *self;
+        let rows = batch * heads * seq_q;
+        let part = |n: usize| {
+            let row = n * (rows - 1) / (SAMPLE.min(rows) - 1).max(1);
+            let (i, h, b) = (row % seq_q, row / seq_q % heads, row / seq_q / heads);
+            let seen = if self.causal { (i + 1 + seq_kv).saturating_sub(seq_q) } else { seq_kv };
+            let head = (b * kv_heads + h / (heads / kv_heads)) * seq_kv;
+            let keys = |name, dim: usize| values[name][head * dim..][..seen * dim].to_vec();
+            let one = Problem { batch: 1, heads: 1, kv_heads: 1, seq_q: 1, seq_kv: seen, ..*self };
+            let q = values["q"][row * head_dim..][..head_dim].to_vec();
+            let o = outputs["o"][row * value_dim..][..value_dim].to_vec();
+            (one, [("q", q), ("k", keys("k", head_dim)), ("v", keys("v", value_dim))].into(), [("o", o)].into())
+        };
+        (0..SAMPLE.min(rows)).map(part).collect()
+    }
+
+    fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
+        options.value("out_dtype", &mut self.o)?;
+        options.value("scale", &mut self.scale)?;
+        options.value("causal", &mut self.causal)?;
+        for (name, keys) in ["window_left", "window_right"].into_iter().zip(&mut self.window) {
+            let mut number = keys.map_or(-1, |keys| i64::try_from(keys).unwrap_or(i64::MAX));
+            options.value(name, &mut number)?;
+            *keys = match number {
+                -1 => None,
+                n => Some(usize::try_from(n).map_err(|_| bad_option(name, n, "-1 or more"))?),
+            };
+        }
+        options.value("softcap", &mut self.softcap)?;
+        if self.softcap < 0.0 {
+            return Err(bad_option("softcap", self.softcap, "0 or more"));
+        }
+        // The most that any sequence has, where no shape says it.
+        if self.packed.is_some() {
+            options.value("seq_q", &mut self.seq_q)?;
+        }
+        if self.packed.is_some() || self.paged.is_some() {
+            options.value("seq_kv", &mut self.seq_kv)?;
+        }
+        options.value("q_layout", &mut self.q_layout)?;
+        options.value("k_layout", &mut self.k_layout)?;
+        options.value("v_layout", &mut self.v_layout)?;
+        options.value("o_layout", &mut self.o_layout)?;
+        options.value("lse_offset", &mut self.lse)?;
+        mask::options(&mut self.mask, options)
+    }
+
+    fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
+        let (q, dtype) = reader.values("q", "[b, hq, sq, d] by layout, packed [total_q, hq, d]")?;
+        let k = reader.tensor("k", "[b, hkv, skv, d] by layout, paged [pages, page_size, hkv, d]")?;
+        let v = reader.tensor("v", "as k")?;
+        for (name, tensor) in [("k", k), ("v", v)] {
+            if case::float(name, tensor)? != dtype {
+                let (name, have) = (name.into(), tensor.dtype.to_string());
+                return Err(Fault::BadDtype { name, have, expected: "the dtype of q" });
+            }
+        }
+        let first = reader.word("layout", &["bhsd", "bshd"])? == "bshd";
+        let mut words = |name| reader.optional(name).map(|tensor| Words::of(name, tensor)).transpose();
+        let [tree, cu_q, cu_k, used, table] = U32_TABLES.map(&mut words);
+        let (tree, cu_q, cu_k, used, table) = (tree?, cu_q?, cu_k?, used?, table?);
+        let packed_kv = cu_q.is_some() && table.is_none();
+
+        let [q_batch, heads, mut seq_q, d] = sizes("q", q, cu_q.is_some(), first)?;
+        let [kv_batch, kv_heads, mut seq_kv, k_dim] = sizes("k", k, packed_kv, first || table.is_some())?;
+        let [v_batch, v_heads, v_seq, dv] = sizes("v", v, packed_kv, first || table.is_some())?;
+        let batch = cu_q.as_ref().map_or(q_batch, |cu| cu.values.len().saturating_sub(1));
+        if k_dim != d || (table.is_none() && kv_batch != q_batch) {
+            return Err(case::bad_shape("k", k, format!("{d} elements per key and {q_batch} batches, by q")));
+        }
+        if [v_batch, v_heads, v_seq] != [kv_batch, kv_heads, seq_kv] {
+            return Err(case::bad_shape("v", v, format!("{kv_heads} heads and {seq_kv} keys, by k")));
+        }
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(case::bad_shape("k", k, format!("a number of heads that divides {heads}")));
+        }
+        for (name, tensor, n) in [("q", q, d), ("v", v, dv)] {
+            if !(1..=576).contains(&n) {
+                return Err(case::bad_shape(name, tensor, "a last axis of 1 to 576"));
+            }
+        }
+        // Starts must be those of the tensor: a case is not hostile.
+        let total_kv = seq_kv;
+        if let Some(cu) = &cu_q {
+            let total_q = seq_q;
+            seq_q = cu.longest(batch, total_q)?;
+            if packed_kv {
+                let expected = "[b + 1], by cu_seqlens_q";
+                let cu = cu_k.as_ref().ok_or(Fault::MissingTensor { name: "cu_seqlens_k", expected })?;
+                seq_kv = cu.longest(batch, total_kv)?;
+            }
+        }
+        if let Some(used) = &used {
+            used.check(&[&[batch]])?;
+        }
+        let mut problem =
+            Problem { x: dtype, o: dtype, value_dim: dv, lse: Some(0), ..Problem::new(batch, heads, kv_heads, d) };
+        if let Some(table) = &table {
+            let &[pages, page_size, ..] = &k.shape[..] else { unreachable!("k has four axes") };
+            let max_pages = table.tensor.shape.get(1).copied().unwrap_or(0);
+            table.check(&[&[batch, max_pages]])?;
+            if page_size == 0 || pages == 0 {
+                return Err(case::bad_shape("k", k, "pages with keys"));
+            }
+            let expected = "[b], by block_table";
+            let used = used.as_ref().ok_or(Fault::MissingTensor { name: "seqused_k", expected })?;
+            seq_kv = max_pages * page_size;
+            let needed = |i: usize| i % max_pages * page_size < used.values[i / max_pages] as usize;
+            let bad = |&(i, &page): &(usize, &f64)| needed(i) && page as usize >= pages;
+            if let Some((_, page)) = table.values.iter().enumerate().find(bad) {
+                return Err(case::bad_shape("block_table", table.tensor, format!("pages below {pages}, not {page}")));
+            }
+            problem.paged = Some(Paged { pages, page_size, block_table: 0, max_pages });
+        }
+        (problem.seq_q, problem.seq_kv) = (seq_q, seq_kv);
+        if cu_q.is_some() {
+            let total_kv = if packed_kv { total_kv } else { 0 };
+            problem.packed = Some(Packed { cu_q: 0, cu_kv: 0, total_q: q.shape[0], total_kv });
+        } else if first {
+            problem.q_layout = bshd(heads, seq_q, d);
+            problem.o_layout = bshd(heads, seq_q, dv);
+            if table.is_none() {
+                problem.k_layout = bshd(kv_heads, seq_kv, d);
+                problem.v_layout = bshd(kv_heads, seq_kv, dv);
+            }
+        }
+        problem.lengths = used.as_ref().map(|_| 0);
+        problem.options(&mut Options::Read(reader))?;
+        if let Some(tree) = &tree {
+            let per_batch = tree.check(&[&[problem.seq_q], &[batch, problem.seq_q]])? == 1;
+            problem.tree = Some(Tree { parents: 0, per_batch });
+        }
+        let mut values = Values::new();
+        let mut tables = Vec::new();
+        for (name, shapes) in F32_TABLES.into_iter().zip([&[&[heads][..], &[batch, heads]][..], &[&[heads]]]) {
+            let Some(tensor) = reader.optional(name) else { continue };
+            case::float(name, tensor)?;
+            let table = Words { name, tensor, values: tensor.numbers().unwrap_or_default() };
+            let per_batch = table.check(shapes)? == 1;
+            match name {
+                "sinks" => problem.sinks = Some(0),
+                _ => problem.alibi = Some(Alibi { slopes: 0, per_batch }),
+            }
+            tables.extend(table.values);
+        }
+        problem = placed(problem);
+        let held_kv = cu_k.filter(|_| packed_kv);
+        let indices = [tree, cu_q, held_kv, used, table].into_iter().flatten().flat_map(|words| words.values);
+        values.insert("indices", indices.collect());
+        values.insert("tables", tables);
+        values.retain(|_, values| !values.is_empty());
+        read_mask(reader, &mut problem, &mut values)?;
+        let args = problem.args();
+        for (name, tensor) in [("q", q), ("k", k), ("v", v)] {
+            let numbers = tensor.numbers().unwrap_or_default();
+            let swapped = first || tokens_first(&problem, name);
+            let turned =
+                args.iter().find(|arg| arg.name == name && swapped).map(|arg| arg.view.swapped(true, &numbers));
+            values.insert(name, turned.unwrap_or(numbers));
+        }
+        let swapped = first || problem.packed.is_some();
+        let [q_batch, _, seq] = problem.q_sizes();
+        let o = match (problem.packed, first) {
+            (Some(_), _) => vec![seq, heads, dv],
+            (None, true) => vec![q_batch, seq, heads, dv],
+            (None, false) => vec![q_batch, heads, seq, dv],
+        };
+        let lse = if problem.packed.is_some() { vec![heads, seq] } else { vec![q_batch, heads, seq] };
+        let outputs = vec![Shown { name: "o", shape: o, swapped }, Shown::new("lse", lse)];
+        Ok(Given { problem, values, outputs, known: Values::new() })
+    }
+
+    fn shape(&self, arg: &Arg) -> Vec<usize> {
+        let [batch, heads, seq] = if matches!(arg.name, "k" | "v") { self.kv_sizes() } else { self.q_sizes() };
+        let packed = self.packed.is_some();
+        match arg.name {
+            "q" | "o" if packed => vec![seq, heads, arg.view.cols],
+            "k" | "v" if self.paged.is_some() => vec![batch, seq, heads, arg.view.cols],
+            "k" | "v" if packed => vec![seq, heads, arg.view.cols],
+            "q" | "o" | "k" | "v" => vec![batch, heads, seq, arg.view.cols],
+            "lse" if packed => vec![heads, seq],
+            "lse" => vec![batch, heads, seq],
+            // As it lies in memory.
+            _ => vec![arg.view.len()],
+        }
+    }
+
+    fn tensor(&self, arg: &Arg, values: &[f64]) -> Tensor {
+        match tokens_first(self, arg.name) {
+            true => Tensor::numbers_of(arg.view.number, &self.shape(arg), &arg.view.swapped(false, values)),
+            false => Tensor::numbers_of(arg.view.number, &self.shape(arg), values),
+        }
+    }
+
+    /// Small tables are tensors of their own.
+    fn write(&self, values: &Values) -> Case {
+        let mut case = self.header();
+        for arg in self.args().iter().filter(|arg| ["q", "k", "v", "mask"].contains(&arg.name)) {
+            case = case.tensor(arg.name, self.tensor(arg, &values[arg.name]));
+        }
+        let own = held(values, "tables", f32_tables(self));
+        let words = held(values, "indices", u32_tables(self));
+        let all = F32_TABLES.into_iter().zip(own).map(|(name, values)| (name, Number::F(Dtype::F32), values));
+        let all = all.chain(U32_TABLES.into_iter().zip(words).map(|(name, values)| (name, Number::U32, values)));
+        for (name, number, values) in all.filter(|(.., values)| !values.is_empty()) {
+            let per_batch = match name {
+                "alibi_slopes" => self.alibi.is_some_and(|alibi| alibi.per_batch),
+                "parents" => self.tree.is_some_and(|tree| tree.per_batch),
+                name => name == "block_table",
+            };
+            let shape = if per_batch { vec![self.batch, values.len() / self.batch] } else { vec![values.len()] };
+            case = case.tensor(name, Tensor::numbers_of(number, &shape, values));
+        }
+        case
+    }
+}
+
+/// Whether the tensor of a case has tokens before heads, whatever its `layout`.
+fn tokens_first(p: &Problem, name: &str) -> bool {
+    match name {
+        "q" | "o" => p.packed.is_some(),
+        "k" | "v" => p.packed.is_some() || p.paged.is_some(),
+        _ => false,
+    }
+}
+
+/// `[batch, heads, seq, dim]` of a tensor; packed, `[tokens, heads, dim]`.
+fn sizes(name: &str, tensor: &Tensor, packed: bool, tokens_first: bool) -> Result<[usize; 4], Fault> {
+    match tensor.shape[..] {
+        [total, heads, dim] if packed => Ok([1, heads, total, dim]),
+        [batch, seq, heads, dim] if !packed && tokens_first => Ok([batch, heads, seq, dim]),
+        [batch, heads, seq, dim] if !packed => Ok([batch, heads, seq, dim]),
+        _ if packed => Err(case::bad_shape(name, tensor, "[total, heads, dim], by cu_seqlens_q")),
+        _ => Err(case::bad_shape(name, tensor, "four axes, by layout")),
+    }
+}
+
+fn bad_option(name: &'static str, value: impl ToString, expected: &str) -> Fault {
+    Fault::BadOption { name, value: value.to_string(), expected: expected.into() }
+}
+
+/// A small table of a case.
+struct Words<'a> {
+    name: &'static str,
+    tensor: &'a Tensor,
+    values: Vec<f64>,
+}
+
+impl<'a> Words<'a> {
+    /// Integers; what does not fit a word is beyond every tensor.
+    fn of(name: &'static str, tensor: &'a Tensor) -> Result<Words<'a>, Fault> {
+        let word = |v: i64| f64::from(u32::try_from(v).unwrap_or(u32::MAX));
+        Ok(Words { name, tensor, values: case::integers(name, tensor)?.into_iter().map(word).collect() })
+    }
+
+    /// Which of the shapes it has.
+    fn check(&self, shapes: &[&[usize]]) -> Result<usize, Fault> {
+        let expected = || shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(" or ");
+        let found = shapes.iter().position(|shape| self.tensor.shape == *shape);
+        found.ok_or_else(|| case::bad_shape(self.name, self.tensor, expected()))
+    }
+
+    /// The longest sequence, of rising starts.
+    fn longest(&self, batch: usize, total: usize) -> Result<usize, Fault> {
+        let expected = format!("{} rising starts from 0 to {total}", batch + 1);
+        let rising = self.values.windows(2).all(|pair| pair[0] <= pair[1]);
+        let ends = [self.values.first(), self.values.last()].map(|end| end.copied());
+        match rising && self.tensor.shape == [batch + 1] && ends == [Some(0.0), Some(total as f64)] {
+            true => Ok(self.values.windows(2).map(|pair| (pair[1] - pair[0]) as usize).max().unwrap_or(0)),
+            false => Err(case::bad_shape(self.name, self.tensor, expected)),
+        }
+    }
+}
+
+/// A mask, broadcast to the scores by NumPy's rules, or by the layout that the options give it.
+fn read_mask(reader: &mut Reader, problem: &mut Problem, values: &mut Values) -> Result<(), Fault> {
+    let Some(tensor) = reader.optional("mask") else { return Ok(()) };
+    let kind = mask::kind(tensor, problem.mask)?;
+    if let Some(laid) = problem.mask {
+        problem.mask = Some(Mask { kind, ..laid });
+        problem.check_laid(tensor)?;
+    } else {
+        let full = [problem.batch, problem.heads, problem.seq_q, problem.seq_kv];
+        let own = attention::broadcast(kind, &tensor.shape, full);
+        let own = own.ok_or_else(|| case::bad_shape("mask", tensor, format!("one that broadcasts to {full:?}")))?;
+        problem.mask = Some(own).filter(|_| !tensor.data.is_empty());
+    }
+    if problem.mask.is_some() {
+        values.insert("mask", tensor.numbers().unwrap_or_default());
+    }
+    Ok(())
+}
+
+pub const MASKS: [MaskKind; 5] = [
+    MaskKind::Bytes,
+    MaskKind::Additive(Dtype::F32),
+    MaskKind::Bits,
+    MaskKind::Additive(Dtype::F16),
+    MaskKind::Additive(Dtype::Bf16),
+];
+
+/// Of sequences that a loop over calls also goes through.
+pub const LENGTHS: [[usize; 2]; 5] = [[5, 40], [0, 7], [33, 33], [7, 0], [1, 21]];
+/// Keys that they have in pages.
+pub const KEYS: [usize; 5] = [40, 1, 17, 0, 33];
+/// Of two trees.
+pub const PARENTS: [u32; 18] = [u32::MAX, 0, 0, 1, 1, 2, 5, 6, 99, 0, 0, 1, 2, 3, 4, 5, 6, 7];
+
+const TILED: &str = "algorithm=tiled";
+const DECODE: &str = "algorithm=decode";
+
+/// About ten pipelines: all but head dims, dtypes and what is bound are parameters.
+fn everywhere(list: &mut List<Problem>) {
+    for (seq_q, seq_kv) in [(1, 1), (2, 0), (1, 39), (3, 79), (33, 65), (40, 23)] {
+        for (causal, window, softcap) in [
+            (false, [None, None], 0.0),
+            (true, [None, None], 0.0),
+            (false, [Some(9), Some(2)], 2.0),
+            (true, [Some(0), None], 0.3),
+            (true, [Some(usize::MAX), Some(usize::MAX)], 0.0),
+            (false, [None, Some(5)], 0.0),
+        ] {
+            let problem = Problem { causal, window, softcap, ..shape(seq_q, seq_kv) };
+            list.narrow("sizes, causal, windows, softcap", problem).seed(7 + seq_kv as u64).candidate(TILED);
+        }
+    }
+    list.narrow("more queries than keys leave dead rows", causal(shape(40, 23))).seed(3).candidate(TILED);
+    // Few queries over many keys, split; windows leave most splits with nothing to see.
+    for (seq_q, seq_kv, window) in [(1, 700, None), (2, 900, None), (1, 600, Some(5)), (1, 1, None)] {
+        let problem = Problem { window: [window, None], ..causal(shape(seq_q, seq_kv)) };
+        list.narrow("decode and tiled", problem).seed(9).candidate(DECODE).says(&["attention_merge"]);
+        list.narrow("decode and tiled", problem).seed(9).candidate(TILED);
+    }
+    // More rounds than some drivers let an invocation take, were the keys not split.
+    list.narrow("long loops", shape(1, 9000)).seed(11);
+    for shift in [-2e5, 2e5] {
+        let entry = list.narrow("scores of -2e5", Problem { scale: 1.0, ..shape(5, 40) });
+        // The first element of q and k makes the score, the second tells keys apart.
+        entry.seed(4).candidate(TILED).set(move |_, values| {
+            for (i, v) in values.get_mut("q").into_iter().flatten().enumerate() {
+                *v = [shift, 1.0].get(i % 64).copied().unwrap_or(0.0);
+            }
+            for (i, v) in values.get_mut("k").into_iter().flatten().enumerate() {
+                *v = [1.0, (i / 64 % 40) as f64 / 8.0].get(i % 64).copied().unwrap_or(0.0);
+            }
+        });
+    }
+    for (batch, per_batch) in [(1, false), (2, true)] {
+        let of = |seq_q, seq_kv| Problem { batch, ..causal(shape(seq_q, seq_kv)) };
+        let name = "alibi and sinks";
+        list.narrow(name, alibi_and_sinks(per_batch, of(17, 33))).seed(5).candidate(TILED);
+        // A sink is all that a dead row sees.
+        list.narrow(name, sinks(of(33, 17))).seed(5).candidate(TILED);
+        list.narrow(name, sinks(of(17, 33))).seed(5).candidate(DECODE);
+    }
+    // Also where a row's first keys are hidden, or all of them.
+    let window = Problem { window: [Some(4), None], ..causal(shape(64, 64)) };
+    for problem in [window, causal(shape(33, 17))] {
+        let entry = list.narrow("a sink of minus infinity is none", sinks(problem));
+        entry.seed(5).candidate(TILED).set(|_, values| drop(values.insert("tables", vec![f64::NEG_INFINITY; 9])));
+    }
+    let base = Problem { batch: 5, ..causal(shape(33, 40)) };
+    for page_size in [1, 5, 16] {
+        let lengths = KEYS.map(|keys| [1, keys]);
+        let problem = paged(page_size, &lengths, Problem { seq_q: 1, ..base });
+        list.narrow("decode over pages", problem).seed(8).candidate(DECODE).set(sequences(&lengths));
+    }
+    let lengths: [_; 5] = std::array::from_fn(|b| [LENGTHS[b][0], KEYS[b]]);
+    let queries = Problem { packed: packed(&LENGTHS, base).packed, ..base };
+    let entry = list.narrow("packed queries over pages", paged(16, &lengths, queries));
+    entry.seed(6).candidate(TILED).set(sequences(&lengths));
+    for seq_kv in [9, 30, 70] {
+        for (per_batch, all) in [(false, &PARENTS[..9]), (true, &PARENTS)] {
+            let problem = tree(per_batch, Problem { batch: 2, ..shape(9, seq_kv) });
+            list.narrow("trees", problem).seed(2 + u64::from(per_batch)).candidate(TILED).set(parents(all));
+        }
+    }
+    for (i, &kind) in MASKS.iter().enumerate() {
+        let row = if kind == MaskKind::Bits { 64 } else { 33 };
+        let shared = |strides, broadcast_cols| Mask { layout: Layout::strided(2, strides), broadcast_cols, kind };
+        // As the scores; [sq, skv] for all; [b, 1, 1, skv]; [h, sq, 1].
+        let masks = [Mask::new(kind), shared([0, 0, row], false), shared([row, 0, 0], false), shared([0, 17, 1], true)];
+        for (mask, causal) in masks.into_iter().flat_map(|mask| [(mask, false), (mask, true)]) {
+            let problem = Problem { batch: 2, causal, mask: Some(mask), ..shape(17, 33) };
+            let name = format!("mask {kind:?}");
+            let entry = if i == 0 { list.narrow(name, problem) } else { list.wide(name, problem) };
+            entry.seed(5).candidate(TILED);
+        }
+    }
+    let odd = Problem { o_layout: Layout::at(3), ..typed(Dtype::F16, Problem::new(1, 6, 2, 59)) };
+    let odd = Problem { seq_q: 9, seq_kv: 20, value_dim: 41, lse: Some(0), ..odd };
+    let name = "f16, odd head dim, rows that share words";
+    list.narrow(name, odd).seed(5).candidate(TILED);
+    list.narrow(name, Problem { seq_q: 1, seq_kv: 300, ..odd }).seed(6).candidate(DECODE);
+    for problem in [shape(0, 5), Problem { batch: 0, ..shape(3, 5) }] {
+        list.narrow("nothing to compute", problem);
+    }
+}
+
+/// As a caller has them, by the chosen Config.
+fn checks(list: &mut List<Problem>) {
+    let of = |heads, kv_heads, seq_q, seq_kv, d| Problem {
+        seq_q,
+        seq_kv,
+        lse: Some(0),
+        ..Problem::new(2, heads, kv_heads, d)
+    };
+    let gqa = of(9, 3, 65, 130, 64);
+    list.narrow("9 heads over 3", gqa);
+    list.narrow("causal", causal(gqa)).seed(2);
+    list.narrow("causal, more queries than keys", causal(of(9, 3, 70, 33, 64))).seed(3);
+    list.narrow("window, softcap", Problem { window: [Some(20), Some(3)], softcap: 5.0, ..gqa }).seed(4);
+    list.narrow("alibi, sinks", alibi_and_sinks(true, gqa)).seed(5);
+    list.narrow("boolean mask", Problem { mask: Some(Mask::new(MaskKind::Bytes)), ..gqa }).seed(6);
+    list.narrow("f16, head dim 40", typed(Dtype::F16, of(4, 2, 33, 70, 40))).seed(7);
+    list.narrow("bf16, odd head dim", typed(Dtype::Bf16, of(2, 1, 19, 40, 59))).seed(8);
+    list.narrow("decode", typed(Dtype::F16, of(8, 2, 1, 1000, 64))).seed(9);
+    let speculated = tree(false, of(4, 2, 7, 50, 64));
+    list.narrow("tree", speculated).seed(10).set(parents(&[u32::MAX, 0, 0, 1, 2, 2, 3]));
+    let lengths = [[40, 70], [17, 17]];
+    list.narrow("packed", packed(&lengths, causal(of(9, 3, 40, 70, 64)))).seed(11).set(sequences(&lengths));
+    let lengths = [[5, 70], [5, 33]];
+    list.narrow("paged", paged(16, &lengths, causal(of(9, 3, 5, 70, 64)))).seed(12).set(sequences(&lengths));
+}
+
+/// What one driver is enough for.
+fn wide(list: &mut List<Problem>) {
+    list.wide("chosen for prefill", shape(128, 128)).says(&[TILED]);
+    list.wide("chosen for decode", shape(1, 4096)).says(&[DECODE]);
+    list.wide("chosen on a CPU", shape(128, 128)).says(&["load=broadcast("]).unless(|caps: &Caps| {
+        let handed = caps.class() == Class::Software && caps.trusted_subgroup_size().is_some();
+        (!handed).then_some("a CPU with subgroups of a size that can be trusted")
+    });
+    let tile = |load, lanes, reduce, rows| Config {
+        algorithm: Algorithm::Tiled,
+        wg_size: 16,
+        lanes,
+        rows,
+        slots: 1,
+        keys: 4,
+        load,
+        splits: 1,
+        reduce,
+        native_f16: false,
+    };
+    let split = Config {
+        algorithm: Algorithm::Decode,
+        wg_size: 8,
+        slots: 2,
+        splits: 3,
+        ..tile(Load::Direct, 1, Reduce::None, 1)
+    };
+    for config in [
+        tile(Load::Direct, 1, Reduce::None, 2),
+        tile(Load::Staged(8), 1, Reduce::None, 1),
+        tile(Load::Staged(16), 4, Reduce::Memory, 1),
+        tile(Load::Direct, 4, Reduce::Shuffle, 2),
+        split,
+    ] {
+        list.wide("every way of loading and adding up", causal(shape(21, 50))).seed(4).config(config);
+    }
+    for d in [1, 40, 80, 111, 128, 256] {
+        let problem = Problem { seq_q: 9, seq_kv: 33, lse: Some(0), ..Problem::new(1, 4, 2, d) };
+        list.wide("head dims", problem).seed(d as u64).candidate(TILED);
+    }
+    // Values of another size than keys, and DeepSeek's absorbed MLA.
+    for (d, value_dim, kv_heads) in [(192, 128, 2), (576, 512, 1)] {
+        let problem = Problem { seq_q: 3, seq_kv: 33, value_dim, ..Problem::new(1, 4, kv_heads, d) };
+        list.wide("head dims", problem).seed(d as u64).candidate(TILED);
+    }
+    for (x, o) in [(Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::Bf16), (Dtype::F16, Dtype::F32)] {
+        list.wide("dtypes", Problem { x, o, ..causal(shape(33, 70)) }).seed(2).candidate(TILED);
+    }
+    let mixed = Problem { x: Dtype::F16, o: Dtype::Bf16, ..shape(1, 2000) };
+    list.wide("dtypes", mixed).seed(3).candidate(DECODE);
+    // A mask, tables and sequences, too, are within bounds that nothing needs to check.
+    let name = "checked modules give the same";
+    list.wide(name, causal(shape(17, 33))).candidate(TILED).checked();
+    let lengths = [[5, 33], [5, 20]];
+    let all = paged(4, &lengths, tree(false, Problem { batch: 2, ..shape(5, 33) }));
+    list.wide(name, all).seed(2).candidate(TILED).checked().set(move |p, values| {
+        parents(&[9, 0, 0, 1, 9])(p, values);
+        sequences(&lengths)(p, values);
+    });
+    for (seq_q, seq_kv) in [(113, 203), (127, 513), (1, 8192)] {
+        list.wide("long pairs", causal(shape(seq_q, seq_kv)));
+    }
+}
+
+/// FlashAttention's sweep.
+fn full(list: &mut List<Problem>) {
+    const PAIRS: [(usize, usize); 11] = [
+        (1, 1),
+        (1, 239),
+        (3, 799),
+        (113, 203),
+        (128, 217),
+        (203, 113),
+        (127, 512),
+        (127, 513),
+        (1023, 1024),
+        (1024, 1023),
+        (1, 8192),
+    ];
+    for d in [32, 40, 59, 64, 80, 96, 111, 128, 160, 192, 224, 256] {
+        for (x, (seq_q, seq_kv)) in Dtype::ALL.into_iter().flat_map(|x| PAIRS.map(|pair| (x, pair))) {
+            // As many heads as keep the oracle's time in bounds.
+            let (heads, kv_heads) = match seq_q * seq_kv {
+                0..=0xffff => (9, 3),
+                0x1_0000..=0x7_ffff => (2, 1),
+                _ => (1, 1),
+            };
+            let problem = Problem { seq_q, seq_kv, lse: Some(0), ..typed(x, Problem::new(1, heads, kv_heads, d)) };
+            list.full(format!("sweep of head dim {d}"), problem);
+            list.full(format!("sweep of head dim {d}"), causal(problem));
+        }
+    }
+}
+
+fn benches(list: &mut List<Problem>) {
+    for seq in [128, 512, 1024, 2048] {
+        let problem = Problem { seq_q: seq, seq_kv: seq, ..Problem::new(1, 8, 8, 64) };
+        for (problem, word) in [(problem, ""), (causal(problem), " causal")] {
+            let entry = list.bench(format!("8x{seq}x64 f32{word}"), problem);
+            if seq == 512 {
+                entry.quick();
+            }
+        }
+    }
+    let f16 = |seq_q, seq_kv, heads, kv_heads, d| Problem {
+        seq_q,
+        seq_kv,
+        ..typed(Dtype::F16, Problem::new(1, heads, kv_heads, d))
+    };
+    list.bench("8/2x512x128 f16", f16(512, 512, 8, 2, 128));
+    list.bench("8x1 over 8192x64 f16", f16(1, 8192, 8, 8, 64));
+    list.bench("32/8x1 over 8192x128 f16", f16(1, 8192, 32, 8, 128)).quick();
+}
+
+/// Dtypes, head dims, what is bound, odd layouts; few queries and many.
+fn composed(list: &mut List<Problem>) {
+    for (x, o) in
+        [(Dtype::F32, Dtype::F32), (Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::Bf16), (Dtype::F16, Dtype::F32)]
+    {
+        for (d, value_dim) in [(64, 64), (40, 40), (59, 59), (128, 128), (256, 256), (576, 512)] {
+            for (seq_q, seq_kv) in [(300, 300), (1, 5000)] {
+                let base = Problem { seq_q, seq_kv, value_dim, x, o, ..Problem::new(2, 8, 2, d) };
+                list.compose(base);
+                list.compose(Problem { o_layout: Layout::at(1), lse: Some(0), ..base });
+                let kind = if x == Dtype::F32 { MaskKind::Bits } else { MaskKind::Additive(x) };
+                let lengths = [[seq_q, seq_kv]; 2];
+                let all = packed(&lengths, tree(false, alibi_and_sinks(true, base)));
+                list.compose(Problem { mask: Some(Mask::new(kind)), lse: Some(0), ..all });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Kernel, Of};
+
+    fn fault(case: &Case) -> String {
+        match Of::<Problem>::KERNEL.replay(case) {
+            Ok(_) => "understood".into(),
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    fn values(shape: &[usize]) -> Tensor {
+        Tensor::values(Dtype::F32, shape, &vec![0.5; shape.iter().product()])
+    }
+
+    fn dense(q: &[usize], k: &[usize], v: &[usize]) -> Case {
+        Case::new("attention").tensor("q", values(q)).tensor("k", values(k)).tensor("v", values(v))
+    }
+
+    #[test]
+    fn faults_name_what_is_wrong() {
+        let good = || dense(&[1, 4, 3, 8], &[1, 2, 5, 8], &[1, 2, 5, 6]);
+        assert_eq!(fault(&good()), "understood");
+        assert!(fault(&Case::new("attention")).starts_with("tensor `q` is missing"));
+        assert!(fault(&dense(&[4, 3, 8], &[1, 2, 5, 8], &[1, 2, 5, 6])).starts_with("tensor `q` has shape [4, 3, 8]"));
+        assert!(fault(&dense(&[1, 4, 3, 8], &[1, 2, 5, 7], &[1, 2, 5, 6])).starts_with("tensor `k` has shape"));
+        assert!(fault(&dense(&[1, 4, 3, 8], &[1, 3, 5, 8], &[1, 3, 5, 8])).contains("divides 4"));
+        assert!(fault(&dense(&[1, 4, 3, 8], &[1, 2, 5, 8], &[1, 2, 4, 8])).contains("by k"));
+        assert!(fault(&good().option("window_left", -2)).contains("-1 or more"));
+        assert!(fault(&good().option("softcap", -1)).contains("0 or more"));
+        assert!(fault(&good().tensor("mask", values(&[2, 3, 5]))).contains("broadcasts to [1, 4, 3, 5]"));
+        assert_eq!(fault(&good().tensor("mask", Tensor::bools(&[3, 5], &[true; 15]))), "understood");
+        assert!(fault(&good().tensor("sinks", values(&[3]))).contains("expected [4]"));
+        assert!(fault(&good().tensor("parents", Tensor::indices(&[2], &[0, 0]))).contains("expected [3] or [1, 3]"));
+        assert!(fault(&good().tensor("expected.lse", values(&[4, 3]))).contains("expected [1, 4, 3]"));
+        let packed = |k: &[u32]| {
+            dense(&[7, 4, 8], &[9, 2, 8], &[9, 2, 8])
+                .tensor("cu_seqlens_q", Tensor::indices(&[3], &[0, 3, 7]))
+                .tensor("cu_seqlens_k", Tensor::indices(&[k.len()], k))
+        };
+        assert_eq!(fault(&packed(&[0, 5, 9])), "understood");
+        assert!(fault(&packed(&[0, 5, 10])).contains("rising starts from 0 to 9"));
+        let paged = |pages: &[u32]| {
+            dense(&[1, 4, 3, 8], &[4, 2, 2, 8], &[4, 2, 2, 8])
+                .tensor("block_table", Tensor::indices(&[1, 2], pages))
+                .tensor("seqused_k", Tensor::indices(&[1], &[3]))
+        };
+        assert_eq!(fault(&paged(&[3, 1])), "understood");
+        assert!(fault(&paged(&[3, 4])).contains("pages below 4, not 4"));
+    }
+
+    #[test]
+    fn a_benchmark_counts_halves_of_causal() {
+        let problem = causal(Problem { seq_q: 4, seq_kv: 4, ..Problem::new(1, 2, 1, 8) });
+        assert_eq!(problem.cost(), Cost { flops: 512.0, bytes: 4.0 * (64.0 + 64.0 + 64.0) });
+    }
+}
