@@ -265,7 +265,7 @@ fn everywhere(list: &mut List<Problem>) {
     for kind in [Kind::Rms, Kind::Layer] {
         let word = kind.name();
         for (rows, cols) in SIZES {
-            list.narrow(word, odd(shape(kind, rows, cols))).seed(7 + cols as u64).config(plain());
+            list.narrow(word, odd(shape(kind, rows, cols))).seed(7 + cols as u64).config(plain()).alone();
         }
         for (f, eps) in EXTREMES {
             let problem = odd(Problem { eps, ..shape(kind, 9, 61) });
