@@ -19,7 +19,6 @@ mod rows;
 mod softmax_backward;
 mod vq;
 mod vq_assign;
-mod vq_scalar;
 mod vq_scatter;
 mod vq_train;
 
@@ -96,7 +95,7 @@ const SUITES: &[(&str, Cases)] = &[
     ("softmax_backward", softmax_backward::cases),
     ("vq_assign", vq_assign::cases),
     ("vq_lookup", vq::vq_lookup::cases),
-    ("vq_scalar", vq_scalar::cases),
+    ("vq_scalar", vq::vq_scalar::cases),
     ("vq_scatter", vq_scatter::cases),
     ("vq_train", vq_train::cases),
 ];

@@ -314,6 +314,7 @@ option_values! {
     f32: "a finite decimal number", |v: &Self| v.is_finite();
     f64: "a finite decimal number", |v: &Self| v.is_finite();
     i64: "an integer", |_| true;
+    u32: "a number from 0 to 4294967295", |_| true;
     usize: "a number of at least 0", |_| true;
     Dtype: "f32, f16 or bf16", |_| true;
     String: "text", |_| true;
@@ -327,6 +328,17 @@ impl<const N: usize> OptionValue for [usize; N] {
     }
     fn text(&self) -> String {
         self.map(|n| n.to_string()).join(",")
+    }
+}
+
+impl<T: OptionValue> OptionValue for Vec<T> {
+    const EXPECTED: &'static str = "a list with commas between";
+    fn parse(text: &str) -> Option<Vec<T>> {
+        let words = text.split(',').filter(|_| !text.is_empty());
+        words.map(|word| T::parse(word.trim())).collect()
+    }
+    fn text(&self) -> String {
+        self.iter().map(T::text).collect::<Vec<_>>().join(",")
     }
 }
 

@@ -22,7 +22,6 @@ pub mod position_encoding;
 pub mod rope;
 pub mod softmax_backward;
 pub mod vq_assign;
-pub mod vq_scalar;
 pub mod vq_scatter;
 pub mod vq_train;
 
@@ -36,7 +35,6 @@ pub const OLD: &[&dyn Kernel] = &[
     &rope::KERNEL,
     &softmax_backward::KERNEL,
     &vq_assign::KERNEL,
-    &vq_scalar::KERNEL,
     &vq_scatter::KERNEL,
     &vq_train::KERNEL,
 ];

@@ -1,6 +1,6 @@
 //! All kernels.
 
-use tileloom::{softmax, vq_lookup};
+use tileloom::{softmax, vq_lookup, vq_scalar};
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
@@ -10,6 +10,7 @@ use crate::kernels::Old;
 pub const ALL: &[&dyn Kernel] = &[
     &Of::<softmax::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
+    &Of::<vq_scalar::Problem>::KERNEL,
     &Old(0),
     &Old(1),
     &Old(2),
@@ -20,7 +21,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(7),
     &Old(8),
     &Old(9),
-    &Old(10),
 ];
 
 /// The kernels of these names, all if there are none.

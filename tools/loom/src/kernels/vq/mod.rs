@@ -1,3 +1,4 @@
 //! Kernels of vector quantisation.
 
 pub mod vq_lookup;
+pub mod vq_scalar;

@@ -121,19 +121,11 @@ impl Describe for Problem {
     fn read(reader: &mut Reader) -> std::result::Result<Given<Problem>, Fault> {
         let (codebook, x) = reader.values("codebook", "[num_codes, dim] or [books, num_codes, dim]")?;
         let [books, num_codes, code_dim] = codebook_shape(codebook)?;
-        let indices = reader.tensor("indices", "[.., (books)]")?;
-        let values = case::integers("indices", indices)?;
+        let (indices, index, values) = read_indices(reader, "indices", "[.., (books)]")?;
         let mut shape = indices.shape.clone();
         if codebook.shape.len() == 3 && shape.pop() != Some(books) {
             return Err(case::bad_shape("indices", indices, format!("[.., {books}], one index per book")));
         }
-        let index = match indices.dtype.to_string().as_str() {
-            "I32" => Index::I32,
-            "U16" => Index::U16,
-            _ => Index::U32,
-        };
-        // Of 64 bits, all that do not fit in 32 are out of range alike.
-        let word = |&v: &i64| if index == Index::U32 { u32::try_from(v).unwrap_or(u32::MAX).into() } else { v as f64 };
         let mut problem = Problem { books, num_codes, code_dim, x, y: x, index, ..Problem::default() };
         problem.options(&mut Options::Read(reader))?;
         let positions = values.len() / books;
@@ -146,8 +138,7 @@ impl Describe for Problem {
             Order::ChannelsLast => shape.push(problem.channels()),
             Order::ChannelsFirst => shape = vec![problem.batch, problem.channels(), problem.spatial],
         }
-        let values =
-            [("indices", values.iter().map(word).collect()), ("codebook", codebook.numbers().unwrap_or_default())];
+        let values = [("indices", values), ("codebook", codebook.numbers().unwrap_or_default())];
         let bad = problem.bad.map(|_| Shown::new("bad", [1]));
         let outputs = [Shown::new("y", shape)].into_iter().chain(bad).collect();
         Ok(Given { problem, values: values.into(), outputs, known: Values::new() })
@@ -162,6 +153,27 @@ impl Describe for Problem {
             _ => arg.view.shape(),
         }
     }
+}
+
+/// A tensor of indices that must be there, and its values as they are stored.
+///
+/// # Errors
+/// [`Fault::MissingTensor`] and [`Fault::BadDtype`].
+pub fn read_indices<'a>(
+    reader: &mut Reader<'a>,
+    name: &'static str,
+    expected: &'static str,
+) -> std::result::Result<(&'a Tensor, Index, Vec<f64>), Fault> {
+    let tensor = reader.tensor(name, expected)?;
+    let values = case::integers(name, tensor)?;
+    let index = match tensor.dtype.to_string().as_str() {
+        "I32" => Index::I32,
+        "U16" => Index::U16,
+        _ => Index::U32,
+    };
+    // Of 64 bits, all that do not fit in 32 are out of range alike.
+    let word = |&v: &i64| if index == Index::U32 { u32::try_from(v).unwrap_or(u32::MAX).into() } else { v as f64 };
+    Ok((tensor, index, values.iter().map(word).collect()))
 }
 
 /// `[num_codes, dim]` or `[books, num_codes, dim]`.
