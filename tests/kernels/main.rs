@@ -19,8 +19,6 @@ mod rows;
 mod softmax_backward;
 mod vq;
 mod vq_assign;
-mod vq_scatter;
-mod vq_train;
 
 use std::sync::{Arc, Mutex};
 
@@ -96,8 +94,8 @@ const SUITES: &[(&str, Cases)] = &[
     ("vq_assign", vq_assign::cases),
     ("vq_lookup", vq::vq_lookup::cases),
     ("vq_scalar", vq::vq_scalar::cases),
-    ("vq_scatter", vq_scatter::cases),
-    ("vq_train", vq_train::cases),
+    ("vq_scatter", vq::vq_scatter::cases),
+    ("vq_train", vq::vq_train::cases),
 ];
 
 /// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.

@@ -10,8 +10,6 @@ mod softmax;
 mod softmax_backward;
 mod vq_assign;
 mod vq_lookup;
-mod vq_scatter;
-mod vq_train;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -222,8 +220,6 @@ fn what_the_lists_hold_composes_on_every_preset() {
     composed.extend(rope::STEMS);
     composed.extend(softmax_backward::STEMS);
     composed.extend(vq_assign::STEMS);
-    composed.extend(vq_scatter::STEMS);
-    composed.extend(vq_train::STEMS);
     composed.insert("coop_probe"); // private to the crate; run on devices that have it
     let files: HashSet<&str> = tileloom::compose::stems().collect();
     assert_eq!(files, composed);

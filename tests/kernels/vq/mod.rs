@@ -1,5 +1,7 @@
 pub mod vq_lookup;
 pub mod vq_scalar;
+pub mod vq_scatter;
+pub mod vq_train;
 
 use tileloom::{Error, ErrorKind};
 

@@ -22,8 +22,6 @@ pub mod position_encoding;
 pub mod rope;
 pub mod softmax_backward;
 pub mod vq_assign;
-pub mod vq_scatter;
-pub mod vq_train;
 
 /// Those that are not described yet.
 pub const OLD: &[&dyn Kernel] = &[
@@ -35,8 +33,6 @@ pub const OLD: &[&dyn Kernel] = &[
     &rope::KERNEL,
     &softmax_backward::KERNEL,
     &vq_assign::KERNEL,
-    &vq_scatter::KERNEL,
-    &vq_train::KERNEL,
 ];
 
 /// What a kernel brings to `loom`.

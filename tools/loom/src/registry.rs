@@ -1,6 +1,6 @@
 //! All kernels.
 
-use tileloom::{softmax, vq_lookup, vq_scalar};
+use tileloom::{softmax, vq_lookup, vq_scalar, vq_scatter, vq_train};
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
@@ -11,6 +11,9 @@ pub const ALL: &[&dyn Kernel] = &[
     &Of::<softmax::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
     &Of::<vq_scalar::Problem>::KERNEL,
+    &Of::<vq_scatter::Problem>::KERNEL,
+    &Of::<vq_train::Problem>::KERNEL,
+    &Of::<vq_train::Gradient>::KERNEL,
     &Old(0),
     &Old(1),
     &Old(2),
@@ -19,8 +22,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(5),
     &Old(6),
     &Old(7),
-    &Old(8),
-    &Old(9),
 ];
 
 /// The kernels of these names, all if there are none.

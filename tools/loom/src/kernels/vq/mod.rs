@@ -2,3 +2,6 @@
 
 pub mod vq_lookup;
 pub mod vq_scalar;
+pub mod vq_scatter;
+pub mod vq_train;
+pub mod vq_train_gradient;

@@ -9,6 +9,12 @@ use crate::image::{Number, Rows};
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
 use crate::random::Random;
 
+/// Words of options, with their values.
+pub const COMBINE: [(&str, Combine); 2] = [("concat", Combine::Concat), ("sum", Combine::Sum)];
+pub const OUT_OF_RANGE: [(&str, OutOfRange); 2] = [("zero", OutOfRange::Zero), ("first", OutOfRange::First)];
+pub const ORDER: [(&str, Order); 2] =
+    [("channels_last", Order::ChannelsLast), ("channels_first", Order::ChannelsFirst)];
+
 /// How indices are stored.
 pub fn index_number(index: Index) -> Number {
     match index {
@@ -105,11 +111,9 @@ impl Describe for Problem {
     }
 
     fn options(&mut self, options: &mut Options) -> std::result::Result<(), Fault> {
-        options.word("combine", &mut self.combine, &[("concat", Combine::Concat), ("sum: true", Combine::Sum)])?;
-        let out_of_range = [("zero", OutOfRange::Zero), ("first", OutOfRange::First)];
-        options.word("out_of_range", &mut self.out_of_range, &out_of_range)?;
-        let orders = [("channels_last", Order::ChannelsLast), ("channels_first", Order::ChannelsFirst)];
-        options.word("order", &mut self.order, &orders)?;
+        options.word("combine", &mut self.combine, &COMBINE)?;
+        options.word("out_of_range", &mut self.out_of_range, &OUT_OF_RANGE)?;
+        options.word("order", &mut self.order, &ORDER)?;
         options.value("out_dtype", &mut self.y)?;
         options.value("batch", &mut self.batch)?;
         options.value("indices_layout", &mut self.indices)?;
@@ -188,13 +192,11 @@ pub fn codebook_shape(tensor: &Tensor) -> std::result::Result<[usize; 3], Fault>
     }
 }
 
-const OUT_OF_RANGE: [OutOfRange; 2] = [OutOfRange::Zero, OutOfRange::First];
-
 fn narrow(list: &mut List<Problem>) {
     for (batch, spatial, books, num_codes, code_dim) in
         [(1, 1, 1, 1, 4), (2, 9, 1, 13, 64), (1, 300, 3, 1000, 32), (3, 65, 2, 7, 260)]
     {
-        for out_of_range in OUT_OF_RANGE {
+        for (_, out_of_range) in OUT_OF_RANGE {
             for index in [Index::U32, Index::I32] {
                 let problem = Problem { out_of_range, index, ..shape(batch, spatial, books, num_codes, code_dim) };
                 list.narrow("f32, sizes, books, garbage indices", problem).says(&["vec: 4", "count: true"]);
@@ -210,7 +212,7 @@ fn narrow(list: &mut List<Problem>) {
         let problem = Problem { y_layout: layout, codebook: layout, ..shape(2, 13, books, 11, code_dim) };
         list.narrow("16-bit rows that share words", typed(Dtype::F16, problem)).seed(5).says(&["edge: true"]);
     }
-    for out_of_range in OUT_OF_RANGE {
+    for (_, out_of_range) in OUT_OF_RANGE {
         let problem = Problem { combine: Combine::Sum, out_of_range, ..shape(2, 21, 5, 40, 48) };
         list.narrow("books added up", problem).seed(6).says(&["sum: true", "vec: 4"]);
     }
