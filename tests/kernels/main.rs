@@ -18,7 +18,6 @@ mod rope;
 mod rows;
 mod softmax_backward;
 mod vq;
-mod vq_assign;
 
 use std::sync::{Arc, Mutex};
 
@@ -91,7 +90,7 @@ const SUITES: &[(&str, Cases)] = &[
     ("rope", rope::cases),
     ("softmax", rows::softmax::cases),
     ("softmax_backward", softmax_backward::cases),
-    ("vq_assign", vq_assign::cases),
+    ("vq_assign", vq::vq_assign::cases),
     ("vq_lookup", vq::vq_lookup::cases),
     ("vq_scalar", vq::vq_scalar::cases),
     ("vq_scatter", vq::vq_scatter::cases),

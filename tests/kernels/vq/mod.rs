@@ -1,3 +1,4 @@
+pub mod vq_assign;
 pub mod vq_lookup;
 pub mod vq_scalar;
 pub mod vq_scatter;

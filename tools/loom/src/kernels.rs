@@ -21,7 +21,6 @@ pub mod gemm;
 pub mod position_encoding;
 pub mod rope;
 pub mod softmax_backward;
-pub mod vq_assign;
 
 /// Those that are not described yet.
 pub const OLD: &[&dyn Kernel] = &[
@@ -32,7 +31,6 @@ pub const OLD: &[&dyn Kernel] = &[
     &position_encoding::KERNEL,
     &rope::KERNEL,
     &softmax_backward::KERNEL,
-    &vq_assign::KERNEL,
 ];
 
 /// What a kernel brings to `loom`.

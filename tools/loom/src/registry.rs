@@ -1,6 +1,6 @@
 //! All kernels.
 
-use tileloom::{softmax, vq_lookup, vq_scalar, vq_scatter, vq_train};
+use tileloom::{softmax, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
@@ -9,6 +9,7 @@ use crate::kernels::Old;
 /// What the commands and the tests go through.
 pub const ALL: &[&dyn Kernel] = &[
     &Of::<softmax::Problem>::KERNEL,
+    &Of::<vq_assign::Problem>::KERNEL,
     &Of::<vq_lookup::Problem>::KERNEL,
     &Of::<vq_scalar::Problem>::KERNEL,
     &Of::<vq_scatter::Problem>::KERNEL,
@@ -21,7 +22,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(4),
     &Old(5),
     &Old(6),
-    &Old(7),
 ];
 
 /// The kernels of these names, all if there are none.

@@ -1,5 +1,6 @@
 //! Kernels of vector quantisation.
 
+pub mod vq_assign;
 pub mod vq_lookup;
 pub mod vq_scalar;
 pub mod vq_scatter;
