@@ -8,9 +8,6 @@ mod rope;
 mod softmax;
 mod vq_assign;
 mod vq_lookup;
-mod vq_scalar;
-mod vq_scatter;
-mod vq_train;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -214,10 +211,6 @@ fn what_the_lists_hold_composes_on_every_preset() {
         }
     });
     let mut composed = stems.into_inner().unwrap();
-    composed.extend(vq_assign::STEMS);
-    composed.extend(vq_scalar::STEMS);
-    composed.extend(vq_scatter::STEMS);
-    composed.extend(vq_train::STEMS);
     composed.insert("coop_probe"); // private to the crate; run on devices that have it
     let files: HashSet<&str> = tileloom::compose::stems().collect();
     assert_eq!(files, composed);
