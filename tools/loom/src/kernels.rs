@@ -163,7 +163,7 @@ impl Run for Check {
     fn case(&self) -> Case {
         Case::default()
     }
-    fn prepare(&self, _: &Gpu, _: &Pool, _: usize, _: Option<&str>) -> Result<Prepared, String> {
+    fn prepare(&self, _: &Gpu, _: &Pool, _: usize, _: Option<&str>) -> Result<kernel::Prepared, String> {
         Err("it is not measured".into())
     }
 }
@@ -196,8 +196,10 @@ impl Run for Bench {
     fn case(&self) -> Case {
         Case::default()
     }
-    fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, _: Option<&str>) -> Result<Prepared, String> {
-        (self.prepare)(gpu, pool, sets)
+    fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, _: Option<&str>) -> Result<kernel::Prepared, String> {
+        let Prepared { dispatches, config, check } = (self.prepare)(gpu, pool, sets)?;
+        let check = move |gpu: &Gpu, _: Option<kernel::Values>, _: (f64, f64)| check(gpu);
+        Ok(kernel::Prepared { dispatches, config, sets: Vec::new(), check: Box::new(check) })
     }
 }
 

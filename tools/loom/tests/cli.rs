@@ -8,8 +8,8 @@ use loom::case::{Case, Fault, Tensor};
 use loom::commands::bench;
 use loom::commands::check::{self, Tally};
 use loom::harness;
-use loom::kernel::{Cost, Depth, Kernel, Memory, Replay, Run, Use};
-use loom::pool::{Pool, Prepared};
+use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use};
+use loom::pool::Pool;
 use loom::report::{self, Outcome, Record};
 use loom::roofline::Roofline;
 use loom::timer::{Source, Timer};
@@ -443,7 +443,7 @@ impl Run for WrongRun {
     fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String> {
         let softmax = registry::named(&["softmax".into()])?[0].list();
         let short = softmax.iter().find(|run| run.name() == "65536x64 f32").expect("it is measured");
-        let check = Box::new(|_: &Gpu| Ok(Verdict { wrong: 1, checked: 2, ..Verdict::default() }));
+        let check = Box::new(|_: &Gpu, _, _| Ok(Verdict { wrong: 1, checked: 2, ..Verdict::default() }));
         Ok(Prepared { check, ..short.prepare(gpu, pool, sets, config)? })
     }
 }
