@@ -11,8 +11,7 @@ mod attention;
 mod context;
 mod gemm;
 mod ledger;
-mod position_encoding;
-mod rope;
+mod position;
 mod rows;
 mod vq;
 mod vq_assign;
@@ -110,8 +109,8 @@ const SUITES: &[(&str, Cases)] = &[
     ("gemm", gemm::cases),
     ("norm", rows::norm::cases),
     ("norm_backward", rows::norm_backward::cases),
-    ("position_encoding", position_encoding::cases),
-    ("rope", rope::cases),
+    ("position_encoding", position::position_encoding::cases),
+    ("rope", position::rope::cases),
     ("softmax", rows::softmax::cases),
     ("softmax_backward", rows::softmax_backward::cases),
     ("vq_assign", vq_assign::cases),
@@ -148,7 +147,7 @@ fn main() {
     }
     for adapter in adapters {
         let slug = loom::gpu::slug(&adapter.get_info());
-        let gpu = match Gpu::open(&adapter) {
+        let gpu = match Gpu::open(&adapter).and_then(Gpu::probed) {
             Ok(gpu) => Arc::new(gpu),
             Err(error) => {
                 trials.push(Trial::test(format!("{slug}::device"), || Err(Failed::from(error))));

@@ -214,9 +214,6 @@ fn what_the_lists_hold_composes_on_every_preset() {
         }
     });
     let mut composed = stems.into_inner().unwrap();
-    composed.extend(gemm::STEMS);
-    composed.extend(position_encoding::STEMS);
-    composed.extend(rope::STEMS);
     composed.extend(vq_assign::STEMS);
     composed.extend(vq_scalar::STEMS);
     composed.extend(vq_scatter::STEMS);

@@ -11,7 +11,7 @@
 //! * [`Algorithm::Vector`]: d has at most eight rows or eight columns; the larger operand is read once, which is what
 //!   takes the time.
 //! * [`Algorithm::Coop`]: cooperative matrices, f16 in and f32 sums; only after [`Kernels::probe`].
-//! * With [`Config::parts`] above 1, k is split, for few tiles of d and a long k: the sums of each part go to scratch, and
+//! * With [`field@Config::parts`] above 1, k is split, for few tiles of d and a long k: the sums of each part go to scratch, and
 //!   a second step adds them in their order, so that the result is the same run after run.
 //!
 //! Where a binding is too large for the device, the product is made in several: `split.rs`.

@@ -117,25 +117,31 @@ impl Problem {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        x: Strides,
-        y: Strides,
-        residual: Strides,
-        sum: Strides,
-        rows: u32,
-        cols: u32,
-        n1: u32,
-        n2: u32,
-        weight_at: u32,
-        bias_at: u32,
-        stats_at: u32,
-        grid_x: u32,
-        parts: u32,
-        part_chunks: u32,
-        weight_offset: f32,
-        scale: f32,
-        eps: f32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, inputs: [Strides; 2], grid: [u32; 3], parts: (u32, u32)) {
+        x: Strides = inputs[0],
+        y: Strides = views.y.params(),
+        residual: Strides = inputs[1],
+        sum: Strides = strides(&views.sum),
+        rows: u32 = p.rows as u32,
+        cols: u32 = p.cols as u32,
+        n1: u32 = p.dims[0] as u32,
+        n2: u32 = p.dims[1] as u32,
+        weight_at: u32 = p.weight.map_or(0, |weight| weight.offset as u32),
+        bias_at: u32 = p.bias.map_or(0, |bias| bias.offset as u32),
+        stats_at: u32 = p.stats.unwrap_or(0) as u32,
+        grid_x: u32 = grid[0],
+        parts: u32 = parts.0,
+        part_chunks: u32 = parts.1,
+        weight_offset: f32 = p.weight_offset,
+        scale: f32 = scale(p.eps),
+        eps: f32 = p.eps * scale(p.eps) * scale(p.eps),
     }
+}
+
+/// The parameter of a view that may be absent.
+pub(super) fn strides(view: &Option<View<3>>) -> Strides {
+    view.map_or([0; 4], |view| view.params())
 }
 
 /// What follows from the Problem, the device and the buffers.
@@ -435,36 +441,15 @@ impl Plan for Problem {
         args.check()?;
 
         let tiled = self.rows_of(views, config.native_f16);
-        let (parts, part_chunks) = config.parts(&tiled);
         let grid = args.fold(config.workgroups(&tiled))?;
-        let strides = |view: Option<View<3>>| view.map_or([0; 4], |view| view.params());
         // In place, an input is read through the binding of an output.
-        let input = |view: Option<View<3>>, over: Option<Over>| match over {
+        let input = |view: &Option<View<3>>, over: Option<Over>| match over {
             Some(Over::Y) => views.y.params(),
-            Some(Over::Sum) => strides(views.sum),
+            Some(Over::Sum) => strides(&views.sum),
             None => strides(view),
         };
-        let offset = |vector: Option<Vector>| vector.map_or(0, |vector| vector.offset as u32);
-        let scale = scale(self.eps);
-        let params = Params {
-            x: input(Some(views.x), over[0]),
-            y: views.y.params(),
-            residual: input(views.residual, over[1]),
-            sum: strides(views.sum),
-            rows: self.rows as u32,
-            cols: self.cols as u32,
-            n1: self.dims[0] as u32,
-            n2: self.dims[1] as u32,
-            weight_at: offset(self.weight),
-            bias_at: offset(self.bias),
-            stats_at: self.stats.unwrap_or(0) as u32,
-            grid_x: grid[0],
-            parts,
-            part_chunks,
-            weight_offset: self.weight_offset,
-            scale,
-            eps: self.eps * scale * scale,
-        };
+        let inputs = [input(&Some(views.x), over[0]), input(&views.residual, over[1])];
+        let params = Params::of(self, views, inputs, grid, config.parts(&tiled));
         let form = Form { over, ..self.form(views, config.native_f16) };
         args.dispatch(&self.passes(form, config, args.writable()), &params, grid)
     }

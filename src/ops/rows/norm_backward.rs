@@ -21,7 +21,7 @@
 //! `dweight` and `dbias` take two steps more: sums over blocks of rows, to scratch; then over the blocks. Both go in a
 //! fixed order, without atomics. Where `dx` takes the place of `x` or `dy`, these steps come first.
 
-use super::norm::{Kind, Vector, check_options, scale};
+use super::norm::{Kind, Vector, check_options, scale, strides};
 use super::tile::{self, Rows};
 use crate::layout::{chunks, rows_divide, split_rows};
 use crate::ops::prelude::*;
@@ -75,26 +75,27 @@ impl Problem {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        x: Strides,
-        dy: Strides,
-        dx: Strides,
-        rows: u32,
-        cols: u32,
-        n1: u32,
-        n2: u32,
-        weight_at: u32,
-        dweight_at: u32,
-        dbias_at: u32,
-        grid_x: u32,
-        parts: u32,
-        part_chunks: u32,
-        column_lanes: u32,
-        blocks: u32,
-        block_rows: u32,
-        weight_offset: f32,
-        scale: f32,
-        eps: f32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, inputs: [Strides; 2], grid: [u32; 3], parts: (u32, u32), columns: Columns) {
+        x: Strides = inputs[0],
+        dy: Strides = inputs[1],
+        dx: Strides = strides(&views.dx),
+        rows: u32 = p.rows as u32,
+        cols: u32 = p.cols as u32,
+        n1: u32 = p.dims[0] as u32,
+        n2: u32 = p.dims[1] as u32,
+        weight_at: u32 = p.weight.map_or(0, |weight| weight.offset as u32),
+        dweight_at: u32 = p.dweight.unwrap_or(0) as u32,
+        dbias_at: u32 = p.dbias.unwrap_or(0) as u32,
+        grid_x: u32 = grid[0],
+        parts: u32 = parts.0,
+        part_chunks: u32 = parts.1,
+        column_lanes: u32 = columns.lanes,
+        blocks: u32 = columns.blocks,
+        block_rows: u32 = columns.block_rows,
+        weight_offset: f32 = p.weight_offset,
+        scale: f32 = scale(p.eps),
+        eps: f32 = p.eps * scale(p.eps) * scale(p.eps),
     }
 }
 
@@ -201,26 +202,25 @@ impl Problem {
         ]
     }
 
-    fn columns(&self, views: &Views, config: &Config) -> Option<Columns> {
+    fn columns(&self, views: &Views, config: &Config) -> Columns {
         let [least, most] = BLOCK_ROWS;
         let block_rows = self.rows.div_ceil(BLOCKS).clamp(least, most);
         // The largest power of two that divides the workgroup, if a row has as many chunks.
         let lanes = 1 << config.wg_size.trailing_zeros();
         let chunks = chunks(self.cols, self.column_chunks(views)[0]);
-        self.has_columns().then_some(Columns {
+        Columns {
             lanes: chunks.checked_next_power_of_two().map_or(lanes, |chunks| chunks.min(lanes)),
             blocks: u32::try_from(self.rows.div_ceil(block_rows)).unwrap_or(u32::MAX),
             block_rows: block_rows as u32,
-        })
+        }
     }
 
     /// Bytes of scratch: of parts of rows, of the statistics of rows, of blocks of rows.
     fn regions(&self, views: &Views, config: &Config) -> [u64; 3] {
         let parts = config.scratch(&self.rows_of(views, config.native_f16), 24);
-        let columns = self.columns(views, config);
-        let of_columns = |bytes: u64| if columns.is_some() { bytes } else { 0 };
-        let blocks = columns.map_or(0, |columns| u64::from(columns.blocks));
-        [parts, of_columns(16 * self.rows as u64), blocks.saturating_mul(8 * self.cols as u64)]
+        let blocks = u64::from(self.columns(views, config).blocks);
+        let of_columns = |bytes: u64| if self.has_columns() { bytes } else { 0 };
+        [parts, of_columns(16 * self.rows as u64), of_columns(blocks.saturating_mul(8 * self.cols as u64))]
     }
 
     /// The steps that go by rows.
@@ -391,9 +391,10 @@ impl Plan for Problem {
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         config.check(caps, &self.rows_of(views, config.native_f16))?;
-        match self.columns(views, config) {
-            Some(columns) => caps.check_rounds(columns.block_rows.max(columns.blocks).into()),
-            None => Ok(()),
+        let columns = self.columns(views, config);
+        match self.has_columns() {
+            true => caps.check_rounds(columns.block_rows.max(columns.blocks).into()),
+            false => Ok(()),
         }
     }
 
@@ -440,40 +441,16 @@ impl Plan for Problem {
         args.check()?;
 
         let of = self.rows_of(views, config.native_f16);
-        let (parts, part_chunks) = config.parts(&of);
         let columns = self.columns(views, config);
-        let dx = views.dx.map_or([0; 4], |view| view.params());
-        let scale = scale(self.eps);
-        let params = Params {
-            x: views.x.params(),
-            dy: views.dy.params(),
-            dx,
-            rows: self.rows as u32,
-            cols: self.cols as u32,
-            n1: self.dims[0] as u32,
-            n2: self.dims[1] as u32,
-            weight_at: self.weight.map_or(0, |weight| weight.offset as u32),
-            dweight_at: self.dweight.unwrap_or(0) as u32,
-            dbias_at: self.dbias.unwrap_or(0) as u32,
-            grid_x: 0,
-            parts,
-            part_chunks,
-            column_lanes: columns.map_or(1, |columns| columns.lanes),
-            blocks: columns.map_or(0, |columns| columns.blocks),
-            block_rows: columns.map_or(0, |columns| columns.block_rows),
-            weight_offset: self.weight_offset,
-            scale,
-            eps: self.eps * scale * scale,
-        };
         let form = self.form(views, config.native_f16);
         let writable = args.writable();
         let mut steps = Vec::new();
         let add = |steps: &mut Vec<_>, pass: &Pass<Config, Form>, workgroups: u64| -> Checked {
             let grid = args.fold(workgroups)?;
             // In place, an input is read through the binding of dx.
-            let input = |own, in_place| if in_place { dx } else { own };
-            let [x, dy] = pass.form.in_place;
-            let params = Params { x: input(params.x, x), dy: input(params.dy, dy), grid_x: grid[0], ..params };
+            let input = |own: &View<3>, in_place| if in_place { strides(&views.dx) } else { own.params() };
+            let inputs = [input(&views.x, pass.form.in_place[0]), input(&views.dy, pass.form.in_place[1])];
+            let params = Params::of(self, views, inputs, grid, config.parts(&of), columns);
             steps.push(args.step(pass, &params, grid)?);
             Ok(())
         };
@@ -482,12 +459,13 @@ impl Plan for Problem {
             passes.iter().filter(|_| self.rows > 0).try_for_each(|pass| add(steps, pass, config.workgroups(&of)))
         };
         // In place, dx comes last: the columns' steps read x and dy.
-        let in_turns = columns.is_some() && in_place.contains(&true);
+        let in_turns = self.has_columns() && in_place.contains(&true);
         match in_turns {
             true => add_rows(&mut steps, Form { dx: None, ..form })?,
             false => add_rows(&mut steps, Form { in_place, ..form })?,
         }
-        if let Some(Columns { lanes, blocks, .. }) = columns {
+        if self.has_columns() {
+            let Columns { lanes, blocks, .. } = columns;
             let [by_blocks, sum] = self.column_passes(views, form, config, writable);
             let groups = |pass: &Pass<Config, Form>, lanes: u32| chunks(self.cols, pass.form.vec).div_ceil(lanes);
             let block_groups = blocks.div_ceil(config.wg_size / lanes);

@@ -186,11 +186,15 @@ pub struct Entry<P: Op> {
     pub says: Vec<&'static str>,
     /// What the device lacks for it.
     pub lack: fn(&Caps) -> Option<&'static str>,
+    /// The outputs are the oracle itself, as sums of integers are.
+    pub exact: bool,
     /// Run again, with equal bits.
     pub twice: bool,
     /// Run again with all of wgpu's runtime checks, with equal bits on a software device.
     pub checked: bool,
     pub set: Option<Set<P>>,
+    /// Composed with the Config that it means, without the candidates.
+    pub alone: bool,
 }
 
 impl<P: Op> Entry<P> {
@@ -234,6 +238,11 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    pub fn exact(&mut self) -> &mut Self {
+        self.exact = true;
+        self
+    }
+
     pub fn twice(&mut self) -> &mut Self {
         self.twice = true;
         self
@@ -246,6 +255,12 @@ impl<P: Op> Entry<P> {
 
     pub fn set(&mut self, set: impl Fn(&P, &mut Values) + Send + Sync + 'static) -> &mut Self {
         self.set = Some(Box::new(set));
+        self
+    }
+
+    /// Its Config is composed without the candidates: others of the list tell what those are.
+    pub fn alone(&mut self) -> &mut Self {
+        self.alone = true;
         self
     }
 
@@ -270,9 +285,11 @@ impl<P: Op> List<P> {
             pick: Pick::Chosen,
             says: Vec::new(),
             lack: |_| None,
+            exact: false,
             twice: false,
             checked: false,
             set: None,
+            alone: false,
         });
         self.0.last_mut().expect("one was pushed")
     }

@@ -12,28 +12,19 @@ use crate::kernel::{self, Cost, Depth, Ran, Run, Use, exact};
 use crate::pool::{Pool, Prepared};
 
 pub mod attention;
+pub mod gemm;
 pub mod mask;
+pub mod position;
 pub mod rows;
 pub mod vq;
 
-pub mod gemm;
-pub mod position_encoding;
-pub mod rope;
 pub mod vq_assign;
 pub mod vq_scalar;
 pub mod vq_scatter;
 pub mod vq_train;
 
 /// Those that are not described yet.
-pub const OLD: &[&dyn Kernel] = &[
-    &gemm::KERNEL,
-    &position_encoding::KERNEL,
-    &rope::KERNEL,
-    &vq_assign::KERNEL,
-    &vq_scalar::KERNEL,
-    &vq_scatter::KERNEL,
-    &vq_train::KERNEL,
-];
+pub const OLD: &[&dyn Kernel] = &[&vq_assign::KERNEL, &vq_scalar::KERNEL, &vq_scatter::KERNEL, &vq_train::KERNEL];
 
 /// What a kernel brings to `loom`.
 pub trait Kernel: Sync {

@@ -9,8 +9,11 @@ pub const ALL: &[&dyn Kernel] = &[
     &Of::<tileloom::attention::Problem>::KERNEL,
     &Of::<tileloom::attention_bias::Problem>::KERNEL,
     &Of::<tileloom::attention_merge::Problem>::KERNEL,
+    &Of::<tileloom::gemm::Problem>::KERNEL,
     &Of::<tileloom::norm::Problem>::KERNEL,
     &Of::<tileloom::norm_backward::Problem>::KERNEL,
+    &Of::<tileloom::position_encoding::Problem>::KERNEL,
+    &Of::<tileloom::rope::Problem>::KERNEL,
     &Of::<tileloom::softmax::Problem>::KERNEL,
     &Of::<tileloom::softmax_backward::Problem>::KERNEL,
     &Of::<tileloom::vq_lookup::Problem>::KERNEL,
@@ -18,9 +21,6 @@ pub const ALL: &[&dyn Kernel] = &[
     &Old(1),
     &Old(2),
     &Old(3),
-    &Old(4),
-    &Old(5),
-    &Old(6),
 ];
 
 /// The kernels of these names, all if there are none.

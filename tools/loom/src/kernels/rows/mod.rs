@@ -37,11 +37,13 @@ fn shipped() -> Vec<String> {
     algorithms.chain(reductions).chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
 }
 
-fn software(caps: &Caps) -> Option<&'static str> {
+/// What a CPU lacks.
+pub fn software(caps: &Caps) -> Option<&'static str> {
     (caps.class() == Class::Software).then_some("a GPU")
 }
 
-fn gpu(caps: &Caps) -> Option<&'static str> {
+/// What a GPU lacks.
+pub fn gpu(caps: &Caps) -> Option<&'static str> {
     (caps.class() != Class::Software).then_some("a CPU")
 }
 

@@ -206,21 +206,11 @@ fn read_mask(given: &mut Given<Problem>, mask: &Tensor, x: &[usize]) -> Result<(
             (broadcast, values)
         }
         // More alternations than strides can say: written out.
-        None => (Mask::new(kind), expand(&mask.shape, &values, x)),
+        None => (Mask::new(kind), case::expand(&mask.shape, &values, x)),
     };
     given.problem.mask = Some(mask);
     given.values.insert("mask", values);
     Ok(())
-}
-
-/// `values` of shape `from`, broadcast to shape `to`.
-fn expand(from: &[usize], values: &[f64], to: &[usize]) -> Vec<f64> {
-    let at = |i: usize| {
-        let index = case::place(to, i);
-        let own = &index[to.len() - from.len()..];
-        own.iter().zip(from).fold(0, |at, (&i, &size)| at * size + if size == 1 { 0 } else { i })
-    };
-    (0..to.iter().product()).map(|i| values[at(i)]).collect()
 }
 
 const MASKS: [MaskKind; 5] =
@@ -542,7 +532,7 @@ mod tests {
         let from = [2, 1, 2, 1, 2, 1];
         assert!(softmax::broadcast(MaskKind::Bytes, &from, &shape).is_none());
         let values: Vec<f64> = (0..8).map(f64::from).collect();
-        let all = expand(&from, &values, &shape);
+        let all = case::expand(&from, &values, &shape);
         for (i, &v) in all.iter().enumerate() {
             let at = case::place(&shape, i);
             assert_eq!(v, (at[0] * 4 + at[2] * 2 + at[4]) as f64);
