@@ -80,6 +80,14 @@ impl<'a> Bound<'a> {
     pub fn get(&self, name: &str) -> Binding<'a> {
         self.find(name).unwrap_or_else(|| panic!("there is no argument `{name}`"))
     }
+
+    /// `buffers` with what is bound of these arguments, each with its setter.
+    pub fn with<B, const N: usize>(&self, buffers: B, setters: [(&str, fn(B, Binding<'a>) -> B); N]) -> B {
+        setters.into_iter().fold(buffers, |buffers, (name, set)| match self.find(name) {
+            Some(binding) => set(buffers, binding),
+            None => buffers,
+        })
+    }
 }
 
 /// How an output is judged.

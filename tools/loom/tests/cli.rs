@@ -99,7 +99,7 @@ fn right_wrong_and_malformed() {
     );
     let (code, _, err) = loom(&[&"run", &folder.file("none.txt")]);
     assert!(code == 2 && err.contains("none.txt: cannot be read: "), "{err}");
-    let known: Vec<_> = registry::ALL.iter().map(|kernel| kernel.name()).collect();
+    let known: Vec<_> = registry::ALL.iter().flat_map(|kernel| kernel.ops()).copied().collect();
     let expected = format!("expected one of: {}", known.join(", "));
     let (code, _, err) = loom(&[&"run", &folder.case("op.txt", &Case::new("softmix"))]);
     assert!(code == 2 && err.contains(&format!("op.txt: op `softmix` is not known, {expected}")), "{err}");
