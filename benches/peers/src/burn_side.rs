@@ -1,15 +1,13 @@
-//! burn's side: uploads from the pool, calls, waits, reads.
+//! burn's side: uploads, calls, waits, reads.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use burn::tensor::kind::Basic;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use loom::bench::Pool;
 use tileloom::Dtype;
-use tileloom::reference::Verdict;
 
-use crate::duel::{Machine, Peer, Side};
+use crate::duel::{Inputs, Machine, Peer, Side};
 
 /// Which burn, and how.
 pub fn describe() -> String {
@@ -19,32 +17,46 @@ pub fn describe() -> String {
     format!("burn {} (wgpu, WGSL, autotune, fusion)", version.unwrap_or("of no version"))
 }
 
-/// Input set `set` of the pool.
-pub fn upload<const D: usize>(device: &Device, pool: &Pool, dtype: Dtype, shape: [usize; D], set: usize) -> Tensor<D> {
-    let elements: usize = shape.iter().product();
-    let mut bytes = pool.bytes(dtype, elements, set);
-    bytes.truncate(elements * dtype.bytes() as usize);
-    let dtype = match dtype {
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::Bf16 => DType::BF16,
-    };
-    Tensor::from_data(TensorData::from_bytes_vec(bytes, shape, dtype), (device, dtype))
+/// An input set, and the device that it goes to.
+pub struct Set<'a> {
+    pub device: &'a Device,
+    inputs: &'a Inputs,
+    set: usize,
 }
 
-/// burn computes `op` of each of its input sets. `inputs` makes a set; `judge` gets the values of set 0.
+impl Set<'_> {
+    /// An input of tileloom's as a tensor.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn upload<const D: usize>(&self, name: &str, dtype: Dtype, shape: [usize; D]) -> Result<Tensor<D>, String> {
+        let mut bytes = self.inputs.bytes(self.set, name)?;
+        bytes.truncate(shape.iter().product::<usize>() * dtype.bytes() as usize);
+        let dtype = match dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::Bf16 => DType::BF16,
+        };
+        Ok(Tensor::from_data(TensorData::from_bytes_vec(bytes, shape, dtype), (self.device, dtype)))
+    }
+}
+
+/// burn computes `op` of each input set, which `upload` takes over. The result is tileloom's output `name`, judged by a
+/// bound that is wider by `widen`.
 pub fn burn<I, const D: usize, K>(
-    inputs: impl Fn(&Device, &Pool, usize) -> I + 'static,
+    upload: impl Fn(&Set) -> Result<I, String> + 'static,
     op: impl Fn(I) -> Tensor<D, K> + Copy + 'static,
-    judge: impl Fn(&Pool, &[f64]) -> Verdict + Clone + 'static,
+    name: &'static str,
+    widen: f64,
 ) -> Peer
 where
     I: Clone + 'static,
     K: Basic + 'static,
 {
-    let prepare = move |machine: &Machine, pool: &Pool, sets: usize| {
-        let device = machine.burn.clone();
-        let sets: Vec<I> = (0..sets).map(|set| inputs(&device, pool, set)).collect();
+    let prepare = move |machine: &Machine, inputs: &Rc<Inputs>| {
+        let (device, inputs) = (machine.burn.clone(), inputs.clone());
+        let set = |set| upload(&Set { device: &device, inputs: &inputs, set });
+        let sets = (0..inputs.sets()).map(set).collect::<Result<Vec<I>, String>>()?;
         let first = Rc::new(RefCell::new(None));
         let kept = first.clone();
         let run = move |range: std::ops::Range<usize>| {
@@ -56,11 +68,10 @@ where
             }
             Ok(())
         };
-        let judge = judge.clone();
-        let check = move |pool: &Pool| {
+        let check = move || {
             let output: Tensor<D, K> = first.borrow_mut().take().ok_or("input set 0 was not run")?;
             let values = output.try_into_vec_as::<f64>().map_err(|error| error.to_string())?;
-            Ok(judge(pool, &values))
+            inputs.judge(name, values, widen)
         };
         Ok(Side { run: Box::new(run), check: Box::new(check), config: String::new() })
     };

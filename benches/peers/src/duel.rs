@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use loom::Gpu;
-use loom::bench::{Pool, digits, duration};
-use loom::kernels::Bench;
+use loom::commands::bench::{digits, duration};
+use loom::kernel::{Cost, Prepared, Run, Use};
+use loom::pool::Pool;
+use loom::registry;
 use loom::stats::{median, quantile};
 use loom::table::table;
 use serde::Serialize;
@@ -33,21 +35,58 @@ impl Machine {
 /// tileloom and its peers on one shape.
 pub struct Duel {
     /// tileloom's side, and what a call costs.
-    pub bench: Bench,
+    pub bench: Box<dyn Run>,
     pub peers: Vec<Peer>,
 }
 
-/// The bench of this shape among those of `loom bench`.
-pub fn known(kernel: &dyn loom::kernels::Kernel, shape: &str) -> Bench {
-    kernel.benches().into_iter().find(|bench| bench.shape == shape).expect("a shape of loom bench")
+impl Duel {
+    /// One of the few that `--quick` measures.
+    pub fn quick(&self) -> bool {
+        self.bench.what() == Use::Bench { quick: true }
+    }
 }
 
-/// Someone else who computes the same.
+/// The bench of this shape among those of `loom bench`.
+pub fn known(kernel: &str, shape: &str) -> Box<dyn Run> {
+    let kernel = registry::named(&[kernel.into()]).expect("a kernel of loom")[0];
+    let listed = |run: &Box<dyn Run>| run.name() == shape && matches!(run.what(), Use::Bench { .. });
+    kernel.list().into_iter().find(listed).expect("a shape of loom bench")
+}
+
+/// Someone else who computes the same, on tileloom's input sets.
 pub struct Peer {
     pub name: &'static str,
-    /// Input sets are those of tileloom's side: as many, cut from the pool alike.
     #[allow(clippy::type_complexity)]
-    pub prepare: Box<dyn Fn(&Machine, &Pool, usize) -> Result<Side, String>>,
+    pub prepare: Box<dyn Fn(&Machine, &Rc<Inputs>) -> Result<Side, String>>,
+}
+
+/// The input sets of tileloom, and what runs on them.
+pub struct Inputs {
+    gpu: Rc<Gpu>,
+    prepared: Prepared,
+}
+
+impl Inputs {
+    /// How many sets there are.
+    pub fn sets(&self) -> usize {
+        self.prepared.sets.len()
+    }
+
+    /// The bytes of an argument of a set, padded to words.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn bytes(&self, set: usize, name: &str) -> Result<Vec<u8>, String> {
+        self.prepared.bytes(&self.gpu, set, name)
+    }
+
+    /// Judges `values`, said to be output `name` of set 0, by a bound that is wider by `widen`.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn judge(&self, name: &'static str, values: Vec<f64>, widen: f64) -> Result<Verdict, String> {
+        (self.prepared.check)(&self.gpu, Some([(name, values)].into()), (widen, 0.0))
+    }
 }
 
 /// One side, ready to run.
@@ -57,24 +96,27 @@ pub struct Side {
     pub run: Box<dyn FnMut(Range<usize>) -> Result<(), String>>,
     /// Judges what input set 0 gives, after a run.
     #[allow(clippy::type_complexity)]
-    pub check: Box<dyn FnMut(&Pool) -> Result<Verdict, String>>,
+    pub check: Box<dyn FnMut() -> Result<Verdict, String>>,
     pub config: String,
 }
 
-/// All calls in one encoder, one submit, one wait.
-fn tileloom(gpu: &Rc<Gpu>, bench: &Bench, pool: &Pool, sets: usize) -> Result<Side, String> {
-    let prepared = (bench.prepare)(gpu, pool, sets)?;
-    let (dispatches, check) = (prepared.dispatches, prepared.check);
-    let (own, other) = (gpu.clone(), gpu.clone());
+/// A bench of tileloom's on so many input sets: all calls in one encoder, one submit, one wait.
+///
+/// # Errors
+/// What `prepare` says.
+pub fn tileloom(gpu: &Rc<Gpu>, bench: &dyn Run, pool: &Pool, sets: usize) -> Result<(Rc<Inputs>, Side), String> {
+    let inputs = Rc::new(Inputs { gpu: gpu.clone(), prepared: bench.prepare(gpu, pool, sets, None)? });
+    let (own, other) = (inputs.clone(), inputs.clone());
     let run = move |range: Range<usize>| {
-        let mut encoder = own.device.create_command_encoder(&Default::default());
-        for i in range {
-            dispatches[i % dispatches.len()].record(&mut encoder);
-        }
-        own.queue.submit([encoder.finish()]);
-        own.wait()
+        let Inputs { gpu, prepared: Prepared { dispatches, .. } } = &*own;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        range.for_each(|i| dispatches[i % dispatches.len()].record(&mut encoder));
+        gpu.queue.submit([encoder.finish()]);
+        gpu.wait()
     };
-    Ok(Side { run: Box::new(run), check: Box::new(move |_| check(&other)), config: prepared.config })
+    let check = move || (other.prepared.check)(&other.gpu, None, (0.0, 0.0));
+    let config = inputs.prepared.config.clone();
+    Ok((inputs, Side { run: Box::new(run), check: Box::new(check), config }))
 }
 
 /// What one side achieved on one shape.
@@ -120,18 +162,25 @@ pub fn fight(
     duel: &Duel,
     quick: bool,
 ) -> Result<Vec<Line>, String> {
-    let bench = &duel.bench;
-    let sets = ((SETS / bench.bytes).ceil() as usize).clamp(2, 16);
-    let prepare = |name, side: Result<Side, String>| (name, side.and_then(|side| ready(side, pool, sets)));
-    let mut sides = vec![prepare("tileloom", tileloom(&machine.gpu, bench, pool, sets))];
-    for peer in &duel.peers {
-        sides.push(prepare(peer.name, (peer.prepare)(machine, pool, sets)));
+    let (bench, cost) = (&*duel.bench, duel.bench.cost());
+    let sets = ((SETS / cost.bytes).ceil() as usize).clamp(2, 16);
+    let prepare = |name, side: Result<Side, String>| (name, side.and_then(|side| ready(side, sets)));
+    let mut sides = Vec::new();
+    match tileloom(&machine.gpu, bench, pool, sets) {
+        Ok((inputs, side)) => {
+            // Before anything has run: what a call updates is as it was.
+            let peers: Vec<_> = duel.peers.iter().map(|peer| (peer.name, (peer.prepare)(machine, &inputs))).collect();
+            sides.push(prepare("tileloom", Ok(side)));
+            sides.extend(peers.into_iter().map(|(name, side)| prepare(name, side)));
+        }
+        // Nobody has inputs then.
+        Err(reason) => sides.push(("tileloom", Err(reason))),
     }
 
     let alive = || sides.iter().filter_map(|(_, side)| side.as_ref().ok());
     let fastest = alive().map(|side| side.once).fold(f64::INFINITY, f64::min);
     // The same for all: long enough for the clock, short enough for the memory of those who allocate their outputs.
-    let calls = (0.005 / fastest).ceil().min(OUTPUTS / bench.bytes).clamp(1.0, 32.0) as usize;
+    let calls = (0.005 / fastest).ceil().min(OUTPUTS / cost.bytes).clamp(1.0, 32.0) as usize;
     let (least, most, budget) = if quick { (3, 20, 1.0) } else { (7, 200, 6.0) };
     let (start, mut turns) = (Instant::now(), 0);
     while turns < least || (turns < most && start.elapsed() < Duration::from_secs_f64(budget)) {
@@ -150,10 +199,10 @@ pub fn fight(
         .into_iter()
         .map(|(who, side)| {
             let (config, failed, figures) = match side {
-                Ok(side) => (side.config.clone(), None, Some(side.figures(bench, calls, own))),
+                Ok(side) => (side.config.clone(), None, Some(side.figures(cost, calls, own))),
                 Err(reason) => (String::new(), Some(reason), None),
             };
-            Line { kernel, shape: bench.shape.clone(), who, config, failed, figures }
+            Line { kernel, shape: bench.name().into(), who, config, failed, figures }
         })
         .collect())
 }
@@ -176,9 +225,9 @@ fn clock(run: impl FnOnce() -> Result<(), String>) -> Result<f64, String> {
 }
 
 /// Checks `side`, and runs it until it has compiled and tuned itself.
-fn ready(mut side: Side, pool: &Pool, sets: usize) -> Result<Ready, String> {
+fn ready(mut side: Side, sets: usize) -> Result<Ready, String> {
     (side.run)(0..1)?;
-    let verdict = (side.check)(pool)?;
+    let verdict = (side.check)()?;
     if !verdict.ok() {
         return Err(format!("wrong: {verdict}"));
     }
@@ -188,7 +237,7 @@ fn ready(mut side: Side, pool: &Pool, sets: usize) -> Result<Ready, String> {
         once = once.min(clock(|| (side.run)(0..1))?);
     }
     // What tuning has chosen is held to the same.
-    let verdict = (side.check)(pool)?;
+    let verdict = (side.check)()?;
     if !verdict.ok() {
         return Err(format!("wrong once warm: {verdict}"));
     }
@@ -196,7 +245,7 @@ fn ready(mut side: Side, pool: &Pool, sets: usize) -> Result<Ready, String> {
 }
 
 impl Ready {
-    fn figures(&self, bench: &Bench, calls_per_sample: usize, tileloom: f64) -> Figures {
+    fn figures(&self, cost: Cost, calls_per_sample: usize, tileloom: f64) -> Figures {
         let median_s = median(&self.samples);
         Figures {
             samples: self.samples.len(),
@@ -204,8 +253,8 @@ impl Ready {
             median_s,
             p10_s: quantile(&self.samples, 0.1),
             p90_s: quantile(&self.samples, 0.9),
-            gflops: bench.flops / median_s * 1e-9,
-            gb_per_s: bench.bytes / median_s * 1e-9,
+            gflops: cost.flops / median_s * 1e-9,
+            gb_per_s: cost.bytes / median_s * 1e-9,
             times_tileloom: median_s / tileloom,
             error_ratio: self.error_ratio,
         }

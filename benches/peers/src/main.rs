@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use loom::bench::Pool;
+use loom::pool::Pool;
 
 use crate::duel::{Duel, Machine, Report};
 
@@ -71,8 +71,8 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         .iter()
         .filter(|(name, _)| arguments.kernels.is_empty() || arguments.kernels.iter().any(|wanted| wanted == name))
     {
-        for duel in duels().iter().filter(|duel| duel.bench.quick || !arguments.quick) {
-            eprintln!("{kernel} {}", duel.bench.shape);
+        for duel in duels().iter().filter(|duel| duel.quick() || !arguments.quick) {
+            eprintln!("{kernel} {}", duel.bench.name());
             report.lines.extend(duel::fight(&machine, &pool, kernel, duel, arguments.quick)?);
         }
     }

@@ -1,37 +1,26 @@
 //! Softmax over the last axis.
 
 use burn::tensor::activation;
-use loom::kernels::softmax::{Call, Output, bench};
+use loom::harness::bench;
 use tileloom::Dtype;
 use tileloom::softmax::Problem;
 
-use crate::burn_side::{burn, upload};
-use crate::duel::Duel;
+use crate::burn_side::burn;
+use crate::duel::{Duel, known};
 
 pub fn duels() -> Vec<Duel> {
-    [
-        (4096, 4096, Dtype::F32),
-        (1024, 1024, Dtype::F32),
-        (512, 32_768, Dtype::F32),
-        (8192, 1000, Dtype::F32),
-        (4096, 4096, Dtype::F16),
-    ]
-    .map(|(rows, cols, dtype)| duel(Problem { rows, cols, x: dtype, y: dtype, ..Default::default() }))
-    .into()
+    let listed = [(4096, 4096, Dtype::F32), (8192, 1000, Dtype::F32), (4096, 4096, Dtype::F16)];
+    let listed = listed.map(|(rows, cols, dtype)| {
+        let bench = known("softmax", &format!("{rows}x{cols} {dtype}"));
+        Duel { bench, peers: vec![peer(rows, cols, dtype)] }
+    });
+    let more = [(1024, 1024), (512, 32_768)].map(|(rows, cols)| {
+        let bench = bench(&format!("{rows}x{cols} f32"), Problem { rows, cols, ..Default::default() });
+        Duel { bench, peers: vec![peer(rows, cols, Dtype::F32)] }
+    });
+    listed.into_iter().chain(more).collect()
 }
 
-fn duel(problem: Problem) -> Duel {
-    let Problem { rows, cols, x: dtype, .. } = problem;
-    let judge = move |pool: &loom::bench::Pool, y: &[f64]| {
-        let call = Call::new(problem, pool.values(dtype, rows * cols, 0));
-        call.judge(&Output { y: y.to_vec(), lse: None, steps: Vec::new() })
-    };
-    Duel {
-        bench: bench(&format!("{rows}x{cols} {dtype}"), problem),
-        peers: vec![burn(
-            move |device, pool, set| upload(device, pool, dtype, [rows, cols], set),
-            |x| activation::softmax(x, 1),
-            judge,
-        )],
-    }
+fn peer(rows: usize, cols: usize, dtype: Dtype) -> crate::duel::Peer {
+    burn(move |set| set.upload("x", dtype, [rows, cols]), |x| activation::softmax(x, 1), "y", 0.0)
 }

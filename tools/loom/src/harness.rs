@@ -10,8 +10,10 @@ use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Reader, Shown, Tensor, float};
 use crate::commands::run::Finding;
 use crate::image::{Image, Number, POISON, Rows};
-use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Memory, Pick, Ran, Replay, Run, Use, Values};
-use crate::pool::{Pool, Prepared};
+use crate::kernel::{
+    Access, Arg, Bound, Cost, Describe, Entry, List, Memory, Pick, Prepared, Ran, Replay, Run, Use, Values,
+};
+use crate::pool::Pool;
 use crate::random::Random;
 
 /// One call: a Problem, and what its arguments hold.
@@ -419,14 +421,14 @@ impl<D: Describe> Run for Item<D> {
             Some(text) => text.parse()?,
             None => problem.candidates(&caps).map_err(|error| error.to_string())?.swap_remove(0),
         };
-        // Values and buffers of the first input set.
-        let (mut kept, mut first) = (Values::new(), Vec::<(Arg, wgpu::Buffer)>::new());
-        let mut dispatches = Vec::with_capacity(sets);
+        // What is updated, as the first dispatch finds it.
+        let mut kept = Values::new();
+        let (mut all, mut dispatches) = (Vec::<Vec<(Arg, wgpu::Buffer)>>::new(), Vec::with_capacity(sets));
         for set in 0..sets {
             let (mut filled, mut buffers) = (Values::new(), Vec::new());
             for (i, arg) in args.iter().enumerate() {
                 if set > 0 && D::shared().contains(&arg.name) {
-                    buffers.push((*arg, first[i].1.clone()));
+                    buffers.push((*arg, all[0][i].1.clone()));
                     continue;
                 }
                 let (len, seed) = (arg.view.len(), set * args.len() + i);
@@ -447,30 +449,36 @@ impl<D: Describe> Run for Item<D> {
             let bound = Bound(buffers.iter().map(|(arg, buffer)| (arg.name, buffer.into())).collect());
             let dispatch = problem.prepare_with(&gpu.kernels, &config, problem.buffers(&bound));
             dispatches.push(dispatch.map_err(|error| error.to_string())?);
-            if set == 0 {
-                first = buffers;
-            }
+            all.push(buffers);
         }
-        let check = move |gpu: &Gpu| -> Result<Verdict, String> {
-            let (mut values, mut outputs) = (kept.clone(), Values::new());
+        let first = all[0].clone();
+        let check = move |gpu: &Gpu, outputs: Option<Values>, widen: (f64, f64)| -> Result<Verdict, String> {
+            let (mut values, mut written) = (kept.clone(), Values::new());
             for (arg, buffer) in &first {
-                let mut read = arg.view.number.decode(&gpu.read(buffer)?);
-                read.truncate(arg.view.len());
-                match arg.access {
-                    Access::Read => values.insert(arg.name, read),
-                    _ => outputs.insert(arg.name, read),
-                };
+                if arg.access == Access::Read || outputs.is_none() {
+                    let mut read = arg.view.number.decode(&gpu.read(buffer)?);
+                    read.truncate(arg.view.len());
+                    let to = if arg.access == Access::Read { &mut values } else { &mut written };
+                    to.insert(arg.name, read);
+                }
             }
             let mut verdict = Verdict::default();
-            for (problem, values, outputs) in problem.parts(values, outputs) {
+            for (problem, values, outputs) in problem.parts(values, outputs.unwrap_or(written)) {
                 for (name, rule) in problem.rules(&values, &outputs) {
-                    verdict.merge(rule.judge(&outputs[name], None, (0.0, 0.0)));
+                    verdict.merge(rule.judge(&outputs[name], None, widen));
                 }
             }
             Ok(verdict)
         };
-        Ok(Prepared { dispatches, config: config.to_string(), check: Box::new(check) })
+        Ok(Prepared { dispatches, config: config.to_string(), sets: all, check: Box::new(check) })
     }
+}
+
+/// A benchmark of a Problem that no list has.
+pub fn bench<D: Describe>(shape: &str, problem: D) -> Box<dyn Run> {
+    let mut list = List(Vec::new());
+    list.bench(shape, problem);
+    Box::new(Item(list.0.remove(0)))
 }
 
 /// Inputs of a benchmark that are longer than this come from the pool.

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use tileloom::reference::{Judge, Verdict};
-use tileloom::{Binding, Caps, Dtype, Op};
+use tileloom::{Binding, Caps, Dispatch, Dtype, Op, wgpu};
 
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Options, Reader, Shown, Tensor};
 use crate::harness::{Call, Item, Outcome, Replayed};
 use crate::image::Rows;
-use crate::pool::{Pool, Prepared};
+use crate::pool::Pool;
 use crate::random::Random;
 
 /// Numbers by the name of the argument, contiguous in the order of its view.
@@ -79,6 +79,14 @@ impl<'a> Bound<'a> {
     /// If the description has no argument of this name.
     pub fn get(&self, name: &str) -> Binding<'a> {
         self.find(name).unwrap_or_else(|| panic!("there is no argument `{name}`"))
+    }
+
+    /// `buffers` with what is bound of these arguments, each with its setter.
+    pub fn with<B, const N: usize>(&self, buffers: B, setters: [(&str, fn(B, Binding<'a>) -> B); N]) -> B {
+        setters.into_iter().fold(buffers, |buffers, (name, set)| match self.find(name) {
+            Some(binding) => set(buffers, binding),
+            None => buffers,
+        })
     }
 }
 
@@ -482,6 +490,34 @@ pub trait Run: Send + Sync {
     /// # Errors
     /// What `prepare` says.
     fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String>;
+}
+
+/// A benchmark, ready to run.
+pub struct Prepared {
+    /// One per input set.
+    pub dispatches: Vec<Dispatch>,
+    pub config: String,
+    /// The arguments of each input set.
+    pub sets: Vec<Vec<(Arg, wgpu::Buffer)>>,
+    pub check: Check,
+}
+
+/// Judges the outputs of the first input set: these, or if there are none what its dispatch has written. The bound is
+/// widened by so much, absolutely and relatively.
+pub type Check = Box<dyn Fn(&Gpu, Option<Values>, (f64, f64)) -> Result<Verdict, String>>;
+
+impl Prepared {
+    /// The bytes of an argument of an input set, padded to words.
+    ///
+    /// # Errors
+    /// A lost device.
+    ///
+    /// # Panics
+    /// If there is no such argument.
+    pub fn bytes(&self, gpu: &Gpu, set: usize, name: &str) -> Result<Vec<u8>, String> {
+        let found = self.sets[set].iter().find(|(arg, _)| arg.name == name);
+        gpu.read(&found.unwrap_or_else(|| panic!("there is no argument `{name}`")).1)
+    }
 }
 
 /// A case file, understood, whatever its op.

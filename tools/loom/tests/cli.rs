@@ -8,8 +8,8 @@ use loom::case::{Case, Fault, Tensor};
 use loom::commands::bench;
 use loom::commands::check::{self, Tally};
 use loom::harness;
-use loom::kernel::{Cost, Depth, Kernel, Memory, Replay, Run, Use};
-use loom::pool::{Pool, Prepared};
+use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use};
+use loom::pool::Pool;
 use loom::report::{self, Outcome, Record};
 use loom::roofline::Roofline;
 use loom::timer::{Source, Timer};
@@ -99,7 +99,7 @@ fn right_wrong_and_malformed() {
     );
     let (code, _, err) = loom(&[&"run", &folder.file("none.txt")]);
     assert!(code == 2 && err.contains("none.txt: cannot be read: "), "{err}");
-    let known: Vec<_> = registry::ALL.iter().map(|kernel| kernel.name()).collect();
+    let known: Vec<_> = registry::ALL.iter().flat_map(|kernel| kernel.ops()).copied().collect();
     let expected = format!("expected one of: {}", known.join(", "));
     let (code, _, err) = loom(&[&"run", &folder.case("op.txt", &Case::new("softmix"))]);
     assert!(code == 2 && err.contains(&format!("op.txt: op `softmix` is not known, {expected}")), "{err}");
@@ -516,7 +516,7 @@ impl Run for WrongRun {
     fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String> {
         let softmax = registry::named(&["softmax".into()])?[0].list();
         let short = softmax.iter().find(|run| run.name() == "65536x64 f32").expect("it is measured");
-        let check = Box::new(|_: &Gpu| Ok(Verdict { wrong: 1, checked: 2, ..Verdict::default() }));
+        let check = Box::new(|_: &Gpu, _, _| Ok(Verdict { wrong: 1, checked: 2, ..Verdict::default() }));
         Ok(Prepared { check, ..short.prepare(gpu, pool, sets, config)? })
     }
 }

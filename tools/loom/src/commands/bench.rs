@@ -175,7 +175,7 @@ fn shape(
     let sets: Vec<_> =
         prepared.dispatches.iter().map(|d| move |pass: &mut wgpu::ComputePass<'_>| d.record_in(pass)).collect();
     let first = median(&timer.sample(&[&sets[0]])?);
-    let verdict = (prepared.check)(gpu)?;
+    let verdict = (prepared.check)(gpu, None, (0.0, 0.0))?;
     if !verdict.ok() {
         return Err(format!("wrong: {verdict}"));
     }

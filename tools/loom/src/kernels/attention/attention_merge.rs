@@ -59,10 +59,7 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("parts"), bound.get("lse_parts"), bound.get("o"));
-        match bound.find("lse") {
-            Some(lse) => buffers.lse_out(lse),
-            None => buffers,
-        }
+        bound.with(buffers, [("lse", Buffers::lse_out)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

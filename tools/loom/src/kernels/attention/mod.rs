@@ -304,14 +304,16 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("q"), bound.get("k"), bound.get("v"), bound.get("o"));
-        bound.0.iter().fold(buffers, |buffers, &(name, binding)| match name {
-            "mask" => buffers.mask(binding),
-            "tables" => buffers.tables(binding),
-            "indices" => buffers.indices(binding),
-            "lse" => buffers.lse(binding),
-            "scratch" => buffers.scratch(binding),
-            _ => buffers,
-        })
+        bound.with(
+            buffers,
+            [
+                ("mask", Buffers::mask),
+                ("tables", Buffers::tables),
+                ("indices", Buffers::indices),
+                ("lse", Buffers::lse),
+                ("scratch", Buffers::scratch),
+            ],
+        )
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

@@ -116,19 +116,18 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let mut buffers = Buffers::new(bound.get("a"), bound.get("b"), bound.get("d"));
-        for (name, binding) in &bound.0 {
-            buffers = match *name {
-                "b2" => buffers.b2(*binding),
-                "c" => buffers.c(*binding),
-                "residual" => buffers.residual(*binding),
-                "bias" => buffers.bias(*binding),
-                "scale" => buffers.scale(*binding),
-                "scratch" => buffers.scratch(*binding),
-                _ => buffers,
-            };
-        }
-        buffers
+        let buffers = Buffers::new(bound.get("a"), bound.get("b"), bound.get("d"));
+        bound.with(
+            buffers,
+            [
+                ("b2", Buffers::b2),
+                ("c", Buffers::c),
+                ("residual", Buffers::residual),
+                ("bias", Buffers::bias),
+                ("scale", Buffers::scale),
+                ("scratch", Buffers::scratch),
+            ],
+        )
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

@@ -87,17 +87,11 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let mut buffers = Buffers::new(bound.get("x"), bound.get("y"));
-        if let Some(positions) = bound.find("positions") {
-            buffers = buffers.positions(positions);
-        }
-        if let Some(table) = bound.find("table") {
-            buffers = buffers.table(table);
-        }
-        match bound.find("row_table") {
-            Some(row_table) => buffers.row_table(row_table),
-            None => buffers,
-        }
+        let buffers = Buffers::new(bound.get("x"), bound.get("y"));
+        bound.with(
+            buffers,
+            [("positions", Buffers::positions), ("table", Buffers::table), ("row_table", Buffers::row_table)],
+        )
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

@@ -81,17 +81,17 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let mut buffers = Buffers::new(bound.get("x"), bound.get("y"));
-        if let (Some(k), Some(k_out)) = (bound.find("k"), bound.find("k_out")) {
-            buffers = buffers.k(k).k_out(k_out);
-        }
-        if let Some(positions) = bound.find("positions") {
-            buffers = buffers.positions(positions);
-        }
-        match (bound.find("cos"), bound.find("sin")) {
-            (Some(cos), Some(sin)) => buffers.cos(cos).sin(sin),
-            _ => buffers,
-        }
+        let buffers = Buffers::new(bound.get("x"), bound.get("y"));
+        bound.with(
+            buffers,
+            [
+                ("k", Buffers::k),
+                ("k_out", Buffers::k_out),
+                ("positions", Buffers::positions),
+                ("cos", Buffers::cos),
+                ("sin", Buffers::sin),
+            ],
+        )
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

@@ -106,20 +106,18 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let mut buffers = Buffers::new(bound.get("x"), bound.get("y"));
-        for (name, set) in [
-            ("residual", Buffers::residual as fn(Buffers<'a>, _) -> Buffers<'a>),
-            ("sum", Buffers::sum),
-            ("weight", Buffers::weight),
-            ("bias", Buffers::bias),
-            ("stats", Buffers::stats),
-            ("scratch", Buffers::scratch),
-        ] {
-            if let Some(binding) = bound.find(name) {
-                buffers = set(buffers, binding);
-            }
-        }
-        buffers
+        let buffers = Buffers::new(bound.get("x"), bound.get("y"));
+        bound.with(
+            buffers,
+            [
+                ("residual", Buffers::residual),
+                ("sum", Buffers::sum),
+                ("weight", Buffers::weight),
+                ("bias", Buffers::bias),
+                ("stats", Buffers::stats),
+                ("scratch", Buffers::scratch),
+            ],
+        )
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

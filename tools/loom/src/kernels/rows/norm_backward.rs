@@ -88,19 +88,17 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let mut buffers = Buffers::new(bound.get("x"), bound.get("dy"));
-        for (name, set) in [
-            ("weight", Buffers::weight as fn(Buffers<'a>, _) -> Buffers<'a>),
-            ("dx", Buffers::dx),
-            ("dweight", Buffers::dweight),
-            ("dbias", Buffers::dbias),
-            ("scratch", Buffers::scratch),
-        ] {
-            if let Some(binding) = bound.find(name) {
-                buffers = set(buffers, binding);
-            }
-        }
-        buffers
+        let buffers = Buffers::new(bound.get("x"), bound.get("dy"));
+        bound.with(
+            buffers,
+            [
+                ("weight", Buffers::weight),
+                ("dx", Buffers::dx),
+                ("dweight", Buffers::dweight),
+                ("dbias", Buffers::dbias),
+                ("scratch", Buffers::scratch),
+            ],
+        )
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

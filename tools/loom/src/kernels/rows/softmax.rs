@@ -82,17 +82,8 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let mut buffers = Buffers::new(bound.get("x"), bound.get("y"));
-        if let Some(mask) = bound.find("mask") {
-            buffers = buffers.mask(mask);
-        }
-        if let Some(lse) = bound.find("lse") {
-            buffers = buffers.lse(lse);
-        }
-        match bound.find("scratch") {
-            Some(scratch) => buffers.scratch(scratch),
-            None => buffers,
-        }
+        let buffers = Buffers::new(bound.get("x"), bound.get("y"));
+        bound.with(buffers, [("mask", Buffers::mask), ("lse", Buffers::lse), ("scratch", Buffers::scratch)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

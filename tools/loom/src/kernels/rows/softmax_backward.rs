@@ -80,10 +80,7 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("y"), bound.get("dy"), bound.get("dx"));
-        match bound.find("scratch") {
-            Some(scratch) => buffers.scratch(scratch),
-            None => buffers,
-        }
+        bound.with(buffers, [("scratch", Buffers::scratch)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
