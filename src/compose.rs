@@ -72,6 +72,14 @@ impl Storage {
         }
     }
 
+    /// The function of `pack.wgsl` that packs two elements.
+    fn pack(self) -> &'static str {
+        match self {
+            Storage::F16Packed => "pack_f16",
+            _ => "pack_bf16",
+        }
+    }
+
     /// Whether two elements share a word that a shader can only address whole.
     pub fn packed(self) -> bool {
         matches!(self, Storage::F16Packed | Storage::Bf16Packed)
@@ -108,14 +116,14 @@ impl std::fmt::Debug for Slots {
 
 /// Declares the binding slots of an op's arguments, from 0 on.
 macro_rules! slots {
-    ($($name:ident),* $(,)?) => {
-        slots!(@ 0; $($name)*);
+    (@ $vis:vis, $slot:expr; $name:ident $($rest:ident)*) => {
+        $vis const $name: u32 = $slot;
+        slots!(@ $vis, $slot + 1; $($rest)*);
     };
-    (@ $slot:expr; $name:ident $($rest:ident)*) => {
-        const $name: u32 = $slot;
-        slots!(@ $slot + 1; $($rest)*);
+    (@ $vis:vis, $slot:expr;) => {};
+    ($vis:vis $($name:ident),* $(,)?) => {
+        slots!(@ $vis, 0; $($name)*);
     };
-    (@ $slot:expr;) => {};
 }
 
 pub(crate) use slots;
@@ -284,6 +292,49 @@ impl Shader {
         self.tensor(Tensor { binding, name, storage, writable: true, output: true, edge })
     }
 
+    /// An output whose words are not those of the chunks, which follow another output: in chunks of two, elements are
+    /// stored one by one, and halves of a packed output by atomics.
+    pub fn output_apart(mut self, binding: u32, name: &'static str, storage: Storage) -> Self {
+        if self.vec != 2 {
+            return self.output(binding, name, storage, false);
+        }
+        let edge = storage.packed();
+        let t = Tensor { binding, name, storage, writable: true, output: false, edge };
+        let put = match storage {
+            Storage::F32 => format!("{name}[i] = v;"),
+            Storage::F16 => format!("{name}[i] = f16(v);"),
+            _ => format!(
+                "let shift = 16u * (i & 1u);\n  atomicAnd(&{name}[i >> 1u], 0xffff0000u >> shift);\n  \
+                 atomicOr(&{name}[i >> 1u], ({}(vec2<f32>(v, 0.0)) & 0xffffu) << shift);",
+                storage.pack()
+            ),
+        };
+        self = self.tensor(t);
+        let _ = writeln!(
+            self.header,
+            "fn {name}_put(i: u32, v: f32) {{\n  {put}\n}}\n\
+             fn {name}_store(base: u32, c: u32, phase: u32, cols: u32, v: V) {{\n  let i = base + 2u * c - phase;\n  \
+             let live = chunk_live(c, phase, cols);\n  if live.x {{ {name}_put(i, v.x); }}\n  \
+             if live.y {{ {name}_put(i + 1u, v.y); }}\n}}"
+        );
+        self
+    }
+
+    /// An input that the Problem lacks: `value` everywhere.
+    pub fn no_input(mut self, name: &str, value: &str) -> Self {
+        let _ = writeln!(
+            self.header,
+            "fn {name}_chunk(base: u32, c: u32, phase: u32, cols: u32) -> V {{ return V({value}); }}"
+        );
+        self
+    }
+
+    /// An output that the Problem lacks, or the step.
+    pub fn no_output(mut self, name: &str) -> Self {
+        let _ = writeln!(self.header, "fn {name}_store(base: u32, c: u32, phase: u32, cols: u32, v: V) {{}}");
+        self
+    }
+
     /// Loads of `name` that read the binding of the output `of`: an op that works in place.
     pub fn in_place(self, name: &'static str, of: &'static str, storage: Storage, edge: bool) -> Self {
         self.accessors(name, Tensor { binding: 0, name: of, storage, writable: true, output: true, edge }, false)
@@ -424,10 +475,7 @@ impl Shader {
             Storage::F16Packed => "unpack2x16float",
             _ => "unpack_bf16",
         };
-        let pack = match t.storage {
-            Storage::F16Packed => "pack_f16",
-            _ => "pack_bf16",
-        };
+        let pack = t.storage.pack();
         let word = |i: &str| {
             if t.edge { format!("atomicLoad(&{memory}[{i}])") } else { format!("{memory}[{i}]") }
         };

@@ -89,10 +89,7 @@ pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use mask::{Mask, MaskKind};
 pub use ops::*;
-pub use tensor::{
-    AttentionOptions, MatmulGradients, MatmulOptions, PositionEncoding, PositionOptions, RopeOptions, RopePositions,
-    Scalar, SoftmaxMask, SoftmaxOptions, Tensor, VqAssignOptions, VqAssigned, VqIndices,
-};
+pub use tensor::*;
 pub use wgpu;
 
 /// The examples of the README compile with the crate.

@@ -9,6 +9,7 @@ fn chunk_live(c: u32, phase: u32, cols: u32) -> Live {
   let j = chunk_cols(c, phase);
   return (j >= vec2<i32>(0)) & (j < vec2<i32>(i32(cols)));
 }
+fn h_first(v: V) -> f32 { return v.x; }
 fn h_max(v: V) -> f32 { return max(v.x, v.y); }
 fn h_sum(v: V) -> f32 { return v.x + v.y; }
 fn equal_bits(v: V, b: u32) -> Live { return bitcast<vec2<u32>>(v) == vec2<u32>(b); }

@@ -337,5 +337,5 @@ mod vq;
 
 pub use attention::{attention_bias, attention_merge};
 pub use position::{position_encoding, rope};
-pub use rows::{softmax, softmax_backward};
+pub use rows::*;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

@@ -14,7 +14,7 @@ mod vq;
 pub use attention::{attention_bias, attention_merge};
 pub use numerics::{Judge, Verdict, Worst};
 pub use position::{position_encoding, rope};
-pub use rows::{softmax, softmax_backward};
+pub use rows::*;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
 
 /// f64 for the oracle, f32 for `low`.
@@ -39,6 +39,8 @@ pub trait Real:
     fn exp(self) -> Self;
     /// The natural logarithm.
     fn ln(self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
     /// The hyperbolic tangent.
     fn tanh(self) -> Self;
     /// The larger one.
@@ -61,6 +63,9 @@ macro_rules! real {
             }
             fn ln(self) -> Self {
                 self.ln()
+            }
+            fn sqrt(self) -> Self {
+                self.sqrt()
             }
             fn tanh(self) -> Self {
                 self.tanh()

@@ -10,7 +10,7 @@ pub use attention::AttentionOptions;
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position::position_encoding::{PositionEncoding, PositionOptions};
 pub use position::rope::{RopeOptions, RopePositions};
-pub use rows::softmax::{SoftmaxMask, SoftmaxOptions};
+pub use rows::*;
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
 pub use vq::vq_lookup::VqIndices;
 

@@ -95,7 +95,7 @@ pub fn cases(suite: &mut Suite) {
         let _ = softmax::prepare(kernels, &problem, softmax::Buffers::new(x.buffer(), x.buffer()));
         Ok(())
     });
-    let caps = suite.gpu.kernels.caps();
+    let caps = tileloom::Caps::of(&suite.gpu.adapter, &suite.gpu.device); // as it is before the probe
     let lack = match (caps.coop.is_empty(), caps.coop_denied) {
         (_, Some(reason)) => Some(reason),
         (true, None) => Some("EXPERIMENTAL_COOPERATIVE_MATRIX"),

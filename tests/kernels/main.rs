@@ -11,10 +11,8 @@ mod attention;
 mod context;
 mod gemm;
 mod ledger;
-mod position_encoding;
-mod rope;
+mod position;
 mod rows;
-mod softmax_backward;
 mod vq;
 mod vq_assign;
 mod vq_scalar;
@@ -31,6 +29,7 @@ pub use loom::kernel::Depth;
 use loom::kernel::Kernel;
 use loom::report::{Outcome, Record};
 use tileloom::reference::Verdict;
+use tileloom::{Error, ErrorKind};
 
 fn depth() -> Depth {
     let set = |name| std::env::var(name).is_ok_and(|value| value == "1");
@@ -38,6 +37,26 @@ fn depth() -> Depth {
         (true, _) => Depth::Full,
         (false, true) => Depth::Narrow,
         (false, false) => Depth::Wide,
+    }
+}
+
+/// # Errors
+/// Where `result` is not the error that is meant.
+pub fn refused<T>(what: &str, result: Result<T, Error>, meant: fn(&Error) -> bool) -> Result<(), String> {
+    match result {
+        Err(error) if meant(&error) => Ok(()),
+        Err(error) => Err(format!("{what}: {error:?}")),
+        Ok(_) => Err(format!("{what} was accepted")),
+    }
+}
+
+/// # Errors
+/// Where `result` does not say that this of the Problem is invalid.
+pub fn invalid<T>(arg: &str, result: Result<T, Error>) -> Result<(), String> {
+    match result {
+        Err(Error { kind: ErrorKind::InvalidProblem { arg: have, .. }, .. }) if have == arg => Ok(()),
+        Err(error) => Err(format!("{arg}: {error:?}")),
+        Ok(_) => Err(format!("an invalid {arg} was accepted")),
     }
 }
 
@@ -88,10 +107,12 @@ const SUITES: &[(&str, Cases)] = &[
     ("attention_merge", attention::attention_merge::cases),
     ("context", context::cases),
     ("gemm", gemm::cases),
-    ("position_encoding", position_encoding::cases),
-    ("rope", rope::cases),
+    ("norm", rows::norm::cases),
+    ("norm_backward", rows::norm_backward::cases),
+    ("position_encoding", position::position_encoding::cases),
+    ("rope", position::rope::cases),
     ("softmax", rows::softmax::cases),
-    ("softmax_backward", softmax_backward::cases),
+    ("softmax_backward", rows::softmax_backward::cases),
     ("vq_assign", vq_assign::cases),
     ("vq_lookup", vq::vq_lookup::cases),
     ("vq_scalar", vq_scalar::cases),
@@ -126,7 +147,7 @@ fn main() {
     }
     for adapter in adapters {
         let slug = loom::gpu::slug(&adapter.get_info());
-        let gpu = match Gpu::open(&adapter) {
+        let gpu = match Gpu::open(&adapter).and_then(Gpu::probed) {
             Ok(gpu) => Arc::new(gpu),
             Err(error) => {
                 trials.push(Trial::test(format!("{slug}::device"), || Err(Failed::from(error))));

@@ -1,54 +1,24 @@
-//! Gemm's Configs, composed.
-
-use std::collections::HashSet;
+//! What gemm chooses.
 
 use tileloom::Dtype;
 use tileloom::caps::presets;
-use tileloom::gemm::{Algorithm, Along, Epilogue, Matrix, Problem, Vector, choose};
-
-pub const STEMS: [&str; 5] = ["gemm_coop", "gemm_direct", "gemm_split_k", "gemm_tiled", "gemm_vector"];
-
-/// Dtypes, transposes, alignments, epilogues; few rows, few columns, a long k.
-fn forms() -> Vec<Problem> {
-    let bias = Some(Vector { dtype: Dtype::F16, along: Along::Columns, offset: 1 });
-    let extras = Epilogue { bias, ..Epilogue::default() };
-    let gated = Epilogue { gate: Some(0), ..Epilogue::default() };
-    let dtypes = [
-        [Dtype::F32, Dtype::F32, Dtype::F32],
-        [Dtype::F16, Dtype::F16, Dtype::F16],
-        [Dtype::F16, Dtype::Bf16, Dtype::F32],
-        [Dtype::F32, Dtype::F16, Dtype::Bf16],
-    ];
-    let mut problems = Vec::new();
-    for (m, n, k) in [(512, 512, 512), (129, 127, 65), (1, 2048, 2048), (2048, 3, 64)] {
-        for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
-            for epilogue in [Epilogue::default(), extras, gated] {
-                // Dtypes in turns.
-                let [a, b, d] = dtypes[(problems.len() * 7 / 5) % 4].map(Matrix::new);
-                problems.push(Problem { m, n, k, trans_a, trans_b, a, b, d, epilogue, ..Problem::default() });
-            }
-        }
-    }
-    let [f16, f32] = [Dtype::F16, Dtype::F32].map(Matrix::new);
-    problems.push(Problem { m: 512, n: 512, k: 512, a: f16, b: f16, d: f32, ..Problem::default() });
-    problems.push(Problem { m: 16, n: 16, k: 8192, a: f16, b: f16, d: f16, ..Problem::default() });
-    problems
-}
+use tileloom::gemm::{Algorithm, Matrix, Problem, candidates, choose};
 
 #[test]
-fn candidates_compose_on_every_preset() {
+fn every_algorithm_is_a_candidate() {
+    let [a, d] = [Dtype::F16, Dtype::F32].map(Matrix::new);
     for caps in presets() {
-        let mut seen = HashSet::new();
-        let mut algorithms = HashSet::new();
-        for problem in forms() {
-            let configs = super::compose(&caps, &problem, &mut seen);
-            algorithms.extend(configs.iter().map(|config| config.algorithm));
+        let of = |m| candidates(&caps, &Problem { m, n: 512, k: 512, a, b: a, d, ..Problem::default() }).unwrap();
+        let found = [of(512), of(1)].concat();
+        for &algorithm in Algorithm::ALL {
+            let able = algorithm != Algorithm::Coop || !caps.coop.is_empty();
+            assert_eq!(
+                found.iter().any(|config| config.algorithm == algorithm),
+                able,
+                "{algorithm:?} on {}",
+                caps.name
+            );
         }
-        for algorithm in [Algorithm::Direct, Algorithm::Tiled, Algorithm::Vector] {
-            assert!(algorithms.contains(&algorithm), "{algorithm:?} on {}", caps.name);
-        }
-        let coop = !caps.coop.is_empty();
-        assert_eq!(algorithms.contains(&Algorithm::Coop), coop, "{}", caps.name);
     }
 }
 

@@ -6,7 +6,6 @@ mod gemm;
 mod position_encoding;
 mod rope;
 mod softmax;
-mod softmax_backward;
 mod vq_assign;
 mod vq_lookup;
 mod vq_scalar;
@@ -215,10 +214,6 @@ fn what_the_lists_hold_composes_on_every_preset() {
         }
     });
     let mut composed = stems.into_inner().unwrap();
-    composed.extend(gemm::STEMS);
-    composed.extend(position_encoding::STEMS);
-    composed.extend(rope::STEMS);
-    composed.extend(softmax_backward::STEMS);
     composed.extend(vq_assign::STEMS);
     composed.extend(vq_scalar::STEMS);
     composed.extend(vq_scatter::STEMS);

@@ -3,7 +3,7 @@
 use tileloom::caps::presets;
 use tileloom::compose::Slots;
 use tileloom::vq_lookup::{Problem, choose};
-use tileloom::{Dtype, Op};
+use tileloom::{Dtype, Layout, Op};
 
 #[test]
 fn every_length_has_a_choice() {
@@ -21,4 +21,21 @@ fn every_length_has_a_choice() {
             }
         }
     }
+}
+
+#[test]
+fn pairs_of_halves_move_as_words() {
+    let caps = presets().into_iter().find(|caps| caps.name == "SwiftShader").unwrap();
+    let says = |code_dim, offset, y, word: &str| {
+        let codebook = Layout::at(offset);
+        let problem = Problem { code_dim, num_codes: 5, x: Dtype::F16, y, codebook, ..Problem::default() };
+        let source = problem.shaders(&choose(&caps, &problem).unwrap(), Slots::NONE).unwrap()[0].source(true);
+        assert!(source.contains(word), "{word}: {source}");
+    };
+    says(64, 0, Dtype::F16, "codebook: array<vec4<f32>>");
+    says(6, 0, Dtype::F16, "codebook: array<f32>");
+    says(6, 0, Dtype::F16, "y: array<f32>");
+    says(7, 0, Dtype::F16, "y: array<atomic<u32>>");
+    says(64, 1, Dtype::F16, "codebook: array<u32>");
+    says(64, 0, Dtype::F32, "codebook: array<vec2<u32>>");
 }

@@ -6,15 +6,8 @@
 //!   slopes: [`alibi_slopes`].
 //! * T5 (Raffel et al., 2020): `table[bucket(j - i - seq_kv + seq_q), head]`, a learned table of [`Buckets`].
 
-use crate::args::{Args, WORD};
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::{config, defaults};
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, chunks};
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+use crate::layout::chunks;
+use crate::ops::prelude::*;
 
 defaults! {
     /// What is computed.
@@ -228,9 +221,7 @@ const TABLE: [Row; 3] = [
     Row { class: Class::Discrete, wg_size: 256, queries: 4, fill: 1 << 17 },
 ];
 
-const BIAS: u32 = 0;
-const SLOPES_OR_TABLE: u32 = 1;
-const BUCKETS: u32 = 2;
+slots!(BIAS, SLOPES_OR_TABLE, BUCKETS);
 
 /// Dtypes of T5's table, as the shader calls them.
 const TABLE_KINDS: [(&str, Dtype); 3] =

@@ -4,15 +4,8 @@
 //! `o = sum_s w_s o_s / sum w` and `lse = max lse + ln(sum w)`, where `w_s = exp(lse_s - max lse)`. A part with an
 //! LSE of minus infinity is the identity: its `o` is not looked at. Sums are f32 whatever the dtypes.
 
-use crate::args::{Args, WORD};
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::{config, defaults};
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, rows_divide, sizes_fit, split_rows};
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+use crate::layout::{rows_divide, split_rows};
+use crate::ops::prelude::*;
 
 defaults! {
     /// What is computed: `o [splits, rows, dim]` and `lse [splits, rows]` to `[rows, dim]` and `[rows]`, where
@@ -120,10 +113,7 @@ pub(super) fn rounds(splits: u64) -> u64 {
     2 * splits + 4
 }
 
-const O: u32 = 0;
-const LSE: u32 = 1;
-const O_OUT: u32 = 2;
-const LSE_OUT: u32 = 3;
+slots!(O, LSE, O_OUT, LSE_OUT);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {

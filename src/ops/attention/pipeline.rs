@@ -2,7 +2,7 @@
 
 use super::prepare::{Params, Views};
 use super::{Algorithm, Config, Load, Problem, Reduce};
-use crate::compose::{Shader, Slots, Storage};
+use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 use crate::softmax::MaskKind;
 
@@ -69,14 +69,7 @@ impl Problem {
     }
 }
 
-pub(super) const Q: u32 = 0;
-pub(super) const K: u32 = 1;
-pub(super) const V: u32 = 2;
-pub(super) const O: u32 = 3;
-pub(super) const MASK: u32 = 4;
-pub(super) const TABLES: u32 = 5;
-pub(super) const INDICES: u32 = 6;
-pub(super) const LSE: u32 = 7;
+slots!(pub(super) Q, K, V, O, MASK, TABLES, INDICES, LSE);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {

@@ -11,7 +11,7 @@
 //! * [`Algorithm::Vector`]: d has at most eight rows or eight columns; the larger operand is read once, which is what
 //!   takes the time.
 //! * [`Algorithm::Coop`]: cooperative matrices, f16 in and f32 sums; only after [`Kernels::probe`].
-//! * With [`Config::parts`] above 1, k is split, for few tiles of d and a long k: the sums of each part go to scratch, and
+//! * With [`field@Config::parts`] above 1, k is split, for few tiles of d and a long k: the sums of each part go to scratch, and
 //!   a second step adds them in their order, so that the result is the same run after run.
 //!
 //! Where a binding is too large for the device, the product is made in several: `split.rs`.
@@ -30,7 +30,7 @@
 //! spills (`tools/drivers compile-for`): `gemm_coop` has at most 96 VGPRs or 64 registers, gated 144 or 96; `gemm_tiled` 128
 //! x 128 has 96 or 88.
 
-use crate::compose::{Shader, Slots, Strides};
+use crate::compose::{Shader, Slots};
 use crate::config::{config, defaults, words};
 use crate::error::Checked;
 use crate::kernels::Pipeline;
@@ -189,36 +189,6 @@ words! {
         Vector = "vector",
         /// Cooperative matrices.
         Coop = "coop",
-    }
-}
-
-crate::params! {
-    /// What one run tells the shader.
-    pub struct Params {
-        a: Strides,
-        b: Strides,
-        b2: Strides,
-        c: Strides,
-        d: Strides,
-        residual: Strides,
-        bias: Strides,
-        scale: Strides,
-        m: u32,
-        n: u32,
-        k: u32,
-        trans_a: u32,
-        trans_b: u32,
-        activation: u32,
-        c_kind: u32,
-        residual_kind: u32,
-        bias_kind: u32,
-        scale_kind: u32,
-        grid_x: u32,
-        batches: u32,
-        batch1: u32,
-        part_k: u32,
-        alpha: f32,
-        beta: f32,
     }
 }
 

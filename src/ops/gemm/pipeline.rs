@@ -1,19 +1,12 @@
 //! What names a pipeline, and the shader that it gives.
 
-use super::{Activation, Algorithm, Config, Params, Problem, Views};
+use super::prepare::Params;
+use super::{Activation, Algorithm, Config, Problem, Views};
 use crate::Dtype;
-use crate::compose::{Shader, Slots, Storage};
+use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 
-const A: u32 = 0;
-const B: u32 = 1;
-pub(super) const D: u32 = 2;
-const B2: u32 = 3;
-pub(super) const C: u32 = 4;
-pub(super) const RESIDUAL: u32 = 5;
-const BIAS: u32 = 6;
-const SCALE: u32 = 7;
-pub(super) const SCRATCH: u32 = 8;
+slots!(pub(super) A, B, D, B2, C, RESIDUAL, BIAS, SCALE, SCRATCH);
 
 /// The names of the slots of [`Views::all`].
 pub(super) const NAMES: [&str; 8] = ["a", "b", "d", "b2", "c", "residual", "bias", "scale"];

@@ -1,12 +1,44 @@
 //! From buffers to a Dispatch.
 
-use super::pipeline::{C, D, NAMES, RESIDUAL, SCRATCH, SPLIT_WG, kind, passes};
-use super::{Buffers, Config, Params, Problem, Views};
+use super::pipeline::{A, B, B2, BIAS, C, D, NAMES, RESIDUAL, SCALE, SCRATCH, SPLIT_WG, kind, passes};
+use super::{Buffers, Config, Problem, Views};
 use crate::args::Args;
+use crate::compose::Strides;
 use crate::dispatch::Step;
 use crate::error::Checked;
 use crate::ops::Plan;
 use crate::{Dispatch, ErrorKind, Kernels};
+
+crate::params! {
+    /// What one run tells the shader. Bias and scale are views, too: of products, rows and columns of d.
+    pub struct Params;
+    fn of(product: &Product<'_>, batches: u32, grid: [u32; 3]) {
+        a: Strides = product.strides(A),
+        b: Strides = product.strides(B),
+        b2: Strides = product.strides(B2),
+        c: Strides = product.strides(C),
+        d: Strides = product.strides(D),
+        residual: Strides = product.strides(RESIDUAL),
+        bias: Strides = product.strides(BIAS),
+        scale: Strides = product.strides(SCALE),
+        m: u32 = product.problem.m as u32,
+        n: u32 = product.problem.n as u32,
+        k: u32 = product.problem.k as u32,
+        trans_a: u32 = product.views.trans_a.into(),
+        trans_b: u32 = product.views.trans_b.into(),
+        activation: u32 = product.problem.epilogue.activation as u32,
+        c_kind: u32 = product.kind(C),
+        residual_kind: u32 = product.kind(RESIDUAL),
+        bias_kind: u32 = product.kind(BIAS),
+        scale_kind: u32 = product.kind(SCALE),
+        grid_x: u32 = grid[0],
+        batches: u32 = batches,
+        batch1: u32 = product.problem.batch[1] as u32,
+        part_k: u32 = product.config.parts(&product.problem).1,
+        alpha: f32 = product.problem.alpha,
+        beta: f32 = product.problem.beta,
+    }
+}
 
 /// One product and its memory.
 pub(super) struct Product<'a> {
@@ -33,6 +65,14 @@ impl Product<'_> {
             steps.extend(piece.steps(piece.args(kernels)?)?);
         }
         Ok(Dispatch::of(steps))
+    }
+
+    fn strides(&self, slot: u32) -> Strides {
+        self.views.all()[slot as usize].map_or([0; 4], |operand| operand.view.params())
+    }
+
+    fn kind(&self, slot: u32) -> u32 {
+        kind(self.views.all()[slot as usize].map(|operand| operand.dtype))
     }
 
     fn args<'k>(&self, kernels: &'k Kernels) -> Checked<Args<'k>> {
@@ -67,41 +107,12 @@ impl Product<'_> {
         if batches.max(chunks) > u64::from(u32::MAX) - (1 << 26) {
             return Err(ErrorKind::TooManyWorkgroups { need: chunks, limit: u32::MAX.into() });
         }
-        let all = views.all();
-        let [a, b, d, b2, c, residual, bias, scale] = all.map(|one| one.map_or([0; 4], |one| one.view.params()));
-        let [.., c_kind, residual_kind, bias_kind, scale_kind] = all.map(|one| kind(one.map(|one| one.dtype)));
-        let params = |grid: [u32; 3]| Params {
-            a,
-            b,
-            b2,
-            c,
-            d,
-            residual,
-            bias,
-            scale,
-            m: problem.m as u32,
-            n: problem.n as u32,
-            k: problem.k as u32,
-            trans_a: views.trans_a.into(),
-            trans_b: views.trans_b.into(),
-            activation: problem.epilogue.activation as u32,
-            c_kind,
-            residual_kind,
-            bias_kind,
-            scale_kind,
-            grid_x: grid[0],
-            batches: batches as u32,
-            batch1: problem.batch[1] as u32,
-            part_k: config.parts(problem).1,
-            alpha: problem.alpha,
-            beta: problem.beta,
-        };
         let (first, second) = passes(problem, views, config, args.writable());
         let grid = args.fold(config.workgroups(problem))?;
-        let mut steps = vec![args.step(&first, &params(grid), grid)?];
+        let mut steps = vec![args.step(&first, &Params::of(self, batches as u32, grid), grid)?];
         if let Some(second) = second {
             let grid = args.fold(chunks.div_ceil(SPLIT_WG.into()))?;
-            steps.push(args.step(&second, &params(grid), grid)?);
+            steps.push(args.step(&second, &Params::of(self, batches as u32, grid), grid)?);
         }
         Ok(steps)
     }

@@ -212,7 +212,7 @@ impl Frequencies {
         Ok(frequencies)
     }
 
-    /// For [`Axes::Axial`](super::Axes::Axial): pairs 2i and 2i + 1 both at `base^(-4i / rotary_dim)`.
+    /// For [`Axes::Axial`](crate::rope::Axes::Axial): pairs 2i and 2i + 1 both at `base^(-4i / rotary_dim)`.
     ///
     /// # Errors
     /// As [`new`](Self::new), and for a `rotary_dim` that is not a multiple of 4.
@@ -224,7 +224,7 @@ impl Frequencies {
         Ok(Self::new(rotary_dim / 2, base)?.twice())
     }
 
-    /// Each frequency twice, for the two axes of [`Axes::Axial`](super::Axes::Axial).
+    /// Each frequency twice, for the two axes of [`Axes::Axial`](crate::rope::Axes::Axial).
     pub fn twice(self) -> Frequencies {
         Frequencies { per_pair: self.per_pair.into_iter().flat_map(|f| [f, f]).collect(), ..self }
     }

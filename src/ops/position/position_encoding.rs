@@ -287,11 +287,7 @@ impl Problem {
     }
 }
 
-const X: u32 = 0;
-const Y: u32 = 1;
-const POSITIONS: u32 = 2;
-const TABLE_OR_WAVES: u32 = 3;
-const ROW_TABLE: u32 = 4;
+slots!(X, Y, POSITIONS, TABLE_OR_WAVES, ROW_TABLE);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {

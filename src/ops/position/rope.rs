@@ -339,14 +339,7 @@ impl Problem {
     }
 }
 
-const Q: u32 = 0;
-const Q_OUT: u32 = 1;
-const K: u32 = 2;
-const K_OUT: u32 = 3;
-const POSITIONS: u32 = 4;
-const PAIRS: u32 = 5;
-const COS: u32 = 6;
-const SIN: u32 = 7;
+slots!(Q, Q_OUT, K, K_OUT, POSITIONS, PAIRS, COS, SIN);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {

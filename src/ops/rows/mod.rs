@@ -1,5 +1,7 @@
 //! Ops that reduce each row to a few numbers and then write it.
 
+pub mod norm;
+pub mod norm_backward;
 pub mod softmax;
 pub mod softmax_backward;
 mod tile;

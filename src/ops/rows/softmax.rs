@@ -24,16 +24,9 @@
 //! Mesa turns f16 and masked rows into arithmetic: they take the time of f32 for half the bytes.
 
 use super::tile::{self, Rows};
-use crate::args::{Args, WORD};
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::defaults;
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, chunks, rows_divide, sizes_fit, split_rows};
+use crate::layout::{chunks, rows_divide, split_rows};
 use crate::mask::MaskView;
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+use crate::ops::prelude::*;
 
 pub use super::tile::{Algorithm, Config, Reduce};
 pub use crate::mask::{Mask, MaskKind, broadcast};
@@ -72,23 +65,24 @@ defaults! {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        x: Strides,
-        y: Strides,
-        mask: Strides,
-        mask_step: u32,
-        rows: u32,
-        cols: u32,
-        n1: u32,
-        n2: u32,
-        lse_offset: u32,
-        causal: u32,
-        log: u32,
-        grid_x: u32,
-        parts: u32,
-        part_chunks: u32,
-        scale: f32,
-        neg_inf: f32,
+    pub struct Params;
+    fn of(p: &Problem, views: &Views, x: &View<3>, grid: [u32; 3], parts: (u32, u32)) {
+        x: Strides = x.params(),
+        y: Strides = views.y.params(),
+        mask: Strides = views.mask.map_or([0; 4], |mask| mask.view.params()),
+        mask_step: u32 = views.mask.map_or(0, |mask| mask.step),
+        rows: u32 = p.rows as u32,
+        cols: u32 = p.cols as u32,
+        n1: u32 = p.dims[0] as u32,
+        n2: u32 = p.dims[1] as u32,
+        lse_offset: u32 = p.lse.unwrap_or(0) as u32,
+        causal: u32 = p.causal.into(),
+        log: u32 = p.log.into(),
+        grid_x: u32 = grid[0],
+        parts: u32 = parts.0,
+        part_chunks: u32 = parts.1,
+        scale: f32 = p.scale,
+        neg_inf: f32 = f32::NEG_INFINITY,
     }
 }
 
@@ -185,11 +179,7 @@ const TABLE: [tile::Row; 3] = [
     },
 ];
 
-const X: u32 = 0;
-const Y: u32 = 1;
-const MASK: u32 = 2;
-const LSE: u32 = 3;
-const SCRATCH: u32 = 4;
+slots!(X, Y, MASK, LSE, SCRATCH);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
@@ -292,26 +282,9 @@ impl Plan for Problem {
         args.check()?;
 
         let of = self.rows_of(views, config.native_f16);
-        let (parts, part_chunks) = config.parts(&of);
         let grid = args.fold(config.workgroups(&of))?;
-        let params = Params {
-            x: if in_place { views.y.params() } else { views.x.params() },
-            y: views.y.params(),
-            mask: views.mask.map_or([0; 4], |mask| mask.view.params()),
-            mask_step: views.mask.map_or(0, |mask| mask.step),
-            rows: self.rows as u32,
-            cols: self.cols as u32,
-            n1: self.dims[0] as u32,
-            n2: self.dims[1] as u32,
-            lse_offset: self.lse.unwrap_or(0) as u32,
-            causal: self.causal.into(),
-            log: self.log.into(),
-            grid_x: grid[0],
-            parts,
-            part_chunks,
-            scale: self.scale,
-            neg_inf: f32::NEG_INFINITY,
-        };
+        let x = if in_place { &views.y } else { &views.x };
+        let params = Params::of(self, views, x, grid, config.parts(&of));
         args.dispatch(&self.passes(views, config, args.writable(), in_place), &params, grid)
     }
 }

@@ -18,15 +18,8 @@
 //! the copy, f16 21 ms, 41 %, log 22 ms, 79 %; 65536 x 64 6 ms, 72 %; 16 x 50257 1.2 ms, 71 %.
 
 use super::tile::{self, Rows};
-use crate::args::Args;
-use crate::caps::Class;
-use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::defaults;
-use crate::error::Checked;
-use crate::kernels::{Pass, Pipeline};
-use crate::layout::{View, chunks, rows_divide, sizes_fit, split_rows};
-use crate::ops::Plan;
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
+use crate::layout::{chunks, rows_divide, split_rows};
+use crate::ops::prelude::*;
 
 pub use super::tile::{Algorithm, Config, Reduce};
 
@@ -64,19 +57,20 @@ defaults! {
 
 crate::params! {
     /// What one run tells the shader.
-    pub struct Params {
-        y: Strides,
-        dy: Strides,
-        dx: Strides,
-        rows: u32,
-        cols: u32,
-        n1: u32,
-        n2: u32,
-        causal: u32,
-        grid_x: u32,
-        parts: u32,
-        part_chunks: u32,
-        scale: f32,
+    pub struct Params;
+    fn of(p: &Problem, inputs: [&View<3>; 2], dx: &View<3>, grid: [u32; 3], parts: (u32, u32)) {
+        y: Strides = inputs[0].params(),
+        dy: Strides = inputs[1].params(),
+        dx: Strides = dx.params(),
+        rows: u32 = p.rows as u32,
+        cols: u32 = p.cols as u32,
+        n1: u32 = p.dims[0] as u32,
+        n2: u32 = p.dims[1] as u32,
+        causal: u32 = p.causal.into(),
+        grid_x: u32 = grid[0],
+        parts: u32 = parts.0,
+        part_chunks: u32 = parts.1,
+        scale: f32 = p.scale,
     }
 }
 
@@ -156,10 +150,7 @@ const TABLE: [tile::Row; 3] = [
     },
 ];
 
-const Y: u32 = 0;
-const DY: u32 = 1;
-const DX: u32 = 2;
-const SCRATCH: u32 = 3;
+slots!(Y, DY, DX, SCRATCH);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
@@ -258,24 +249,10 @@ impl Plan for Problem {
         args.check()?;
 
         let of = self.rows_of(views, config.native_f16);
-        let (parts, part_chunks) = config.parts(&of);
         let grid = args.fold(config.workgroups(&of))?;
         // In place, an input is read through the binding of dx.
-        let input = |view: &View<3>, in_place| if in_place { views.dx.params() } else { view.params() };
-        let params = Params {
-            y: input(&views.y, in_place[0]),
-            dy: input(&views.dy, in_place[1]),
-            dx: views.dx.params(),
-            rows: self.rows as u32,
-            cols: self.cols as u32,
-            n1: self.dims[0] as u32,
-            n2: self.dims[1] as u32,
-            causal: self.causal.into(),
-            grid_x: grid[0],
-            parts,
-            part_chunks,
-            scale: self.scale,
-        };
+        let inputs = [0, 1].map(|i| if in_place[i] { &views.dx } else { [&views.y, &views.dy][i] });
+        let params = Params::of(self, inputs, &views.dx, grid, config.parts(&of));
         args.dispatch(&self.passes(views, config, args.writable(), in_place), &params, grid)
     }
 }

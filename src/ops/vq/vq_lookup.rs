@@ -226,13 +226,12 @@ impl Problem {
             Some(Shared { turns, parts, .. }) => turns * parts * wg_size == chunks,
             None => chunks.is_multiple_of(lanes),
         };
-        let stem = match shared {
-            Some(_) => "vq_lookup_rows",
-            None if form.planes => "vq_lookup_planes",
-            None => "vq_lookup",
-        };
         // Vectors that share a workgroup are counted by a parameter.
-        let rows = if shared.is_some() { 1 } else { config.rows };
+        let (stem, rows) = match shared {
+            Some(_) => ("vq_lookup_rows", 1),
+            None if form.planes => ("vq_lookup_planes", config.rows),
+            None => ("vq_lookup", config.rows),
+        };
         let form = Form { even: form.moves() && whole && even, shared, ..form };
         Pass { stem, config: Config { rows, ..*config }, form, writable }
     }

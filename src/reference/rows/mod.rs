@@ -1,4 +1,6 @@
 //! Ops on rows.
 
+pub mod norm;
+pub mod norm_backward;
 pub mod softmax;
 pub mod softmax_backward;

@@ -1,4 +1,10 @@
 //! Ops on rows.
 
-pub(super) mod softmax;
-pub(super) mod softmax_backward;
+mod norm;
+mod norm_backward;
+mod softmax;
+mod softmax_backward;
+
+pub use norm::{NormInput, NormOptions};
+pub use norm_backward::NormGradients;
+pub use softmax::{SoftmaxMask, SoftmaxOptions};

@@ -1,1 +1,4 @@
+pub mod norm;
+pub mod norm_backward;
 pub mod softmax;
+pub mod softmax_backward;

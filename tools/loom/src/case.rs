@@ -154,6 +154,16 @@ pub fn place(shape: &[usize], mut at: usize) -> Vec<usize> {
     index
 }
 
+/// `values` of shape `from`, broadcast to shape `to`.
+pub fn expand(from: &[usize], values: &[f64], to: &[usize]) -> Vec<f64> {
+    let at = |i: usize| {
+        let index = place(to, i);
+        let own = &index[to.len() - from.len()..];
+        own.iter().zip(from).fold(0, |at, (&i, &size)| at * size + if size == 1 { 0 } else { i })
+    };
+    (0..to.iter().product()).map(|i| values[at(i)]).collect()
+}
+
 /// One kernel call: all of a case file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Case {
@@ -330,6 +340,17 @@ impl<const N: usize> OptionValue for [usize; N] {
     }
 }
 
+impl<T: OptionValue> OptionValue for Vec<T> {
+    const EXPECTED: &'static str = "a list with commas between";
+    fn parse(text: &str) -> Option<Vec<T>> {
+        let words = text.split(',').filter(|_| !text.is_empty());
+        words.map(|word| T::parse(word.trim())).collect()
+    }
+    fn text(&self) -> String {
+        self.iter().map(T::text).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl<const N: usize> OptionValue for Layout<N> {
     const EXPECTED: &'static str = "an offset, as in 3, or an offset and strides, as in 3:40,8";
     fn parse(text: &str) -> Option<Layout<N>> {
@@ -434,6 +455,11 @@ pub struct Expected {
 impl<'a> Reader<'a> {
     pub fn new(case: &'a Case) -> Reader<'a> {
         Reader { case, tensors: BTreeSet::new(), options: ["op", "format"].into() }
+    }
+
+    /// The op.
+    pub fn op(&self) -> &'a str {
+        self.case.metadata.get("op").map_or("", String::as_str)
     }
 
     /// A tensor that must be there.

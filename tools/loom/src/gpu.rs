@@ -118,6 +118,15 @@ impl Gpu {
         Ok(Gpu { slug, adapter: adapter.clone(), device, queue, kernels, checked: OnceLock::new(), fault })
     }
 
+    /// With its cooperative matrices probed.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn probed(self) -> Result<Gpu, String> {
+        pollster::block_on(self.kernels.probe(&self.queue)).map_err(|error| error.to_string())?;
+        Ok(self)
+    }
+
     /// What no error scope has caught since the last call.
     fn fault(&self) -> Result<(), String> {
         match self.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {

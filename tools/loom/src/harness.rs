@@ -315,6 +315,15 @@ impl<D: Describe> Entry<D> {
             if let Some(word) = words.into_iter().find(|word| !said(word)) {
                 return Err(format!("meant to run {word}, ran {:?}", output.steps));
             }
+            if self.exact {
+                for (name, rule) in self.problem.rules(&call.values, &output.values) {
+                    let out = &output.values[name];
+                    let oracle = rule.oracle().ok_or_else(|| format!("{name} has no oracle"))?;
+                    if let Some(i) = (0..out.len()).find(|&i| out[i] != oracle[i]) {
+                        return Err(format!("{name} at {i} is {}, exact is {}", out[i], oracle[i]));
+                    }
+                }
+            }
             if self.twice {
                 same_bits(&output.values, &call.run(gpu, &gpu.kernels, Some(config))?.values)?;
             }
@@ -380,6 +389,7 @@ impl<D: Describe> Run for Item<D> {
             }
         }
         if let (Pick::Config(_), Ok(meant)) = (&self.0.pick, self.0.configs(caps)?) {
+            configs.retain(|_| !self.0.alone);
             configs.extend(meant);
         }
         let mut all = Vec::new();

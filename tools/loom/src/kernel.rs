@@ -186,11 +186,15 @@ pub struct Entry<P: Op> {
     pub says: Vec<&'static str>,
     /// What the device lacks for it.
     pub lack: fn(&Caps) -> Option<&'static str>,
+    /// The outputs are the oracle itself, as sums of integers are.
+    pub exact: bool,
     /// Run again, with equal bits.
     pub twice: bool,
     /// Run again with all of wgpu's runtime checks, with equal bits on a software device.
     pub checked: bool,
     pub set: Option<Set<P>>,
+    /// Composed with the Config that it means, without the candidates.
+    pub alone: bool,
 }
 
 impl<P: Op> Entry<P> {
@@ -234,6 +238,11 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    pub fn exact(&mut self) -> &mut Self {
+        self.exact = true;
+        self
+    }
+
     pub fn twice(&mut self) -> &mut Self {
         self.twice = true;
         self
@@ -246,6 +255,12 @@ impl<P: Op> Entry<P> {
 
     pub fn set(&mut self, set: impl Fn(&P, &mut Values) + Send + Sync + 'static) -> &mut Self {
         self.set = Some(Box::new(set));
+        self
+    }
+
+    /// Its Config is composed without the candidates: others of the list tell what those are.
+    pub fn alone(&mut self) -> &mut Self {
+        self.alone = true;
         self
     }
 
@@ -270,9 +285,11 @@ impl<P: Op> List<P> {
             pick: Pick::Chosen,
             says: Vec::new(),
             lack: |_| None,
+            exact: false,
             twice: false,
             checked: false,
             set: None,
+            alone: false,
         });
         self.0.last_mut().expect("one was pushed")
     }
@@ -319,11 +336,18 @@ pub struct Given<P> {
 
 /// What a kernel brings, all of it: implemented for its Problem.
 pub trait Describe: Op + Send + Sync + 'static {
+    /// The ops of its case files.
+    const OPS: &'static [&'static str] = &[Self::NAME];
     /// Keys of the Config that are no part of a pipeline: the steps do not say them.
     const RUNTIME: &'static [&'static str] = &[];
 
     /// The Problems of interest.
     fn list(list: &mut List<Self>);
+
+    /// The op of its case file.
+    fn op(&self) -> &'static str {
+        Self::NAME
+    }
 
     /// The arguments, inputs first, in an order in which random values of one may follow from those before.
     fn args(&self) -> Vec<Arg>;
@@ -381,7 +405,7 @@ pub trait Describe: Op + Send + Sync + 'static {
 
     /// The op and its options as a case file.
     fn header(&self) -> Case {
-        let mut case = Case::new(Self::NAME);
+        let mut case = Case::new(self.op());
         let mut options = Options::Write(&mut case);
         self.clone().options(&mut options).expect("options are written without a fault");
         case
@@ -397,8 +421,11 @@ pub trait Describe: Op + Send + Sync + 'static {
 
 /// A kernel, whatever its op.
 pub trait Kernel: Sync {
-    /// Its stem, which is the op of its case files.
+    /// Its stem.
     fn name(&self) -> &'static str;
+
+    /// The ops of its case files.
+    fn ops(&self) -> &'static [&'static str];
 
     /// Its Problems of interest.
     fn list(&self) -> Vec<Box<dyn Run>>;
@@ -494,6 +521,10 @@ impl<D> Of<D> {
 impl<D: Describe> Kernel for Of<D> {
     fn name(&self) -> &'static str {
         D::NAME
+    }
+
+    fn ops(&self) -> &'static [&'static str] {
+        D::OPS
     }
 
     fn list(&self) -> Vec<Box<dyn Run>> {

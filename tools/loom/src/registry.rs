@@ -1,26 +1,26 @@
 //! All kernels.
 
-use tileloom::{attention, attention_bias, attention_merge, softmax, vq_lookup};
-
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
 use crate::kernels::Old;
 
 /// What the commands and the tests go through.
 pub const ALL: &[&dyn Kernel] = &[
-    &Of::<attention::Problem>::KERNEL,
-    &Of::<attention_bias::Problem>::KERNEL,
-    &Of::<attention_merge::Problem>::KERNEL,
-    &Of::<softmax::Problem>::KERNEL,
-    &Of::<vq_lookup::Problem>::KERNEL,
+    &Of::<tileloom::attention::Problem>::KERNEL,
+    &Of::<tileloom::attention_bias::Problem>::KERNEL,
+    &Of::<tileloom::attention_merge::Problem>::KERNEL,
+    &Of::<tileloom::gemm::Problem>::KERNEL,
+    &Of::<tileloom::norm::Problem>::KERNEL,
+    &Of::<tileloom::norm_backward::Problem>::KERNEL,
+    &Of::<tileloom::position_encoding::Problem>::KERNEL,
+    &Of::<tileloom::rope::Problem>::KERNEL,
+    &Of::<tileloom::softmax::Problem>::KERNEL,
+    &Of::<tileloom::softmax_backward::Problem>::KERNEL,
+    &Of::<tileloom::vq_lookup::Problem>::KERNEL,
     &Old(0),
     &Old(1),
     &Old(2),
     &Old(3),
-    &Old(4),
-    &Old(5),
-    &Old(6),
-    &Old(7),
 ];
 
 /// The kernels of these names, all if there are none.
@@ -44,11 +44,11 @@ pub fn named(names: &[String]) -> Result<Vec<&'static dyn Kernel>, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn replay(case: &Case) -> Result<Box<dyn Replay>, Fault> {
-    let known = || ALL.iter().map(|kernel| kernel.name()).collect();
+    let known = || ALL.iter().flat_map(|kernel| kernel.ops()).copied().collect();
     let Some(op) = case.metadata.get("op") else {
         return Err(Fault::NoOp { known: known() });
     };
-    match ALL.iter().find(|kernel| kernel.name() == op) {
+    match ALL.iter().find(|kernel| kernel.ops().contains(&op.as_str())) {
         Some(kernel) => kernel.replay(case),
         None => Err(Fault::UnknownOp { op: op.clone(), known: known() }),
     }

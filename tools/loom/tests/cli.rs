@@ -280,6 +280,34 @@ fn rope_is_replayed() {
 }
 
 #[test]
+fn position_encodings_are_replayed() {
+    let folder = Folder::new("position_encoding");
+    let values = |shape: &[usize], values: &[f64]| Tensor::values(Dtype::F32, shape, values);
+    // dim = 4: frequencies 1 and 1/100; tokens at positions 7 and 8.
+    let y = |p: f64| [p.sin(), p.cos(), (p / 100.0).sin(), (p / 100.0).cos()].map(|e| 1.0 + e);
+    let waves = Case::new("position_encoding")
+        .option("scale", 2)
+        .option("first_col", 7)
+        .tensor("x", values(&[1, 2, 4], &[0.5; 8]))
+        .tensor("expected.y", values(&[1, 2, 4], &[y(7.0), y(8.0)].concat()));
+    let any = folder.case("waves.safetensors", &waves);
+    // A picture of two columns: the second is past the end of its table.
+    let learned = Case::new("position_encoding")
+        .tensor("x", values(&[1, 1, 2, 2], &[0.5, 0.25, 0.5, 0.25]))
+        .tensor("table", values(&[1, 2], &[1.0, 2.0]))
+        .tensor("row_table", values(&[2, 2], &[10.0, 20.0, 30.0, 40.0]))
+        .tensor("expected.y", values(&[1, 1, 2, 2], &[31.5, 42.25, 31.5, 42.25]));
+    folder.case("learned.safetensors", &learned.option("first_row", 1));
+    adapter(&any);
+    let (code, text, err) = loom(&[&"run", &folder.0, &"--check"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{text}");
+    assert_eq!(text.matches("passed").count(), 2, "{text}");
+    // The other order is wrong, and said so.
+    let wrong = folder.case("wrong", &waves.option("order", "halves"));
+    assert_eq!(loom(&[&"run", &wrong, &"--check"]).0, 1);
+}
+
+#[test]
 fn codebooks_are_replayed() {
     let folder = Folder::new("vq");
     let values = |shape: &[usize], values: &[f64]| Tensor::values(Dtype::F32, shape, values);
@@ -417,6 +445,10 @@ impl Kernel for Wrong {
     fn name(&self) -> &'static str {
         "wrong"
     }
+    fn ops(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn list(&self) -> Vec<Box<dyn Run>> {
         let cases = ["panics", "wrong", "lacks"].map(|name| (name, Use::Test(Depth::Narrow)));
         let entries = cases.into_iter().chain([("1", Use::Bench { quick: true })]);

@@ -209,9 +209,7 @@ impl Write for Pipe<'_> {
 
 /// A device with its cooperative matrices probed.
 fn open(adapter: &tileloom::wgpu::Adapter) -> std::result::Result<Gpu, String> {
-    let gpu = Gpu::open(adapter)?;
-    pollster::block_on(gpu.kernels.probe(&gpu.queue)).map_err(|error| error.to_string())?;
-    Ok(gpu)
+    Gpu::open(adapter)?.probed()
 }
 
 fn list(out: &mut Pipe, json: bool, verbose: bool, name: Option<&str>) -> Result {

@@ -1,25 +1,15 @@
 //! Softmax, described.
 
-use tileloom::caps::Class;
 use tileloom::reference::softmax::{Output, reference};
 use tileloom::softmax::{self, Algorithm, Buffers, Config, Mask, MaskKind, Problem, Reduce};
-use tileloom::{Caps, Dtype, Layout};
+use tileloom::{Dtype, Layout};
 
+use super::{DTYPES, axes, causal_fits, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
 use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
 use crate::kernels::mask::{self, Masked};
 use crate::random::Random;
-
-/// A tile of packed f16.
-pub fn tile(algorithm: Algorithm, wg_size: u32, lanes: u32, keep: u32, reduce: Reduce) -> Config {
-    Config { algorithm, wg_size, lanes, keep, reduce, native_f16: false }
-}
-
-/// One element at a time, up to 64 columns, a row per workgroup: needs no feature.
-pub fn plain() -> Config {
-    tile(Algorithm::Registers, 8, 8, 8, Reduce::Tree)
-}
 
 /// Odd offsets keep a problem from vec4, whatever its columns.
 pub fn odd(problem: Problem) -> Problem {
@@ -133,28 +123,18 @@ impl Describe for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
-        let reductions = Reduce::ALL.iter().map(|reduce| format!("reduce={}", reduce.name()));
-        algorithms.chain(reductions).chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+        super::shipped()
     }
 
     fn shared() -> &'static [&'static str] {
         &["mask"]
     }
 
-    /// Groups of rows that a mask and `causal` tell apart, from the first to the last, evenly.
     fn parts(&self, values: Values, outputs: Values) -> Vec<(Problem, Values, Values)> {
-        let Problem { rows, cols, dims: [n1, n2], .. } = *self;
-        let (group, groups) = (n2 * cols, rows / n2);
-        let few = ((1 << 18) / group).clamp(2, groups.max(2)).min(groups);
-        let take = |all: &[f64]| -> Vec<f64> {
-            let at = |i: usize| if few == 1 { 0 } else { i * (groups - 1) / (few - 1) };
-            (0..few).flat_map(|i| all[at(i) * group..][..group].iter().copied()).collect()
-        };
-        let part = Problem { rows: few * n2, dims: [if n1 == 1 { 1 } else { few }, n2], ..*self };
+        let (rows, dims, take) = sample(self.rows, self.dims, self.cols);
         let mut own: Values = [("x", take(&values["x"]))].into();
         own.extend(values.get_key_value("mask").map(|(name, mask)| (*name, mask.clone())));
-        vec![(part, own, [("y", take(&outputs["y"]))].into())]
+        vec![(Problem { rows, dims, ..*self }, own, [("y", take(&outputs["y"]))].into())]
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -170,17 +150,10 @@ impl Describe for Problem {
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let (x, dtype) = reader.values("x", "[.., cols]")?;
-        let Some((&cols, outer)) = x.shape.split_last() else {
-            return Err(case::bad_shape("x", x, "[.., cols]"));
-        };
-        let n2 = outer.last().copied().unwrap_or(1);
-        let n1 = if outer.len() == 3 { outer[1] } else { 1 };
-        let mut problem = Problem { x: dtype, y: dtype, lse: Some(0), ..shape(outer.iter().product(), cols) };
-        problem.dims = [n1, n2];
+        let (outer, dims, cols) = axes("x", x)?;
+        let mut problem = Problem { x: dtype, y: dtype, dims, lse: Some(0), ..shape(outer.iter().product(), cols) };
         problem.options(&mut Options::Read(reader))?;
-        if problem.causal && outer.is_empty() {
-            return Err(case::bad_shape("x", x, "at least two axes, by `causal`"));
-        }
+        causal_fits("x", x, problem.causal)?;
         let mut given = Given {
             problem,
             values: [("x", x.numbers().unwrap_or_default())].into(),
@@ -233,21 +206,11 @@ fn read_mask(given: &mut Given<Problem>, mask: &Tensor, x: &[usize]) -> Result<(
             (broadcast, values)
         }
         // More alternations than strides can say: written out.
-        None => (Mask::new(kind), expand(&mask.shape, &values, x)),
+        None => (Mask::new(kind), case::expand(&mask.shape, &values, x)),
     };
     given.problem.mask = Some(mask);
     given.values.insert("mask", values);
     Ok(())
-}
-
-/// `values` of shape `from`, broadcast to shape `to`.
-fn expand(from: &[usize], values: &[f64], to: &[usize]) -> Vec<f64> {
-    let at = |i: usize| {
-        let index = case::place(to, i);
-        let own = &index[to.len() - from.len()..];
-        own.iter().zip(from).fold(0, |at, (&i, &size)| at * size + if size == 1 { 0 } else { i })
-    };
-    (0..to.iter().product()).map(|i| values[at(i)]).collect()
 }
 
 const MASKS: [MaskKind; 5] =
@@ -336,14 +299,6 @@ fn everywhere(list: &mut List<Problem>) {
     for (rows, cols) in [(0, 8), (8, 0)] {
         list.narrow("nothing to compute", shape(rows, cols)).config(plain());
     }
-}
-
-fn software(caps: &Caps) -> Option<&'static str> {
-    (caps.class() == Class::Software).then_some("a GPU")
-}
-
-fn gpu(caps: &Caps) -> Option<&'static str> {
-    (caps.class() != Class::Software).then_some("a CPU")
 }
 
 fn extreme(list: &mut List<Problem>) {
@@ -497,24 +452,21 @@ fn benches(list: &mut List<Problem>) {
     list.bench("8x16x512x512 f32 masked", Problem { mask: Some(mask), ..scores });
 }
 
-/// Sizes of all kinds by dtypes, mask, causal, lse and odd layouts.
+/// Each two of: a size of every kind, dtypes, and masks, causal or an odd layout.
 fn composed(list: &mut List<Problem>) {
-    for (rows, cols) in
+    for (i, (rows, cols)) in
         [(7, 3), (65_536, 16), (33, 255), (512, 1000), (128, 1024), (4096, 4096), (16, 50_257), (2, 1_000_000)]
+            .into_iter()
+            .enumerate()
     {
-        for (x, y) in [
-            (Dtype::F32, Dtype::F32),
-            (Dtype::F16, Dtype::F16),
-            (Dtype::Bf16, Dtype::Bf16),
-            (Dtype::F16, Dtype::F32),
-            (Dtype::F32, Dtype::Bf16),
-        ] {
+        for (j, (x, y)) in DTYPES.into_iter().enumerate() {
             let base = Problem { x, y, ..shape(rows, cols) };
-            list.compose(base);
-            for kind in [MaskKind::Bits, MaskKind::Bytes, MaskKind::Additive(x)] {
-                list.compose(Problem { lse: Some(0), causal: true, ..masked(kind, base) });
-            }
-            list.compose(Problem { y_layout: Layout::at(1), causal: true, ..base });
+            let masks = [MaskKind::Bits, MaskKind::Bytes, MaskKind::Additive(x)];
+            list.compose(match (i + j) % 5 {
+                0 => base,
+                1 => Problem { y_layout: Layout::at(1), causal: true, ..base },
+                mask => Problem { lse: Some(0), causal: true, ..masked(masks[mask - 2], base) },
+            });
         }
     }
 }
@@ -580,7 +532,7 @@ mod tests {
         let from = [2, 1, 2, 1, 2, 1];
         assert!(softmax::broadcast(MaskKind::Bytes, &from, &shape).is_none());
         let values: Vec<f64> = (0..8).map(f64::from).collect();
-        let all = expand(&from, &values, &shape);
+        let all = case::expand(&from, &values, &shape);
         for (i, &v) in all.iter().enumerate() {
             let at = case::place(&shape, i);
             assert_eq!(v, (at[0] * 4 + at[2] * 2 + at[4]) as f64);

@@ -42,6 +42,9 @@ fn typed(dtype: Dtype, problem: Problem) -> Problem {
 }
 
 impl Describe for Problem {
+    // Of a workgroup that shares its vectors.
+    const RUNTIME: &'static [&'static str] = &["rows"];
+
     fn list(list: &mut List<Problem>) {
         narrow(list);
         wide(list);

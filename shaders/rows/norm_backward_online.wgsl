@@ -1,0 +1,23 @@
+// The gradient of RMS norm and layer norm for rows of any length: one pass over x and dy for the row's moments, a
+// second reads them again and writes dx. For rows too long for registers; where the row stays in cache the second read
+// is cheap.
+//
+// LANES invocations share a row, a workgroup of WG_SIZE has WG_SIZE / LANES rows. KEEP chunks are taken at a time.
+#import norm_backward_row
+#import norm_backward_part
+
+const ROWS_PER_WG: u32 = WG_SIZE / LANES;
+
+@compute @workgroup_size(WG_SIZE)
+fn norm_backward_online(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
+  let lane = ids.local % LANES;
+  let row = (wg.y * params.grid_x + wg.x) * ROWS_PER_WG + ids.local / LANES;
+  let r = locate(min(row, params.rows - 1u));
+  let pivot = pivot_of(r);
+  let m = gathered(part_moments(r, pivot, lane, 0u, r.chunks), f32(params.cols), ids);
+  let s = stats_of(m.x, m.y, m.z, m.w);
+  if row < params.rows {
+    write_part(r, pivot, lane, 0u, r.chunks, s);
+    if lane == 0u { stats_store(row, pivot, s); }
+  }
+}

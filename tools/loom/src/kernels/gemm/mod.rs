@@ -1,0 +1,530 @@
+//! The matrix product, described.
+
+use tileloom::gemm::{Activation, Algorithm, Along, Buffers, Config, Epilogue, Matrix, Problem, Vector};
+use tileloom::reference::gemm::{Inputs, Output, reference};
+use tileloom::{Caps, Dtype, Layout};
+
+use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
+use crate::image::Rows;
+use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Given, List, Rule, Values};
+use crate::kernels::rows::software;
+use crate::random::Random;
+
+use Dtype::{Bf16, F16, F32};
+
+/// A small tile of packed f16, for problems that share pipelines: needs no feature.
+pub const DIRECT: Config = Config {
+    algorithm: Algorithm::Direct,
+    tile: [8, 32, 4],
+    thread: [8, 4],
+    lanes: 1,
+    stages: 1,
+    parts: 1,
+    native_f16: false,
+};
+
+/// The same for gated products, which have twice the sums.
+const GATED: Config = Config { tile: [4, 32, 4], thread: [4, 4], ..DIRECT };
+
+/// A tile of packed f16 in workgroup memory.
+pub const TILED: Config = Config { algorithm: Algorithm::Tiled, tile: [64, 64, 16], thread: [4, 4], ..DIRECT };
+
+const VECTOR: &str = "algorithm=vector";
+
+/// `[m, k] x [k, n]` of these dtypes, contiguous.
+pub fn plain(m: usize, n: usize, k: usize, [a, b, d]: [Dtype; 3]) -> Problem {
+    let [a, b, d] = [a, b, d].map(Matrix::new);
+    Problem { m, n, k, a, b, d, ..Problem::default() }
+}
+
+/// The same, all of f32.
+pub fn f32s(m: usize, n: usize, k: usize) -> Problem {
+    plain(m, n, k, [F32; 3])
+}
+
+/// A vector of values per row or per column, from element `offset` on.
+pub fn along(along: Along, dtype: Dtype, offset: usize) -> Option<Vector> {
+    Some(Vector { dtype, along, offset })
+}
+
+/// Scale, bias, activation and residual.
+pub fn whole(activation: Activation) -> Epilogue {
+    Epilogue {
+        scale: along(Along::Rows, F32, 1),
+        bias: along(Along::Columns, F32, 2),
+        activation,
+        gate: None,
+        residual: Some(Matrix::new(F32)),
+    }
+}
+
+/// SwiGLU without a bias.
+fn swiglu() -> Epilogue {
+    Epilogue { gate: Some(0), activation: Activation::Silu, ..Epilogue::default() }
+}
+
+/// Whole numbers from -3 to 3, of which three quarters are 0 where `sparse`: their sums are exact.
+fn integers(entry: &mut Entry<Problem>, seed: u64, sparse: bool) {
+    entry.exact().set(move |_, values| {
+        let mut random = Random::new(seed);
+        for value in values.values_mut().flatten() {
+            let number = random.below(7) as f64 - 3.0;
+            *value = if sparse && random.below(4) > 0 { 0.0 } else { number };
+        }
+    });
+}
+
+const TRANSPOSES: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+
+/// Arguments that a Problem may ask for.
+const OPTIONAL: [&str; 5] = ["b2", "c", "residual", "bias", "scale"];
+
+impl Describe for Problem {
+    /// A parameter, of which pipelines know nothing.
+    const RUNTIME: &'static [&'static str] = &["parts"];
+
+    fn list(list: &mut List<Problem>) {
+        everywhere(list);
+        forms(list);
+        few(list);
+        coop(list);
+        wide(list);
+        full(list);
+        benches(list);
+        composed(list);
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let Epilogue { scale, bias, gate, residual, .. } = self.epilogue;
+        let matrix = |Matrix { dtype, layout }, (sizes, cols)| Rows::new::<3>(layout, sizes, cols, dtype);
+        let vector = |Vector { dtype, along, offset }, products| {
+            Rows::flat(offset, products * if along == Along::Rows { self.m } else { self.n }, dtype)
+        };
+        let products = 1 + usize::from(gate.is_some());
+        let b2 = |offset| matrix(Matrix { layout: Layout { offset, ..self.b.layout }, ..self.b }, self.b_sizes());
+        let inputs = [
+            ("a", Some(matrix(self.a, self.a_sizes()))),
+            ("b", Some(matrix(self.b, self.b_sizes()))),
+            ("b2", gate.map(b2)),
+            ("c", self.c.map(|c| matrix(c, self.d_sizes()))),
+            ("residual", residual.map(|residual| matrix(residual, self.d_sizes()))),
+            ("bias", bias.map(|bias| vector(bias, products))),
+            ("scale", scale.map(|scale| vector(scale, 1))),
+        ];
+        let inputs = inputs.into_iter().filter_map(|(name, view)| Some(Arg::read(name, view?)));
+        inputs.chain([Arg::write("d", matrix(self.d, self.d_sizes()))]).collect()
+    }
+
+    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
+        let mut buffers = Buffers::new(bound.get("a"), bound.get("b"), bound.get("d"));
+        for (name, binding) in &bound.0 {
+            buffers = match *name {
+                "b2" => buffers.b2(*binding),
+                "c" => buffers.c(*binding),
+                "residual" => buffers.residual(*binding),
+                "bias" => buffers.bias(*binding),
+                "scale" => buffers.scale(*binding),
+                "scratch" => buffers.scratch(*binding),
+                _ => buffers,
+            };
+        }
+        buffers
+    }
+
+    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
+        let [b2, c, residual, bias, scale] = OPTIONAL.map(|name| values.get(name).map(Vec::as_slice));
+        let inputs = Inputs { a: &values["a"], b: &values["b"], b2, c, residual, bias, scale };
+        let Output { d: oracle, mag } = reference::<f64>(self, &inputs);
+        let low = reference::<f32>(self, &inputs).d;
+        vec![("d", Rule::Rows { cols: self.n, dtype: self.d.dtype, oracle, low, mag })]
+    }
+
+    fn cost(&self) -> Cost {
+        let bytes = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum::<usize>();
+        Cost { flops: self.flops(), bytes: bytes as f64 }
+    }
+
+    fn shipped() -> Vec<String> {
+        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
+        algorithms.chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+    }
+
+    /// The last rows: the ends of a, b and d are seen.
+    fn parts(&self, mut values: Values, outputs: Values) -> Vec<(Problem, Values, Values)> {
+        let Problem { m, n, k, .. } = *self;
+        let rows = m.min(5);
+        let last = |all: &[f64], cols: usize| all[(m - rows) * cols..].to_vec();
+        values.insert("a", last(&values["a"], k));
+        vec![(Problem { m: rows, ..*self }, values, [("d", last(&outputs["d"], n))].into())]
+    }
+
+    fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
+        options.value("trans_a", &mut self.trans_a)?;
+        options.value("trans_b", &mut self.trans_b)?;
+        options.value("out_dtype", &mut self.d.dtype)?;
+        options.value("alpha", &mut self.alpha)?;
+        options.value("beta", &mut self.beta)?;
+        options.value("a_layout", &mut self.a.layout)?;
+        options.value("b_layout", &mut self.b.layout)?;
+        options.value("d_layout", &mut self.d.layout)?;
+        let Epilogue { scale, bias, activation, gate, residual } = &mut self.epilogue;
+        let activations: Vec<_> = Activation::ALL.iter().map(|&activation| (activation.name(), activation)).collect();
+        options.word("activation", activation, &activations)?;
+        if let Some(offset) = gate {
+            options.value("b2_offset", offset)?;
+        }
+        for (layout, matrix) in [("c_layout", &mut self.c), ("residual_layout", residual)] {
+            matrix.as_mut().map_or(Ok(()), |matrix| options.value(layout, &mut matrix.layout))?;
+        }
+        for (along, offset, vector) in [("bias_along", "bias_offset", bias), ("scale_along", "scale_offset", scale)] {
+            if let Some(vector) = vector {
+                options.word(along, &mut vector.along, &[("columns", Along::Columns), ("rows", Along::Rows)])?;
+                options.value(offset, &mut vector.offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
+        let (a, a_dtype) = reader.values("a", "[.., m, k]")?;
+        let (b, b_dtype) = reader.values("b", "[.., k, n]")?;
+        let mut problem = plain(0, 0, 0, [a_dtype, b_dtype, a_dtype]);
+        for name in OPTIONAL {
+            let Some(tensor) = reader.optional(name) else { continue };
+            let dtype = case::float(name, tensor)?;
+            let epilogue = &mut problem.epilogue;
+            match name {
+                "b2" if dtype != b_dtype => {
+                    let have = tensor.dtype.to_string();
+                    return Err(Fault::BadDtype { name: name.into(), have, expected: "that of `b`" });
+                }
+                "b2" => epilogue.gate = Some(0),
+                "c" => problem.c = Some(Matrix::new(dtype)),
+                "residual" => epilogue.residual = Some(Matrix::new(dtype)),
+                "bias" => epilogue.bias = along(Along::Columns, dtype, 0),
+                _ => epilogue.scale = along(Along::Columns, dtype, 0),
+            }
+        }
+        problem.options(&mut Options::Read(reader))?;
+        let dims = |name, tensor: &Tensor, trans| match tensor.shape[..] {
+            [.., x, y] => Ok(if trans { (y, x) } else { (x, y) }),
+            _ => Err(case::bad_shape(name, tensor, "at least two axes")),
+        };
+        let ((m, k), (k2, n)) = (dims("a", a, problem.trans_a)?, dims("b", b, problem.trans_b)?);
+        if k != k2 {
+            return Err(case::bad_shape("b", b, format!("k of {k}, as `a` has it")));
+        }
+        let [outer_a, outer_b] = [a, b].map(|tensor| &tensor.shape[..tensor.shape.len() - 2]);
+        let batch = broadcast(outer_a, outer_b)
+            .ok_or_else(|| case::bad_shape("b", b, format!("leading axes that broadcast with {outer_a:?}")))?;
+        problem = Problem { m, n, k, ..problem };
+        if let Some((&last, first)) = batch.split_last() {
+            problem.batch = [first.iter().product(), last];
+        }
+        // Of each batch, what several share is repeated.
+        let mut values = Values::new();
+        for arg in problem.args().iter().filter(|arg| arg.access == Access::Read) {
+            let tensor = reader.tensor(arg.name, "")?;
+            let own = own(arg);
+            let outer = if own.len() == 2 { &batch[..] } else { &[] };
+            let all = [outer, &own].concat();
+            if !tensor.shape.ends_with(&own) || broadcast(&tensor.shape, &all).as_ref() != Some(&all) {
+                return Err(case::bad_shape(arg.name, tensor, format!("{all:?}")));
+            }
+            values.insert(arg.name, case::expand(&tensor.shape, &tensor.numbers().unwrap_or_default(), &all));
+        }
+        let outputs = vec![Shown::new("d", [&batch[..], &[m, n]].concat())];
+        Ok(Given { problem, values, outputs, known: Values::new() })
+    }
+
+    fn shape(&self, arg: &Arg) -> Vec<usize> {
+        let own = own(arg);
+        let outer = if own.len() == 2 { &self.batch[..] } else { &[] };
+        let outer = outer.iter().copied().skip_while(|&size| size == 1);
+        outer.chain(own).collect()
+    }
+}
+
+/// The shape of an argument in a case file, without the axes of batches.
+fn own(arg: &Arg) -> Vec<usize> {
+    match arg.name {
+        "bias" | "scale" => vec![arg.view.cols],
+        _ => vec![arg.view.sizes[2], arg.view.cols],
+    }
+}
+
+/// The shape of both by NumPy's rules.
+fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let at = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
+    let of = |i| match (at(a, i), at(b, i)) {
+        (x, y) if x == y => Some(x),
+        (1, y) => Some(y),
+        (x, 1) => Some(x),
+        _ => None,
+    };
+    (0..rank).map(of).collect()
+}
+
+/// Problems that share the few pipelines of [`DIRECT`], [`GATED`] and [`TILED`].
+fn everywhere(list: &mut List<Problem>) {
+    for (m, n, k) in [(16, 32, 4), (17, 36, 8), (100, 68, 516), (15, 28, 12), (64, 96, 128)] {
+        integers(list.narrow("integers", f32s(m, n, k)).config(DIRECT), 3, m == 64);
+    }
+    list.narrow("as it is chosen", f32s(100, 140, 516)).seed(3);
+    for (m, n, k) in [(37, 101, 53), (1, 1, 1), (1, 31, 7), (33, 1, 5), (16, 33, 1)] {
+        for (trans_a, trans_b) in TRANSPOSES {
+            // Aligned forms of n or m of 1 have pipelines of their own.
+            let layout = |rows: usize, cols: usize| Matrix::strided(F32, 1, [rows * (cols + 3), 0, cols + 3]);
+            let a = if trans_a { layout(k, m) } else { layout(m, k) };
+            let b = if trans_b { layout(n, k) } else { layout(k, n) };
+            let problem = Problem { a, b, trans_a, trans_b, ..f32s(m, n, k) };
+            integers(list.narrow("primes, ones and every transpose", problem).config(DIRECT), 4, false);
+        }
+    }
+    // [2, 3] batches: a of its own, b shared by the first axis, d by columns of a wider matrix; then a shared, too.
+    let (m, n, k) = (18, 20, 24);
+    let batches = Problem {
+        batch: [2, 3],
+        a: Matrix::strided(F32, 8, [3 * m * 32, m * 32, 32]),
+        b: Matrix::strided(F32, 4, [0, k * 28, 28]),
+        d: Matrix::strided(F32, 12, [m * 120, 40, 120]),
+        ..f32s(m, n, k)
+    };
+    for (seed, a) in [(5, batches.a), (6, Matrix::strided(F32, 0, [m * k, 0, k]))] {
+        let entry = list.narrow("leading dimensions, offsets and batches", Problem { a, ..batches });
+        integers(entry.config(DIRECT), seed, false);
+    }
+    let c = Some(Matrix::new(F32));
+    for &activation in Activation::ALL {
+        let problem = Problem { alpha: 0.3, beta: -1.5, c, epilogue: whole(activation), ..f32s(19, 36, 40) };
+        list.narrow("epilogue, every activation", problem).seed(7).config(DIRECT);
+        let entry = list.narrow("epilogue, c in place", problem).seed(8).config(DIRECT);
+        entry.memory(&[&["c", "d"]]).says(&["writable [4]"]);
+    }
+    let (scale, bias) = (along(Along::Columns, F16, 3), along(Along::Rows, Bf16, 1));
+    let epilogue = Epilogue { scale, bias, residual: Some(Matrix::new(F16)), ..Epilogue::default() };
+    let hidden = Problem { beta: 0.0, c: Some(Matrix::new(Bf16)), epilogue, ..f32s(19, 36, 40) };
+    let entry = list.narrow("16-bit vectors the other way, beta 0 hides NaN", hidden).seed(9).config(DIRECT);
+    entry.set(|_, values| values.get_mut("c").into_iter().flatten().for_each(|v| *v = f64::NAN));
+    list.narrow("no k", Problem { c, epilogue: whole(Activation::Relu), ..f32s(5, 9, 0) }).config(DIRECT);
+    let bias = along(Along::Columns, F32, 0);
+    for activation in [Activation::Silu, Activation::GeluTanh] {
+        // b and b2 as columns of one matrix would lie: by rows of 2 n.
+        let epilogue = Epilogue { gate: Some(8), activation, bias, ..Epilogue::default() };
+        let problem = Problem { b: Matrix::strided(F32, 4, [0, 0, 40]), epilogue, ..f32s(21, 20, 36) };
+        list.narrow("SwiGLU and GeGLU", problem).seed(2).config(GATED);
+    }
+    let epilogue = Epilogue { gate: Some(8), bias, ..swiglu() };
+    let decode = Problem { trans_b: true, b: Matrix::strided(F32, 4, [0, 0, 520]), epilogue, ..f32s(1, 68, 516) };
+    list.narrow("SwiGLU of one row", decode).seed(3).candidate(VECTOR);
+    let split = Problem { epilogue, ..f32s(9, 20, 1028) };
+    list.narrow("SwiGLU, k in parts", split).seed(4).config(Config { parts: 3, ..GATED }).says(&["gemm_split_k"]);
+    let name = "f16, columns that share words";
+    integers(list.narrow(name, plain(33, 64, 48, [F16; 3])).config(DIRECT), 1, false);
+    for (n, offset) in [(37, 0), (37, 1), (36, 1)] {
+        let d = Matrix::strided(F16, offset, [0, 0, n]);
+        list.narrow(name, Problem { d, ..plain(19, n, 23, [F16; 3]) }).seed(5).config(DIRECT);
+    }
+    for (m, n, k) in [(64, 64, 16), (65, 68, 20), (130, 60, 132), (3, 4, 8)] {
+        integers(list.narrow("tiled", f32s(m, n, k)).config(TILED), 3, false);
+    }
+    let split = Problem { batch: [1, 2], ..f32s(18, 36, 4100) };
+    let entry = list.narrow("k in parts, the same bits twice", split).seed(2);
+    entry.config(Config { parts: 5, ..DIRECT }).says(&["gemm_split_k"]).twice();
+}
+
+/// One of each form by a small tile; and on a GPU as it is chosen, which there costs little.
+fn forms(list: &mut List<Problem>) {
+    let c = Some(Matrix::new(F32));
+    let bias = along(Along::Columns, F32, 0);
+    let epilogue = Epilogue { scale: along(Along::Rows, F32, 0), bias, ..whole(Activation::Gelu) };
+    let forms = [
+        ("NN", f32s(68, 100, 72), DIRECT),
+        ("primes", f32s(37, 101, 53), DIRECT),
+        ("epilogue", Problem { alpha: 0.5, beta: -2.0, c, epilogue, ..f32s(37, 100, 64) }, DIRECT),
+        ("no k", Problem { c, ..f32s(5, 9, 0) }, DIRECT),
+        ("f16", plain(68, 100, 72, [F16; 3]), DIRECT),
+        ("long k", f32s(12, 20, 4096), Config { parts: 4, ..DIRECT }),
+        ("tiled", f32s(70, 72, 100), TILED),
+        // With pipelines of their own, for which one CPU is enough.
+        ("NT", Problem { trans_b: true, ..f32s(68, 100, 72) }, DIRECT),
+        ("TN", Problem { trans_a: true, ..f32s(68, 100, 72) }, DIRECT),
+        ("SwiGLU", Problem { epilogue: swiglu(), ..f32s(40, 72, 64) }, TILED),
+        ("bf16, odd columns", plain(37, 101, 53, [Bf16; 3]), DIRECT),
+    ];
+    for (i, (name, problem, config)) in forms.into_iter().enumerate() {
+        let entry = if i < 7 { list.narrow(name, problem) } else { list.wide(name, problem) };
+        entry.config(config);
+        list.narrow(name, problem).unless(software);
+    }
+    list.narrow("one row", Problem { trans_b: true, ..f32s(1, 200, 512) }).candidate(VECTOR);
+    list.narrow("one column", f32s(200, 1, 512)).candidate(VECTOR);
+}
+
+fn few(list: &mut List<Problem>) {
+    let mut exact = |problem, seed| {
+        integers(list.narrow("few rows, few columns", problem).candidate(VECTOR), seed, false);
+    };
+    // Weights along k, as the right side and as the left.
+    for (n, k) in [(260, 516), (33, 64), (36, 64), (12, 4), (4, 4)] {
+        exact(Problem { trans_b: true, ..f32s(1, n, k) }, 2);
+        exact(f32s(n + 1, 1, k), 3);
+    }
+    // Across k.
+    exact(f32s(1, 260, 516), 2);
+    exact(f32s(1, 37, 53), 2);
+    for (m, n) in [(5, 36), (8, 36), (132, 7)] {
+        for trans_b in [false, true] {
+            let problem = Problem { trans_b, epilogue: whole(Activation::Silu), ..f32s(m, n, 132) };
+            list.wide("eight rows, eight columns", problem).seed(2).candidate(VECTOR);
+        }
+    }
+    list.wide("few rows, dtypes", plain(3, 37, 132, [F16, Bf16, F16])).seed(3).candidate(VECTOR);
+    let mut gated = |problem, gate, seed| {
+        let epilogue = Epilogue { gate: Some(gate), ..whole(Activation::GeluTanh) };
+        list.wide("gated, few rows and few columns", Problem { epilogue, ..problem }).seed(seed).candidate(VECTOR);
+    };
+    // Along k, across k, and by the left side, aligned and not.
+    for (m, n, k, trans_b) in [
+        (5, 36, 132, true),
+        (5, 36, 132, false),
+        (132, 4, 64, false),
+        (132, 3, 64, true),
+        (3, 37, 53, true),
+        (37, 2, 53, false),
+    ] {
+        gated(Problem { trans_b, ..f32s(m, n, k) }, if k % 4 == 0 { 4 } else { 1 }, 2);
+    }
+    gated(Problem { trans_a: true, ..f32s(132, 4, 64) }, 4, 4);
+    let problem = Problem { trans_b: true, epilogue: swiglu(), ..plain(1, 68, 132, [F16; 3]) };
+    list.wide("gated, few rows and few columns", problem).seed(3).candidate(VECTOR);
+}
+
+fn coop(list: &mut List<Problem>) {
+    fn narrow(list: &mut List<Problem>, problem: Problem) -> &mut Entry<Problem> {
+        let lack = |caps: &Caps| {
+            let reason = caps.coop_denied.unwrap_or("the device has no cooperative matrices");
+            caps.coop.is_empty().then_some(reason)
+        };
+        list.narrow("cooperative matrices", problem).unless(lack).candidate("algorithm=coop")
+    }
+    let of = |m, n, k| plain(m, n, k, [F16, F16, F32]);
+    for (m, n, k) in [(32, 32, 16), (68, 100, 72), (3, 4, 4), (33, 40, 132)] {
+        integers(narrow(list, of(m, n, k)), 3, false);
+    }
+    narrow(list, of(68, 100, 72));
+    narrow(list, Problem { batch: [2, 1], epilogue: whole(Activation::Silu), ..of(35, 36, 40) }).seed(3);
+    narrow(list, of(20, 40, 2052)).seed(4).says(&["gemm_split_k"]);
+    narrow(list, Problem { epilogue: swiglu(), ..of(35, 68, 72) }).seed(5);
+}
+
+/// What one driver is enough for.
+fn wide(list: &mut List<Problem>) {
+    for &(trans_a, trans_b) in &TRANSPOSES[1..] {
+        for (m, n, k) in [(20, 36, 40), (64, 32, 16)] {
+            let problem = Problem { trans_a, trans_b, ..f32s(m, n, k) };
+            integers(list.wide("aligned transposes", problem).config(DIRECT), 4, false);
+            integers(list.wide("aligned transposes", problem).config(TILED), 4, true);
+        }
+    }
+    list.wide("[1, 257, 384] x [384, 1152]", f32s(257, 1152, 384)).config(DIRECT);
+    list.wide("66,000 columns", f32s(3, 66_000, 20)).config(DIRECT);
+    for dtypes in [[F32, F16, F32], [Bf16, F16, F32], [F16, F32, Bf16]] {
+        list.wide("a and b of other dtypes", plain(19, 37, 23, dtypes)).seed(5).config(DIRECT);
+    }
+    integers(list.wide("tiled, primes", f32s(67, 71, 37)).config(TILED), 3, false);
+    list.wide("tiled, SwiGLU", Problem { epilogue: swiglu(), ..f32s(70, 68, 36) }).seed(3).config(TILED);
+    let entry = list.wide("tiled, k in parts", f32s(40, 44, 2052)).seed(3);
+    entry.config(Config { parts: 3, ..TILED }).says(&["gemm_split_k"]);
+    list.wide("checked modules give the same bits", f32s(37, 40, 52)).seed(6).config(DIRECT).checked();
+}
+
+/// Every candidate of every dtype pair and transpose.
+fn full(list: &mut List<Problem>) {
+    for dtypes in [[F32; 3], [F16; 3], [F16, Bf16, F32], [Bf16; 3], [F32, Bf16, F16], [Bf16, F32, F32]] {
+        for (trans_a, trans_b) in TRANSPOSES {
+            for (m, n, k) in [(72, 68, 132), (37, 41, 29), (4, 68, 1100)] {
+                let problem = Problem { trans_a, trans_b, ..plain(m, n, k, dtypes) };
+                list.full("every Config, dtype and transpose", problem).seed(5).every_candidate();
+            }
+        }
+    }
+}
+
+fn benches(list: &mut List<Problem>) {
+    let transposed = |m, n, k, dtype| Problem { trans_b: true, ..plain(m, n, k, [dtype; 3]) };
+    list.bench("256x256x256 f32", f32s(256, 256, 256));
+    list.bench("512x512x512 f32", f32s(512, 512, 512)).quick();
+    list.bench("1024x1024x1024 f32", f32s(1024, 1024, 1024));
+    list.bench("512x512x512 f16", plain(512, 512, 512, [F16; 3])).quick();
+    list.bench("1024x1024x1024 f16", plain(1024, 1024, 1024, [F16; 3]));
+    list.bench("1x2048x2048 f32 NT", transposed(1, 2048, 2048, F32)).quick();
+    list.bench("1x2048x2048 f32", f32s(1, 2048, 2048));
+    // A Llama of 1B: hidden 2048, intermediate 8192, weights stored [n, k].
+    list.bench("1x2048x2048 f16 NT decode", transposed(1, 2048, 2048, F16));
+    list.bench("1x8192x2048 f16 NT decode", transposed(1, 8192, 2048, F16));
+    list.bench("1x2048x8192 f16 NT decode", transposed(1, 2048, 8192, F16));
+    list.bench("128x2048x2048 f16 NT prefill", transposed(128, 2048, 2048, F16));
+    list.bench("128x8192x2048 f16 NT prefill", transposed(128, 8192, 2048, F16));
+    list.bench("16x16x16384 f32 long k", f32s(16, 16, 16384));
+}
+
+/// Dtypes by shapes, with transposes and epilogues in turns.
+fn composed(list: &mut List<Problem>) {
+    let extras = Epilogue { bias: along(Along::Columns, F16, 1), ..Epilogue::default() };
+    let epilogues = [swiglu(), extras, Epilogue::default()];
+    for (i, (m, n, k)) in [(512, 512, 512), (129, 127, 65), (1, 2048, 2048), (2048, 3, 64)].into_iter().enumerate() {
+        for (j, dtypes) in [[F32; 3], [F16; 3], [F16, Bf16, F32], [F32, F16, Bf16]].into_iter().enumerate() {
+            let ((trans_a, trans_b), epilogue) = (TRANSPOSES[(i + j) % 4], epilogues[(i + 2 * j) % 3]);
+            list.compose(Problem { trans_a, trans_b, epilogue, ..plain(m, n, k, dtypes) });
+        }
+    }
+    list.compose(plain(512, 512, 512, [F16, F16, F32]));
+    list.compose(plain(16, 16, 8192, [F16; 3]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Case;
+    use crate::kernel::{Kernel, Of};
+
+    fn fault(case: &Case) -> String {
+        match Of::<Problem>::KERNEL.replay(case) {
+            Ok(_) => "understood".into(),
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    fn values(shape: &[usize]) -> Tensor {
+        Tensor::values(F32, shape, &vec![1.0; shape.iter().product()])
+    }
+
+    #[test]
+    fn faults_name_what_is_wrong() {
+        let of = |a: &[usize], b: &[usize]| Case::new("gemm").tensor("a", values(a)).tensor("b", values(b));
+        assert_eq!(fault(&of(&[2, 1, 3, 4], &[5, 4, 6])), "understood");
+        assert_eq!(fault(&of(&[3, 4], &[5, 6])), "tensor `b` has shape [5, 6], expected k of 4, as `a` has it");
+        assert_eq!(fault(&of(&[3, 4], &[6, 4]).option("trans_b", true)), "understood");
+        assert!(fault(&of(&[4], &[4, 6])).contains("expected at least two axes"));
+        assert!(fault(&of(&[2, 3, 4], &[3, 4, 6])).contains("leading axes that broadcast with [2]"));
+        assert!(fault(&of(&[3, 4], &[4, 6]).tensor("bias", values(&[5]))).contains("expected [6]"));
+        assert!(fault(&of(&[3, 4], &[4, 6]).tensor("c", values(&[6, 3]))).contains("expected [3, 6]"));
+        let gated = of(&[3, 4], &[4, 6]).tensor("b2", values(&[4, 6]));
+        assert_eq!(fault(&gated.clone().tensor("bias", values(&[12]))), "understood");
+        assert!(fault(&gated.tensor("bias", values(&[6]))).contains("expected [12]"));
+        let half = of(&[3, 4], &[4, 6]).tensor("b2", Tensor::values(F16, &[4, 6], &[1.0; 24]));
+        assert_eq!(fault(&half), "tensor `b2` has dtype F16, expected that of `b`");
+        let rows = of(&[3, 4], &[4, 6]).tensor("scale", values(&[3])).option("scale_along", "rows");
+        assert_eq!(fault(&rows), "understood");
+        let fault = fault(&of(&[3, 4], &[4, 6]).option("activation", "swish"));
+        assert!(fault.contains("none or relu or gelu or gelu_tanh or silu"), "{fault}");
+    }
+
+    #[test]
+    fn batches_are_repeated() {
+        assert_eq!(case::expand(&[2, 1, 1, 1], &[5.0, 6.0], &[2, 3, 1, 1]), [5.0, 5.0, 5.0, 6.0, 6.0, 6.0]);
+        assert_eq!(case::expand(&[1, 1], &[7.0], &[2, 1, 1]), [7.0, 7.0]);
+    }
+}
