@@ -422,6 +422,31 @@ fn attention_is_replayed() {
         .tensor("block_table", Tensor::indices(&[1, 3], &[1, 0, 0xdead]))
         .tensor("seqused_k", Tensor::indices(&[1], &[3]));
     folder.case("paged.safetensors", &paged);
+    // With tokens before heads.
+    let turned = dense
+        .clone()
+        .option("layout", "bshd")
+        .tensor("q", tensor(&[1, 1, 2, 1], &[1.0, 0.0]))
+        .tensor("k", tensor(&[1, 3, 1, 1], &k))
+        .tensor("v", tensor(&[1, 3, 1, 1], &v))
+        .tensor("expected.o", tensor(&[1, 1, 2, 1], &o));
+    folder.case("turned.safetensors", &turned);
+    // The second token descends from the first, the third does not: it sees itself alone.
+    let tree = Case::new("attention")
+        .tensor("q", tensor(&[1, 1, 3, 1], &[0.0; 3]))
+        .tensor("k", tensor(&[1, 1, 3, 1], &k))
+        .tensor("v", tensor(&[1, 1, 3, 1], &v))
+        .tensor("parents", Tensor::indices(&[3], &[9, 0, 9]))
+        .tensor("expected.o", tensor(&[1, 1, 3, 1], &[8.0, 12.0, 24.0]));
+    folder.case("tree.safetensors", &tree);
+    // Of four buckets, the first is for distance 0, the second and the fourth for keys before and after.
+    let bias = Case::new("attention_bias")
+        .option("seq_q", 1)
+        .option("seq_kv", 2)
+        .option("max_distance", 8)
+        .tensor("table", tensor(&[4, 1], &[7.0, 8.0, 9.0, 10.0]))
+        .tensor("expected.bias", tensor(&[1, 1, 2], &[8.0, 7.0]));
+    folder.case("bias.safetensors", &bias);
     // The two heads as parts of one row: weights 8 : 3.
     let merge = Case::new("attention_merge")
         .tensor("o", tensor(&[2, 1, 1], &o))
@@ -432,7 +457,7 @@ fn attention_is_replayed() {
     adapter(&any);
     let (code, text, err) = loom(&[&"run", &folder.0, &"--check"]);
     assert_eq!((code, err.as_str()), (0, ""), "{text}");
-    assert_eq!(text.matches("passed").count(), 4, "{text}");
+    assert_eq!(text.matches("passed").count(), 7, "{text}");
     let wrong = folder.case("wrong", &dense.option("window_left", 0));
     assert_eq!(loom(&[&"run", &wrong, &"--check"]).0, 1);
 }
