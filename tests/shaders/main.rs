@@ -220,8 +220,8 @@ fn what_the_lists_hold_composes_on_every_preset() {
 #[test]
 fn case_files_read_back_to_what_was_written() {
     for kernel in registry::ALL {
-        let run = |run: &Box<dyn Run>| matches!(run.what(), Use::Test(Depth::Narrow | Depth::Wide));
-        for run in kernel.list().iter().filter(|entry| run(entry) && !entry.problem().is_empty()) {
+        let tested = |run: &dyn Run| matches!(run.what(), Use::Test(Depth::Narrow | Depth::Wide));
+        for run in kernel.list().iter().filter(|entry| tested(&***entry) && !entry.problem().is_empty()) {
             let case = run.case();
             let again = kernel.replay(&case).map(|replay| replay.case());
             let same = again.as_ref().is_ok_and(|again| *again == case);
