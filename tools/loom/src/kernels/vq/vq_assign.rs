@@ -203,9 +203,8 @@ impl Describe for Problem {
 
     /// Operations as a product of matrices counts.
     fn cost(&self) -> Cost {
-        let bytes: usize = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
         let products = self.n * self.books * self.num_codes * self.code_dim;
-        Cost { flops: 2.0 * products as f64, bytes: bytes as f64 }
+        Cost::of(2.0 * products as f64, &self.args())
     }
 
     fn shipped() -> Vec<String> {

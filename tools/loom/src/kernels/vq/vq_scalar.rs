@@ -95,8 +95,7 @@ impl Describe for Problem<'static> {
     }
 
     fn cost(&self) -> Cost {
-        let bytes: usize = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
-        Cost { flops: 0.0, bytes: bytes as f64 }
+        Cost::of(0.0, &self.args())
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {

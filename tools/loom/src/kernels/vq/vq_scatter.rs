@@ -120,9 +120,8 @@ impl Describe for Problem {
     }
 
     fn cost(&self) -> Cost {
-        let bytes: usize = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
         let elements = self.positions() * self.books * self.code_dim;
-        Cost { flops: elements as f64, bytes: bytes as f64 }
+        Cost::of(elements as f64, &self.args())
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
