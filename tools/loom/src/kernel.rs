@@ -602,3 +602,9 @@ pub fn call<D: Describe>(name: &str) -> Call<D> {
     let entry = entries::<D>().into_iter().find(|entry| entry.name == name);
     entry.unwrap_or_else(|| panic!("{} lists no `{name}`", D::NAME)).call()
 }
+
+/// What a description finds wrong with a case.
+#[cfg(test)]
+pub fn fault<D: Describe>(case: &Case) -> String {
+    Of::<D>::KERNEL.replay(case).err().map_or("understood".into(), |fault| fault.to_string())
+}
