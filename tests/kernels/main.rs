@@ -14,10 +14,6 @@ mod ledger;
 mod position;
 mod rows;
 mod vq;
-mod vq_assign;
-mod vq_scalar;
-mod vq_scatter;
-mod vq_train;
 
 use std::sync::{Arc, Mutex};
 
@@ -113,11 +109,11 @@ const SUITES: &[(&str, Cases)] = &[
     ("rope", position::rope::cases),
     ("softmax", rows::softmax::cases),
     ("softmax_backward", rows::softmax_backward::cases),
-    ("vq_assign", vq_assign::cases),
+    ("vq_assign", vq::vq_assign::cases),
     ("vq_lookup", vq::vq_lookup::cases),
-    ("vq_scalar", vq_scalar::cases),
-    ("vq_scatter", vq_scatter::cases),
-    ("vq_train", vq_train::cases),
+    ("vq_scalar", vq::vq_scalar::cases),
+    ("vq_scatter", vq::vq_scatter::cases),
+    ("vq_train", vq::vq_train::cases),
 ];
 
 /// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.

@@ -141,7 +141,10 @@ struct Columns {
 
 /// Blocks of rows, as long as none is shorter or longer than these.
 const BLOCKS: usize = 256;
-const BLOCK_ROWS: [usize; 2] = [32, 1 << 14];
+const BLOCK_ROWS: [usize; 2] = [32, 1 << 12];
+
+/// Chunks of columns of an invocation: neighbouring rows lie far apart, so that more of each is read at a time.
+const COLUMNS: u32 = 4;
 
 /// Where a region of scratch starts: a multiple of every alignment.
 const ALIGN: u64 = 256;
@@ -207,7 +210,7 @@ impl Problem {
         let block_rows = self.rows.div_ceil(BLOCKS).clamp(least, most);
         // The largest power of two that divides the workgroup, if a row has as many chunks.
         let lanes = 1 << config.wg_size.trailing_zeros();
-        let chunks = chunks(self.cols, self.column_chunks(views)[0]);
+        let chunks = chunks(self.cols, self.column_chunks(views)[0]).div_ceil(COLUMNS);
         Columns {
             lanes: chunks.checked_next_power_of_two().map_or(lanes, |chunks| chunks.min(lanes)),
             blocks: u32::try_from(self.rows.div_ceil(block_rows)).unwrap_or(u32::MAX),
@@ -278,6 +281,7 @@ impl Pipeline for Pass<Config, Form> {
                 .begin(self.config.wg_size, 0, form.vec)
                 .params::<Params>()
                 .flag("LAYER", layer)
+                .constant("COLUMNS", COLUMNS)
                 .input(X, "x", form.x)
                 .input(DY, "dy", form.dy)
                 .writes(STATS, "stats", "vec4<f32>")
@@ -393,7 +397,7 @@ impl Plan for Problem {
         config.check(caps, &self.rows_of(views, config.native_f16))?;
         let columns = self.columns(views, config);
         match self.has_columns() {
-            true => caps.check_rounds(columns.block_rows.max(columns.blocks).into()),
+            true => caps.check_rounds((columns.block_rows * (1 + COLUMNS)).max(columns.blocks).into()),
             false => Ok(()),
         }
     }
@@ -467,10 +471,10 @@ impl Plan for Problem {
         if self.has_columns() {
             let Columns { lanes, blocks, .. } = columns;
             let [by_blocks, sum] = self.column_passes(views, form, config, writable);
-            let groups = |pass: &Pass<Config, Form>, lanes: u32| chunks(self.cols, pass.form.vec).div_ceil(lanes);
+            let groups = |pass: &Pass<Config, Form>, size: u32| chunks(self.cols, pass.form.vec).div_ceil(size);
             let block_groups = blocks.div_ceil(config.wg_size / lanes);
             if self.rows > 0 {
-                add(&mut steps, &by_blocks, u64::from(groups(&by_blocks, lanes)) * u64::from(block_groups))?;
+                add(&mut steps, &by_blocks, u64::from(groups(&by_blocks, lanes * COLUMNS)) * u64::from(block_groups))?;
             }
             add(&mut steps, &sum, groups(&sum, config.wg_size).into())?;
         }

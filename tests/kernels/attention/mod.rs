@@ -6,9 +6,8 @@ pub mod attention_merge;
 use loom::Gpu;
 use loom::harness::{Call, Output, same_bits};
 use loom::kernel::{Memory, Values};
-use loom::kernels::attention::{
-    KEYS, LENGTHS, MASKS, alibi_and_sinks, cut, packed, paged, parents, relaid, sequences, shape, tree,
-};
+use loom::kernels::attention::list::{KEYS, LENGTHS, MASKS, shape};
+use loom::kernels::attention::{alibi_and_sinks, cut, packed, paged, parents, relaid, sequences, tree};
 use tileloom::attention::{
     self, Algorithm, Alibi, Buffers, Config, Packed, Paged, Problem, bshd, choose, fused, prepare, scratch_bytes,
 };

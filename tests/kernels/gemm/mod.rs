@@ -27,6 +27,15 @@ fn oracle(call: &Call<Problem>) -> Vec<f64> {
 }
 
 pub fn cases(suite: &mut Suite) {
+    suite.case("nothing to compute takes no step", |gpu| {
+        for (m, n, batch) in [(0, 9, [1, 1]), (5, 0, [1, 1]), (5, 9, [0, 1])] {
+            let output = Call::random(Problem { batch, ..f32s(m, n, 7) }, 1).run(gpu, &gpu.kernels, None)?;
+            if !output.steps.is_empty() {
+                return Err(format!("{:?} ran", output.steps));
+            }
+        }
+        Ok(())
+    });
     suite.case("functions over their range", functions);
     suite.case("limits of bindings: several dispatches", limits);
     suite.case("gradients against differences", gradients);

@@ -5,6 +5,7 @@ use loom::harness::Call;
 use tileloom::vq_lookup::{self, Buffers, Combine, Config, Problem};
 use tileloom::{Context, Dtype, Error, ErrorKind, Layout};
 
+use super::refused;
 use crate::{Depth, Suite};
 
 fn shape(batch: usize, spatial: usize, books: usize, num_codes: usize, code_dim: usize) -> Problem {
@@ -85,22 +86,16 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     };
     let good = Problem { bad: None, ..shape(1, 8, 1, 8, 8) };
     prepare(&good, &y).map_err(|error| error.to_string())?;
-    let expect = |what: &str, result: Result<(), Error>, ok: fn(&Error) -> bool| match result {
-        Err(error) if ok(&error) => Ok(()),
-        other => Err(format!("{what}: {other:?}")),
-    };
-    let invalid = |e: &Error| matches!(e, Error { kind: ErrorKind::InvalidProblem { .. }, .. });
-    expect("no books", prepare(&Problem { books: 0, ..good }, &y), invalid)?;
-    expect("no codes", prepare(&Problem { num_codes: 0, ..good }, &y), invalid)?;
-    expect("overlap", prepare(&Problem { y_layout: Layout::strided(0, [0, 7]), ..good }, &y), invalid)?;
-    expect("a large book", prepare(&Problem { num_codes: 9, ..good }, &y), |e| {
-        matches!(e, Error { kind: ErrorKind::BufferTooSmall { buffer: "codebook", need: 288, have: 256, .. }, .. })
+    let invalid = |kind: &ErrorKind| matches!(kind, ErrorKind::InvalidProblem { .. });
+    refused("no books", prepare(&Problem { books: 0, ..good }, &y), invalid)?;
+    refused("no codes", prepare(&Problem { num_codes: 0, ..good }, &y), invalid)?;
+    refused("overlap", prepare(&Problem { y_layout: Layout::strided(0, [0, 7]), ..good }, &y), invalid)?;
+    refused("a large book", prepare(&Problem { num_codes: 9, ..good }, &y), |kind| {
+        matches!(kind, ErrorKind::BufferTooSmall { buffer: "codebook", need: 288, have: 256, .. })
     })?;
-    expect("y is the codebook", prepare(&good, &codebook), |e| {
-        matches!(e, Error { kind: ErrorKind::Aliased { .. }, .. })
-    })?;
-    expect("no count", prepare(&Problem { bad: Some(0), ..good }, &y), |e| {
-        matches!(e, Error { kind: ErrorKind::MissingBuffer { buffer: "bad", .. }, .. })
+    refused("y is the codebook", prepare(&good, &codebook), |kind| matches!(kind, ErrorKind::Aliased { .. }))?;
+    refused("no count", prepare(&Problem { bad: Some(0), ..good }, &y), |kind| {
+        matches!(kind, ErrorKind::MissingBuffer { buffer: "bad", .. })
     })?;
     let none = prepare(&Problem { spatial: 0, ..good }, &y);
     none.map_err(|error| format!("nothing to do: {error}"))?;

@@ -324,6 +324,7 @@ option_values! {
     f32: "a finite decimal number", |v: &Self| v.is_finite();
     f64: "a finite decimal number", |v: &Self| v.is_finite();
     i64: "an integer", |_| true;
+    u32: "a number from 0 to 4294967295", |_| true;
     usize: "a number of at least 0", |_| true;
     Dtype: "f32, f16 or bf16", |_| true;
     String: "text", |_| true;

@@ -70,6 +70,9 @@ impl Memory {
 /// The bindings of a call, by name; `scratch` is there where the Config asks for it.
 pub struct Bound<'a>(pub Vec<(&'static str, Binding<'a>)>);
 
+/// Gives Buffers one more binding.
+pub type Setter<'a, B> = fn(B, Binding<'a>) -> B;
+
 impl<'a> Bound<'a> {
     pub fn find(&self, name: &str) -> Option<Binding<'a>> {
         self.0.iter().find(|(have, _)| *have == name).map(|(_, binding)| *binding)
@@ -82,7 +85,7 @@ impl<'a> Bound<'a> {
     }
 
     /// `buffers` with what is bound of these arguments, each with its setter.
-    pub fn with<B, const N: usize>(&self, buffers: B, setters: [(&str, fn(B, Binding<'a>) -> B); N]) -> B {
+    pub fn with<B, const N: usize>(&self, buffers: B, setters: [(&str, Setter<'a, B>); N]) -> B {
         setters.into_iter().fold(buffers, |buffers, (name, set)| match self.find(name) {
             Some(binding) => set(buffers, binding),
             None => buffers,

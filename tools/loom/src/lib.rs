@@ -9,7 +9,6 @@ pub mod harness;
 pub mod image;
 pub mod kernel;
 pub mod kernels;
-pub mod memory;
 pub mod pool;
 pub mod random;
 pub mod registry;

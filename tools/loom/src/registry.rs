@@ -2,7 +2,6 @@
 
 use crate::case::{Case, Fault};
 use crate::kernel::{Kernel, Of, Replay};
-use crate::kernels::Old;
 
 /// What the commands and the tests go through.
 pub const ALL: &[&dyn Kernel] = &[
@@ -16,11 +15,12 @@ pub const ALL: &[&dyn Kernel] = &[
     &Of::<tileloom::rope::Problem>::KERNEL,
     &Of::<tileloom::softmax::Problem>::KERNEL,
     &Of::<tileloom::softmax_backward::Problem>::KERNEL,
+    &Of::<tileloom::vq_assign::Problem>::KERNEL,
     &Of::<tileloom::vq_lookup::Problem>::KERNEL,
-    &Old(0),
-    &Old(1),
-    &Old(2),
-    &Old(3),
+    &Of::<tileloom::vq_scalar::Problem>::KERNEL,
+    &Of::<tileloom::vq_scatter::Problem>::KERNEL,
+    &Of::<tileloom::vq_train::Problem>::KERNEL,
+    &Of::<tileloom::vq_train::Gradient>::KERNEL,
 ];
 
 /// The kernels of these names, all if there are none.

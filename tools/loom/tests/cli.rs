@@ -334,10 +334,55 @@ fn codebooks_are_replayed() {
         .tensor("expected.distance", values(&[1, 2], &[1.0, 0.0]))
         .tensor("expected.quantized", values(&[1, 1], &[5.0]));
     folder.case("residual.safetensors", &residual);
+    let signs = Case::new("vq_scalar")
+        .option("kind", "lfq")
+        .option("levels", "2,2,2")
+        .tensor("x", values(&[1, 3], &[0.5, -0.0, 3.0]))
+        .tensor("expected.indices", Tensor::indices(&[1], &[5]))
+        .tensor("expected.y", values(&[1, 3], &[1.0, -1.0, 1.0]));
+    folder.case("signs.safetensors", &signs);
+    // 5 levels, then 4: values -1, -0.5, 0, 0.5, 1, and -1, -0.5, 0, 0.5.
+    let digits = Case::new("vq_scalar")
+        .option("levels", "5,4")
+        .tensor("indices", Tensor::indices(&[3], &[0, 14, 23]))
+        .tensor("expected.y", values(&[3, 2], &[-1.0, -1.0, 1.0, 0.0, 0.5, -1.0]));
+    folder.case("digits.safetensors", &digits);
+    let scatter = Case::new("vq_scatter")
+        .option("books", 2)
+        .option("num_codes", 2)
+        .tensor("indices", Tensor::indices(&[3, 2], &[0, 1, 0, 7, 1, 1]))
+        .tensor("x", values(&[3, 2], &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
+        .tensor("expected.sums", values(&[2, 2, 1], &[5.0, 16.0, 0.0, 34.0]))
+        .tensor("expected.counts", Tensor::indices(&[2, 2], &[2, 1, 0, 2]));
+    folder.case("scatter.safetensors", &scatter);
+    // Code 1 is dead: it becomes row 1 of the batch.
+    let train = Case::new("vq_train")
+        .option("decay", 0.5)
+        .option("epsilon", 0)
+        .option("least", 0.25)
+        .option("seed", 1)
+        .tensor("codebook", values(&[2, 1], &[3.0, 9.0]))
+        .tensor("x", values(&[2, 1], &[4.0, 6.0]))
+        .tensor("counts", Tensor::indices(&[2], &[2, 0]))
+        .tensor("sums", values(&[2, 1], &[10.0, 0.0]))
+        .tensor("ema_counts", values(&[2], &[2.0, 0.0]))
+        .tensor("ema_sums", values(&[2, 1], &[6.0, 0.0]))
+        .tensor("expected.codebook", values(&[2, 1], &[4.0, 6.0]))
+        .tensor("expected.ema_counts", values(&[2], &[2.0, 0.25]))
+        .tensor("expected.ema_sums", values(&[2, 1], &[8.0, 1.5]))
+        .tensor("expected.stats", values(&[1, 2], &[2.0, 1.0]));
+    folder.case("train.safetensors", &train);
+    let gradient = Case::new("vq_train_gradient").option("commit", 2).option("pull", 3);
+    let gradient = [("x", 5.0), ("q", 4.0), ("dy", 1.0), ("expected.dx", 3.0), ("expected.dq", -3.0)]
+        .into_iter()
+        .fold(gradient, |case, (name, value)| case.tensor(name, values(&[1], &[value])));
+    folder.case("gradient.safetensors", &gradient);
     adapter(&any);
     let (code, text, err) = loom(&[&"run", &folder.0, &"--check"]);
     assert_eq!((code, err.as_str()), (0, ""), "{text}");
-    assert_eq!(text.matches("passed").count(), 3, "{text}");
+    assert_eq!(text.matches("passed").count(), 8, "{text}");
+    let (code, _, err) = loom(&[&"run", &folder.case("levels", &signs.option("levels", "2,2"))]);
+    assert!(code == 2 && err.contains("expected [.., 2], by `levels`"), "{err}");
     let first = assign.clone().tensor("expected.indices", Tensor::indices(&[2], &[1, 1]));
     let (code, text, _) = loom(&[&"run", &folder.case("wrong", &first), &"--check"]);
     assert!(code == 1 && text.contains("indices [2]: WRONG, 1 of 2 wrong; worst at [1]"), "{text}");
@@ -377,6 +422,31 @@ fn attention_is_replayed() {
         .tensor("block_table", Tensor::indices(&[1, 3], &[1, 0, 0xdead]))
         .tensor("seqused_k", Tensor::indices(&[1], &[3]));
     folder.case("paged.safetensors", &paged);
+    // With tokens before heads.
+    let turned = dense
+        .clone()
+        .option("layout", "bshd")
+        .tensor("q", tensor(&[1, 1, 2, 1], &[1.0, 0.0]))
+        .tensor("k", tensor(&[1, 3, 1, 1], &k))
+        .tensor("v", tensor(&[1, 3, 1, 1], &v))
+        .tensor("expected.o", tensor(&[1, 1, 2, 1], &o));
+    folder.case("turned.safetensors", &turned);
+    // The second token descends from the first, the third does not: it sees itself alone.
+    let tree = Case::new("attention")
+        .tensor("q", tensor(&[1, 1, 3, 1], &[0.0; 3]))
+        .tensor("k", tensor(&[1, 1, 3, 1], &k))
+        .tensor("v", tensor(&[1, 1, 3, 1], &v))
+        .tensor("parents", Tensor::indices(&[3], &[9, 0, 9]))
+        .tensor("expected.o", tensor(&[1, 1, 3, 1], &[8.0, 12.0, 24.0]));
+    folder.case("tree.safetensors", &tree);
+    // Of four buckets, the first is for distance 0, the second and the fourth for keys before and after.
+    let bias = Case::new("attention_bias")
+        .option("seq_q", 1)
+        .option("seq_kv", 2)
+        .option("max_distance", 8)
+        .tensor("table", tensor(&[4, 1], &[7.0, 8.0, 9.0, 10.0]))
+        .tensor("expected.bias", tensor(&[1, 1, 2], &[8.0, 7.0]));
+    folder.case("bias.safetensors", &bias);
     // The two heads as parts of one row: weights 8 : 3.
     let merge = Case::new("attention_merge")
         .tensor("o", tensor(&[2, 1, 1], &o))
@@ -387,7 +457,7 @@ fn attention_is_replayed() {
     adapter(&any);
     let (code, text, err) = loom(&[&"run", &folder.0, &"--check"]);
     assert_eq!((code, err.as_str()), (0, ""), "{text}");
-    assert_eq!(text.matches("passed").count(), 4, "{text}");
+    assert_eq!(text.matches("passed").count(), 7, "{text}");
     let wrong = folder.case("wrong", &dense.option("window_left", 0));
     assert_eq!(loom(&[&"run", &wrong, &"--check"]).0, 1);
 }

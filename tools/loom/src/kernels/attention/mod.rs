@@ -2,12 +2,12 @@
 
 pub mod attention_bias;
 pub mod attention_merge;
+pub mod list;
 
-use tileloom::attention::{self, Algorithm, Alibi, Buffers, Config, Load, Packed, Paged, Problem, Reduce, Tree, bshd};
-use tileloom::caps::Class;
+use tileloom::Dtype;
+use tileloom::attention::{self, Algorithm, Alibi, Buffers, Packed, Paged, Problem, Reduce, Tree, bshd};
 use tileloom::reference::attention::{Inputs, Output, reference};
-use tileloom::softmax::{Mask, MaskKind};
-use tileloom::{Caps, Dtype, Layout};
+use tileloom::softmax::Mask;
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
 use crate::harness::Call;
@@ -16,26 +16,9 @@ use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
 use crate::kernels::mask::{self, Masked};
 use crate::random::Random;
 
-/// f32, 9 heads over 3 of 64, with LSE.
-pub fn shape(seq_q: usize, seq_kv: usize) -> Problem {
-    Problem { seq_q, seq_kv, lse: Some(1), ..Problem::new(1, 9, 3, 64) }
-}
-
-fn typed(dtype: Dtype, problem: Problem) -> Problem {
-    Problem { x: dtype, o: dtype, ..problem }
-}
-
-fn causal(problem: Problem) -> Problem {
-    Problem { causal: true, ..problem }
-}
-
 /// ALiBi slopes and sinks.
 pub fn alibi_and_sinks(per_batch: bool, problem: Problem) -> Problem {
     placed(Problem { alibi: Some(Alibi { slopes: 0, per_batch }), sinks: Some(0), ..problem })
-}
-
-fn sinks(problem: Problem) -> Problem {
-    placed(Problem { sinks: Some(0), ..problem })
 }
 
 /// The last queries are a tree.
@@ -124,7 +107,7 @@ fn lengths(p: &Problem, values: &Values) -> Vec<[usize; 2]> {
         [] => most,
         cu => (cu[b + 1] as usize).saturating_sub(cu[b] as usize).min(most),
     };
-    let keys = |b: usize| used.get(b).map_or(between(cu_kv, b, p.seq_kv), |&keys| (keys as usize).min(p.seq_kv));
+    let keys = |b: usize| between(cu_kv, b, p.seq_kv).min(used.get(b).map_or(usize::MAX, |&keys| keys as usize));
     (0..p.batch).map(|b| [between(cu_q, b, p.seq_q), keys(b)]).collect()
 }
 
@@ -258,12 +241,7 @@ impl Describe for Problem {
     const RUNTIME: &'static [&'static str] = &["splits"];
 
     fn list(list: &mut List<Problem>) {
-        everywhere(list);
-        checks(list);
-        wide(list);
-        full(list);
-        benches(list);
-        composed(list);
+        list::all(list);
     }
 
     fn args(&self) -> Vec<Arg> {
@@ -495,21 +473,9 @@ impl Describe for Problem {
         let mut problem =
             Problem { x: dtype, o: dtype, value_dim: dv, lse: Some(0), ..Problem::new(batch, heads, kv_heads, d) };
         if let Some(table) = &table {
-            let &[pages, page_size, ..] = &k.shape[..] else { unreachable!("k has four axes") };
-            let max_pages = table.tensor.shape.get(1).copied().unwrap_or(0);
-            table.check(&[&[batch, max_pages]])?;
-            if page_size == 0 || pages == 0 {
-                return Err(case::bad_shape("k", k, "pages with keys"));
-            }
-            let expected = "[b], by block_table";
-            let used = used.as_ref().ok_or(Fault::MissingTensor { name: "seqused_k", expected })?;
-            seq_kv = max_pages * page_size;
-            let needed = |i: usize| i % max_pages * page_size < used.values[i / max_pages] as usize;
-            let bad = |&(i, &page): &(usize, &f64)| needed(i) && page as usize >= pages;
-            if let Some((_, page)) = table.values.iter().enumerate().find(bad) {
-                return Err(case::bad_shape("block_table", table.tensor, format!("pages below {pages}, not {page}")));
-            }
-            problem.paged = Some(Paged { pages, page_size, block_table: 0, max_pages });
+            let paged = table.pages(k, batch, used.as_ref())?;
+            seq_kv = paged.max_pages * paged.page_size;
+            problem.paged = Some(paged);
         }
         (problem.seq_q, problem.seq_kv) = (seq_q, seq_kv);
         if cu_q.is_some() {
@@ -530,23 +496,11 @@ impl Describe for Problem {
             problem.tree = Some(Tree { parents: 0, per_batch });
         }
         let mut values = Values::new();
-        let mut tables = Vec::new();
-        for (name, shapes) in F32_TABLES.into_iter().zip([&[&[heads][..], &[batch, heads]][..], &[&[heads]]]) {
-            let Some(tensor) = reader.optional(name) else { continue };
-            case::float(name, tensor)?;
-            let table = Words { name, tensor, values: tensor.numbers().unwrap_or_default() };
-            let per_batch = table.check(shapes)? == 1;
-            match name {
-                "sinks" => problem.sinks = Some(0),
-                _ => problem.alibi = Some(Alibi { slopes: 0, per_batch }),
-            }
-            tables.extend(table.values);
-        }
+        values.insert("tables", read_tables(reader, &mut problem)?);
         problem = placed(problem);
         let held_kv = cu_k.filter(|_| packed_kv);
         let indices = [tree, cu_q, held_kv, used, table].into_iter().flatten().flat_map(|words| words.values);
         values.insert("indices", indices.collect());
-        values.insert("tables", tables);
         values.retain(|_, values| !values.is_empty());
         read_mask(reader, &mut problem, &mut values)?;
         let args = problem.args();
@@ -659,6 +613,24 @@ impl<'a> Words<'a> {
         found.ok_or_else(|| case::bad_shape(self.name, self.tensor, expected()))
     }
 
+    /// Pages of k, by a table for sequences of so many keys.
+    fn pages(&self, k: &Tensor, batch: usize, used: Option<&Words>) -> Result<Paged, Fault> {
+        let max_pages = self.tensor.shape.get(1).copied().unwrap_or(0);
+        self.check(&[&[batch, max_pages]])?;
+        let (pages, page_size) = (k.shape[0], k.shape[1]);
+        if page_size == 0 || pages == 0 {
+            return Err(case::bad_shape("k", k, "pages with keys"));
+        }
+        let expected = "[b], by block_table";
+        let used = used.ok_or(Fault::MissingTensor { name: "seqused_k", expected })?;
+        let needed = |i: usize| i % max_pages * page_size < used.values[i / max_pages] as usize;
+        let bad = |&(i, &page): &(usize, &f64)| needed(i) && page as usize >= pages;
+        match self.values.iter().enumerate().find(bad) {
+            None => Ok(Paged { pages, page_size, block_table: 0, max_pages }),
+            Some((_, page)) => Err(case::bad_shape(self.name, self.tensor, format!("pages below {pages}, not {page}"))),
+        }
+    }
+
     /// The longest sequence, of rising starts.
     fn longest(&self, batch: usize, total: usize) -> Result<usize, Fault> {
         let expected = format!("{} rising starts from 0 to {total}", batch + 1);
@@ -669,6 +641,24 @@ impl<'a> Words<'a> {
             false => Err(case::bad_shape(self.name, self.tensor, expected)),
         }
     }
+}
+
+/// Slopes and sinks, one after the other.
+fn read_tables(reader: &mut Reader, problem: &mut Problem) -> Result<Vec<f64>, Fault> {
+    let Problem { batch, heads, .. } = *problem;
+    let mut all = Vec::new();
+    for (name, shapes) in F32_TABLES.into_iter().zip([&[&[heads][..], &[batch, heads]][..], &[&[heads]]]) {
+        let Some(tensor) = reader.optional(name) else { continue };
+        case::float(name, tensor)?;
+        let table = Words { name, tensor, values: tensor.numbers().unwrap_or_default() };
+        let per_batch = table.check(shapes)? == 1;
+        match name {
+            "sinks" => problem.sinks = Some(0),
+            _ => problem.alibi = Some(Alibi { slopes: 0, per_batch }),
+        }
+        all.extend(table.values);
+    }
+    Ok(all)
 }
 
 /// A mask, broadcast to the scores by NumPy's rules, or by the layout that the options give it.
@@ -688,271 +678,6 @@ fn read_mask(reader: &mut Reader, problem: &mut Problem, values: &mut Values) ->
         values.insert("mask", tensor.numbers().unwrap_or_default());
     }
     Ok(())
-}
-
-pub const MASKS: [MaskKind; 5] = [
-    MaskKind::Bytes,
-    MaskKind::Additive(Dtype::F32),
-    MaskKind::Bits,
-    MaskKind::Additive(Dtype::F16),
-    MaskKind::Additive(Dtype::Bf16),
-];
-
-/// Of sequences that a loop over calls also goes through.
-pub const LENGTHS: [[usize; 2]; 5] = [[5, 40], [0, 7], [33, 33], [7, 0], [1, 21]];
-/// Keys that they have in pages.
-pub const KEYS: [usize; 5] = [40, 1, 17, 0, 33];
-/// Of two trees.
-pub const PARENTS: [u32; 18] = [u32::MAX, 0, 0, 1, 1, 2, 5, 6, 99, 0, 0, 1, 2, 3, 4, 5, 6, 7];
-
-const TILED: &str = "algorithm=tiled";
-const DECODE: &str = "algorithm=decode";
-
-/// About ten pipelines: all but head dims, dtypes and what is bound are parameters.
-fn everywhere(list: &mut List<Problem>) {
-    for (seq_q, seq_kv) in [(1, 1), (2, 0), (1, 39), (3, 79), (33, 65), (40, 23)] {
-        for (causal, window, softcap) in [
-            (false, [None, None], 0.0),
-            (true, [None, None], 0.0),
-            (false, [Some(9), Some(2)], 2.0),
-            (true, [Some(0), None], 0.3),
-            (true, [Some(usize::MAX), Some(usize::MAX)], 0.0),
-            (false, [None, Some(5)], 0.0),
-        ] {
-            let problem = Problem { causal, window, softcap, ..shape(seq_q, seq_kv) };
-            list.narrow("sizes, causal, windows, softcap", problem).seed(7 + seq_kv as u64).candidate(TILED);
-        }
-    }
-    list.narrow("more queries than keys leave dead rows", causal(shape(40, 23))).seed(3).candidate(TILED);
-    // Few queries over many keys, split; windows leave most splits with nothing to see.
-    for (seq_q, seq_kv, window) in [(1, 700, None), (2, 900, None), (1, 600, Some(5)), (1, 1, None)] {
-        let problem = Problem { window: [window, None], ..causal(shape(seq_q, seq_kv)) };
-        list.narrow("decode and tiled", problem).seed(9).candidate(DECODE).says(&["attention_merge"]);
-        list.narrow("decode and tiled", problem).seed(9).candidate(TILED);
-    }
-    // More rounds than some drivers let an invocation take, were the keys not split.
-    list.narrow("long loops", shape(1, 9000)).seed(11);
-    for shift in [-2e5, 2e5] {
-        let entry = list.narrow("scores of -2e5", Problem { scale: 1.0, ..shape(5, 40) });
-        // The first element of q and k makes the score, the second tells keys apart.
-        entry.seed(4).candidate(TILED).set(move |_, values| {
-            for (i, v) in values.get_mut("q").into_iter().flatten().enumerate() {
-                *v = [shift, 1.0].get(i % 64).copied().unwrap_or(0.0);
-            }
-            for (i, v) in values.get_mut("k").into_iter().flatten().enumerate() {
-                *v = [1.0, (i / 64 % 40) as f64 / 8.0].get(i % 64).copied().unwrap_or(0.0);
-            }
-        });
-    }
-    for (batch, per_batch) in [(1, false), (2, true)] {
-        let of = |seq_q, seq_kv| Problem { batch, ..causal(shape(seq_q, seq_kv)) };
-        let name = "alibi and sinks";
-        list.narrow(name, alibi_and_sinks(per_batch, of(17, 33))).seed(5).candidate(TILED);
-        // A sink is all that a dead row sees.
-        list.narrow(name, sinks(of(33, 17))).seed(5).candidate(TILED);
-        list.narrow(name, sinks(of(17, 33))).seed(5).candidate(DECODE);
-    }
-    // Also where a row's first keys are hidden, or all of them.
-    let window = Problem { window: [Some(4), None], ..causal(shape(64, 64)) };
-    for problem in [window, causal(shape(33, 17))] {
-        let entry = list.narrow("a sink of minus infinity is none", sinks(problem));
-        entry.seed(5).candidate(TILED).set(|_, values| drop(values.insert("tables", vec![f64::NEG_INFINITY; 9])));
-    }
-    let base = Problem { batch: 5, ..causal(shape(33, 40)) };
-    for page_size in [1, 5, 16] {
-        let lengths = KEYS.map(|keys| [1, keys]);
-        let problem = paged(page_size, &lengths, Problem { seq_q: 1, ..base });
-        list.narrow("decode over pages", problem).seed(8).candidate(DECODE).set(sequences(&lengths));
-    }
-    let lengths: [_; 5] = std::array::from_fn(|b| [LENGTHS[b][0], KEYS[b]]);
-    let queries = Problem { packed: packed(&LENGTHS, base).packed, ..base };
-    let entry = list.narrow("packed queries over pages", paged(16, &lengths, queries));
-    entry.seed(6).candidate(TILED).set(sequences(&lengths));
-    for seq_kv in [9, 30, 70] {
-        for (per_batch, all) in [(false, &PARENTS[..9]), (true, &PARENTS)] {
-            let problem = tree(per_batch, Problem { batch: 2, ..shape(9, seq_kv) });
-            list.narrow("trees", problem).seed(2 + u64::from(per_batch)).candidate(TILED).set(parents(all));
-        }
-    }
-    for (i, &kind) in MASKS.iter().enumerate() {
-        let row = if kind == MaskKind::Bits { 64 } else { 33 };
-        let shared = |strides, broadcast_cols| Mask { layout: Layout::strided(2, strides), broadcast_cols, kind };
-        // As the scores; [sq, skv] for all; [b, 1, 1, skv]; [h, sq, 1].
-        let masks = [Mask::new(kind), shared([0, 0, row], false), shared([row, 0, 0], false), shared([0, 17, 1], true)];
-        for (mask, causal) in masks.into_iter().flat_map(|mask| [(mask, false), (mask, true)]) {
-            let problem = Problem { batch: 2, causal, mask: Some(mask), ..shape(17, 33) };
-            let name = format!("mask {kind:?}");
-            let entry = if i == 0 { list.narrow(name, problem) } else { list.wide(name, problem) };
-            entry.seed(5).candidate(TILED);
-        }
-    }
-    let odd = Problem { o_layout: Layout::at(3), ..typed(Dtype::F16, Problem::new(1, 6, 2, 59)) };
-    let odd = Problem { seq_q: 9, seq_kv: 20, value_dim: 41, lse: Some(0), ..odd };
-    let name = "f16, odd head dim, rows that share words";
-    list.narrow(name, odd).seed(5).candidate(TILED);
-    list.narrow(name, Problem { seq_q: 1, seq_kv: 300, ..odd }).seed(6).candidate(DECODE);
-    for problem in [shape(0, 5), Problem { batch: 0, ..shape(3, 5) }] {
-        list.narrow("nothing to compute", problem);
-    }
-}
-
-/// As a caller has them, by the chosen Config.
-fn checks(list: &mut List<Problem>) {
-    let of = |heads, kv_heads, seq_q, seq_kv, d| Problem {
-        seq_q,
-        seq_kv,
-        lse: Some(0),
-        ..Problem::new(2, heads, kv_heads, d)
-    };
-    let gqa = of(9, 3, 65, 130, 64);
-    list.narrow("9 heads over 3", gqa);
-    list.narrow("causal", causal(gqa)).seed(2);
-    list.narrow("causal, more queries than keys", causal(of(9, 3, 70, 33, 64))).seed(3);
-    list.narrow("window, softcap", Problem { window: [Some(20), Some(3)], softcap: 5.0, ..gqa }).seed(4);
-    list.narrow("alibi, sinks", alibi_and_sinks(true, gqa)).seed(5);
-    list.narrow("boolean mask", Problem { mask: Some(Mask::new(MaskKind::Bytes)), ..gqa }).seed(6);
-    list.narrow("f16, head dim 40", typed(Dtype::F16, of(4, 2, 33, 70, 40))).seed(7);
-    list.narrow("bf16, odd head dim", typed(Dtype::Bf16, of(2, 1, 19, 40, 59))).seed(8);
-    list.narrow("decode", typed(Dtype::F16, of(8, 2, 1, 1000, 64))).seed(9);
-    let speculated = tree(false, of(4, 2, 7, 50, 64));
-    list.narrow("tree", speculated).seed(10).set(parents(&[u32::MAX, 0, 0, 1, 2, 2, 3]));
-    let lengths = [[40, 70], [17, 17]];
-    list.narrow("packed", packed(&lengths, causal(of(9, 3, 40, 70, 64)))).seed(11).set(sequences(&lengths));
-    let lengths = [[5, 70], [5, 33]];
-    list.narrow("paged", paged(16, &lengths, causal(of(9, 3, 5, 70, 64)))).seed(12).set(sequences(&lengths));
-}
-
-/// What one driver is enough for.
-fn wide(list: &mut List<Problem>) {
-    list.wide("chosen for prefill", shape(128, 128)).says(&[TILED]);
-    list.wide("chosen for decode", shape(1, 4096)).says(&[DECODE]);
-    list.wide("chosen on a CPU", shape(128, 128)).says(&["load=broadcast("]).unless(|caps: &Caps| {
-        let handed = caps.class() == Class::Software && caps.trusted_subgroup_size().is_some();
-        (!handed).then_some("a CPU with subgroups of a size that can be trusted")
-    });
-    let tile = |load, lanes, reduce, rows| Config {
-        algorithm: Algorithm::Tiled,
-        wg_size: 16,
-        lanes,
-        rows,
-        slots: 1,
-        keys: 4,
-        load,
-        splits: 1,
-        reduce,
-        native_f16: false,
-    };
-    let split = Config {
-        algorithm: Algorithm::Decode,
-        wg_size: 8,
-        slots: 2,
-        splits: 3,
-        ..tile(Load::Direct, 1, Reduce::None, 1)
-    };
-    for config in [
-        tile(Load::Direct, 1, Reduce::None, 2),
-        tile(Load::Staged(8), 1, Reduce::None, 1),
-        tile(Load::Staged(16), 4, Reduce::Memory, 1),
-        tile(Load::Direct, 4, Reduce::Shuffle, 2),
-        split,
-    ] {
-        list.wide("every way of loading and adding up", causal(shape(21, 50))).seed(4).config(config);
-    }
-    for d in [1, 40, 80, 111, 128, 256] {
-        let problem = Problem { seq_q: 9, seq_kv: 33, lse: Some(0), ..Problem::new(1, 4, 2, d) };
-        list.wide("head dims", problem).seed(d as u64).candidate(TILED);
-    }
-    // Values of another size than keys, and DeepSeek's absorbed MLA.
-    for (d, value_dim, kv_heads) in [(192, 128, 2), (576, 512, 1)] {
-        let problem = Problem { seq_q: 3, seq_kv: 33, value_dim, ..Problem::new(1, 4, kv_heads, d) };
-        list.wide("head dims", problem).seed(d as u64).candidate(TILED);
-    }
-    for (x, o) in [(Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::Bf16), (Dtype::F16, Dtype::F32)] {
-        list.wide("dtypes", Problem { x, o, ..causal(shape(33, 70)) }).seed(2).candidate(TILED);
-    }
-    let mixed = Problem { x: Dtype::F16, o: Dtype::Bf16, ..shape(1, 2000) };
-    list.wide("dtypes", mixed).seed(3).candidate(DECODE);
-    // A mask, tables and sequences, too, are within bounds that nothing needs to check.
-    let name = "checked modules give the same";
-    list.wide(name, causal(shape(17, 33))).candidate(TILED).checked();
-    let lengths = [[5, 33], [5, 20]];
-    let all = paged(4, &lengths, tree(false, Problem { batch: 2, ..shape(5, 33) }));
-    list.wide(name, all).seed(2).candidate(TILED).checked().set(move |p, values| {
-        parents(&[9, 0, 0, 1, 9])(p, values);
-        sequences(&lengths)(p, values);
-    });
-    for (seq_q, seq_kv) in [(113, 203), (127, 513), (1, 8192)] {
-        list.wide("long pairs", causal(shape(seq_q, seq_kv)));
-    }
-}
-
-/// FlashAttention's sweep.
-fn full(list: &mut List<Problem>) {
-    const PAIRS: [(usize, usize); 11] = [
-        (1, 1),
-        (1, 239),
-        (3, 799),
-        (113, 203),
-        (128, 217),
-        (203, 113),
-        (127, 512),
-        (127, 513),
-        (1023, 1024),
-        (1024, 1023),
-        (1, 8192),
-    ];
-    for d in [32, 40, 59, 64, 80, 96, 111, 128, 160, 192, 224, 256] {
-        for (x, (seq_q, seq_kv)) in Dtype::ALL.into_iter().flat_map(|x| PAIRS.map(|pair| (x, pair))) {
-            // As many heads as keep the oracle's time in bounds.
-            let (heads, kv_heads) = match seq_q * seq_kv {
-                0..=0xffff => (9, 3),
-                0x1_0000..=0x7_ffff => (2, 1),
-                _ => (1, 1),
-            };
-            let problem = Problem { seq_q, seq_kv, lse: Some(0), ..typed(x, Problem::new(1, heads, kv_heads, d)) };
-            list.full(format!("sweep of head dim {d}"), problem);
-            list.full(format!("sweep of head dim {d}"), causal(problem));
-        }
-    }
-}
-
-fn benches(list: &mut List<Problem>) {
-    for seq in [128, 512, 1024, 2048] {
-        let problem = Problem { seq_q: seq, seq_kv: seq, ..Problem::new(1, 8, 8, 64) };
-        for (problem, word) in [(problem, ""), (causal(problem), " causal")] {
-            let entry = list.bench(format!("8x{seq}x64 f32{word}"), problem);
-            if seq == 512 {
-                entry.quick();
-            }
-        }
-    }
-    let f16 = |seq_q, seq_kv, heads, kv_heads, d| Problem {
-        seq_q,
-        seq_kv,
-        ..typed(Dtype::F16, Problem::new(1, heads, kv_heads, d))
-    };
-    list.bench("8/2x512x128 f16", f16(512, 512, 8, 2, 128));
-    list.bench("8x1 over 8192x64 f16", f16(1, 8192, 8, 8, 64));
-    list.bench("32/8x1 over 8192x128 f16", f16(1, 8192, 32, 8, 128)).quick();
-}
-
-/// Dtypes, head dims, what is bound, odd layouts; few queries and many.
-fn composed(list: &mut List<Problem>) {
-    for (x, o) in
-        [(Dtype::F32, Dtype::F32), (Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::Bf16), (Dtype::F16, Dtype::F32)]
-    {
-        for (d, value_dim) in [(64, 64), (40, 40), (59, 59), (128, 128), (256, 256), (576, 512)] {
-            for (seq_q, seq_kv) in [(300, 300), (1, 5000)] {
-                let base = Problem { seq_q, seq_kv, value_dim, x, o, ..Problem::new(2, 8, 2, d) };
-                list.compose(base);
-                list.compose(Problem { o_layout: Layout::at(1), lse: Some(0), ..base });
-                let kind = if x == Dtype::F32 { MaskKind::Bits } else { MaskKind::Additive(x) };
-                let lengths = [[seq_q, seq_kv]; 2];
-                let all = packed(&lengths, tree(false, alibi_and_sinks(true, base)));
-                list.compose(Problem { mask: Some(Mask::new(kind)), lse: Some(0), ..all });
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -1009,7 +734,7 @@ mod tests {
 
     #[test]
     fn a_benchmark_counts_halves_of_causal() {
-        let problem = causal(Problem { seq_q: 4, seq_kv: 4, ..Problem::new(1, 2, 1, 8) });
+        let problem = Problem { seq_q: 4, seq_kv: 4, causal: true, ..Problem::new(1, 2, 1, 8) };
         assert_eq!(problem.cost(), Cost { flops: 512.0, bytes: 4.0 * (64.0 + 64.0 + 64.0) });
     }
 }

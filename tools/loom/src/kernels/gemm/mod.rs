@@ -26,7 +26,7 @@ pub const DIRECT: Config = Config {
 /// The same for gated products, which have twice the sums.
 const GATED: Config = Config { tile: [4, 32, 4], thread: [4, 4], ..DIRECT };
 
-/// The same by way of workgroup memory.
+/// A tile of packed f16 in workgroup memory.
 pub const TILED: Config = Config { algorithm: Algorithm::Tiled, tile: [64, 64, 16], thread: [4, 4], ..DIRECT };
 
 const VECTOR: &str = "algorithm=vector";
@@ -37,10 +37,12 @@ pub fn plain(m: usize, n: usize, k: usize, [a, b, d]: [Dtype; 3]) -> Problem {
     Problem { m, n, k, a, b, d, ..Problem::default() }
 }
 
+/// The same, all of f32.
 pub fn f32s(m: usize, n: usize, k: usize) -> Problem {
     plain(m, n, k, [F32; 3])
 }
 
+/// A vector of values per row or per column, from element `offset` on.
 pub fn along(along: Along, dtype: Dtype, offset: usize) -> Option<Vector> {
     Some(Vector { dtype, along, offset })
 }
@@ -78,7 +80,7 @@ const TRANSPOSES: [(bool, bool); 4] = [(false, false), (false, true), (true, fal
 const OPTIONAL: [&str; 5] = ["b2", "c", "residual", "bias", "scale"];
 
 impl Describe for Problem {
-    /// The steps have any number of parts.
+    /// A parameter, of which pipelines know nothing.
     const RUNTIME: &'static [&'static str] = &["parts"];
 
     fn list(list: &mut List<Problem>) {
@@ -211,9 +213,9 @@ impl Describe for Problem {
         if k != k2 {
             return Err(case::bad_shape("b", b, format!("k of {k}, as `a` has it")));
         }
-        let [a, b_outer] = [a, b].map(|tensor| &tensor.shape[..tensor.shape.len() - 2]);
-        let batch = broadcast(a, b_outer)
-            .ok_or_else(|| case::bad_shape("b", b, format!("leading axes that broadcast with {a:?}")))?;
+        let [outer_a, outer_b] = [a, b].map(|tensor| &tensor.shape[..tensor.shape.len() - 2]);
+        let batch = broadcast(outer_a, outer_b)
+            .ok_or_else(|| case::bad_shape("b", b, format!("leading axes that broadcast with {outer_a:?}")))?;
         problem = Problem { m, n, k, ..problem };
         if let Some((&last, first)) = batch.split_last() {
             problem.batch = [first.iter().product(), last];
@@ -263,7 +265,7 @@ fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     (0..rank).map(of).collect()
 }
 
-/// What [`DIRECT`] and its kin do: few pipelines.
+/// Problems that share the few pipelines of [`DIRECT`], [`GATED`] and [`TILED`].
 fn everywhere(list: &mut List<Problem>) {
     for (m, n, k) in [(16, 32, 4), (17, 36, 8), (100, 68, 516), (15, 28, 12), (64, 96, 128)] {
         integers(list.narrow("integers", f32s(m, n, k)).config(DIRECT), 3, m == 64);
@@ -305,9 +307,6 @@ fn everywhere(list: &mut List<Problem>) {
     let entry = list.narrow("16-bit vectors the other way, beta 0 hides NaN", hidden).seed(9).config(DIRECT);
     entry.set(|_, values| values.get_mut("c").into_iter().flatten().for_each(|v| *v = f64::NAN));
     list.narrow("no k", Problem { c, epilogue: whole(Activation::Relu), ..f32s(5, 9, 0) }).config(DIRECT);
-    for (m, n, batch) in [(0, 9, [1, 1]), (5, 0, [1, 1]), (5, 9, [0, 1])] {
-        list.narrow("nothing to compute", Problem { batch, ..f32s(m, n, 7) });
-    }
     let bias = along(Along::Columns, F32, 0);
     for activation in [Activation::Silu, Activation::GeluTanh] {
         // b and b2 as columns of one matrix would lie: by rows of 2 n.
@@ -470,17 +469,14 @@ fn benches(list: &mut List<Problem>) {
     list.bench("16x16x16384 f32 long k", f32s(16, 16, 16384));
 }
 
-/// Transposes, alignments and epilogues by dtypes in turns; few rows, few columns, a long k.
+/// Dtypes by shapes, with transposes and epilogues in turns.
 fn composed(list: &mut List<Problem>) {
     let extras = Epilogue { bias: along(Along::Columns, F16, 1), ..Epilogue::default() };
-    let dtypes = [[F32; 3], [F16; 3], [F16, Bf16, F32], [F32, F16, Bf16]];
-    let mut turn = 0;
-    for (m, n, k) in [(512, 512, 512), (129, 127, 65), (1, 2048, 2048), (2048, 3, 64)] {
-        for (trans_a, trans_b) in TRANSPOSES {
-            for epilogue in [Epilogue::default(), extras, swiglu()] {
-                list.compose(Problem { trans_a, trans_b, epilogue, ..plain(m, n, k, dtypes[turn * 7 / 5 % 4]) });
-                turn += 1;
-            }
+    let epilogues = [swiglu(), extras, Epilogue::default()];
+    for (i, (m, n, k)) in [(512, 512, 512), (129, 127, 65), (1, 2048, 2048), (2048, 3, 64)].into_iter().enumerate() {
+        for (j, dtypes) in [[F32; 3], [F16; 3], [F16, Bf16, F32], [F32, F16, Bf16]].into_iter().enumerate() {
+            let ((trans_a, trans_b), epilogue) = (TRANSPOSES[(i + j) % 4], epilogues[(i + 2 * j) % 3]);
+            list.compose(Problem { trans_a, trans_b, epilogue, ..plain(m, n, k, dtypes) });
         }
     }
     list.compose(plain(512, 512, 512, [F16, F16, F32]));

@@ -219,7 +219,7 @@ fn everywhere(list: &mut List<Problem>) {
     for kind in [Kind::Rms, Kind::Layer] {
         let word = kind.name();
         for (rows, cols) in [(1, 1), (21, 7), (90, 33), (14, 63), (7, 64)] {
-            list.narrow(word, odd(all(shape(kind, rows, cols)))).seed(7 + cols as u64).config(plain());
+            list.narrow(word, odd(all(shape(kind, rows, cols)))).seed(7 + cols as u64).config(plain()).alone();
         }
         for (f, eps) in EXTREMES {
             let problem = odd(Problem { eps, ..all(shape(kind, 9, 61)) });

@@ -344,7 +344,7 @@ fn wide(list: &mut List<Problem>) {
         let problem = Problem { y: Dtype::F16, log: true, ..shape(4, 8) };
         let entry = list.wide("log-softmax in f16 overflows to infinity", problem);
         entry.config(Config { native_f16, ..registers }).set(|_, values| {
-            let score = |i: usize| if i % 8 == 0 { 0.0 } else { -65_500.0 - 10.0 * (i % 8) as f64 };
+            let score = |i: usize| if i.is_multiple_of(8) { 0.0 } else { -65_500.0 - 10.0 * (i % 8) as f64 };
             values.insert("x", (0..32).map(score).collect());
         });
     }

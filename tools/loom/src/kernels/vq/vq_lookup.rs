@@ -9,6 +9,12 @@ use crate::image::{Number, Rows};
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
 use crate::random::Random;
 
+/// Words of options, with their values.
+pub const COMBINE: [(&str, Combine); 2] = [("concat", Combine::Concat), ("sum", Combine::Sum)];
+pub const OUT_OF_RANGE: [(&str, OutOfRange); 2] = [("zero", OutOfRange::Zero), ("first", OutOfRange::First)];
+pub const ORDER: [(&str, Order); 2] =
+    [("channels_last", Order::ChannelsLast), ("channels_first", Order::ChannelsFirst)];
+
 /// How indices are stored.
 pub fn index_number(index: Index) -> Number {
     match index {
@@ -105,11 +111,9 @@ impl Describe for Problem {
     }
 
     fn options(&mut self, options: &mut Options) -> std::result::Result<(), Fault> {
-        options.word("combine", &mut self.combine, &[("concat", Combine::Concat), ("sum: true", Combine::Sum)])?;
-        let out_of_range = [("zero", OutOfRange::Zero), ("first", OutOfRange::First)];
-        options.word("out_of_range", &mut self.out_of_range, &out_of_range)?;
-        let orders = [("channels_last", Order::ChannelsLast), ("channels_first", Order::ChannelsFirst)];
-        options.word("order", &mut self.order, &orders)?;
+        options.word("combine", &mut self.combine, &COMBINE)?;
+        options.word("out_of_range", &mut self.out_of_range, &OUT_OF_RANGE)?;
+        options.word("order", &mut self.order, &ORDER)?;
         options.value("out_dtype", &mut self.y)?;
         options.value("batch", &mut self.batch)?;
         options.value("indices_layout", &mut self.indices)?;
@@ -121,19 +125,11 @@ impl Describe for Problem {
     fn read(reader: &mut Reader) -> std::result::Result<Given<Problem>, Fault> {
         let (codebook, x) = reader.values("codebook", "[num_codes, dim] or [books, num_codes, dim]")?;
         let [books, num_codes, code_dim] = codebook_shape(codebook)?;
-        let indices = reader.tensor("indices", "[.., (books)]")?;
-        let values = case::integers("indices", indices)?;
+        let (indices, index, values) = read_indices(reader, "indices", "[.., (books)]")?;
         let mut shape = indices.shape.clone();
         if codebook.shape.len() == 3 && shape.pop() != Some(books) {
             return Err(case::bad_shape("indices", indices, format!("[.., {books}], one index per book")));
         }
-        let index = match indices.dtype.to_string().as_str() {
-            "I32" => Index::I32,
-            "U16" => Index::U16,
-            _ => Index::U32,
-        };
-        // Of 64 bits, all that do not fit in 32 are out of range alike.
-        let word = |&v: &i64| if index == Index::U32 { u32::try_from(v).unwrap_or(u32::MAX).into() } else { v as f64 };
         let mut problem = Problem { books, num_codes, code_dim, x, y: x, index, ..Problem::default() };
         problem.options(&mut Options::Read(reader))?;
         let positions = values.len() / books;
@@ -146,8 +142,7 @@ impl Describe for Problem {
             Order::ChannelsLast => shape.push(problem.channels()),
             Order::ChannelsFirst => shape = vec![problem.batch, problem.channels(), problem.spatial],
         }
-        let values =
-            [("indices", values.iter().map(word).collect()), ("codebook", codebook.numbers().unwrap_or_default())];
+        let values = [("indices", values), ("codebook", codebook.numbers().unwrap_or_default())];
         let bad = problem.bad.map(|_| Shown::new("bad", [1]));
         let outputs = [Shown::new("y", shape)].into_iter().chain(bad).collect();
         Ok(Given { problem, values: values.into(), outputs, known: Values::new() })
@@ -164,6 +159,27 @@ impl Describe for Problem {
     }
 }
 
+/// A tensor of indices that must be there, and its values as they are stored.
+///
+/// # Errors
+/// [`Fault::MissingTensor`] and [`Fault::BadDtype`].
+pub fn read_indices<'a>(
+    reader: &mut Reader<'a>,
+    name: &'static str,
+    expected: &'static str,
+) -> std::result::Result<(&'a Tensor, Index, Vec<f64>), Fault> {
+    let tensor = reader.tensor(name, expected)?;
+    let values = case::integers(name, tensor)?;
+    let index = match tensor.dtype.to_string().as_str() {
+        "I32" => Index::I32,
+        "U16" => Index::U16,
+        _ => Index::U32,
+    };
+    // Of 64 bits, all that do not fit in 32 are out of range alike.
+    let word = |&v: &i64| if index == Index::U32 { u32::try_from(v).unwrap_or(u32::MAX).into() } else { v as f64 };
+    Ok((tensor, index, values.iter().map(word).collect()))
+}
+
 /// `[num_codes, dim]` or `[books, num_codes, dim]`.
 pub fn codebook_shape(tensor: &Tensor) -> std::result::Result<[usize; 3], Fault> {
     match tensor.shape[..] {
@@ -176,13 +192,11 @@ pub fn codebook_shape(tensor: &Tensor) -> std::result::Result<[usize; 3], Fault>
     }
 }
 
-const OUT_OF_RANGE: [OutOfRange; 2] = [OutOfRange::Zero, OutOfRange::First];
-
 fn narrow(list: &mut List<Problem>) {
     for (batch, spatial, books, num_codes, code_dim) in
         [(1, 1, 1, 1, 4), (2, 9, 1, 13, 64), (1, 300, 3, 1000, 32), (3, 65, 2, 7, 260)]
     {
-        for out_of_range in OUT_OF_RANGE {
+        for (_, out_of_range) in OUT_OF_RANGE {
             for index in [Index::U32, Index::I32] {
                 let problem = Problem { out_of_range, index, ..shape(batch, spatial, books, num_codes, code_dim) };
                 list.narrow("f32, sizes, books, garbage indices", problem).says(&["vec: 4", "count: true"]);
@@ -198,7 +212,7 @@ fn narrow(list: &mut List<Problem>) {
         let problem = Problem { y_layout: layout, codebook: layout, ..shape(2, 13, books, 11, code_dim) };
         list.narrow("16-bit rows that share words", typed(Dtype::F16, problem)).seed(5).says(&["edge: true"]);
     }
-    for out_of_range in OUT_OF_RANGE {
+    for (_, out_of_range) in OUT_OF_RANGE {
         let problem = Problem { combine: Combine::Sum, out_of_range, ..shape(2, 21, 5, 40, 48) };
         list.narrow("books added up", problem).seed(6).says(&["sum: true", "vec: 4"]);
     }

@@ -1,0 +1,300 @@
+//! Attention's Problems of interest.
+
+use tileloom::attention::{Algorithm, Config, Load, Problem, Reduce};
+use tileloom::caps::Class;
+use tileloom::softmax::{Mask, MaskKind};
+use tileloom::{Caps, Dtype, Layout};
+
+use super::{alibi_and_sinks, packed, paged, parents, placed, sequences, tree};
+use crate::kernel::List;
+
+/// f32, 9 heads over 3 of 64, with LSE.
+pub fn shape(seq_q: usize, seq_kv: usize) -> Problem {
+    Problem { seq_q, seq_kv, lse: Some(1), ..Problem::new(1, 9, 3, 64) }
+}
+
+fn typed(dtype: Dtype, problem: Problem) -> Problem {
+    Problem { x: dtype, o: dtype, ..problem }
+}
+
+fn causal(problem: Problem) -> Problem {
+    Problem { causal: true, ..problem }
+}
+
+fn sinks(problem: Problem) -> Problem {
+    placed(Problem { sinks: Some(0), ..problem })
+}
+
+pub const MASKS: [MaskKind; 5] = [
+    MaskKind::Bytes,
+    MaskKind::Additive(Dtype::F32),
+    MaskKind::Bits,
+    MaskKind::Additive(Dtype::F16),
+    MaskKind::Additive(Dtype::Bf16),
+];
+
+/// Of sequences that a loop over calls also goes through.
+pub const LENGTHS: [[usize; 2]; 5] = [[5, 40], [0, 7], [33, 33], [7, 0], [1, 21]];
+/// Keys that they have in pages.
+pub const KEYS: [usize; 5] = [40, 1, 17, 0, 33];
+/// Of two trees.
+pub const PARENTS: [u32; 18] = [u32::MAX, 0, 0, 1, 1, 2, 5, 6, 99, 0, 0, 1, 2, 3, 4, 5, 6, 7];
+
+pub(super) fn all(list: &mut List<Problem>) {
+    everywhere(list);
+    checks(list);
+    wide(list);
+    full(list);
+    benches(list);
+    composed(list);
+}
+
+const TILED: &str = "algorithm=tiled";
+const DECODE: &str = "algorithm=decode";
+
+/// About ten pipelines: all but head dims, dtypes and what is bound are parameters.
+fn everywhere(list: &mut List<Problem>) {
+    for (seq_q, seq_kv) in [(1, 1), (2, 0), (1, 39), (3, 79), (33, 65), (40, 23)] {
+        for (causal, window, softcap) in [
+            (false, [None, None], 0.0),
+            (true, [None, None], 0.0),
+            (false, [Some(9), Some(2)], 2.0),
+            (true, [Some(0), None], 0.3),
+            (true, [Some(usize::MAX), Some(usize::MAX)], 0.0),
+            (false, [None, Some(5)], 0.0),
+        ] {
+            let problem = Problem { causal, window, softcap, ..shape(seq_q, seq_kv) };
+            list.narrow("sizes, causal, windows, softcap", problem).seed(7 + seq_kv as u64).candidate(TILED);
+        }
+    }
+    list.narrow("more queries than keys leave dead rows", causal(shape(40, 23))).seed(3).candidate(TILED);
+    // Few queries over many keys, split; windows leave most splits with nothing to see.
+    for (seq_q, seq_kv, window) in [(1, 700, None), (2, 900, None), (1, 600, Some(5)), (1, 1, None)] {
+        let problem = Problem { window: [window, None], ..causal(shape(seq_q, seq_kv)) };
+        list.narrow("decode and tiled", problem).seed(9).candidate(DECODE).says(&["attention_merge"]);
+        list.narrow("decode and tiled", problem).seed(9).candidate(TILED);
+    }
+    // More rounds than some drivers let an invocation take, were the keys not split.
+    list.narrow("long loops", shape(1, 9000)).seed(11);
+    for shift in [-2e5, 2e5] {
+        let entry = list.narrow("scores of -2e5", Problem { scale: 1.0, ..shape(5, 40) });
+        // The first element of q and k makes the score, the second tells keys apart.
+        entry.seed(4).candidate(TILED).set(move |_, values| {
+            for (i, v) in values.get_mut("q").into_iter().flatten().enumerate() {
+                *v = [shift, 1.0].get(i % 64).copied().unwrap_or(0.0);
+            }
+            for (i, v) in values.get_mut("k").into_iter().flatten().enumerate() {
+                *v = [1.0, (i / 64 % 40) as f64 / 8.0].get(i % 64).copied().unwrap_or(0.0);
+            }
+        });
+    }
+    for (batch, per_batch) in [(1, false), (2, true)] {
+        let of = |seq_q, seq_kv| Problem { batch, ..causal(shape(seq_q, seq_kv)) };
+        let name = "alibi and sinks";
+        list.narrow(name, alibi_and_sinks(per_batch, of(17, 33))).seed(5).candidate(TILED);
+        // A sink is all that a dead row sees.
+        list.narrow(name, sinks(of(33, 17))).seed(5).candidate(TILED);
+        list.narrow(name, sinks(of(17, 33))).seed(5).candidate(DECODE);
+    }
+    // Also where a row's first keys are hidden, or all of them.
+    let window = Problem { window: [Some(4), None], ..causal(shape(64, 64)) };
+    for problem in [window, causal(shape(33, 17))] {
+        let entry = list.narrow("a sink of minus infinity is none", sinks(problem));
+        entry.seed(5).candidate(TILED).set(|_, values| drop(values.insert("tables", vec![f64::NEG_INFINITY; 9])));
+    }
+    let base = Problem { batch: 5, ..causal(shape(33, 40)) };
+    for page_size in [1, 5, 16] {
+        let lengths = KEYS.map(|keys| [1, keys]);
+        let problem = paged(page_size, &lengths, Problem { seq_q: 1, ..base });
+        list.narrow("decode over pages", problem).seed(8).candidate(DECODE).set(sequences(&lengths));
+    }
+    let lengths: [_; 5] = std::array::from_fn(|b| [LENGTHS[b][0], KEYS[b]]);
+    let queries = Problem { packed: packed(&LENGTHS, base).packed, ..base };
+    let entry = list.narrow("packed queries over pages", paged(16, &lengths, queries));
+    entry.seed(6).candidate(TILED).set(sequences(&lengths));
+    for seq_kv in [9, 30, 70] {
+        for (per_batch, all) in [(false, &PARENTS[..9]), (true, &PARENTS)] {
+            let problem = tree(per_batch, Problem { batch: 2, ..shape(9, seq_kv) });
+            list.narrow("trees", problem).seed(2 + u64::from(per_batch)).candidate(TILED).set(parents(all));
+        }
+    }
+    for (i, &kind) in MASKS.iter().enumerate() {
+        let row = if kind == MaskKind::Bits { 64 } else { 33 };
+        let shared = |strides, broadcast_cols| Mask { layout: Layout::strided(2, strides), broadcast_cols, kind };
+        // As the scores; [sq, skv] for all; [b, 1, 1, skv]; [h, sq, 1].
+        let masks = [Mask::new(kind), shared([0, 0, row], false), shared([row, 0, 0], false), shared([0, 17, 1], true)];
+        for (mask, causal) in masks.into_iter().flat_map(|mask| [(mask, false), (mask, true)]) {
+            let problem = Problem { batch: 2, causal, mask: Some(mask), ..shape(17, 33) };
+            let name = format!("mask {kind:?}");
+            let entry = if i == 0 { list.narrow(name, problem) } else { list.wide(name, problem) };
+            entry.seed(5).candidate(TILED);
+        }
+    }
+    let odd = Problem { o_layout: Layout::at(3), ..typed(Dtype::F16, Problem::new(1, 6, 2, 59)) };
+    let odd = Problem { seq_q: 9, seq_kv: 20, value_dim: 41, lse: Some(0), ..odd };
+    let name = "f16, odd head dim, rows that share words";
+    list.narrow(name, odd).seed(5).candidate(TILED);
+    list.narrow(name, Problem { seq_q: 1, seq_kv: 300, ..odd }).seed(6).candidate(DECODE);
+    for problem in [shape(0, 5), Problem { batch: 0, ..shape(3, 5) }] {
+        list.narrow("nothing to compute", problem);
+    }
+}
+
+/// As a caller has them, by the chosen Config.
+fn checks(list: &mut List<Problem>) {
+    let of = |heads, kv_heads, seq_q, seq_kv, d| Problem {
+        seq_q,
+        seq_kv,
+        lse: Some(0),
+        ..Problem::new(2, heads, kv_heads, d)
+    };
+    let gqa = of(9, 3, 65, 130, 64);
+    list.narrow("9 heads over 3", gqa);
+    list.narrow("causal", causal(gqa)).seed(2);
+    list.narrow("causal, more queries than keys", causal(of(9, 3, 70, 33, 64))).seed(3);
+    list.narrow("window, softcap", Problem { window: [Some(20), Some(3)], softcap: 5.0, ..gqa }).seed(4);
+    list.narrow("alibi, sinks", alibi_and_sinks(true, gqa)).seed(5);
+    list.narrow("boolean mask", Problem { mask: Some(Mask::new(MaskKind::Bytes)), ..gqa }).seed(6);
+    list.narrow("f16, head dim 40", typed(Dtype::F16, of(4, 2, 33, 70, 40))).seed(7);
+    list.narrow("bf16, odd head dim", typed(Dtype::Bf16, of(2, 1, 19, 40, 59))).seed(8);
+    list.narrow("decode", typed(Dtype::F16, of(8, 2, 1, 1000, 64))).seed(9);
+    let speculated = tree(false, of(4, 2, 7, 50, 64));
+    list.narrow("tree", speculated).seed(10).set(parents(&[u32::MAX, 0, 0, 1, 2, 2, 3]));
+    let lengths = [[40, 70], [17, 17]];
+    list.narrow("packed", packed(&lengths, causal(of(9, 3, 40, 70, 64)))).seed(11).set(sequences(&lengths));
+    let lengths = [[5, 70], [5, 33]];
+    list.narrow("paged", paged(16, &lengths, causal(of(9, 3, 5, 70, 64)))).seed(12).set(sequences(&lengths));
+}
+
+/// What one driver is enough for.
+fn wide(list: &mut List<Problem>) {
+    list.wide("chosen for prefill", shape(128, 128)).says(&[TILED]);
+    list.wide("chosen for decode", shape(1, 4096)).says(&[DECODE]);
+    list.wide("chosen on a CPU", shape(128, 128)).says(&["load=broadcast("]).unless(|caps: &Caps| {
+        let handed = caps.class() == Class::Software && caps.trusted_subgroup_size().is_some();
+        (!handed).then_some("a CPU with subgroups of a size that can be trusted")
+    });
+    let tile = |load, lanes, reduce, rows| Config {
+        algorithm: Algorithm::Tiled,
+        wg_size: 16,
+        lanes,
+        rows,
+        slots: 1,
+        keys: 4,
+        load,
+        splits: 1,
+        reduce,
+        native_f16: false,
+    };
+    let split = Config {
+        algorithm: Algorithm::Decode,
+        wg_size: 8,
+        slots: 2,
+        splits: 3,
+        ..tile(Load::Direct, 1, Reduce::None, 1)
+    };
+    for config in [
+        tile(Load::Direct, 1, Reduce::None, 2),
+        tile(Load::Staged(8), 1, Reduce::None, 1),
+        tile(Load::Staged(16), 4, Reduce::Memory, 1),
+        tile(Load::Direct, 4, Reduce::Shuffle, 2),
+        split,
+    ] {
+        list.wide("every way of loading and adding up", causal(shape(21, 50))).seed(4).config(config);
+    }
+    for d in [1, 40, 80, 111, 128, 256] {
+        let problem = Problem { seq_q: 9, seq_kv: 33, lse: Some(0), ..Problem::new(1, 4, 2, d) };
+        list.wide("head dims", problem).seed(d as u64).candidate(TILED);
+    }
+    // Values of another size than keys, and DeepSeek's absorbed MLA.
+    for (d, value_dim, kv_heads) in [(192, 128, 2), (576, 512, 1)] {
+        let problem = Problem { seq_q: 3, seq_kv: 33, value_dim, ..Problem::new(1, 4, kv_heads, d) };
+        list.wide("head dims", problem).seed(d as u64).candidate(TILED);
+    }
+    for (x, o) in [(Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::Bf16), (Dtype::F16, Dtype::F32)] {
+        list.wide("dtypes", Problem { x, o, ..causal(shape(33, 70)) }).seed(2).candidate(TILED);
+    }
+    let mixed = Problem { x: Dtype::F16, o: Dtype::Bf16, ..shape(1, 2000) };
+    list.wide("dtypes", mixed).seed(3).candidate(DECODE);
+    // A mask, tables and sequences, too, are within bounds that nothing needs to check.
+    let name = "checked modules give the same";
+    list.wide(name, causal(shape(17, 33))).candidate(TILED).checked();
+    let lengths = [[5, 33], [5, 20]];
+    let all = paged(4, &lengths, tree(false, Problem { batch: 2, ..shape(5, 33) }));
+    list.wide(name, all).seed(2).candidate(TILED).checked().set(move |p, values| {
+        parents(&[9, 0, 0, 1, 9])(p, values);
+        sequences(&lengths)(p, values);
+    });
+    for (seq_q, seq_kv) in [(113, 203), (127, 513), (1, 8192)] {
+        list.wide("long pairs", causal(shape(seq_q, seq_kv)));
+    }
+}
+
+/// FlashAttention's sweep.
+fn full(list: &mut List<Problem>) {
+    const PAIRS: [(usize, usize); 11] = [
+        (1, 1),
+        (1, 239),
+        (3, 799),
+        (113, 203),
+        (128, 217),
+        (203, 113),
+        (127, 512),
+        (127, 513),
+        (1023, 1024),
+        (1024, 1023),
+        (1, 8192),
+    ];
+    for d in [32, 40, 59, 64, 80, 96, 111, 128, 160, 192, 224, 256] {
+        for (x, (seq_q, seq_kv)) in Dtype::ALL.into_iter().flat_map(|x| PAIRS.map(|pair| (x, pair))) {
+            // As many heads as keep the oracle's time in bounds.
+            let (heads, kv_heads) = match seq_q * seq_kv {
+                0..=0xffff => (9, 3),
+                0x1_0000..=0x7_ffff => (2, 1),
+                _ => (1, 1),
+            };
+            let problem = Problem { seq_q, seq_kv, lse: Some(0), ..typed(x, Problem::new(1, heads, kv_heads, d)) };
+            list.full(format!("sweep of head dim {d}"), problem);
+            list.full(format!("sweep of head dim {d}"), causal(problem));
+        }
+    }
+}
+
+fn benches(list: &mut List<Problem>) {
+    for seq in [128, 512, 1024, 2048] {
+        let problem = Problem { seq_q: seq, seq_kv: seq, ..Problem::new(1, 8, 8, 64) };
+        for (problem, word) in [(problem, ""), (causal(problem), " causal")] {
+            let entry = list.bench(format!("8x{seq}x64 f32{word}"), problem);
+            if seq == 512 {
+                entry.quick();
+            }
+        }
+    }
+    let f16 = |seq_q, seq_kv, heads, kv_heads, d| Problem {
+        seq_q,
+        seq_kv,
+        ..typed(Dtype::F16, Problem::new(1, heads, kv_heads, d))
+    };
+    list.bench("8/2x512x128 f16", f16(512, 512, 8, 2, 128));
+    list.bench("8x1 over 8192x64 f16", f16(1, 8192, 8, 8, 64));
+    list.bench("32/8x1 over 8192x128 f16", f16(1, 8192, 32, 8, 128)).quick();
+}
+
+/// Dtypes, what is bound, odd layouts; few queries and many. Head dims are in the other lists, but for the largest.
+fn composed(list: &mut List<Problem>) {
+    for (seq_q, seq_kv) in [(300, 300), (1, 5000)] {
+        let of = |x, o, d| Problem { seq_q, seq_kv, x, o, ..Problem::new(2, 8, 2, d) };
+        for (x, o) in
+            [(Dtype::F32, Dtype::F32), (Dtype::F16, Dtype::F16), (Dtype::Bf16, Dtype::Bf16), (Dtype::F16, Dtype::F32)]
+        {
+            let (base, odd) = (of(x, o, 64), of(x, o, 59));
+            list.compose(base);
+            list.compose(Problem { o_layout: Layout::at(1), lse: Some(0), ..odd });
+            let kind = if x == Dtype::F32 { MaskKind::Bits } else { MaskKind::Additive(x) };
+            let all = packed(&[[seq_q, seq_kv]; 2], tree(false, alibi_and_sinks(true, base)));
+            list.compose(Problem { mask: Some(Mask::new(kind)), lse: Some(0), ..all });
+        }
+        list.compose(Problem { value_dim: 512, ..of(Dtype::F16, Dtype::F16, 576) });
+        list.compose(of(Dtype::Bf16, Dtype::Bf16, 256));
+    }
+}

@@ -1,0 +1,197 @@
+//! VQ scatter, described.
+
+use tileloom::reference::vq_scatter::{Output, reference};
+use tileloom::vq_lookup::{self, Combine, Index, Order, OutOfRange};
+use tileloom::vq_scatter::{Buffers, Problem};
+use tileloom::{Dtype, Layout};
+
+use super::vq_lookup::{COMBINE, ORDER, OUT_OF_RANGE, index_number, random_indices, read_indices};
+use crate::case::{self, Fault, Options, Reader, Shown};
+use crate::image::{Number, Rows};
+use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::random::Random;
+
+fn shape(batch: usize, spatial: usize, books: usize, num_codes: usize, code_dim: usize) -> Problem {
+    Problem { batch, spatial, books, num_codes, code_dim, counts: Some(0), ..Problem::default() }
+}
+
+/// `x` as the reference takes it: `[positions, books, code_dim]`.
+fn vectors(problem: &Problem, x: &[f64]) -> Vec<f64> {
+    let Problem { books, code_dim, spatial, combine, order, .. } = *problem;
+    let channels = if combine == Combine::Concat { books * code_dim } else { code_dim };
+    let at = |i: usize, book: usize, d: usize| {
+        let channel = if combine == Combine::Concat { book * code_dim + d } else { d };
+        match order {
+            Order::ChannelsLast => x[i * channels + channel],
+            Order::ChannelsFirst => x[(i / spatial * channels + channel) * spatial + i % spatial],
+        }
+    };
+    let rows = (0..problem.positions()).flat_map(|i| (0..books).map(move |book| (i, book)));
+    rows.flat_map(|(i, book)| (0..code_dim).map(move |d| at(i, book, d))).collect()
+}
+
+impl Describe for Problem {
+    fn list(list: &mut List<Problem>) {
+        for (batch, spatial, books, num_codes, code_dim) in
+            [(1, 1, 1, 1, 4), (2, 50, 1, 13, 64), (1, 500, 3, 300, 32), (3, 65, 2, 7, 260), (1, 0, 1, 3, 4)]
+        {
+            for out_of_range in [OutOfRange::Zero, OutOfRange::First] {
+                let problem = Problem { out_of_range, ..shape(batch, spatial, books, num_codes, code_dim) };
+                list.narrow("f32, sizes, books, garbage indices", problem).says(&["vec: 4", "count: true"]);
+            }
+        }
+        list.narrow("the same bits again", shape(1, 3000, 1, 5, 64)).seed(2).twice().says(&["vec: 4"]);
+        for combine in [Combine::Concat, Combine::Sum] {
+            let (batch, spatial, books, num_codes, code_dim) = (2, 19, 3, 11, 6);
+            let of = vq_lookup::Problem { batch, spatial, books, num_codes, code_dim, combine, ..Default::default() };
+            let of = Problem::gradient(&vq_lookup::Problem { order: Order::ChannelsFirst, ..of });
+            let entry = list.narrow("channels first, the gradient of a sum", Problem { counts: Some(0), ..of });
+            entry.seed(3).says(&["vec: 1", "count: true"]);
+        }
+        for x in [Dtype::F16, Dtype::Bf16] {
+            let problem = Problem {
+                x,
+                index: Index::U16,
+                indices: Layout::strided(1, [1, 70]),
+                x_layout: Layout::strided(3, [900, 25]),
+                sums: 5,
+                counts: Some(2),
+                ..shape(2, 33, 2, 9, 7)
+            };
+            list.narrow("f16 and bf16, odd, strided", problem).seed(4).says(&["short: true", "vec: 1"]);
+        }
+        let base = shape(2, 90, 1, 30, 32);
+        list.narrow("f32", base);
+        list.narrow("two books", Problem { books: 2, ..base });
+        list.narrow("f16, odd", Problem { code_dim: 7, x: Dtype::F16, index: Index::U16, ..base });
+        list.narrow("channels first", Problem { order: Order::ChannelsFirst, books: 2, ..base });
+        list.wide("checked modules give the same", shape(2, 60, 2, 19, 12)).seed(4).checked();
+        for (name, spatial, num_codes) in [("4096 to 8192x64 f32", 4096, 8192), ("65536 to 1024x64 f32", 65_536, 1024)]
+        {
+            let entry = list.bench(name, Problem { counts: None, ..shape(1, spatial, 1, num_codes, 64) });
+            if spatial == 4096 {
+                entry.quick();
+            }
+        }
+        for x in Dtype::ALL {
+            for (code_dim, index, counts) in [(64, Index::U32, None), (7, Index::U16, Some(0))] {
+                list.compose(Problem { x, index, counts, ..shape(1, 9, 1, 5, code_dim) });
+            }
+        }
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let indices = Rows::new(self.indices, [self.positions(), self.books], 1, index_number(self.index));
+        let (sizes, cols) = self.x_shape();
+        let codes = self.books * self.num_codes;
+        let mut args = vec![Arg::read("indices", indices)];
+        args.push(Arg::read("x", Rows::new(self.x_layout, sizes, cols, self.x)));
+        args.push(Arg::write("sums", Rows::flat(self.sums, codes * self.code_dim, Dtype::F32)));
+        args.extend(self.counts.map(|offset| Arg::write("counts", Rows::flat(offset, codes, Number::U32))));
+        args
+    }
+
+    /// Codes past the middle of the book are rare.
+    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
+        if name == "x" {
+            return (0..len).map(|_| 5.0 + 3.0 * random.normal()).collect();
+        }
+        let indices = random_indices(self.index, self.num_codes, len, random);
+        let lower = |v: f64| if (0.0..self.num_codes as f64).contains(&v) { (v / 2.0).floor() } else { v };
+        indices.into_iter().map(|v| if random.below(13) > 0 { lower(v) } else { v }).collect()
+    }
+
+    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
+        let buffers = Buffers::new(bound.get("indices"), bound.get("x"), bound.get("sums"));
+        match bound.find("counts") {
+            Some(counts) => buffers.counts(counts),
+            None => buffers,
+        }
+    }
+
+    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
+        let indices: Vec<i64> = values["indices"].iter().map(|&v| v as i64).collect();
+        let x = vectors(self, &values["x"]);
+        let Output { sums: oracle, mag, counts } = reference::<f64>(self, &indices, &x);
+        let low = reference::<f32>(self, &indices, &x).sums;
+        let sums = Rule::Rows { cols: self.code_dim, dtype: Dtype::F32, oracle, low, mag };
+        let counts = self.counts.map(|_| Rule::Exact(counts.into_iter().map(f64::from).collect()));
+        [("sums", sums)].into_iter().chain(counts.map(|rule| ("counts", rule))).collect()
+    }
+
+    fn cost(&self) -> Cost {
+        let bytes: usize = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
+        let elements = self.positions() * self.books * self.code_dim;
+        Cost { flops: elements as f64, bytes: bytes as f64 }
+    }
+
+    fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
+        options.value("num_codes", &mut self.num_codes)?;
+        options.value("books", &mut self.books)?;
+        options.word("combine", &mut self.combine, &COMBINE)?;
+        options.word("out_of_range", &mut self.out_of_range, &OUT_OF_RANGE)?;
+        options.word("order", &mut self.order, &ORDER)?;
+        options.value("batch", &mut self.batch)?;
+        options.value("indices_layout", &mut self.indices)?;
+        options.value("x_layout", &mut self.x_layout)?;
+        options.value("sums_offset", &mut self.sums)?;
+        options.value("counts_offset", &mut self.counts)
+    }
+
+    fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
+        let (indices, index, numbers) = read_indices(reader, "indices", "[..], with `books` [.., books]")?;
+        let (x, dtype) = reader.values("x", "[.., channels]")?;
+        let mut problem = Problem { index, x: dtype, ..shape(1, 1, 1, 1, 1) };
+        problem.options(&mut Options::Read(reader))?;
+        let books = reader.option::<Option<usize>>("books", None)?;
+        let Problem { batch, num_codes, combine, order, .. } = problem;
+        for (name, value) in [("books", problem.books), ("num_codes", num_codes), ("batch", batch)] {
+            if value == 0 {
+                return Err(Fault::BadOption { name, value: "0".into(), expected: "a number of at least 1".into() });
+            }
+        }
+        let mut outer = indices.shape.clone();
+        if books.is_some() && outer.pop() != books {
+            let expected = format!("[.., {}], one index per book", problem.books);
+            return Err(case::bad_shape("indices", indices, expected));
+        }
+        let positions: usize = outer.iter().product();
+        if !positions.is_multiple_of(batch) {
+            let expected = format!("a divisor of {positions}");
+            return Err(Fault::BadOption { name: "batch", value: batch.to_string(), expected });
+        }
+        problem.spatial = positions / batch;
+        let channels = match (order, &x.shape[..]) {
+            (Order::ChannelsLast, [all @ .., channels]) if *all == outer => Some(*channels),
+            (Order::ChannelsFirst, &[b, channels, s]) if [b, s] == [batch, problem.spatial] => Some(channels),
+            _ => None,
+        };
+        let parts = if combine == Combine::Concat { problem.books } else { 1 };
+        match channels.filter(|channels| *channels > 0 && channels.is_multiple_of(parts)) {
+            Some(channels) => problem.code_dim = channels / parts,
+            None => {
+                let expected = format!("{outer:?} and channels, a multiple of {parts}");
+                return Err(case::bad_shape("x", x, expected));
+            }
+        }
+        let sums: Vec<usize> = books.into_iter().chain([num_codes, problem.code_dim]).collect();
+        let counts = problem.counts.map(|_| Shown::new("counts", &sums[..sums.len() - 1]));
+        let outputs = [Shown::new("sums", sums.clone())].into_iter().chain(counts).collect();
+        let values = [("indices", numbers), ("x", x.numbers().unwrap_or_default())].into();
+        Ok(Given { problem, values, outputs, known: Values::new() })
+    }
+
+    fn shape(&self, arg: &Arg) -> Vec<usize> {
+        let Problem { books, num_codes, code_dim, .. } = *self;
+        match arg.name {
+            "indices" => vec![self.positions(), books],
+            "x" if self.order == Order::ChannelsFirst => {
+                let ([batch, channels], spatial) = self.x_shape();
+                vec![batch, channels, spatial]
+            }
+            "x" => vec![self.positions(), self.x_shape().1],
+            "sums" => vec![books, num_codes, code_dim],
+            _ => vec![books, num_codes],
+        }
+    }
+}
