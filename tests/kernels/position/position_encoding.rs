@@ -4,8 +4,7 @@ use loom::kernels::position::position_encoding::{learned, read, sequence};
 use tileloom::position_encoding::{self, Buffers, Encoding, Order, Positions, Problem};
 use tileloom::{Context, Dtype, Error, ErrorKind, Layout, PositionEncoding, PositionOptions};
 
-use super::refused;
-use crate::{Depth, Suite};
+use crate::{Depth, Suite, invalid, refused};
 
 pub fn cases(suite: &mut Suite) {
     errors(suite);
@@ -58,10 +57,7 @@ fn errors(suite: &mut Suite) {
             (Problem { y_layout: overlapping, ..of() }, "y_layout"),
             (Problem { encoding: learned(Dtype::F32, 0, None, 0), ..of() }, "table"),
         ] {
-            match prepare(&problem, Buffers::new(&x, &y)) {
-                Err(Error { kind: ErrorKind::InvalidProblem { arg: have, .. }, .. }) if have == arg => {}
-                other => return Err(format!("{arg}: {:?}", other.err())),
-            }
+            invalid(arg, prepare(&problem, Buffers::new(&x, &y)))?;
         }
         let table = Problem { encoding: learned(Dtype::F32, 9, None, 0), ..of() };
         refused("no table", prepare(&table, Buffers::new(&x, &y)), |e| {
