@@ -72,11 +72,9 @@ impl Describe for Problem {
     }
 
     fn list(list: &mut List<Problem>) {
-        everywhere(list);
-        wide(list);
-        full(list);
-        benches(list);
-        composed(list);
+        for part in [everywhere, wide, full, benches, composed] {
+            part(list);
+        }
     }
 
     fn args(&self) -> Vec<Arg> {
@@ -109,18 +107,9 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("x"), bound.get("y"));
-        bound.with(
-            buffers,
-            [
-                ("residual", Buffers::residual),
-                ("sum", Buffers::sum),
-                ("weight", Buffers::weight),
-                ("bias", Buffers::bias),
-                ("stats", Buffers::stats),
-                ("scratch", Buffers::scratch),
-            ],
-        )
+        bound.0.iter().fold(Buffers::new(bound.get("x"), bound.get("y")), |buffers, (name, binding)| {
+            buffers.named(name, *binding)
+        })
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
@@ -339,11 +328,11 @@ fn wide(list: &mut List<Problem>) {
             }
         }
         let name = format!("{}: in place by every algorithm", kind.name());
-        for memory in [&[&["x", "y"][..], &["residual", "sum"]], &[&["x", "sum"][..], &["residual", "y"]]] {
-            for dtype in [Dtype::F32, Dtype::Bf16] {
-                list.wide(&name, residual(dtype, shape(kind, 9, 1201))).config(online_tree).memory(memory).alone();
-                list.wide(&name, residual(dtype, shape(kind, 2, 20_004))).config(split).memory(memory).alone();
-            }
+        let over_x: &[&[&str]] = &[&["x", "y"], &["residual", "sum"]];
+        let crossed: &[&[&str]] = &[&["x", "sum"], &["residual", "y"]];
+        for (memory, dtype) in [(over_x, Dtype::F32), (crossed, Dtype::Bf16)] {
+            list.wide(&name, residual(dtype, shape(kind, 9, 1201))).config(online_tree).memory(memory).alone();
+            list.wide(&name, residual(dtype, shape(kind, 2, 20_004))).config(split).memory(memory).alone();
         }
     }
     for (cols, offset) in [(64, 0), (7, 1)] {

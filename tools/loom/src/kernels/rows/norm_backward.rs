@@ -52,11 +52,9 @@ impl Describe for Problem {
     }
 
     fn list(list: &mut List<Problem>) {
-        everywhere(list);
-        wide(list);
-        full(list);
-        benches(list);
-        composed(list);
+        for part in [everywhere, wide, full, benches, composed] {
+            part(list);
+        }
     }
 
     fn args(&self) -> Vec<Arg> {
@@ -88,17 +86,9 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("x"), bound.get("dy"));
-        bound.with(
-            buffers,
-            [
-                ("weight", Buffers::weight),
-                ("dx", Buffers::dx),
-                ("dweight", Buffers::dweight),
-                ("dbias", Buffers::dbias),
-                ("scratch", Buffers::scratch),
-            ],
-        )
+        bound.0.iter().fold(Buffers::new(bound.get("x"), bound.get("dy")), |buffers, (name, binding)| {
+            buffers.named(name, *binding)
+        })
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
@@ -292,11 +282,9 @@ fn wide(list: &mut List<Problem>) {
             }
         }
         let name = format!("{word}: in place by every algorithm");
-        for memory in [OVER_X, OVER_DY] {
-            for dtype in [Dtype::F32, Dtype::Bf16] {
-                list.wide(&name, all(typed(dtype, shape(kind, 9, 1201)))).config(online_tree).memory(memory).alone();
-                list.wide(&name, all(typed(dtype, shape(kind, 2, 20_004)))).config(split).memory(memory).alone();
-            }
+        for (memory, dtype) in [(OVER_X, Dtype::F32), (OVER_DY, Dtype::Bf16)] {
+            list.wide(&name, all(typed(dtype, shape(kind, 9, 1201)))).config(online_tree).memory(memory).alone();
+            list.wide(&name, all(typed(dtype, shape(kind, 2, 20_004)))).config(split).memory(memory).alone();
         }
         for config in [registers, split] {
             let problem = Problem { dx: None, dbias: Some(0), ..all(shape(kind, 70, 60)) };
