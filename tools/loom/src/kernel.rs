@@ -335,6 +335,14 @@ pub struct Cost {
     pub bytes: f64,
 }
 
+impl Cost {
+    /// With the bytes of each argument once.
+    pub fn once(flops: f64, args: &[Arg]) -> Cost {
+        let bytes: usize = args.iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
+        Cost { flops, bytes: bytes as f64 }
+    }
+}
+
 /// A case file, understood.
 pub struct Given<P> {
     pub problem: P,

@@ -139,8 +139,7 @@ impl Describe for Problem {
     }
 
     fn cost(&self) -> Cost {
-        let bytes = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum::<usize>();
-        Cost { flops: self.flops(), bytes: bytes as f64 }
+        Cost::once(self.flops(), &self.args())
     }
 
     fn shipped() -> Vec<String> {

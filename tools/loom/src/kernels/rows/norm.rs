@@ -150,11 +150,9 @@ impl Describe for Problem {
     }
 
     fn cost(&self) -> Cost {
-        let args = self.args();
         // Square and sum, product with 1 / deviation and weight; layer norm also takes the mean and adds the bias.
         let flops = if self.kind == Kind::Layer { 8 } else { 4 };
-        let bytes: usize = args.iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
-        Cost { flops: (flops * self.rows * self.cols) as f64, bytes: bytes as f64 }
+        Cost::once((flops * self.rows * self.cols) as f64, &self.args())
     }
 
     fn shipped() -> Vec<String> {

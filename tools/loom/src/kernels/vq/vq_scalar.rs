@@ -74,10 +74,7 @@ impl Describe for Problem<'static> {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("indices"), bound.get("y"));
-        match bound.find("x") {
-            Some(x) => buffers.x(x),
-            None => buffers,
-        }
+        bound.with(buffers, [("x", Buffers::x)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
@@ -95,8 +92,7 @@ impl Describe for Problem<'static> {
     }
 
     fn cost(&self) -> Cost {
-        let bytes: usize = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
-        Cost { flops: 0.0, bytes: bytes as f64 }
+        Cost::once(0.0, &self.args())
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {

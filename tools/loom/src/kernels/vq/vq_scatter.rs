@@ -103,10 +103,7 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("indices"), bound.get("x"), bound.get("sums"));
-        match bound.find("counts") {
-            Some(counts) => buffers.counts(counts),
-            None => buffers,
-        }
+        bound.with(buffers, [("counts", Buffers::counts)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
@@ -120,9 +117,8 @@ impl Describe for Problem {
     }
 
     fn cost(&self) -> Cost {
-        let bytes: usize = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
         let elements = self.positions() * self.books * self.code_dim;
-        Cost { flops: elements as f64, bytes: bytes as f64 }
+        Cost::once(elements as f64, &self.args())
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {

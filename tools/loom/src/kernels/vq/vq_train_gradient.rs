@@ -58,8 +58,7 @@ impl Describe for Gradient {
     }
 
     fn cost(&self) -> Cost {
-        let bytes: usize = self.args().iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
-        Cost { flops: 4.0 * self.elements as f64, bytes: bytes as f64 }
+        Cost::once(4.0 * self.elements as f64, &self.args())
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
