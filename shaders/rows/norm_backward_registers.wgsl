@@ -4,12 +4,10 @@
 // Workgroup (x, y) has the rows from (y * grid_x + x) * (WG_SIZE / LANES).
 #import norm_backward_row
 
-const ROWS_PER_WG: u32 = WG_SIZE / LANES;
-
 @compute @workgroup_size(WG_SIZE)
 fn norm_backward_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let lane = ids.local % LANES;
-  let row = (wg.y * params.grid_x + wg.x) * ROWS_PER_WG + ids.local / LANES;
+  let row = row_of(wg, ids.local);
   // Invocations past the last row repeat it without writing: the reductions need all of them.
   let r = locate(min(row, params.rows - 1u));
   let pivot = pivot_of(r);

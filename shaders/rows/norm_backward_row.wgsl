@@ -12,7 +12,7 @@
 // may hold elements that are not of the row; they count as 0.
 
 #import norm_rstd
-#import view
+#import norm_place
 
 struct Row {
   x: u32,        // element where the row starts
@@ -23,16 +23,10 @@ struct Row {
 }
 
 fn locate(row: u32) -> Row {
-  let i2 = row % params.n2;
-  let i1 = (row / params.n2) % params.n1;
-  let i0 = row / params.n2 / params.n1;
-  var r: Row;
-  r.x = view_at(params.x, i0, i1, i2);
-  r.dy = view_at(params.dy, i0, i1, i2);
-  r.dx = view_at(params.dx, i0, i1, i2);
-  r.phase = select(0u, r.dx & 1u, VEC == 2u);
-  r.chunks = chunk_count(params.cols, r.phase);
-  return r;
+  let i = axes_of(row);
+  let dx = start_of(params.dx, i);
+  let phase = select(0u, dx & 1u, VEC == 2u);
+  return Row(start_of(params.x, i), start_of(params.dy, i), dx, phase, chunk_count(params.cols, phase));
 }
 
 fn pivot_of(r: Row) -> f32 {

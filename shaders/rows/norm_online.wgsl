@@ -5,12 +5,10 @@
 #import norm_row
 #import norm_part
 
-const ROWS_PER_WG: u32 = WG_SIZE / LANES;
-
 @compute @workgroup_size(WG_SIZE)
 fn norm_online(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let lane = ids.local % LANES;
-  let row = (wg.y * params.grid_x + wg.x) * ROWS_PER_WG + ids.local / LANES;
+  let row = row_of(wg, ids.local);
   let r = locate(min(row, params.rows - 1u));
   let pivot = pivot_of(r);
   let m = gathered(part_moments(r, pivot, lane, 0u, r.chunks), f32(params.cols), ids);

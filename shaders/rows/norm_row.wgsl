@@ -14,7 +14,7 @@
 // before anything is added up. HIDES: chunks may hold elements that are not of the row; they count as 0.
 
 #import norm_rstd
-#import view
+#import norm_place
 
 struct Row {
   x: u32,        // element where the row starts
@@ -26,17 +26,11 @@ struct Row {
 }
 
 fn locate(row: u32) -> Row {
-  let i2 = row % params.n2;
-  let i1 = (row / params.n2) % params.n1;
-  let i0 = row / params.n2 / params.n1;
-  var r: Row;
-  r.x = view_at(params.x, i0, i1, i2);
-  r.y = view_at(params.y, i0, i1, i2);
-  r.residual = view_at(params.residual, i0, i1, i2);
-  r.sum = view_at(params.sum, i0, i1, i2);
-  r.phase = select(0u, select(r.y, r.sum, BY_SUM) & 1u, VEC == 2u);
-  r.chunks = chunk_count(params.cols, r.phase);
-  return r;
+  let i = axes_of(row);
+  let y = start_of(params.y, i);
+  let sum = start_of(params.sum, i);
+  let phase = select(0u, select(y, sum, BY_SUM) & 1u, VEC == 2u);
+  return Row(start_of(params.x, i), y, start_of(params.residual, i), sum, phase, chunk_count(params.cols, phase));
 }
 
 // x + residual, as chunk c has it.

@@ -17,7 +17,7 @@ pub use vq::vq_lookup::VqIndices;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-use crate::{Context, Dtype, Element, Result};
+use crate::{Batch, Context, Dtype, Element, Result};
 
 /// What a tensor can hold: the values of [`Element`], and integers for masks and indices.
 pub trait Scalar: bytemuck::Pod + Debug + Send + Sync {}
@@ -66,6 +66,14 @@ impl<T: Scalar> Tensor<T> {
     /// The context whose device it lies on.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// Records into a batch of its own, and submits it.
+    pub(crate) fn at_once<R>(&self, record: impl FnOnce(&mut Batch) -> Result<R>) -> Result<R> {
+        let mut batch = self.context.batch();
+        let result = record(&mut batch)?;
+        batch.submit()?;
+        Ok(result)
     }
 
     /// The values, once all that was submitted before has run. Completes under any executor.

@@ -138,6 +138,7 @@ impl Problem {
         Rows {
             rows: self.rows,
             chunks: chunks(self.cols, self.form(views, native_f16).vec),
+            arrays: 1,
             buffers: 2 + u32::from(self.mask.is_some()) + u32::from(self.lse.is_some()),
             f16: [self.x, self.y].contains(&Dtype::F16),
         }
@@ -153,31 +154,6 @@ impl Problem {
         steps.iter().map(|&stem| Pass { stem, config: *config, form, writable }).collect()
     }
 }
-
-/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, where a workgroup is one subgroup and nothing
-/// waits (a barrier costs two thirds of the speed), short rows go one per invocation, and half a
-/// kilobyte per invocation still stays in registers. Discrete and Integrated are not measured yet: they
-/// keep at most 64 f32 of a row per invocation, and neighbours read neighbouring chunks.
-const TABLE: [tile::Row; 3] = [
-    tile::Row {
-        class: Class::Software,
-        registers: &[(16, 1, 8), (256, 8, 8)],
-        online: &[(64, 2, 8, 8), (0, 8, 8, 8)],
-        split: (4, 8, 8),
-    },
-    tile::Row {
-        class: Class::Integrated,
-        registers: &[(1, 1, 128), (4, 2, 128), (16, 8, 128), (64, 32, 128), (1024, 128, 128), (4096, 256, 256)],
-        online: &[(0, 256, 256, 4)],
-        split: (64, 256, 4),
-    },
-    tile::Row {
-        class: Class::Discrete,
-        registers: &[(1, 1, 256), (4, 2, 256), (16, 8, 256), (64, 32, 256), (256, 64, 256), (4096, 256, 256)],
-        online: &[(0, 256, 256, 4)],
-        split: (256, 256, 4),
-    },
-];
 
 slots!(X, Y, MASK, LSE, SCRATCH);
 
@@ -251,7 +227,7 @@ impl Plan for Problem {
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
         let of = self.rows_of(views, false);
-        tile::candidates(caps, &TABLE, &self.rows_of(views, caps.prefers_native_f16(of.f16)))
+        tile::candidates(caps, &self.rows_of(views, caps.prefers_native_f16(of.f16)))
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {

@@ -113,7 +113,13 @@ impl Problem {
     /// What tiles go by.
     fn rows_of(&self, views: &Views, native_f16: bool) -> Rows {
         let f16 = [self.y, self.dy, self.dx].contains(&Dtype::F16);
-        Rows { rows: self.rows, chunks: chunks(self.cols, self.form(views, native_f16).vec), buffers: 3, f16 }
+        Rows {
+            rows: self.rows,
+            chunks: chunks(self.cols, self.form(views, native_f16).vec),
+            arrays: 2,
+            buffers: 3,
+            f16,
+        }
     }
 
     fn passes(&self, views: &Views, config: &Config, writable: Slots, in_place: [bool; 2]) -> Vec<Pass<Config, Form>> {
@@ -126,29 +132,6 @@ impl Problem {
         steps.iter().map(|&stem| Pass { stem, config: *config, form, writable }).collect()
     }
 }
-
-/// Measured on: Software, as softmax, whose tiles suit it, too. Discrete and Integrated are not measured yet: two
-/// arrays are held, so that an invocation keeps half as much of a row as in softmax.
-const TABLE: [tile::Row; 3] = [
-    tile::Row {
-        class: Class::Software,
-        registers: &[(16, 1, 8), (256, 8, 8)],
-        online: &[(64, 2, 8, 8), (0, 8, 8, 8)],
-        split: (4, 8, 8),
-    },
-    tile::Row {
-        class: Class::Integrated,
-        registers: &[(1, 1, 128), (4, 2, 128), (16, 8, 128), (64, 32, 128), (1024, 128, 128), (2048, 256, 256)],
-        online: &[(0, 256, 256, 4)],
-        split: (64, 256, 4),
-    },
-    tile::Row {
-        class: Class::Discrete,
-        registers: &[(1, 1, 256), (4, 2, 256), (16, 8, 256), (64, 32, 256), (256, 64, 256), (2048, 256, 256)],
-        online: &[(0, 256, 256, 4)],
-        split: (256, 256, 4),
-    },
-];
 
 slots!(Y, DY, DX, SCRATCH);
 
@@ -217,7 +200,7 @@ impl Plan for Problem {
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
         let of = self.rows_of(views, false);
-        tile::candidates(caps, &TABLE, &self.rows_of(views, caps.prefers_native_f16(of.f16)))
+        tile::candidates(caps, &self.rows_of(views, caps.prefers_native_f16(of.f16)))
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {

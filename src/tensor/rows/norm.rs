@@ -72,10 +72,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`ErrorKind::Shape`], and those of [`norm::prepare`](crate::norm::prepare) and [`Batch::submit`].
     pub fn rms_norm(&self, options: &NormOptions) -> Result<Tensor<T>> {
-        let mut batch = self.context().batch();
-        let y = batch.rms_norm(self, options)?;
-        batch.submit()?;
-        Ok(y)
+        self.at_once(|batch| batch.rms_norm(self, options))
     }
 
     /// RMS norm over the last axis, and what was normalised: `x + residual`.
@@ -83,10 +80,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// As [`rms_norm`](Self::rms_norm).
     pub fn rms_norm_with_sum(&self, options: &NormOptions) -> Result<(Tensor<T>, Tensor<T>)> {
-        let mut batch = self.context().batch();
-        let result = batch.rms_norm_with_sum(self, options)?;
-        batch.submit()?;
-        Ok(result)
+        self.at_once(|batch| batch.rms_norm_with_sum(self, options))
     }
 
     /// Layer norm over the last axis.
@@ -94,10 +88,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// As [`rms_norm`](Self::rms_norm).
     pub fn layer_norm(&self, options: &NormOptions) -> Result<Tensor<T>> {
-        let mut batch = self.context().batch();
-        let y = batch.layer_norm(self, options)?;
-        batch.submit()?;
-        Ok(y)
+        self.at_once(|batch| batch.layer_norm(self, options))
     }
 
     /// Layer norm over the last axis, and what was normalised: `x + residual`.
@@ -105,10 +96,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// As [`rms_norm`](Self::rms_norm).
     pub fn layer_norm_with_sum(&self, options: &NormOptions) -> Result<(Tensor<T>, Tensor<T>)> {
-        let mut batch = self.context().batch();
-        let result = batch.layer_norm_with_sum(self, options)?;
-        batch.submit()?;
-        Ok(result)
+        self.at_once(|batch| batch.layer_norm_with_sum(self, options))
     }
 }
 

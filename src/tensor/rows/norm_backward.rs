@@ -26,10 +26,7 @@ impl<T: Element> Tensor<T> {
     /// [`ErrorKind::Shape`], and those of [`norm_backward::prepare`](crate::norm_backward::prepare) and
     /// [`Batch::submit`].
     pub fn rms_norm_backward(&self, dy: &Tensor<T>, options: &NormOptions) -> Result<NormGradients<T>> {
-        let mut batch = self.context().batch();
-        let gradients = batch.rms_norm_backward(self, dy, options)?;
-        batch.submit()?;
-        Ok(gradients)
+        self.at_once(|batch| batch.rms_norm_backward(self, dy, options))
     }
 
     /// As [`rms_norm_backward`](Self::rms_norm_backward), of [`layer_norm`](Tensor::layer_norm).
@@ -37,10 +34,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// As there.
     pub fn layer_norm_backward(&self, dy: &Tensor<T>, options: &NormOptions) -> Result<NormGradients<T>> {
-        let mut batch = self.context().batch();
-        let gradients = batch.layer_norm_backward(self, dy, options)?;
-        batch.submit()?;
-        Ok(gradients)
+        self.at_once(|batch| batch.layer_norm_backward(self, dy, options))
     }
 }
 

@@ -336,8 +336,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// With the bytes of each argument once.
-    pub fn once(flops: f64, args: &[Arg]) -> Cost {
+    /// Of a call that reads and writes each of its arguments once.
+    pub fn of(flops: f64, args: &[Arg]) -> Cost {
         let bytes: usize = args.iter().map(|arg| arg.view.len() * arg.view.number.bits() / 8).sum();
         Cost { flops, bytes: bytes as f64 }
     }
@@ -601,4 +601,10 @@ pub fn entries<D: Describe>() -> Vec<Entry<D>> {
 pub fn call<D: Describe>(name: &str) -> Call<D> {
     let entry = entries::<D>().into_iter().find(|entry| entry.name == name);
     entry.unwrap_or_else(|| panic!("{} lists no `{name}`", D::NAME)).call()
+}
+
+/// What a description finds wrong with a case.
+#[cfg(test)]
+pub fn fault<D: Describe>(case: &Case) -> String {
+    Of::<D>::KERNEL.replay(case).err().map_or("understood".into(), |fault| fault.to_string())
 }

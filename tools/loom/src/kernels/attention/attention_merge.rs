@@ -141,14 +141,13 @@ impl Describe for Problem {
 mod tests {
     use super::*;
     use crate::case::Tensor;
-    use crate::kernel::{Kernel, Of};
 
     #[test]
     fn faults_name_what_is_wrong() {
         let values = |shape: &[usize]| Tensor::values(Dtype::F32, shape, &vec![0.5; shape.iter().product()]);
         let fault = |o: &[usize], lse: &[usize]| {
             let case = Case::new("attention_merge").tensor("o", values(o)).tensor("lse", values(lse));
-            Of::<Problem>::KERNEL.replay(&case).err().map_or("understood".into(), |fault| fault.to_string())
+            crate::kernel::fault::<Problem>(&case)
         };
         assert_eq!(fault(&[2, 3, 4, 8], &[2, 3, 4]), "understood");
         assert_eq!(fault(&[2, 8], &[2]), "understood");

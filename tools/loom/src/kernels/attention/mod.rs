@@ -683,14 +683,6 @@ fn read_mask(reader: &mut Reader, problem: &mut Problem, values: &mut Values) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Kernel, Of};
-
-    fn fault(case: &Case) -> String {
-        match Of::<Problem>::KERNEL.replay(case) {
-            Ok(_) => "understood".into(),
-            Err(fault) => fault.to_string(),
-        }
-    }
 
     fn values(shape: &[usize]) -> Tensor {
         Tensor::values(Dtype::F32, shape, &vec![0.5; shape.iter().product()])
@@ -702,6 +694,7 @@ mod tests {
 
     #[test]
     fn faults_name_what_is_wrong() {
+        let fault = crate::kernel::fault::<Problem>;
         let good = || dense(&[1, 4, 3, 8], &[1, 2, 5, 8], &[1, 2, 5, 6]);
         assert_eq!(fault(&good()), "understood");
         assert!(fault(&Case::new("attention")).starts_with("tensor `q` is missing"));

@@ -139,7 +139,7 @@ impl Describe for Problem {
     }
 
     fn cost(&self) -> Cost {
-        Cost::once(self.flops(), &self.args())
+        Cost::of(self.flops(), &self.args())
     }
 
     fn shipped() -> Vec<String> {
@@ -486,14 +486,6 @@ fn composed(list: &mut List<Problem>) {
 mod tests {
     use super::*;
     use crate::case::Case;
-    use crate::kernel::{Kernel, Of};
-
-    fn fault(case: &Case) -> String {
-        match Of::<Problem>::KERNEL.replay(case) {
-            Ok(_) => "understood".into(),
-            Err(fault) => fault.to_string(),
-        }
-    }
 
     fn values(shape: &[usize]) -> Tensor {
         Tensor::values(F32, shape, &vec![1.0; shape.iter().product()])
@@ -501,6 +493,7 @@ mod tests {
 
     #[test]
     fn faults_name_what_is_wrong() {
+        let fault = crate::kernel::fault::<Problem>;
         let of = |a: &[usize], b: &[usize]| Case::new("gemm").tensor("a", values(a)).tensor("b", values(b));
         assert_eq!(fault(&of(&[2, 1, 3, 4], &[5, 4, 6])), "understood");
         assert_eq!(fault(&of(&[3, 4], &[5, 6])), "tensor `b` has shape [5, 6], expected k of 4, as `a` has it");

@@ -378,7 +378,6 @@ fn composed(list: &mut List<Problem>) {
 mod tests {
     use super::*;
     use crate::case::{Case, Tensor};
-    use crate::kernel::{Kernel, Of};
 
     fn ones(shape: &[usize]) -> Tensor {
         Tensor::values(Dtype::F32, shape, &vec![1.0; shape.iter().product()])
@@ -390,10 +389,7 @@ mod tests {
 
     #[test]
     fn faults_name_what_is_wrong() {
-        let fault = |case: &Case| match Of::<Problem>::KERNEL.replay(case) {
-            Ok(_) => "understood".into(),
-            Err(fault) => fault.to_string(),
-        };
+        let fault = crate::kernel::fault::<Problem>;
         let good = || x(&[2, 3, 8]);
         assert_eq!(fault(&good()), "understood");
         assert!(fault(&x(&[3, 8])).contains("expected [b, tokens, dim] or [b, rows, cols, dim]"));

@@ -152,7 +152,7 @@ impl Describe for Problem {
     fn cost(&self) -> Cost {
         // Square and sum, product with 1 / deviation and weight; layer norm also takes the mean and adds the bias.
         let flops = if self.kind == Kind::Layer { 8 } else { 4 };
-        Cost::once((flops * self.rows * self.cols) as f64, &self.args())
+        Cost::of((flops * self.rows * self.cols) as f64, &self.args())
     }
 
     fn shipped() -> Vec<String> {

@@ -122,7 +122,7 @@ impl Describe for Problem {
     fn cost(&self) -> Cost {
         // Two moments, and the formula of three terms; sums over columns take a normalised x more.
         let flops = 11 + if self.dweight.is_some() || self.dbias.is_some() { 5 } else { 0 };
-        Cost::once((flops * self.rows * self.cols) as f64, &self.args())
+        Cost::of((flops * self.rows * self.cols) as f64, &self.args())
     }
 
     fn shipped() -> Vec<String> {

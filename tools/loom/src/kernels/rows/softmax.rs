@@ -466,14 +466,6 @@ fn composed(list: &mut List<Problem>) {
 mod tests {
     use super::*;
     use crate::case::Case;
-    use crate::kernel::{Kernel, Of};
-
-    fn fault(case: &Case) -> String {
-        match Of::<Problem>::KERNEL.replay(case) {
-            Ok(_) => "understood".into(),
-            Err(fault) => fault.to_string(),
-        }
-    }
 
     fn x(shape: &[usize]) -> Case {
         let values: Vec<f64> = (0..shape.iter().product()).map(|i: usize| i as f64).collect();
@@ -482,6 +474,7 @@ mod tests {
 
     #[test]
     fn faults_name_what_is_wrong() {
+        let fault = crate::kernel::fault::<Problem>;
         assert_eq!(fault(&Case::new("softmax")), "tensor `x` is missing, expected [.., cols]");
         let integers = Case::new("softmax").tensor("x", Tensor::indices(&[2], &[1, 2]));
         assert_eq!(fault(&integers), "tensor `x` has dtype U32, expected F32, F16 or BF16");
@@ -519,6 +512,7 @@ mod tests {
 
     #[test]
     fn masks_that_strides_cannot_say_are_written_out() {
+        let fault = crate::kernel::fault::<Problem>;
         let shape = [2, 3, 2, 3, 2, 4];
         let from = [2, 1, 2, 1, 2, 1];
         assert!(softmax::broadcast(MaskKind::Bytes, &from, &shape).is_none());

@@ -92,7 +92,7 @@ impl Describe for Problem {
 
     fn cost(&self) -> Cost {
         // Product and sum, difference, two products; or sum, exponential, product, difference, product.
-        Cost::once(5.0 * (self.rows * self.cols) as f64, &self.args())
+        Cost::of(5.0 * (self.rows * self.cols) as f64, &self.args())
     }
 
     fn shipped() -> Vec<String> {

@@ -199,7 +199,7 @@ impl Describe for Problem {
     /// Operations as a product of matrices counts.
     fn cost(&self) -> Cost {
         let products = self.n * self.books * self.num_codes * self.code_dim;
-        Cost::once(2.0 * products as f64, &self.args())
+        Cost::of(2.0 * products as f64, &self.args())
     }
 
     fn shipped() -> Vec<String> {

@@ -92,7 +92,7 @@ impl Describe for Problem<'static> {
     }
 
     fn cost(&self) -> Cost {
-        Cost::once(0.0, &self.args())
+        Cost::of(0.0, &self.args())
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {

@@ -118,7 +118,7 @@ impl Describe for Problem {
 
     fn cost(&self) -> Cost {
         let elements = self.positions() * self.books * self.code_dim;
-        Cost::once(elements as f64, &self.args())
+        Cost::of(elements as f64, &self.args())
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {

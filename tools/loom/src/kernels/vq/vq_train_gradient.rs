@@ -58,7 +58,7 @@ impl Describe for Gradient {
     }
 
     fn cost(&self) -> Cost {
-        Cost::once(4.0 * self.elements as f64, &self.args())
+        Cost::of(4.0 * self.elements as f64, &self.args())
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
