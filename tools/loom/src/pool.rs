@@ -1,19 +1,8 @@
-//! Input sets of benchmarks: random values that cost nothing to make, and what runs on them.
+//! Input sets of benchmarks: random values that cost nothing to make.
 
-use tileloom::reference::Verdict;
-use tileloom::{Dispatch, Dtype};
+use tileloom::Dtype;
 
-use crate::Gpu;
 use crate::random::Random;
-
-/// Dispatches on as many input sets as were asked for.
-pub struct Prepared {
-    pub dispatches: Vec<Dispatch>,
-    pub config: String,
-    /// Judges what the first dispatch has written.
-    #[allow(clippy::type_complexity)]
-    pub check: Box<dyn Fn(&Gpu) -> Result<Verdict, String>>,
-}
 
 /// Random values that input sets are cut from, each set at a place of its own.
 pub struct Pool {

@@ -91,10 +91,8 @@ impl Describe for Problem {
     }
 
     fn cost(&self) -> Cost {
-        let elements = (self.rows * self.cols) as f64;
-        let width = self.y.bytes() + self.dy.bytes() + self.dx.bytes();
         // Product and sum, difference, two products; or sum, exponential, product, difference, product.
-        Cost { flops: 5.0 * elements, bytes: elements * width as f64 }
+        Cost::of(5.0 * (self.rows * self.cols) as f64, &self.args())
     }
 
     fn shipped() -> Vec<String> {

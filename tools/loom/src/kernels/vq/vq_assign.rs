@@ -3,7 +3,7 @@
 use tileloom::reference::vq_assign::{Output, distance, nearest, reference, unit};
 use tileloom::reference::{Verdict, Worst};
 use tileloom::vq_assign::{Algorithm, Buffers, Metric, Problem, Quantized};
-use tileloom::{Binding, Dtype, Layout};
+use tileloom::{Dtype, Layout};
 
 use super::vq_lookup::codebook_shape;
 use crate::case::{self, Fault, Options, Reader, Shown};
@@ -21,9 +21,6 @@ const REREAD: &str = "vq_assign algorithm=reread";
 
 /// Vectors of a benchmark that are judged: the oracle goes through all codes of each.
 const JUDGED: usize = 128;
-
-/// Adds a binding to the Buffers.
-type Set<'a> = fn(Buffers<'a>, Binding<'a>) -> Buffers<'a>;
 
 fn shape(n: usize, books: usize, num_codes: usize, code_dim: usize) -> Problem {
     Problem { n, books, num_codes, code_dim, ..Problem::default() }
@@ -158,19 +155,17 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let optional: [(&str, Set<'a>); 5] = [
-            ("distance", |buffers, at| buffers.distance(at)),
-            ("quantized", |buffers, at| buffers.quantized(at)),
-            ("usage", |buffers, at| buffers.usage(at)),
-            ("loss", |buffers, at| buffers.loss(at)),
-            ("scratch", |buffers, at| buffers.scratch(at)),
-        ];
         let buffers = Buffers::new(bound.get("x"), bound.get("codebook"), bound.get("indices"));
-        let bind = |buffers, (name, set): (&str, Set<'a>)| match bound.find(name) {
-            Some(at) => set(buffers, at),
-            None => buffers,
-        };
-        optional.into_iter().fold(buffers, bind)
+        bound.with(
+            buffers,
+            [
+                ("distance", Buffers::distance),
+                ("quantized", Buffers::quantized),
+                ("usage", Buffers::usage),
+                ("loss", Buffers::loss),
+                ("scratch", Buffers::scratch),
+            ],
+        )
     }
 
     /// Choices by their regret, what follows from them by the numerics rule.

@@ -77,10 +77,7 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("indices"), bound.get("codebook"), bound.get("y"));
-        match bound.find("bad") {
-            Some(bad) => buffers.bad(bad),
-            None => buffers,
-        }
+        bound.with(buffers, [("bad", Buffers::bad)])
     }
 
     /// Bit by bit where elements are only moved, else by the numerics rule.

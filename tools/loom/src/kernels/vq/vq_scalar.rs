@@ -74,10 +74,7 @@ impl Describe for Problem<'static> {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("indices"), bound.get("y"));
-        match bound.find("x") {
-            Some(x) => buffers.x(x),
-            None => buffers,
-        }
+        bound.with(buffers, [("x", Buffers::x)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

@@ -103,10 +103,7 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("indices"), bound.get("x"), bound.get("sums"));
-        match bound.find("counts") {
-            Some(counts) => buffers.counts(counts),
-            None => buffers,
-        }
+        bound.with(buffers, [("counts", Buffers::counts)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
