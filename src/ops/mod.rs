@@ -317,15 +317,6 @@ macro_rules! buffers {
                 Buffers { $($name: $name.into(),)+ $($optional: None,)* }
             }
 
-            /// The optional argument of this name; any other name changes nothing.
-            #[must_use]
-            pub fn named(self, name: &str, binding: impl Into<Binding<'a>>) -> Self {
-                match name {
-                    $(stringify!($optional) => self.$optional(binding),)*
-                    _ => self,
-                }
-            }
-
             $(
                 $(#[$optional_meta])*
                 pub fn $optional(mut self, $optional: impl Into<Binding<'a>>) -> Self {
