@@ -15,6 +15,9 @@ fn near(have: &[f32], want: &[f32]) -> Result<(), String> {
     if close { Ok(()) } else { Err(format!("{have:?}, expected {want:?}")) }
 }
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("context", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("upload, softmax, read", |gpu| {
         let run = async {

@@ -97,24 +97,8 @@ impl Suite {
 }
 
 /// What kernels, and the parts of the crate that need a GPU, have besides a list: module and name are one.
-const SUITES: &[(&str, Cases)] = &[
-    ("attention", attention::cases),
-    ("attention_bias", attention::attention_bias::cases),
-    ("attention_merge", attention::attention_merge::cases),
-    ("context", context::cases),
-    ("gemm", gemm::cases),
-    ("norm", rows::norm::cases),
-    ("norm_backward", rows::norm_backward::cases),
-    ("position_encoding", position::position_encoding::cases),
-    ("rope", position::rope::cases),
-    ("softmax", rows::softmax::cases),
-    ("softmax_backward", rows::softmax_backward::cases),
-    ("vq_assign", vq::vq_assign::cases),
-    ("vq_lookup", vq::vq_lookup::cases),
-    ("vq_scalar", vq::vq_scalar::cases),
-    ("vq_scatter", vq::vq_scatter::cases),
-    ("vq_train", vq::vq_train::cases),
-];
+#[linkme::distributed_slice]
+static SUITES: [(&str, Cases)];
 
 /// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.
 #[derive(Default)]
@@ -152,9 +136,9 @@ fn main() {
         };
         gpus.push(gpu.clone());
         let suite = || Suite { gpu: gpu.clone(), depth: depth(), cases: Vec::new() };
-        let lists = loom::registry::ALL.iter().map(|kernel| {
+        let lists = loom::registry::all().into_iter().map(|kernel| {
             let mut suite = suite();
-            suite.list(*kernel);
+            suite.list(kernel);
             (kernel.name(), suite.cases)
         });
         let others = SUITES.iter().map(|(kernel, cases)| {

@@ -198,13 +198,13 @@ fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
 
 #[test]
 fn what_the_lists_hold_composes_on_every_preset() {
-    let (kernels, stems) = (Mutex::new(registry::ALL.iter()), Mutex::new(HashSet::new()));
+    let (kernels, stems) = (Mutex::new(registry::all().into_iter()), Mutex::new(HashSet::new()));
     let next = || kernels.lock().unwrap().next();
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(kernel) = next() {
-                    let own = compose_list(*kernel);
+                    let own = compose_list(kernel);
                     stems.lock().unwrap().extend(own);
                 }
             });
@@ -219,7 +219,7 @@ fn what_the_lists_hold_composes_on_every_preset() {
 /// What a failing test leaves says all of the call.
 #[test]
 fn case_files_read_back_to_what_was_written() {
-    for kernel in registry::ALL {
+    for kernel in registry::all() {
         let tested = |run: &dyn Run| matches!(run.what(), Use::Test(Depth::Narrow | Depth::Wide));
         for run in kernel.list().iter().filter(|entry| tested(&***entry) && !entry.problem().is_empty()) {
             let case = run.case();

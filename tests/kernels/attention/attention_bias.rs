@@ -6,6 +6,9 @@ use tileloom::{Context, Dtype, Error, ErrorKind, Layout};
 
 use crate::{Depth, Suite, invalid, refused};
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("attention_bias", cases);
+
 pub fn cases(suite: &mut Suite) {
     errors(suite);
     if suite.depth >= Depth::Wide {

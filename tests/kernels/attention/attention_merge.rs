@@ -6,6 +6,9 @@ use tileloom::attention_merge::{Buffers, Problem, prepare};
 
 use crate::Suite;
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("attention_merge", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("minus infinity is the identity", |gpu| {
         let one = Call::random(shape(1, 9, 8), 1);

@@ -44,6 +44,9 @@ fn near(a: &Values, b: &Values) -> Result<(), String> {
     }
 }
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("attention", cases);
+
 pub fn cases(suite: &mut Suite) {
     everywhere(suite);
     errors(suite);

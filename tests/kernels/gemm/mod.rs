@@ -26,6 +26,9 @@ fn oracle(call: &Call<Problem>) -> Vec<f64> {
     rules[0].1.oracle().expect("a product has one answer").to_vec()
 }
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("gemm", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("nothing to compute takes no step", |gpu| {
         for (m, n, batch) in [(0, 9, [1, 1]), (5, 0, [1, 1]), (5, 9, [0, 1])] {

@@ -6,6 +6,9 @@ use tileloom::{Context, Dtype, Error, ErrorKind, Layout, PositionEncoding, Posit
 
 use crate::{Depth, Suite, invalid, refused};
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("position_encoding", cases);
+
 pub fn cases(suite: &mut Suite) {
     errors(suite);
     if suite.depth >= Depth::Wide {

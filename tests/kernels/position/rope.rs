@@ -10,6 +10,9 @@ use crate::{Depth, Suite, invalid, refused};
 
 const FAR: usize = 1 << 20;
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("rope", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("error against position", table);
     errors(suite);

@@ -9,6 +9,9 @@ use tileloom::{Context, Dtype, Error, ErrorKind, Layout, NormOptions};
 
 use crate::{Depth, Suite, invalid, refused};
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("norm_backward", cases);
+
 pub fn cases(suite: &mut Suite) {
     errors(suite);
     suite.case("tensors", tensors);

@@ -9,6 +9,9 @@ use tileloom::{Caps, Dtype, Error, ErrorKind, Kernels, Layout, wgpu};
 
 use crate::{Depth, Suite, invalid, refused};
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("softmax", cases);
+
 pub fn cases(suite: &mut Suite) {
     everywhere(suite);
     errors(suite);

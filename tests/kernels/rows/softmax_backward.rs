@@ -7,6 +7,9 @@ use tileloom::{Context, Dtype, Error, ErrorKind, Layout, SoftmaxOptions};
 
 use crate::{Depth, Suite, invalid, refused};
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("softmax_backward", cases);
+
 pub fn cases(suite: &mut Suite) {
     errors(suite);
     if suite.depth >= Depth::Wide {

@@ -27,6 +27,9 @@ fn expect_indices(
     if *found == want { Ok(output) } else { Err(format!("{found:?}, expected {want:?}")) }
 }
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("vq_assign", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("residual books", |gpu| {
         for books in [1, 2, 4] {

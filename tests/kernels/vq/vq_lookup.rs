@@ -23,6 +23,9 @@ fn with_tiles(gpu: &Gpu, problem: Problem, seed: u64, tiles: &[(Option<[u32; 2]>
     Ok(())
 }
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("vq_lookup", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("every bit pattern of 16 bits moves", |gpu| {
         let problem = Problem { bad: None, x: Dtype::F16, y: Dtype::F16, ..shape(1, 1024, 1, 1024, 64) };

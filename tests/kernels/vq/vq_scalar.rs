@@ -7,6 +7,9 @@ use tileloom::{ErrorKind, Op};
 use super::refused;
 use crate::Suite;
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("vq_scalar", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
 }

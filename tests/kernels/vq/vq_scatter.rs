@@ -8,6 +8,9 @@ use tileloom::vq_scatter::{self, Buffers, Problem};
 use super::refused;
 use crate::Suite;
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("vq_scatter", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("more positions of one code than an invocation may loop over everywhere", |gpu| {
         let shape = Problem { batch: 2, spatial: 3001, code_dim: 64, counts: Some(0), ..Problem::default() };

@@ -10,6 +10,9 @@ use tileloom::{Dtype, ErrorKind, wgpu};
 use super::refused;
 use crate::Suite;
 
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("vq_train", cases);
+
 pub fn cases(suite: &mut Suite) {
     suite.case("k-means finds clusters", kmeans);
     suite.case("errors", errors);

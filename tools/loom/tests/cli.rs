@@ -99,7 +99,7 @@ fn right_wrong_and_malformed() {
     );
     let (code, _, err) = loom(&[&"run", &folder.file("none.txt")]);
     assert!(code == 2 && err.contains("none.txt: cannot be read: "), "{err}");
-    let known: Vec<_> = registry::ALL.iter().flat_map(|kernel| kernel.ops()).copied().collect();
+    let known: Vec<_> = registry::all().iter().flat_map(|kernel| kernel.ops()).copied().collect();
     let expected = format!("expected one of: {}", known.join(", "));
     let (code, _, err) = loom(&[&"run", &folder.case("op.txt", &Case::new("softmix"))]);
     assert!(code == 2 && err.contains(&format!("op.txt: op `softmix` is not known, {expected}")), "{err}");
@@ -467,7 +467,7 @@ fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
     let (code, _, err) = loom(&[&"check", &"softmix"]);
-    let known: Vec<_> = registry::ALL.iter().map(|kernel| kernel.name()).collect();
+    let known: Vec<_> = registry::all().iter().map(|kernel| kernel.name()).collect();
     let expected = format!("kernel `softmix` is not known, expected one of: {}", known.join(", "));
     assert!(code == 2 && err.contains(&expected), "{err}");
     adapter(&case);

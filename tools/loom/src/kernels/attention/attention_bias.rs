@@ -24,6 +24,9 @@ fn typed(bias: Dtype, problem: Problem) -> Problem {
 const ENCODER: Buckets = Buckets::t5(true);
 const DECODER: Buckets = Buckets::t5(false);
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     /// Queries per invocation are a parameter.
     const RUNTIME: &'static [&'static str] = &["queries"];

@@ -13,6 +13,9 @@ pub fn shape(splits: usize, rows: usize, dim: usize) -> Problem {
     Problem { splits, rows, dim, lse_out: Some(1), ..Problem::default() }
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     fn list(list: &mut List<Problem>) {
         let f16 = |problem| Problem { x: Dtype::F16, y: Dtype::F16, ..problem };

@@ -236,6 +236,9 @@ impl Masked for Problem {
     }
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     /// The number of splits is a parameter.
     const RUNTIME: &'static [&'static str] = &["splits"];

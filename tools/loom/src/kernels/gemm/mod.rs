@@ -79,6 +79,9 @@ const TRANSPOSES: [(bool, bool); 4] = [(false, false), (false, true), (true, fal
 /// Arguments that a Problem may ask for.
 const OPTIONAL: [&str; 5] = ["b2", "c", "residual", "bias", "scale"];
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     /// A parameter, of which pipelines know nothing.
     const RUNTIME: &'static [&'static str] = &["parts"];

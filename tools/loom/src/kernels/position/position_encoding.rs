@@ -49,6 +49,9 @@ fn tables(encoding: &Encoding) -> Vec<(&'static str, Table, Dtype)> {
 
 const ORDERS: [(&str, Order); 2] = [("interleaved", Order::Interleaved), ("halves", Order::Halves)];
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     const RUNTIME: &'static [&'static str] = &["share"];
 

@@ -34,6 +34,9 @@ fn typed(dtype: Dtype, problem: Problem) -> Problem {
 const STYLES: [Style; 2] = [Style::Half, Style::Interleaved];
 const TABLES: Angles = Angles::Tables { max_pos: 37, cos: 3, sin: 1 };
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     const RUNTIME: &'static [&'static str] = &["share"];
 

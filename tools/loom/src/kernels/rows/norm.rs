@@ -61,6 +61,9 @@ pub type Extreme = fn(usize, f64) -> f64;
 /// What statistics must survive, with an eps that hides nothing.
 pub const EXTREMES: [(Extreme, f32); 3] = [(offset, 1e-12), (flat, 1e-12), (large, 1e-6)];
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     const OPS: &'static [&'static str] = &["rms_norm", "layer_norm"];
 

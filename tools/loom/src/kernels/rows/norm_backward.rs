@@ -41,6 +41,9 @@ fn rows_of(f: fn(usize, f64) -> f64) -> impl Fn(&Problem, &mut Values) {
     }
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     const OPS: &'static [&'static str] = &["rms_norm_backward", "layer_norm_backward"];
 

@@ -50,6 +50,9 @@ impl Masked for Problem {
     }
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     fn list(list: &mut List<Problem>) {
         everywhere(list);

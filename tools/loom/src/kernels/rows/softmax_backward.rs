@@ -39,6 +39,9 @@ fn show(problem: &Problem, values: &mut Values) {
 const IN_PLACE: [(&[&[&str]], &str); 2] =
     [(&[&["y", "dx"]], "in_place: [true, false]"), (&[&["dy", "dx"]], "in_place: [false, true]")];
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     fn list(list: &mut List<Problem>) {
         everywhere(list);

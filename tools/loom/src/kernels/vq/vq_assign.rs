@@ -111,6 +111,9 @@ fn mags(problem: &Problem, codebook: &[f64], oracle: &Output) -> Vec<f64> {
     oracle.indices.iter().enumerate().map(mag).collect()
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     // Of the search.
     const RUNTIME: &'static [&'static str] = &["parts"];

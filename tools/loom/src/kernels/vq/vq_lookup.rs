@@ -47,6 +47,9 @@ fn typed(dtype: Dtype, problem: Problem) -> Problem {
     Problem { x: dtype, y: dtype, ..problem }
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     // Of a workgroup that shares its vectors.
     const RUNTIME: &'static [&'static str] = &["rows"];

@@ -19,6 +19,9 @@ fn shape(n: usize, kind: Kind, levels: &'static [u32]) -> Problem<'static> {
     Problem { n, kind, levels, ..Problem::default() }
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem<'static>>::KERNEL;
+
 impl Describe for Problem<'static> {
     fn list(list: &mut List<Self>) {
         for direction in DIRECTIONS {

@@ -30,6 +30,9 @@ fn vectors(problem: &Problem, x: &[f64]) -> Vec<f64> {
     rows.flat_map(|(i, book)| (0..code_dim).map(move |d| at(i, book, d))).collect()
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     fn list(list: &mut List<Problem>) {
         for (batch, spatial, books, num_codes, code_dim) in

@@ -20,6 +20,9 @@ fn after<R: Real>(problem: &Problem, values: &Values) -> State {
     state
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
 impl Describe for Problem {
     fn list(list: &mut List<Problem>) {
         let base = Problem { decay: 0.75, seed: 9, ..Problem::default() };

@@ -13,6 +13,9 @@ fn both(elements: usize, dtype: Dtype) -> Gradient {
     Gradient { elements, dtype, commit: 0.5, pull: Some(2.0) }
 }
 
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Gradient>::KERNEL;
+
 impl Describe for Gradient {
     fn list(list: &mut List<Gradient>) {
         for (elements, dtype) in [(640, Dtype::F32), (37, Dtype::F32), (37, Dtype::Bf16), (64, Dtype::F16)] {
