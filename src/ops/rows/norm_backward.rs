@@ -216,7 +216,7 @@ impl Problem {
         let [least, most] = BLOCK_ROWS;
         let block_rows = self.rows.div_ceil(BLOCKS).clamp(least, most);
         // The largest power of two that divides the workgroup, if a row has as many chunks.
-        let lanes = 1 << config.wg_size.trailing_zeros();
+        let lanes = 1u32.checked_shl(config.wg_size.trailing_zeros()).unwrap_or(1);
         let chunks = chunks(self.cols, self.column_chunks(views)[0]).div_ceil(COLUMNS);
         Columns {
             lanes: chunks.checked_next_power_of_two().map_or(lanes, |chunks| chunks.min(lanes)),
