@@ -10,12 +10,11 @@
 fn norm_backward_online(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let lane = ids.local % LANES;
   let row = row_of(wg, ids.local);
-  let r = locate(min(row, params.rows - 1u));
-  let pivot = pivot_of(r);
-  let m = gathered(part_moments(r, pivot, lane, 0u, r.chunks), f32(params.cols), ids);
+  let r = row_at(min(row, params.rows - 1u));
+  let m = gathered(part_moments(r, lane, 0u, r.chunks), f32(params.cols), ids);
   let s = stats_of(m.x, m.y, m.z, m.w);
   if row < params.rows {
-    write_part(r, pivot, lane, 0u, r.chunks, s);
-    if lane == 0u { stats_store(row, pivot, s); }
+    write_part(r, lane, 0u, r.chunks, s);
+    if lane == 0u { stats_store(row, r.pivot, s); }
   }
 }

@@ -25,7 +25,7 @@ fn joined(a: Moments, b: Moments) -> Moments {
 }
 
 // Chunks from `first` up to `end`.
-fn part_moments(r: Row, pivot: f32, lane: u32, first: u32, end: u32) -> Moments {
+fn part_moments(r: Row, lane: u32, first: u32, end: u32) -> Moments {
   var m = Moments(V(0.0), V(0.0), V(0.0), V(0.0), V(0.0));
   var c = first;
   for (; c + BLOCK <= end; c += BLOCK) {
@@ -37,7 +37,7 @@ fn part_moments(r: Row, pivot: f32, lane: u32, first: u32, end: u32) -> Moments 
       var count = V(f32(KEEP));
       for (var k = 0u; k < KEEP; k++) {
         let i = c + lane + k * LANES;
-        let e = load(r, i, pivot);
+        let e = load(r, i);
         t[k] = e.t;
         g[k] = e.g;
         t_sum += e.t;
@@ -54,7 +54,7 @@ fn part_moments(r: Row, pivot: f32, lane: u32, first: u32, end: u32) -> Moments 
       m = joined(m, b);
     } else {
       for (var k = 0u; k < KEEP; k++) {
-        let e = load(r, c + lane + k * LANES, pivot);
+        let e = load(r, c + lane + k * LANES);
         let d = params.scale * e.t;
         m.m2 += d * d;
         m.product += d * e.g;
@@ -62,7 +62,7 @@ fn part_moments(r: Row, pivot: f32, lane: u32, first: u32, end: u32) -> Moments 
     }
   }
   for (c += lane; c < end; c += LANES) {
-    let e = load(r, c, pivot);
+    let e = load(r, c);
     if LAYER {
       m = joined(m, Moments(live(c, r.phase), e.t, e.g, V(0.0), V(0.0)));
     } else {
@@ -91,16 +91,16 @@ fn gathered(m: Moments, count: f32, ids: Ids) -> vec4<f32> {
   return all;
 }
 
-fn write_part(r: Row, pivot: f32, lane: u32, first: u32, end: u32, s: Stats) {
+fn write_part(r: Row, lane: u32, first: u32, end: u32, s: Stats) {
   if !WRITES_DX { return; }
   var c = first;
   for (; c + BLOCK <= end; c += BLOCK) {
     for (var k = 0u; k < KEEP; k++) {
       let i = c + lane + k * LANES;
-      dx_store(r.dx, i, r.phase, params.cols, gradient(load(r, i, pivot), s));
+      dx_store(r.dx, i, r.phase, params.cols, gradient(load(r, i), s));
     }
   }
   for (c += lane; c < end; c += LANES) {
-    dx_store(r.dx, c, r.phase, params.cols, gradient(load(r, c, pivot), s));
+    dx_store(r.dx, c, r.phase, params.cols, gradient(load(r, c), s));
   }
 }

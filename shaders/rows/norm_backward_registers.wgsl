@@ -9,8 +9,7 @@ fn norm_backward_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let lane = ids.local % LANES;
   let row = row_of(wg, ids.local);
   // Invocations past the last row repeat it without writing: the reductions need all of them.
-  let r = locate(min(row, params.rows - 1u));
-  let pivot = pivot_of(r);
+  let r = row_at(min(row, params.rows - 1u));
 
   var t: array<V, KEEP>;
   var g: array<V, KEEP>;
@@ -20,7 +19,7 @@ fn norm_backward_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     t[k] = V(0.0);
     g[k] = V(0.0);
     if lane + k * LANES < r.chunks {
-      let e = load(r, lane + k * LANES, pivot);
+      let e = load(r, lane + k * LANES);
       t[k] = e.t;
       g[k] = e.g;
       t_own += e.t;
@@ -51,6 +50,6 @@ fn norm_backward_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
       let c = lane + k * LANES;
       if c < r.chunks { dx_store(r.dx, c, r.phase, params.cols, gradient(Element(t[k], g[k]), s)); }
     }
-    if lane == 0u { stats_store(row, pivot, s); }
+    if lane == 0u { stats_store(row, r.pivot, s); }
   }
 }

@@ -20,18 +20,22 @@ struct Row {
   dx: u32,
   phase: u32,    // 1 if the row starts in the upper half of a packed word of dx
   chunks: u32,
+  pivot: f32,
 }
 
-fn locate(row: u32) -> Row {
+// A row whose pivot is known.
+fn row_with(pivot: f32, row: u32) -> Row {
   let i = axes_of(row);
   let dx = start_of(params.dx, i);
   let phase = select(0u, dx & 1u, VEC == 2u);
-  return Row(start_of(params.x, i), start_of(params.dy, i), dx, phase, chunk_count(params.cols, phase));
+  return Row(start_of(params.x, i), start_of(params.dy, i), dx, phase, chunk_count(params.cols, phase), pivot);
 }
 
-fn pivot_of(r: Row) -> f32 {
-  if LAYER { return h_first(x_chunk(r.x, 0u, r.phase, params.cols)); }
-  return 0.0;
+// A row whose pivot is read.
+fn row_at(row: u32) -> Row {
+  var r = row_with(0.0, row);
+  if LAYER { r.pivot = h_first(x_chunk(r.x, 0u, r.phase, params.cols)); }
+  return r;
 }
 
 struct Element {
@@ -44,9 +48,9 @@ fn live(c: u32, phase: u32) -> V {
   return V(1.0);
 }
 
-fn load(r: Row, c: u32, pivot: f32) -> Element {
+fn load(r: Row, c: u32) -> Element {
   var t = x_chunk(r.x, c, r.phase, params.cols);
-  if LAYER { t -= pivot; }
+  if LAYER { t -= r.pivot; }
   var weight = V(1.0);
   if HAS_WEIGHT { weight = weight_chunk(params.weight_at, c, r.phase, params.cols); }
   var g = dy_chunk(r.dy, c, r.phase, params.cols) * (weight + params.weight_offset);

@@ -9,9 +9,8 @@ fn norm_backward_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let w = wg.y * params.grid_x + wg.x;
   if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
   let row = w / params.parts;
-  let r = locate(row);
   let all = 6u * row * params.parts;
-  let pivot = parts[all];
+  let r = row_with(parts[all], row);
 
   var mean = 0.0;
   var g_mean = 0.0;
@@ -36,6 +35,6 @@ fn norm_backward_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let s = stats_of(mean, g_mean, m2_all, reduce_sum(product, ids));
 
   let first = (w % params.parts) * params.part_chunks;
-  write_part(r, pivot, ids.local, first, min(first + params.part_chunks, r.chunks), s);
-  if ids.local == 0u && w % params.parts == 0u { stats_store(row, pivot, s); }
+  write_part(r, ids.local, first, min(first + params.part_chunks, r.chunks), s);
+  if ids.local == 0u && w % params.parts == 0u { stats_store(row, r.pivot, s); }
 }

@@ -24,7 +24,7 @@ fn live(c: u32, phase: u32) -> V {
 }
 
 // Chunks from `first` up to `end`.
-fn part_moments(r: Row, pivot: f32, lane: u32, first: u32, end: u32) -> Moments {
+fn part_moments(r: Row, lane: u32, first: u32, end: u32) -> Moments {
   var m = Moments(V(0.0), V(0.0), V(0.0));
   var c = first;
   for (; c + BLOCK <= end; c += BLOCK) {
@@ -34,7 +34,7 @@ fn part_moments(r: Row, pivot: f32, lane: u32, first: u32, end: u32) -> Moments 
       var count = V(f32(KEEP));
       for (var k = 0u; k < KEEP; k++) {
         let i = c + lane + k * LANES;
-        t[k] = distance(r, i, pivot, value(r, i));
+        t[k] = distance(r, i, value(r, i));
         sum += t[k];
         if HIDES { count += live(i, r.phase) - V(1.0); }
       }
@@ -49,13 +49,13 @@ fn part_moments(r: Row, pivot: f32, lane: u32, first: u32, end: u32) -> Moments 
     } else {
       for (var k = 0u; k < KEEP; k++) {
         let i = c + lane + k * LANES;
-        let t = distance(r, i, pivot, value(r, i));
+        let t = distance(r, i, value(r, i));
         m.m2 += square(t);
       }
     }
   }
   for (c += lane; c < end; c += LANES) {
-    let t = distance(r, c, pivot, value(r, c));
+    let t = distance(r, c, value(r, c));
     if LAYER { m = joined(m, Moments(live(c, r.phase), t, V(0.0))); } else { m.m2 += square(t); }
   }
   return m;
@@ -71,16 +71,16 @@ fn gathered(m: Moments, count: f32, ids: Ids) -> vec2<f32> {
   return vec2<f32>(0.0, reduce_sum(h_sum(m.m2), ids));
 }
 
-fn write_chunk(r: Row, pivot: f32, c: u32, s: Stats) {
+fn write_chunk(r: Row, c: u32, s: Stats) {
   let v = value(r, c);
   sum_store(r.sum, c, r.phase, params.cols, v);
-  y_store(r.y, c, r.phase, params.cols, result(r, c, distance(r, c, pivot, v), s));
+  y_store(r.y, c, r.phase, params.cols, result(r, c, distance(r, c, v), s));
 }
 
-fn write_part(r: Row, pivot: f32, lane: u32, first: u32, end: u32, s: Stats) {
+fn write_part(r: Row, lane: u32, first: u32, end: u32, s: Stats) {
   var c = first;
   for (; c + BLOCK <= end; c += BLOCK) {
-    for (var k = 0u; k < KEEP; k++) { write_chunk(r, pivot, c + lane + k * LANES, s); }
+    for (var k = 0u; k < KEEP; k++) { write_chunk(r, c + lane + k * LANES, s); }
   }
-  for (c += lane; c < end; c += LANES) { write_chunk(r, pivot, c, s); }
+  for (c += lane; c < end; c += LANES) { write_chunk(r, c, s); }
 }

@@ -10,8 +10,7 @@ fn norm_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let lane = ids.local % LANES;
   let row = row_of(wg, ids.local);
   // Invocations past the last row repeat it without writing: the reductions need all of them.
-  let r = locate(min(row, params.rows - 1u));
-  let pivot = pivot_of(r);
+  let r = row_at(min(row, params.rows - 1u));
 
   var t: array<V, KEEP>;
   var first = V(0.0);
@@ -21,7 +20,7 @@ fn norm_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     let c = lane + k * LANES;
     if c < r.chunks {
       let v = value(r, c);
-      t[k] = distance(r, c, pivot, v);
+      t[k] = distance(r, c, v);
       // Where sum takes the place of x, others may not have read the pivot in chunk 0 yet.
       if c == 0u {
         first = v;
@@ -53,7 +52,7 @@ fn norm_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     }
     if lane == 0u {
       sum_store(r.sum, 0u, r.phase, params.cols, first);
-      stats_store(row, pivot + s.mean, s.rstd);
+      stats_store(row, r.pivot + s.mean, s.rstd);
     }
   }
 }

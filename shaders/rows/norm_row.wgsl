@@ -23,14 +23,17 @@ struct Row {
   sum: u32,
   phase: u32,    // 1 if the row starts in the upper half of a packed word of the output that chunks follow
   chunks: u32,
+  pivot: f32,
 }
 
-fn locate(row: u32) -> Row {
+// A row whose pivot is known.
+fn row_with(pivot: f32, row: u32) -> Row {
   let i = axes_of(row);
   let y = start_of(params.y, i);
   let sum = start_of(params.sum, i);
   let phase = select(0u, select(y, sum, BY_SUM) & 1u, VEC == 2u);
-  return Row(start_of(params.x, i), y, start_of(params.residual, i), sum, phase, chunk_count(params.cols, phase));
+  let chunks = chunk_count(params.cols, phase);
+  return Row(start_of(params.x, i), y, start_of(params.residual, i), sum, phase, chunks, pivot);
 }
 
 // x + residual, as chunk c has it.
@@ -40,14 +43,16 @@ fn value(r: Row, c: u32) -> V {
   return x;
 }
 
-fn pivot_of(r: Row) -> f32 {
-  if LAYER { return h_first(value(r, 0u)); }
-  return 0.0;
+// A row whose pivot is read.
+fn row_at(row: u32) -> Row {
+  var r = row_with(0.0, row);
+  if LAYER { r.pivot = h_first(value(r, 0u)); }
+  return r;
 }
 
-fn distance(r: Row, c: u32, pivot: f32, v: V) -> V {
+fn distance(r: Row, c: u32, v: V) -> V {
   var t = v;
-  if LAYER { t = v - pivot; }
+  if LAYER { t = v - r.pivot; }
   if HIDES { t = select(V(0.0), t, chunk_live(c, r.phase, params.cols)); }
   return t;
 }

@@ -9,9 +9,8 @@ fn norm_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let w = wg.y * params.grid_x + wg.x;
   if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
   let row = w / params.parts;
-  let r = locate(row);
   let all = row * params.parts;
-  let pivot = scratch[all].x;
+  let r = row_with(scratch[all].x, row);
 
   var mean = 0.0;
   if LAYER {
@@ -27,6 +26,6 @@ fn norm_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let s = Stats(mean, rstd_of(reduce_sum(m2, ids)));
 
   let first = (w % params.parts) * params.part_chunks;
-  write_part(r, pivot, ids.local, first, min(first + params.part_chunks, r.chunks), s);
-  if ids.local == 0u && w % params.parts == 0u { stats_store(row, pivot + s.mean, s.rstd); }
+  write_part(r, ids.local, first, min(first + params.part_chunks, r.chunks), s);
+  if ids.local == 0u && w % params.parts == 0u { stats_store(row, r.pivot + s.mean, s.rstd); }
 }

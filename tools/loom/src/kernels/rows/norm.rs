@@ -4,7 +4,7 @@ use tileloom::norm::{Algorithm, Buffers, Config, Kind, Problem, Reduce, Vector};
 use tileloom::reference::norm::{Inputs, reference};
 use tileloom::{Dtype, Layout};
 
-use super::{gpu, plain, software, tile};
+use super::{axes, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
@@ -72,11 +72,9 @@ impl Describe for Problem {
     }
 
     fn list(list: &mut List<Problem>) {
-        everywhere(list);
-        wide(list);
-        full(list);
-        benches(list);
-        composed(list);
+        for part in [everywhere, wide, full, benches, composed] {
+            part(list);
+        }
     }
 
     fn args(&self) -> Vec<Arg> {
@@ -109,9 +107,8 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("x"), bound.get("y"));
         bound.with(
-            buffers,
+            Buffers::new(bound.get("x"), bound.get("y")),
             [
                 ("residual", Buffers::residual),
                 ("sum", Buffers::sum),
@@ -156,7 +153,7 @@ impl Describe for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name())).collect()
+        super::shipped()
     }
 
     fn shared() -> &'static [&'static str] {
@@ -165,14 +162,14 @@ impl Describe for Problem {
 
     /// Rows from the first to the last, evenly.
     fn parts(&self, values: Values, outputs: Values) -> Vec<(Problem, Values, Values)> {
-        let few = ((1 << 18) / self.cols).clamp(2, self.rows.max(2)).min(self.rows);
-        let take = |(name, all): (&&'static str, &Vec<f64>)| {
-            let cut = matches!(*name, "x" | "residual" | "y" | "sum");
-            (*name, if cut { rows(all, self.rows, self.cols, few) } else { all.clone() })
+        let (rows, dims, take) = sample(self.rows, [1, 1], self.cols);
+        let some = |(name, all): (&'static str, Vec<f64>)| match name {
+            "weight" | "bias" => (name, all),
+            _ => (name, take(&all)),
         };
-        let part = Problem { rows: few, dims: [1, 1], stats: None, ..*self };
-        let outputs = outputs.iter().filter(|(name, _)| **name != "stats");
-        vec![(part, values.iter().map(take).collect(), outputs.map(take).collect())]
+        let part = Problem { rows, dims, stats: None, ..*self };
+        let outputs = outputs.into_iter().filter(|(name, _)| *name != "stats");
+        vec![(part, values.into_iter().map(some).collect(), outputs.map(some).collect())]
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -190,9 +187,7 @@ impl Describe for Problem {
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let kind = if reader.op() == "layer_norm" { Kind::Layer } else { Kind::Rms };
         let (x, dtype) = reader.values("x", "[.., d]")?;
-        let Some((&cols, outer)) = x.shape.split_last() else {
-            return Err(case::bad_shape("x", x, "[.., d]"));
-        };
+        let (outer, dims, cols) = axes("x", x)?;
         let mut values: Values = [("x", x.numbers().unwrap_or_default())].into();
         let mut more = |name, shape: &[usize]| -> Result<Option<Dtype>, Fault> {
             let Some(tensor) = reader.optional(name) else {
@@ -209,10 +204,7 @@ impl Describe for Problem {
         let mut problem = Problem {
             rows: outer.iter().product(),
             cols,
-            dims: match *outer {
-                [_, n1, n2] => [n1.max(1), n2.max(1)],
-                _ => [1, 1],
-            },
+            dims: dims.map(|n| n.max(1)),
             x: dtype,
             y: dtype,
             residual,
@@ -235,12 +227,6 @@ impl Describe for Problem {
             _ => arg.view.shape(),
         }
     }
-}
-
-/// `few` of all rows, from the first to the last, evenly.
-pub(super) fn rows(values: &[f64], all: usize, cols: usize, few: usize) -> Vec<f64> {
-    let at = |i: usize| if few == 1 { 0 } else { i * (all - 1) / (few - 1) };
-    (0..few).flat_map(|i| values[at(i) * cols..][..cols].iter().copied()).collect()
 }
 
 /// Where weight and bias start in their bindings, in elements.
@@ -339,11 +325,11 @@ fn wide(list: &mut List<Problem>) {
             }
         }
         let name = format!("{}: in place by every algorithm", kind.name());
-        for memory in [&[&["x", "y"][..], &["residual", "sum"]], &[&["x", "sum"][..], &["residual", "y"]]] {
-            for dtype in [Dtype::F32, Dtype::Bf16] {
-                list.wide(&name, residual(dtype, shape(kind, 9, 1201))).config(online_tree).memory(memory).alone();
-                list.wide(&name, residual(dtype, shape(kind, 2, 20_004))).config(split).memory(memory).alone();
-            }
+        let over_x: &[&[&str]] = &[&["x", "y"], &["residual", "sum"]];
+        let crossed: &[&[&str]] = &[&["x", "sum"], &["residual", "y"]];
+        for (memory, dtype) in [(over_x, Dtype::F32), (crossed, Dtype::Bf16)] {
+            list.wide(&name, residual(dtype, shape(kind, 9, 1201))).config(online_tree).memory(memory).alone();
+            list.wide(&name, residual(dtype, shape(kind, 2, 20_004))).config(split).memory(memory).alone();
         }
     }
     for (cols, offset) in [(64, 0), (7, 1)] {

@@ -5,8 +5,8 @@ use tileloom::norm_backward::{Algorithm, Buffers, Problem, Reduce};
 use tileloom::reference::norm_backward::reference;
 use tileloom::{Dtype, Layout};
 
-use super::norm::{EXTREMES, offset, rows, vector_starts};
-use super::{gpu, plain, software, tile};
+use super::norm::{EXTREMES, offset, vector_starts};
+use super::{axes, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
@@ -52,11 +52,9 @@ impl Describe for Problem {
     }
 
     fn list(list: &mut List<Problem>) {
-        everywhere(list);
-        wide(list);
-        full(list);
-        benches(list);
-        composed(list);
+        for part in [everywhere, wide, full, benches, composed] {
+            part(list);
+        }
     }
 
     fn args(&self) -> Vec<Arg> {
@@ -88,9 +86,8 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("x"), bound.get("dy"));
         bound.with(
-            buffers,
+            Buffers::new(bound.get("x"), bound.get("dy")),
             [
                 ("weight", Buffers::weight),
                 ("dx", Buffers::dx),
@@ -126,7 +123,7 @@ impl Describe for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name())).collect()
+        super::shipped()
     }
 
     fn shared() -> &'static [&'static str] {
@@ -138,13 +135,13 @@ impl Describe for Problem {
         if self.dweight.is_some() || self.dbias.is_some() {
             return vec![(*self, values, outputs)];
         }
-        let few = ((1 << 18) / self.cols).clamp(2, self.rows.max(2)).min(self.rows);
-        let take = |(name, all): (&&'static str, &Vec<f64>)| {
-            let cut = matches!(*name, "x" | "dy" | "dx");
-            (*name, if cut { rows(all, self.rows, self.cols, few) } else { all.clone() })
+        let (rows, dims, take) = sample(self.rows, [1, 1], self.cols);
+        let some = |(name, all): (&'static str, Vec<f64>)| match name {
+            "weight" => (name, all),
+            _ => (name, take(&all)),
         };
-        let part = Problem { rows: few, dims: [1, 1], ..*self };
-        vec![(part, values.iter().map(take).collect(), outputs.iter().map(take).collect())]
+        let part = Problem { rows, dims, ..*self };
+        vec![(part, values.into_iter().map(some).collect(), outputs.into_iter().map(some).collect())]
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -162,9 +159,7 @@ impl Describe for Problem {
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let kind = if reader.op() == "layer_norm_backward" { Kind::Layer } else { Kind::Rms };
         let (x, x_dtype) = reader.values("x", "[.., d]")?;
-        let Some((&cols, outer)) = x.shape.split_last() else {
-            return Err(case::bad_shape("x", x, "[.., d]"));
-        };
+        let (outer, dims, cols) = axes("x", x)?;
         let (dy, dy_dtype) = reader.values("dy", "as x")?;
         if dy.shape != x.shape {
             return Err(case::bad_shape("dy", dy, format!("{:?}, as x", x.shape)));
@@ -182,10 +177,7 @@ impl Describe for Problem {
         let mut problem = Problem {
             rows: outer.iter().product(),
             cols,
-            dims: match *outer {
-                [_, n1, n2] => [n1.max(1), n2.max(1)],
-                _ => [1, 1],
-            },
+            dims: dims.map(|n| n.max(1)),
             x: x_dtype,
             dy: dy_dtype,
             dx: Some(x_dtype),
@@ -292,11 +284,9 @@ fn wide(list: &mut List<Problem>) {
             }
         }
         let name = format!("{word}: in place by every algorithm");
-        for memory in [OVER_X, OVER_DY] {
-            for dtype in [Dtype::F32, Dtype::Bf16] {
-                list.wide(&name, all(typed(dtype, shape(kind, 9, 1201)))).config(online_tree).memory(memory).alone();
-                list.wide(&name, all(typed(dtype, shape(kind, 2, 20_004)))).config(split).memory(memory).alone();
-            }
+        for (memory, dtype) in [(OVER_X, Dtype::F32), (OVER_DY, Dtype::Bf16)] {
+            list.wide(&name, all(typed(dtype, shape(kind, 9, 1201)))).config(online_tree).memory(memory).alone();
+            list.wide(&name, all(typed(dtype, shape(kind, 2, 20_004)))).config(split).memory(memory).alone();
         }
         for config in [registers, split] {
             let problem = Problem { dx: None, dbias: Some(0), ..all(shape(kind, 70, 60)) };
