@@ -225,11 +225,21 @@ impl<'k> Args<'k> {
     ) -> Checked {
         match (memory.memory(), reach.into()) {
             (Some(memory), Some(reach)) => self.all.push(Arg { slot, name, memory, reach, writes }),
+            // A tensor without elements needs no buffer.
+            (None, Some(reach)) if reach.elements.is_empty() => {
+                let memory = self.stand_in(slot, writes)?;
+                self.all.push(Arg { slot, name, memory, reach, writes });
+            }
             (None, Some(_)) => return Err(ErrorKind::MissingBuffer { buffer: name }),
             (Some(_), None) => return Err(ErrorKind::UnusedBuffer { buffer: name }),
             (None, None) => {}
         }
         Ok(())
+    }
+
+    /// What is bound for an argument that nothing reaches; for one that is written, a buffer of its slot's own.
+    fn stand_in(&self, slot: u32, writes: bool) -> Checked<Memory> {
+        Ok(self.kernels.table(&[if writes { slot + 1 } else { 0 }; 4])?.into())
     }
 
     /// A table of these words, which calls with equal ones share.
@@ -302,9 +312,11 @@ impl<'k> Args<'k> {
 
     /// [`check`](Self::check) of a call that binds its arguments in pieces: whatever a binding can hold.
     pub fn check_apart(&self) -> Checked {
-        self.all.iter().filter(|arg| !arg.is_empty()).try_for_each(|arg| arg.check(&self.caps))?;
-        for (i, a) in self.all.iter().enumerate() {
-            for b in &self.all[i + 1..] {
+        // What has no elements is not bound where it lies.
+        let all: Vec<&Arg> = self.all.iter().filter(|arg| !arg.is_empty()).collect();
+        all.iter().try_for_each(|arg| arg.check(&self.caps))?;
+        for (i, a) in all.iter().enumerate() {
+            for b in &all[i + 1..] {
                 let (claim_a, claim_b) = (a.claim(&self.caps), b.claim(&self.caps));
                 let overlap = claim_a.start < claim_b.end && claim_b.start < claim_a.end;
                 let shared = self.may_share.contains(&[a.slot, b.slot]) || self.may_share.contains(&[b.slot, a.slot]);
@@ -343,7 +355,7 @@ impl<'k> Args<'k> {
             .filter_map(|declared| self.get(declared.binding))
             .map(|arg| match arg.reach.bytes() {
                 // Nothing reaches it, and its buffer may have no bytes.
-                0 => Ok((arg.slot, self.kernels.table(&[u32::from(arg.writes); 4])?.into(), 16)),
+                0 => Ok((arg.slot, self.stand_in(arg.slot, arg.writes)?, 16)),
                 bytes => Ok((arg.slot, arg.memory.clone(), bytes)),
             })
             .collect::<Checked<_>>()?;

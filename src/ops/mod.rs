@@ -60,6 +60,9 @@ pub trait Op: Clone + Debug {
     ///
     /// # Errors
     /// Those of the Problem.
+    ///
+    /// # Panics
+    /// It may, where `config` fits no device: ask [`fits`](Self::fits) first.
     fn shaders(&self, config: &Self::Config, writable: Slots) -> Result<Vec<Shader>>;
 
     /// Checks, compiles what is not compiled yet, and binds.

@@ -304,7 +304,8 @@ impl Plan for Problem {
         caps.check_native_f16(config.native_f16, self.has_f16())?;
         Misfit::unless(config.queries > 0, "queries must be at least 1", config.queries)?;
         // Numbers of invocations are u32, those past the end of the grid included.
-        Misfit::at_most("invocations", self.invocations(views, config), u32::MAX - (1 << 26))?;
+        let room = u64::from(u32::MAX).saturating_sub(u64::from(config.wg_size) << 16);
+        Misfit::at_most("invocations", self.invocations(views, config), room)?;
         caps.check_rounds((self.seq_q as u64).min(config.queries.into()))
     }
 

@@ -90,7 +90,7 @@ fn reach(arg: &'static str, tables: &[Option<(usize, [usize; 2])>]) -> Checked<O
     for &(offset, sizes) in tables.iter().flatten() {
         end = end.max(Layout::at(offset).view(arg, sizes, 1)?.end);
     }
-    Ok((end > 0).then(|| Reach::to(end, WORD)))
+    Ok(tables.iter().any(Option::is_some).then(|| Reach::to(end, WORD)))
 }
 
 impl Plan for Problem {

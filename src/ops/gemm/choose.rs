@@ -239,10 +239,10 @@ impl Config {
         match self.algorithm {
             Algorithm::Direct => 0,
             Algorithm::Tiled => 4 * self.stages * k * (m + 4 + products * (n + 4)) + 4 * (2 - products),
-            Algorithm::Vector => self.wg_size() * 16,
+            Algorithm::Vector => self.wg_size().saturating_mul(16),
             // Tiles as f16, rows padded by 8, and a patch of f32 per subgroup and product.
             Algorithm::Coop => {
-                let patches = self.wg_size() / self.lanes * products;
+                let patches = self.wg_size() / self.lanes.max(1) * products;
                 2 * (m + products * n) * (k + 8) + 4 * self.stages * self.stages * patches + 6 * (2 - products)
             }
         }

@@ -22,8 +22,7 @@
 //! * [`Algorithm::Split`]: few, very long rows; several workgroups per row, two steps, scratch.
 //!
 //! # Measured
-//! On Mesa 26.2's lavapipe, 2 cores, against a vec4 copy in the same run (`loom bench`; softmax's 4096 x 4096 f32 was
-//! at
+//! On Mesa 26.2's lavapipe, 2 cores, against a vec4 copy in the same run (`loom bench`; softmax of 4096 x 4096 f32 was at
 //! 64 % there): RMS norm of 4096 x 4096 f32 14 ms, 95 % of the copy, f16 20 ms, 42 %, with residual and sum 30 ms, as
 //! fast as the copy; layer norm of 4096 x 4096 f32 23 ms, 72 %, 8192 x 1024 12 ms, 53 %.
 
