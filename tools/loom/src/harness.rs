@@ -84,8 +84,7 @@ impl<D: Describe> Call<D> {
     /// # Errors
     /// Those of the Problem, or that nothing fits.
     pub fn chosen(&self, caps: &Caps) -> Result<D::Config, String> {
-        let candidates = self.problem.candidates(caps).map_err(|error| error.to_string())?;
-        candidates.into_iter().next().ok_or_else(|| "no Config fits".into())
+        self.problem.choose(caps).map_err(|error| error.to_string())
     }
 
     /// Runs the call, with the caller's Config or the chosen one: what is written and all that lies between the views is
@@ -290,7 +289,7 @@ impl<D: Describe> Entry<D> {
                 Err(Error { kind: ErrorKind::ConfigUnfit { reason }, .. }) => Err(reason),
                 Err(error) => return Err(error.to_string()),
             },
-            Pick::Chosen => Ok(vec![candidates()?.into_iter().next().ok_or("no Config fits")?]),
+            Pick::Chosen => Ok(vec![self.problem.choose(caps).map_err(|error| error.to_string())?]),
             Pick::Candidate(word) => {
                 let said = |config: &D::Config| config.to_string().split_whitespace().any(|have| have == *word);
                 let found = candidates()?.into_iter().find(said);
