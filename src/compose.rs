@@ -14,8 +14,7 @@ use std::sync::LazyLock;
 
 use include_dir::{Dir, include_dir};
 
-use crate::caps::Class;
-use crate::{Caps, Dtype};
+use crate::Dtype;
 
 /// Every shader file, by its path below `shaders/`.
 static SHADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/shaders");
@@ -41,17 +40,6 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// The best way to hold `dtype` on this device. Software adapters convert native f16 one by one in
-    /// a library call, packed pairs by one instruction.
-    pub fn of(dtype: Dtype, caps: &Caps) -> Storage {
-        match dtype {
-            Dtype::F32 => Storage::F32,
-            Dtype::F16 if caps.f16 && caps.class() != Class::Software => Storage::F16,
-            Dtype::F16 => Storage::F16Packed,
-            Dtype::Bf16 => Storage::Bf16Packed,
-        }
-    }
-
     /// How `dtype` is held, f16 natively or packed.
     pub fn held(dtype: Dtype, native_f16: bool) -> Storage {
         match dtype {
@@ -59,16 +47,6 @@ impl Storage {
             Dtype::F16 if native_f16 => Storage::F16,
             Dtype::F16 => Storage::F16Packed,
             Dtype::Bf16 => Storage::Bf16Packed,
-        }
-    }
-
-    /// Whether `dtype` can be held so on this device.
-    pub fn holds(self, dtype: Dtype, caps: &Caps) -> bool {
-        match self {
-            Storage::F32 => dtype == Dtype::F32,
-            Storage::F16 => dtype == Dtype::F16 && caps.f16,
-            Storage::F16Packed => dtype == Dtype::F16,
-            Storage::Bf16Packed => dtype == Dtype::Bf16,
         }
     }
 
@@ -422,11 +400,6 @@ impl Shader {
         }
         self.declare(t.binding, t.name, element, t.writable);
         self.accessors(t.name, t, t.output)
-    }
-
-    /// Loads of `name` that read the memory of `of`: an op that works in place.
-    pub fn tensor_in_place(self, name: &'static str, of: Tensor) -> Self {
-        self.accessors(name, of, false)
     }
 
     /// A chunk of any scalar function `f(i: u32) -> f32`, as `f_chunk(base, step, c, phase, cols)`;

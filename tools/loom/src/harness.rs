@@ -418,7 +418,7 @@ impl<D: Describe> Run for Item<D> {
         let caps = gpu.kernels.caps();
         let config = match config {
             Some(text) => text.parse()?,
-            None => problem.candidates(&caps).map_err(|error| error.to_string())?.swap_remove(0),
+            None => problem.choose(&caps).map_err(|error| error.to_string())?,
         };
         // What is updated, as the first dispatch finds it.
         let mut kept = Values::new();
