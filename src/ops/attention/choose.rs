@@ -205,8 +205,8 @@ impl Config {
         }
     }
 
-    /// Bytes of scratch: o of each part and row, padded so that LSEs may be bound after them; and LSEs. Their number
-    /// grows with the keys only where the driver cuts long walks short.
+    /// Bytes of scratch: o of each part and row, padded so that what follows may be bound; and their maxima and sums.
+    /// The number of parts grows with the keys only where the driver cuts long walks short.
     pub(super) fn scratch_parts(&self, problem: &Problem) -> [u64; 2] {
         if self.algorithm == Algorithm::Tiled {
             return [0; 2];
@@ -214,7 +214,7 @@ impl Config {
         let rows = problem.q_sizes().iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));
         let all = rows.saturating_mul(self.parts().into());
         let o = all.saturating_mul(4 * problem.value_dim as u64);
-        [o.checked_next_multiple_of(256).unwrap_or(u64::MAX / 2), all.saturating_mul(4)]
+        [o.checked_next_multiple_of(256).unwrap_or(u64::MAX / 2), all.saturating_mul(8)]
     }
 
     /// Rounds of an invocation's loops, at most; runs of up to 32 are unrolled wherever they were looked at.
