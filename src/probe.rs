@@ -108,8 +108,8 @@ impl Kernels {
             args.read(ZEROS, "zeros", Memory::from(buffer(acc, &vec![0.0; size * size])), all(acc))?;
             args.write(PRODUCT, "product", Memory::from(out.clone()), all(acc))?;
             args.check()?;
-            // Whole subgroups, whatever their size.
-            let wg_size = caps.subgroup.map_or(32, |s| s.max);
+            // Whole subgroups, whatever their size, and not the 32 that Metal gets wrong (`Caps::check_wg_size`).
+            let wg_size = caps.subgroup.map_or(64, |s| s.max.max(64));
             Ok((args.dispatch(&[Probe { shape, wg_size }], &NoParams {}, [1, 1, 1])?.named(OP), out))
         };
         let (dispatch, out) = self.later(OP, || bind().map_err(|kind| kind.of(OP))).await?;

@@ -17,7 +17,6 @@
 #import vq_metric
 
 const FAR = 3e38;
-const RUN = 32u;           // chunks that are added up before they join a sum: keeps rounding small
 
 // The last codes of a part may be fewer than CODES.
 fn within(code: u32, end: u32) -> u32 {

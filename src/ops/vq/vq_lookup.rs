@@ -94,6 +94,13 @@ struct Shared {
     flat: bool,
 }
 
+impl Shared {
+    /// Vectors that are written out, without a loop.
+    fn round(&self) -> u32 {
+        (TURNS / self.turns).clamp(1, 4)
+    }
+}
+
 impl Form {
     /// Whether every vector is moved by itself, in chunks that are its own.
     fn moves(&self) -> bool {
@@ -217,7 +224,7 @@ impl Problem {
         let cols = views.cols;
         let chunks = cols / form.vec;
         let shared = (form.moves() && lanes == wg_size).then(|| {
-            let turns = chunks.div_ceil(wg_size).max(1);
+            let turns = chunks.div_ceil(wg_size.max(1)).max(1);
             let parts = turns.div_ceil(TURNS);
             Shared { turns: turns.div_ceil(parts), parts, flat: self.books == 1 && views.one_batch }
         });
@@ -236,17 +243,28 @@ impl Problem {
         Pass { stem, config: Config { rows, ..*config }, form, writable }
     }
 
-    /// Rounds of an invocation's loops, at most.
-    fn rounds(&self, views: &Views, config: &Config) -> u64 {
-        let form = self.form(views, config.native_f16);
-        let [lanes, wg_size, rows] = [config.lanes, config.wg_size, config.rows].map(u64::from);
-        let (chunks, books) = (u64::from(views.cols / form.vec) + 1, self.books as u64);
+    /// Rounds of the loops of an invocation, at most.
+    fn rounds(&self, views: &Views, config: &Config) -> Rounds {
+        let Pass { form, .. } = self.pass(views, config, Slots::NONE);
+        let (lanes, rows, books) = (config.lanes, config.rows, self.books as u64);
+        // A row that starts within a word has a chunk more.
+        let chunks = Rounds::plain((views.cols / form.vec + 1).div_ceil(lanes));
         match form {
-            _ if form.moves() && lanes == wg_size => rows * (2 + 2 * chunks.div_ceil(wg_size)),
-            // An invocation has some channels of one position, or of several in turn.
-            Form { planes: true, .. } => (lanes + 1) * (books + 2),
-            Form { sum: true, .. } => rows * (2 + chunks.div_ceil(lanes) * (books + 1)),
-            _ => rows * (2 + books * (1 + chunks.div_ceil(lanes))),
+            Form { shared: Some(shared), .. } => {
+                let vector = Rounds::nest(shared.parts, Rounds::plain(shared.turns));
+                Rounds::nest(rows.div_ceil(shared.round()), Rounds::nest(shared.round(), vector))
+            }
+            // An invocation has some channels of one chunk of positions, whose indices it may count.
+            Form { planes: true, vec, .. } => {
+                let books = Rounds::plain(books);
+                Rounds::nest(lanes, books.times(vec.into())) + Rounds::nest(vec, books)
+            }
+            Form { sum: true, .. } => {
+                let chunks = Rounds::nest((views.cols / form.vec + 1).div_ceil(lanes), Rounds::plain(books));
+                Rounds::nest(rows, Rounds::nest(1u32, chunks))
+            }
+            // The chunks of a code, or of none.
+            _ => Rounds::nest(rows, Rounds::nest(books, chunks.times(2))),
         }
     }
 }
@@ -286,10 +304,10 @@ impl Pipeline for Pass<Config, Form> {
             .asked(form.count, BAD, "bad", "atomic<u32>", ["vq_bad", "vq_bad_none"])
             .import("vq_find");
         match form.shared {
-            Some(Shared { turns, parts, flat }) => shader
-                .constants([("TURNS", turns), ("PARTS", parts), ("ROUND", (TURNS / turns).clamp(1, 4))])
+            Some(shared) => shader
+                .constants([("TURNS", shared.turns), ("PARTS", shared.parts), ("ROUND", shared.round())])
                 .flag("EVEN", form.even)
-                .flag("FLAT", flat),
+                .flag("FLAT", shared.flat),
             None if form.planes => shader.constant("CHANNELS", lanes).gather("value"),
             None => shader.constants([("LANES", lanes), ("ROWS", rows)]).flag("SUM", form.sum).flag("EVEN", form.even),
         }

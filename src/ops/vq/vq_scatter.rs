@@ -143,13 +143,13 @@ impl Problem {
 
     /// Positions of one run: all, or as many as the driver lets an invocation loop over, should all be of one code.
     fn run(&self, views: &Views, caps: &Caps, lanes: u32) -> Result<usize, Misfit> {
-        let chunks = (self.code_dim as u64 / u64::from(views.vec)).div_ceil(lanes.into());
-        // To begin with the sums, then of each position its quad, itself, and its chunks.
-        caps.check_rounds(chunks + 4 * (2 + chunks))?;
-        let limit = caps
-            .loop_rounds()
-            .map_or(usize::MAX, |limit| ((u64::from(limit) - chunks) / (2 + chunks) / 4 * 4) as usize);
-        Ok(limit.min(self.positions()).max(1).next_multiple_of(4))
+        let chunks = Rounds::plain((self.code_dim as u64 / u64::from(views.vec)).div_ceil(lanes.into()));
+        // The sums begin, then go on with each quad of positions.
+        let rounds = |quads: u64| chunks + Rounds::nest(quads, Rounds::nest(4u32, chunks));
+        caps.check_rounds(rounds(1))?;
+        let [none, one] = [0, 1].map(|quads| rounds(quads).count());
+        let quads = caps.loop_rounds().map_or(u64::MAX, |limit| (u64::from(limit) - none) / (one - none));
+        Ok((self.positions() as u64).div_ceil(4).min(quads).max(1) as usize * 4)
     }
 }
 

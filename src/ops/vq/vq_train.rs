@@ -223,9 +223,10 @@ impl Plan for Problem {
         config.check(caps, self.x == Dtype::F16)?;
         let bytes = counts_bytes(config.wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
-        // Of an invocation that has a code, and of one that has its share of the counts.
+        // Of an invocation that has its share of the counts, and of one that has a code, replaced or not.
         let wg_size = u64::from(config.wg_size);
-        caps.check_rounds((2 * self.code_dim as u64).max(self.num_codes as u64 / wg_size + wg_size))
+        caps.check_rounds(Rounds::plain((self.num_codes as u64).div_ceil(wg_size)) + Rounds::plain(wg_size))?;
+        caps.check_rounds(Rounds::plain(self.code_dim as u64).times(2))
     }
 
     fn compose(&self, _x: &View<2>, config: &Config, writable: Slots) -> Vec<Shader> {
