@@ -137,6 +137,8 @@ pub(crate) struct Views {
     codebook: View<2>,
     y: View<2>,
     bad: Option<View<1>>,
+    /// Elements are only moved.
+    moves: bool,
     /// Elements that move as one: 2 where pairs of 16-bit elements are only moved, which are words then.
     unit: u32,
     /// Elements of a code, those that move as one counted once.
@@ -186,17 +188,19 @@ impl Problem {
         self.combine == Combine::Sum && self.books > 1
     }
 
-    /// Whether some tensor is f16 and not moved as words.
+    /// Whether some tensor is f16 and not only moved.
     fn has_f16(&self, views: &Views) -> bool {
-        views.unit == 1 && [self.x, self.y].contains(&Dtype::F16)
+        !views.moves && [self.x, self.y].contains(&Dtype::F16)
     }
 
     /// The form but for what the tiles decide of it.
     fn form(&self, views: &Views, native_f16: bool) -> Form {
         let planes = self.order == Order::ChannelsFirst;
-        let [x, y] = match views.unit {
-            1 => [self.x, self.y].map(|dtype| Storage::held(dtype, native_f16)),
-            _ => [Storage::F32; 2],
+        let [x, y] = match views.moves {
+            false => [self.x, self.y].map(|dtype| Storage::held(dtype, native_f16)),
+            // Words, or halves of words that keep their bits, whatever they mean.
+            true if views.unit == 1 && self.x.bytes() == 2 => [Storage::Halves; 2],
+            true => [Storage::F32; 2],
         };
         let wide = 4 * views.unit as usize;
         let vec = match views.codebook.multiple_of(wide) && views.y.multiple_of(wide) && !planes {
@@ -269,7 +273,7 @@ impl Problem {
     }
 }
 
-/// Invocations per workgroup and, at most, per row; channels per invocation where channels come first.
+/// The tiles of a class of adapters.
 ///
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, 65,536 rows of 64 f32 from 8192, where a copy takes 3.2 ms: an
 /// invocation per row, which follows its index once, 5.1 ms; a row shared by `lanes` of a larger workgroup 6 to 11; by
@@ -278,11 +282,19 @@ impl Problem {
 /// and write side by side.
 /// Compiled for GPUs that are not here, nothing spills: 12 VGPRs on RADV (navi31, gfx1201), 24 registers and 48 warps per
 /// SM on NVK (Ampere, Ada), channels last or first.
-const fn tiles(class: Class) -> (u32, u32, u32) {
+struct Tiles {
+    wg_size: u32,
+    /// Invocations per row, at most.
+    lanes: u32,
+    /// Channels per invocation, where channels come first.
+    channels: u32,
+}
+
+const fn tiles(class: Class) -> Tiles {
     match class {
-        Class::Software => (64, 1, 16),
-        Class::Integrated => (128, 32, 4),
-        Class::Discrete => (256, 32, 4),
+        Class::Software => Tiles { wg_size: 64, lanes: 1, channels: 16 },
+        Class::Integrated => Tiles { wg_size: 128, lanes: 32, channels: 4 },
+        Class::Discrete => Tiles { wg_size: 256, lanes: 32, channels: 4 },
     }
 }
 
@@ -335,15 +347,16 @@ impl Plan for Problem {
         let (sizes, inner) = self.y_shape();
         let y = self.y_layout.view("y", sizes, inner)?.apart("y_layout")?;
         let channels_last = self.order == Order::ChannelsLast;
-        let copies = self.x == self.y && !self.sums() && channels_last;
-        let even = codebook.multiple_of(2) && y.multiple_of(2);
-        let unit = if copies && self.x.bytes() == 2 && even { 2 } else { 1 };
+        let moves = self.x == self.y && !self.sums();
+        let even = channels_last && codebook.multiple_of(2) && y.multiple_of(2);
+        let unit = if moves && self.x.bytes() == 2 && even { 2 } else { 1 };
         let batch = self.spatial as u128 * u128::from(y.stride(1));
         Ok(Views {
             indices: self.indices.view("indices", [self.positions(), self.books], 1)?,
             codebook,
             y,
             bad: self.bad.map(|offset| Layout::<1>::at(offset).view("bad", [1], 1)).transpose()?,
+            moves,
             unit,
             cols: self.code_dim as u32 / unit,
             one_batch: channels_last && (self.batch == 1 || u128::from(y.stride(0)) == batch),
@@ -353,7 +366,7 @@ impl Plan for Problem {
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
         let native_f16 = caps.prefers_native_f16(self.has_f16(views));
         let form = self.form(views, native_f16);
-        let (wg_size, lanes, channels) = tiles(caps.class());
+        let Tiles { wg_size, lanes, channels } = tiles(caps.class());
         let most = caps.most_invocations();
         let chunks = views.cols / form.vec;
         let lanes = if form.planes { channels } else { lanes.min(chunks.max(1).next_power_of_two()) };

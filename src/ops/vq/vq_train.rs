@@ -322,7 +322,8 @@ pub struct KMeansBuffers<'a> {
 
 /// k-means in one recorded sequence: codes are drawn from the batch, each from a share of its own, then moved
 /// `iterations` times to the mean of what is nearest; one that nothing is nearest to is drawn again. The rates of
-/// the Problem are ignored; counts and sums are left as of the last iteration, a fit start for moving averages.
+/// the Problem are ignored; counts and sums are left as of the last iteration, a fit start for moving averages. An empty
+/// batch leaves counts and sums of 0, and the codebook as it is.
 ///
 /// # Errors
 /// As [`prepare`], [`vq_assign::prepare`] and [`vq_scatter::prepare`].
@@ -359,6 +360,12 @@ fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMe
     let nearest = vq_assign::Buffers::new(step.x, step.codebook, indices);
     let summed = vq_scatter::Buffers::new(indices, step.x, step.sums).counts(step.counts);
 
+    // Without a batch nothing is drawn or moved: counts and sums are 0, the codebook is what it was.
+    if n == 0 {
+        let mut steps = plan(kernels, &scatter, None, &summed)?.into_steps();
+        steps.extend(moved(seed)?);
+        return Ok(Dispatch::of(steps).named(Problem::NAME));
+    }
     let counts = Layout::default().view("counts", [books, num_codes], 1)?;
     let mut args = Args::new(kernels);
     args.write(COUNTS, "counts", step.counts, counts.of(WORD))?;
