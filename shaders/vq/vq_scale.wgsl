@@ -6,9 +6,9 @@ const LARGE = 0x1p50;
 
 fn scale_for(largest_x: f32, largest_code: f32) -> f32 {
   let largest = select(largest_x, max(largest_x, largest_code), METRIC == METRIC_L2 && largest_x <= LARGE);
-  // At most 2^50: what is far from such a code keeps a distance of its own.
+  // With METRIC_L2 at most 2^50, so that codes that are far keep distances of their own.
   let exponent = min(bitcast<u32>(largest) >> 23u, 253u);
-  let scale = bitcast<f32>(min(254u - exponent, 177u) << 23u);
+  let scale = bitcast<f32>(min(254u - exponent, select(253u, 177u, METRIC == METRIC_L2)) << 23u);
   return select(scale, 1.0, largest >= SMALL && largest <= LARGE);
 }
 
