@@ -12,22 +12,23 @@
 
 #import view
 #import vq_furthest
+#import vq_scale
 
 fn differ(x: u32, code: u32) -> f32 {
   var sum = V(0.0);
   for (var j = 0u; j < params.chunks; j++) {
-    let t = x_chunk(x, j, 0u, params.cols) - codebook_chunk(code, j, 0u, params.cols);
-    sum = fma(t, t, sum);
+    let difference = x_chunk(x, j, 0u, params.cols) - codebook_chunk(code, j, 0u, params.cols);
+    sum = fma(difference, difference, sum);
   }
   return h_sum(sum);
 }
 
-// Of a vector.
-fn inverse_length(x: u32) -> f32 {
+// One over the length of a scaled vector; that of zeros is at right angles to everything.
+fn inverse_length(x: u32, scale: f32) -> f32 {
   var sum = V(0.0);
   for (var j = 0u; j < params.chunks; j++) {
-    let t = x_chunk(x, j, 0u, params.cols);
-    sum = fma(t, t, sum);
+    let scaled = scale * x_chunk(x, j, 0u, params.cols);
+    sum = fma(scaled, scaled, sum);
   }
   let square = h_sum(sum);
   return select(0.0, 1.0 / sqrt(square), square > 0.0);
@@ -44,6 +45,8 @@ fn vq_assign_finish(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
   let start = 2u * i * params.parts * TOP;
   let to = view_at(params.indices, 0u, row, book);
   let x = view_at(params.x, 0u, row, book);
+  var scale = 1.0;
+  if HAS_DISTANCE { scale = scale_of(x, view_at(params.codebook, 0u, book, 0u)); }
   var last = -FURTHEST;
   var last_code = 0u;
   var nearest = 0u;
@@ -52,12 +55,12 @@ fn vq_assign_finish(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
     var code = 0u;
     for (var k = 0u; k < params.parts * TOP; k++) {
       let d = bitcast<f32>(scratch[start + 2u * k]);
-      let c = min(scratch[start + 2u * k + 1u], params.num_codes - 1u);
+      let other = min(scratch[start + 2u * k + 1u], params.num_codes - 1u);
       // Past the last one taken, and ahead of the best so far.
-      let past = t == 0u || d > last || (d == last && c > last_code);
-      if past && (d < best || (d == best && c < code)) {
+      let past = t == 0u || d > last || (d == last && other > last_code);
+      if past && (d < best || (d == best && other < code)) {
         best = d;
-        code = c;
+        code = other;
       }
     }
     last = best;
@@ -65,8 +68,8 @@ fn vq_assign_finish(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
     if t == 0u { nearest = code; }
     indices[to + t] = code;
     if HAS_DISTANCE {
-      var d = best;
-      if METRIC == METRIC_COSINE { d = 1.0 + best * inverse_length(x); }
+      var d = unscaled(best, scale);
+      if METRIC == METRIC_COSINE { d = 1.0 + best * inverse_length(x, scale); }
       distance_store(row * params.indices.z + book * params.indices.w + t, d);
     }
   }

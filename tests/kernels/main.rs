@@ -12,6 +12,7 @@ mod context;
 mod gemm;
 mod ledger;
 mod position;
+mod rounds;
 mod rows;
 mod vq;
 
