@@ -125,8 +125,8 @@ impl Problem {
 }
 
 /// Rounds of an invocation's loops.
-pub(super) fn rounds(splits: u64) -> u64 {
-    2 * splits + 4
+pub(super) fn rounds(splits: u64) -> Rounds {
+    Rounds::plain(splits).times(2)
 }
 
 slots!(O, LSE, O_OUT, LSE_OUT, SUM);

@@ -2,6 +2,7 @@
 
 use super::{Algorithm, Config, Load, Problem, Reduce, attention_merge};
 use crate::caps::Class;
+use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
 
 /// Sizes and windows beyond any sequence; sums of three fit in an i32.
@@ -150,8 +151,10 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
     let [o, lse] = config.scratch_parts(problem);
     let limit = limits.max_storage_buffer_binding_size.min(u64::from(u32::MAX) * 4);
     Misfit::at_most("bytes of scratch", o.saturating_add(lse), limit)?;
-    let join = if algorithm == Algorithm::Decode { attention_merge::rounds(config.parts().into()) } else { 0 };
-    caps.check_rounds(config.rounds(problem).max(join))
+    if algorithm == Algorithm::Decode {
+        caps.check_rounds(attention_merge::rounds(config.parts().into()))?;
+    }
+    caps.check_rounds(config.rounds(problem))
 }
 
 impl Problem {
@@ -217,32 +220,47 @@ impl Config {
         [o.checked_next_multiple_of(256).unwrap_or(u64::MAX / 2), all.saturating_mul(8)]
     }
 
-    /// Rounds of an invocation's loops, at most; runs of up to 32 are unrolled wherever they were looked at.
-    fn rounds(&self, problem: &Problem) -> u64 {
-        let [lanes, rows, keys, slots] = [self.lanes, self.rows, self.keys, self.slots].map(u64::from);
-        let unrolled = |n: u64| if n > 32 { n } else { 0 };
-        let chunks = problem.chunks(self.lanes).map(u64::from);
-        let long: u64 = chunks.iter().map(|chunks| unrolled(chunks / lanes)).sum();
-        let sum = match self.reduce {
-            Reduce::None => 0,
-            Reduce::Shuffle => u64::from(lanes.ilog2()) + 2,
-            Reduce::Memory => lanes + 2,
+    /// Rounds of the loops of an invocation of the walk, at most.
+    fn rounds(&self, problem: &Problem) -> Rounds {
+        let Config { lanes, rows, keys, load, .. } = *self;
+        let [k_chunks, v_chunks] = problem.chunks(lanes).map(|chunks| chunks / lanes);
+        let (each_row, each_key, scores) = (Rounds::plain(rows), Rounds::plain(keys), Rounds::plain(rows * keys));
+        let fetch = |chunks: u32| match load {
+            Load::Broadcast(size) => Rounds::nest(keys, Rounds::plain(chunks.div_ceil(size))),
+            _ => each_key,
         };
-        // Scores start, are capped, biased, masked and cut off at the edges.
-        let block = 3 + long + 6 * unrolled(rows * keys) + rows * keys * sum;
-        let staged = match self.load {
-            Load::Staged(keys) => 2 + u64::from(keys).saturating_mul(chunks[0] + chunks[1]) / u64::from(self.wg_size),
-            _ => 0,
+        let sum_lanes = match self.reduce {
+            Reduce::None => Rounds::default(),
+            Reduce::Shuffle => Rounds::nest(rows * keys, Rounds::plain(lanes.ilog2())),
+            Reduce::Memory => scores + Rounds::nest(rows * keys, Rounds::plain(lanes)),
+        };
+        let products = Rounds::nest(k_chunks, Rounds::nest(keys, each_row)) + sum_lanes;
+        // Each row of a tree walks up from each block of the tree's keys.
+        let tree = |tree| Rounds::nest(rows, Rounds::plain(if tree { problem.seq_q as u64 } else { 0 }) + each_key);
+        let hide = |in_tree: bool| problem.tree.map_or(scores, |_| scores + tree(in_tree));
+        let weigh = Rounds::nest(rows, each_key.times(2));
+        let accumulate = Rounds::nest(v_chunks, each_row + Rounds::nest(keys, each_row));
+        let common = each_key + scores + fetch(k_chunks) + products + scores + weigh + fetch(v_chunks) + accumulate;
+        let seen = Rounds::nest(rows, Rounds::plain(v_chunks) + Rounds::nest(keys, Rounds::plain(v_chunks)));
+        let staged = match load {
+            Load::Staged(keys) => {
+                let share = |chunks: u32| Rounds::plain((keys * chunks * lanes).div_ceil(self.wg_size));
+                share(k_chunks) + share(v_chunks)
+            }
+            _ => Rounds::default(),
+        };
+        let step = |block| staged + Rounds::nest(self.tile() / keys, block);
+        let turn = |in_tree| match load {
+            Load::Broadcast(_) => Rounds::nest(0u32, step(common)) + step(common + hide(in_tree)),
+            _ => step(common + hide(in_tree) + seen),
         };
         let right = if problem.causal { Some(0) } else { problem.window[1] };
-        let seen = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right)).min(FAR);
-        let walk = (seen as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
-        let step = u64::from(self.step());
-        let blocks_per_step = (step / (slots * keys)).max(1);
-        // Each row of a tree walks up from each block of the tree's keys.
-        let nodes = problem.tree.map_or(0, |_| problem.seq_q as u64);
-        let climbs = (nodes.min(walk) / keys + 2) * rows * nodes;
-        let all = (walk / step + 1).saturating_mul(blocks_per_step.saturating_mul(block).saturating_add(staged));
-        all.saturating_add(climbs)
+        let visible = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right)).min(FAR);
+        let walk = (visible as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
+        let turns = |keys: u64| keys / u64::from(self.step()) + 2;
+        let in_tree = problem.tree.map_or(0, |_| turns((problem.seq_q as u64).min(walk)));
+        let rows_held = Rounds::nest(rows, Rounds::plain(k_chunks) + Rounds::plain(v_chunks));
+        let stored = Rounds::nest(rows, Rounds::nest(v_chunks, Rounds::plain(4u32)));
+        rows_held + Rounds::nest(turns(walk), turn(false)) + Rounds::nest(in_tree, turn(true)) + stored
     }
 }
