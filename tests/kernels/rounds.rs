@@ -7,16 +7,22 @@ use loom::kernel::Describe;
 use tileloom::gemm::{self, Matrix};
 use tileloom::vq_lookup::{self, Combine};
 use tileloom::{
-    Dtype, Error, ErrorKind, attention_merge, norm, norm_backward, softmax, softmax_backward, vq_assign, vq_train,
+    Dtype, Error, ErrorKind, attention, attention_merge, norm, norm_backward, softmax, softmax_backward, vq_assign,
+    vq_train,
 };
 
 use crate::{Depth, Suite};
 
 /// Of the Config that is chosen for `of(1)`, whose limit is below `of(most)`.
 fn edge<D: Describe>(gpu: &Gpu, most: usize, of: impl Fn(usize) -> D) -> Result<(), String> {
+    edge_from(gpu, [1, most], of)
+}
+
+/// Of the Config that is chosen for `of(least)`.
+fn edge_from<D: Describe>(gpu: &Gpu, [least, most]: [usize; 2], of: impl Fn(usize) -> D) -> Result<(), String> {
     let caps = gpu.kernels.caps();
-    let config = of(1).choose(&caps).map_err(|error| error.to_string())?;
-    let (mut fits, mut past) = (1, most);
+    let config = of(least).choose(&caps).map_err(|error| error.to_string())?;
+    let (mut fits, mut past) = (least, most);
     while past - fits > 1 {
         let middle = fits + (past - fits) / 2;
         match of(middle).fits(&caps, &config) {
@@ -51,6 +57,18 @@ pub fn cases(suite: &mut Suite) {
                     x,
                     codebook: x,
                     ..Default::default()
+                })
+            });
+        }
+        // A few rows of a tile, and a part of the keys for each workgroup.
+        for (name, seq_q, least) in [("tiled", 20, 1), ("decode", 1, 300)] {
+            suite.case_unless(lack, format!("attention {x}, {name}"), move |gpu| {
+                edge_from(gpu, [least, 1 << 16], |seq_kv| attention::Problem {
+                    seq_q,
+                    seq_kv,
+                    x,
+                    o: x,
+                    ..attention::Problem::new(1, 2, 1, 64)
                 })
             });
         }

@@ -220,28 +220,32 @@ impl Config {
         [o.checked_next_multiple_of(256).unwrap_or(u64::MAX / 2), all.saturating_mul(8)]
     }
 
-    /// Rounds of the loops of an invocation of the walk, at most.
+    /// Rounds of the loops of an invocation of the walk, at most. Those over few keys and rows, whose bodies load a chunk at
+    /// most, are unrolled: NIR does so up to 832 instructions in all.
     fn rounds(&self, problem: &Problem) -> Rounds {
         let Config { lanes, rows, keys, load, .. } = *self;
         let [k_chunks, v_chunks] = problem.chunks(lanes).map(|chunks| chunks / lanes);
-        let (each_row, each_key, scores) = (Rounds::plain(rows), Rounds::plain(keys), Rounds::plain(rows * keys));
+        let each =
+            |turns: u32, body: Rounds| if turns <= 4 { body.times(turns.into()) } else { Rounds::nest(turns, body) };
+        let plain = |turns| each(turns, Rounds::default());
+        let scores = plain(rows * keys);
         let fetch = |chunks: u32| match load {
             Load::Broadcast(size) => Rounds::nest(keys, Rounds::plain(chunks.div_ceil(size))),
-            _ => each_key,
+            _ => plain(keys),
         };
         let sum_lanes = match self.reduce {
             Reduce::None => Rounds::default(),
-            Reduce::Shuffle => Rounds::nest(rows * keys, Rounds::plain(lanes.ilog2())),
-            Reduce::Memory => scores + Rounds::nest(rows * keys, Rounds::plain(lanes)),
+            Reduce::Shuffle => each(rows * keys, plain(lanes.ilog2())),
+            Reduce::Memory => scores + each(rows * keys, plain(lanes)),
         };
-        let products = Rounds::nest(k_chunks, Rounds::nest(keys, each_row)) + sum_lanes;
+        let products = Rounds::nest(k_chunks, each(keys, plain(rows))) + sum_lanes;
         // Each row of a tree walks up from each block of the tree's keys.
-        let tree = |tree| Rounds::nest(rows, Rounds::plain(if tree { problem.seq_q as u64 } else { 0 }) + each_key);
-        let hide = |in_tree: bool| problem.tree.map_or(scores, |_| scores + tree(in_tree));
-        let weigh = Rounds::nest(rows, each_key.times(2));
-        let accumulate = Rounds::nest(v_chunks, each_row + Rounds::nest(keys, each_row));
-        let common = each_key + scores + fetch(k_chunks) + products + scores + weigh + fetch(v_chunks) + accumulate;
-        let seen = Rounds::nest(rows, Rounds::plain(v_chunks) + Rounds::nest(keys, Rounds::plain(v_chunks)));
+        let climb = |in_tree| Rounds::plain(if in_tree { problem.seq_q as u64 } else { 0 });
+        let hide = |in_tree| scores + problem.tree.map_or(scores, |_| each(rows, climb(in_tree) + plain(keys)));
+        let weigh = each(rows, plain(keys).times(2));
+        let accumulate = Rounds::nest(v_chunks, plain(rows) + each(keys, plain(rows)));
+        let common = plain(keys) + scores.times(2) + fetch(k_chunks) + products + weigh + fetch(v_chunks) + accumulate;
+        let seen = each(rows, Rounds::plain(v_chunks) + each(keys, Rounds::plain(v_chunks)));
         let staged = match load {
             Load::Staged(keys) => {
                 let share = |chunks: u32| Rounds::plain((keys * chunks * lanes).div_ceil(self.wg_size));
@@ -259,8 +263,8 @@ impl Config {
         let walk = (visible as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
         let turns = |keys: u64| keys / u64::from(self.step()) + 2;
         let in_tree = problem.tree.map_or(0, |_| turns((problem.seq_q as u64).min(walk)));
-        let rows_held = Rounds::nest(rows, Rounds::plain(k_chunks) + Rounds::plain(v_chunks));
-        let stored = Rounds::nest(rows, Rounds::nest(v_chunks, Rounds::plain(4u32)));
+        let rows_held = each(rows, Rounds::plain(k_chunks) + Rounds::plain(v_chunks));
+        let stored = each(rows, Rounds::nest(v_chunks, Rounds::plain(4u32)));
         rows_held + Rounds::nest(turns(walk), turn(false)) + Rounds::nest(in_tree, turn(true)) + stored
     }
 }

@@ -220,7 +220,7 @@ fn everywhere(suite: &mut Suite) {
             Ok::<_, String>((bytes, u64::from(config.parts())))
         };
         let ((small, parts), (large, _)) = (bytes(1 << 16)?, bytes(1 << 20)?);
-        if large > small.max(1) * 16 || small > parts * 9 * 65 * 4 + 256 {
+        if large > small.max(1) * 16 || small > parts * 9 * 66 * 4 + 256 {
             return Err(format!("{small} bytes at 64k tokens in {parts} parts, {large} at 1M"));
         }
         // None, but for the parts of a walk that the driver would cut short.
@@ -230,7 +230,7 @@ fn everywhere(suite: &mut Suite) {
         let config = choose(&gpu.kernels.caps(), &prefill).map_err(|error| error.to_string())?;
         let parts = if short { u64::from(config.parts()) } else { 0 };
         let bytes = scratch_bytes(&prefill, &config).map_err(|error| error.to_string())?;
-        match bytes <= parts * seq_q as u64 * 9 * 65 * 4 + 256 && parts <= 16 {
+        match bytes <= parts * seq_q as u64 * 9 * 66 * 4 + 256 && parts <= 16 {
             true => Ok(()),
             false => Err(format!("{config} needs more than {parts} rows per query")),
         }
