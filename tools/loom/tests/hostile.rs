@@ -172,7 +172,8 @@ fn doubled_keys() {
 const AXES: [u64; 12] = [0, 1, 2, 3, 5, 8, 64, 1 << 20, (1 << 31) - 1, 1 << 32, i64::MAX as u64, u64::MAX];
 
 /// What options might say.
-const WORDS: &str = "arena|x y; q k v o||-1|0|1|2|3|64|1048577|2147483647|4294967296|18446744073709551615|1e38|-1e-40|nan|inf|\
+const WORDS: &str = "arena|x y; q k v o||-1|0|1|2|3|64|1048577|2147483647|4294967296|9223372036854775807|\
+    -9223372036854775808|18446744073709551615|1e38|-1e-40|nan|inf|\
     true|none|bf16|bshd|rows|0:0|1:8,4|3:2147483647,2147483647,2147483647|1,2|8,5,5|{\"rope_type\":\"linear\",\"factor\":1e300}|\
     {\"type\":\"yarn\",\"factor\":0,\"original_max_position_embeddings\":0}";
 

@@ -86,7 +86,7 @@ fn infinite(entry: &mut Entry<Problem>) {
     });
 }
 
-/// An alpha of 0: what a, b and the scale hold has no part.
+/// An alpha or a k of 0: what a, b and the scale hold has no part.
 fn without_product(entry: &mut Entry<Problem>) {
     entry.set(|_, values| {
         for (_, all) in values.iter_mut().filter(|(name, _)| ["a", "b", "b2", "scale"].contains(name)) {
@@ -330,7 +330,8 @@ fn everywhere(list: &mut List<Problem>) {
     let hidden = Problem { beta: 0.0, c: Some(Matrix::new(Bf16)), epilogue, ..f32s(19, 36, 40) };
     let entry = list.narrow("16-bit vectors the other way, beta 0 hides NaN", hidden).seed(9).config(DIRECT);
     entry.set(|_, values| values.get_mut("c").into_iter().flatten().for_each(|v| *v = f64::NAN));
-    list.narrow("no k", Problem { c, epilogue: whole(Activation::Relu), ..f32s(5, 9, 0) }).config(DIRECT);
+    let no_k = Problem { c, epilogue: whole(Activation::Relu), ..f32s(5, 9, 0) };
+    without_product(list.narrow("no k", no_k).config(DIRECT));
     let extras = Problem { c, beta: -1.5, epilogue: whole(Activation::Relu), ..f32s(19, 36, 40) };
     let bias = along(Along::Columns, F32, 0);
     let gated = Problem { epilogue: Epilogue { gate: Some(0), bias, ..swiglu() }, ..f32s(21, 20, 36) };
