@@ -332,7 +332,7 @@ fn accumulate(
   }
 }
 
-// The same where some key is hidden, and branches are cheap: values of no weight are not looked at.
+// The same where some key is hidden, and BRANCHES are cheap: values of no weight are not looked at.
 fn accumulate_seen(
   rows: ptr<function, Rows>, w: ptr<function, Weighed>, s: ptr<function, array<f32, SCORES>>,
   places: ptr<function, array<Place, KEYS>>, part: u32,
@@ -408,7 +408,8 @@ fn attend(wg: vec3<u32>, ids: Ids) {
   var rows: Rows;
   load_rows(a, lane, &rows);
   for (var j = a.begin; j < a.end; j += STEP) {
-    if BRANCHES {
+    // Steps that are wholly visible may have a loop of their own, without what the others need.
+    if !FULL_LOOP {
       step(a, lane, &rows, j, j >= a.full_begin && j + STEP <= a.full_end, ids);
     } else {
       for (; j >= a.full_begin && j + STEP <= a.full_end; j += STEP) { step(a, lane, &rows, j, true, ids); }

@@ -81,6 +81,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
         load,
         splits: 1,
         reduce: Reduce::None,
+        branches: !software,
         native_f16: caps.prefers_native_f16(problem.has_f16()),
     };
 
@@ -117,7 +118,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
 /// The first thing of `config` that does not fit the Problem or the device.
 pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(), Misfit> {
     let limits = &caps.limits;
-    let Config { algorithm, wg_size, lanes, rows, slots, keys, load, splits, reduce, native_f16 } = *config;
+    let Config { algorithm, wg_size, lanes, rows, slots, keys, load, splits, reduce, branches, native_f16 } = *config;
     let subgroup = caps.trusted_subgroup_size();
     caps.check_wg_size(wg_size)?;
     caps.check_native_f16(native_f16, problem.has_f16())?;
@@ -139,6 +140,7 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
             let fits = subgroup == Some(size) && wg_size.is_multiple_of(size);
             Misfit::unless(fits, "broadcast needs whole subgroups of the trusted size", size)?;
             Misfit::unless(lanes == 1, "broadcast needs one lane", lanes)?;
+            Misfit::unless(!branches, "broadcast shuffles, which a branch must not do", branches)?;
         }
     }
     Misfit::unless(load == Load::Direct || slots == 1, "staged and broadcast keys need one slot", slots)?;
@@ -256,7 +258,8 @@ impl Config {
         let step = |block| staged + Rounds::nest(self.tile() / keys, block);
         let turn = |in_tree| match load {
             Load::Broadcast(_) => Rounds::nest(0u32, step(common)) + step(common + hide(in_tree)),
-            _ => step(common + hide(in_tree) + seen),
+            _ if self.branches => step(common + hide(in_tree) + seen),
+            _ => step(common + hide(in_tree)),
         };
         let right = if problem.causal { Some(0) } else { problem.window[1] };
         let visible = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right)).min(FAR);

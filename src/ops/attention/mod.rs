@@ -299,6 +299,9 @@ config! {
         pub splits: u32,
         /// How the invocations of a row add up their shares of a score.
         pub reduce: Reduce,
+        /// Where a block hides a key, values of weight 0 are skipped by a branch; else they are replaced by 0. Not with
+        /// `load=broadcast`.
+        pub branches: bool,
         /// f16 tensors are held natively, not packed in u32; needs `SHADER_F16`.
         pub native_f16: bool,
     }

@@ -86,7 +86,7 @@ slots!(pub(super) Q, K, V, O, MASK, TABLES, INDICES, LSE);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Config { wg_size, lanes, rows, slots, keys, load, reduce, .. } = self.config;
+        let Config { wg_size, lanes, rows, slots, keys, load, reduce, branches, .. } = self.config;
         let Form { vec, chunks, padded, x, o, softcap, bound, mask, tables, indices, lse } = self.form;
         // Single elements of a packed o are stored half by half of a word.
         let edge = vec == 1 && o.packed();
@@ -104,6 +104,7 @@ impl Pipeline for Pass<Config, Form> {
             .flag("PADDED", padded)
             .flag("SOFTCAP", softcap)
             .flag("BOUND", bound)
+            .flag("BRANCHES", branches)
             .input(Q, "q", x)
             .input(K, "k", x)
             .input(V, "v", x)

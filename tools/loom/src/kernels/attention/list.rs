@@ -50,6 +50,7 @@ pub(super) fn all(list: &mut List<Problem>) {
     composed(list);
 }
 
+const HIDDEN: &str = "what a hidden key holds does not show";
 const TILED: &str = "algorithm=tiled";
 const DECODE: &str = "algorithm=decode";
 
@@ -180,7 +181,7 @@ fn faults(list: &mut List<Problem>) {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     // Of rows that see a NaN nothing is judged.
     let cells = [("k", Some(50), 3, nan), ("v", Some(50), 2, nan), ("v", Some(40), 0, inf), ("v", Some(45), 9, -inf)];
-    let name = "what a hidden key holds does not show";
+    let name = HIDDEN;
     for window in [[None, None], [Some(4), None], [Some(9), Some(2)]] {
         let causal = window[1].is_none();
         let problem = Problem { causal, window, ..shape(33, 65) };
@@ -299,6 +300,7 @@ fn wide(list: &mut List<Problem>) {
         load,
         splits: 1,
         reduce,
+        branches: !matches!(load, Load::Broadcast(_)),
         native_f16: false,
     };
     let split = Config {
@@ -308,6 +310,7 @@ fn wide(list: &mut List<Problem>) {
         splits: 3,
         ..tile(Load::Direct, 1, Reduce::None, 1)
     };
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
     for config in [
         tile(Load::Direct, 1, Reduce::None, 2),
         tile(Load::Staged(8), 1, Reduce::None, 1),
@@ -316,6 +319,15 @@ fn wide(list: &mut List<Problem>) {
         split,
     ] {
         list.wide("every way of loading and adding up", causal(shape(21, 50))).seed(4).config(config);
+        let cells =
+            [("k", Some(40), 3, nan), ("v", Some(40), 2, nan), ("v", Some(45), 1, inf), ("v", Some(35), 0, -inf)];
+        list.wide(HIDDEN, causal(shape(21, 50))).seed(5).config(config).set(planted(&cells));
+        let mask = Some(Mask::shared(MaskKind::Bytes, 50));
+        let masked = list.wide(HIDDEN, Problem { mask, ..shape(21, 50) });
+        masked.seed(6).config(config).set(move |p, values| {
+            values.get_mut("mask").into_iter().flatten().enumerate().for_each(|(i, v)| *v = f64::from(i % 5 != 0));
+            planted(&[("k", Some(40), 3, nan), ("v", Some(10), 2, inf), ("v", Some(45), 1, nan)])(p, values);
+        });
     }
     for d in [1, 40, 80, 111, 128, 256] {
         let problem = Problem { seq_q: 9, seq_kv: 33, lse: Some(0), ..Problem::new(1, 4, 2, d) };
