@@ -1,7 +1,5 @@
 // The invocations of a subgroup (LOAD_LANES of them, on the device's word) load neighbouring chunks of a key, which
 // all of them need, and hand them round. A software adapter takes 27 cycles for a chunk that all load, 10 for this.
-// Without a branch the body of the walk's loop is one block, which its compiler makes 1.3 times as fast.
-const FULL_LOOP: bool = true;
 const K_LOADS: u32 = (K_CHUNKS + LOAD_LANES - 1u) / LOAD_LANES;
 const V_LOADS: u32 = (V_CHUNKS + LOAD_LANES - 1u) / LOAD_LANES;
 var<private> k_own: array<vec4<f32>, KEYS * K_LOADS>;

@@ -1,5 +1,4 @@
 // k and v are read where they lie.
-const FULL_LOOP: bool = false;
 
 fn stage(s: Sequence, first: u32, last: u32, ids: Ids) {}
 fn staged_place(s: Sequence, u: u32, key: u32) -> Place { return place(s, key); }

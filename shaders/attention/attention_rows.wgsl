@@ -332,7 +332,7 @@ fn accumulate(
   }
 }
 
-// The same where some key is hidden, and BRANCHES are cheap: values of no weight are not looked at.
+// The same where some key is hidden, and branches are cheap: values of no weight are not looked at.
 fn accumulate_seen(
   rows: ptr<function, Rows>, w: ptr<function, Weighed>, s: ptr<function, array<f32, SCORES>>,
   places: ptr<function, array<Place, KEYS>>, part: u32,
@@ -368,10 +368,10 @@ fn step(a: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, ids:
     if !full { hide(a, rows, &s, first); }
     var w = weigh(rows, &s, may);
     for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t].v, ids); }
-    if BRANCHES && may && w.hidden {
+    if BRANCH && may && w.hidden {
       accumulate_seen(rows, &w, &s, &places, lane.part);
     } else {
-      accumulate(rows, &w, &s, &places, lane.part, !BRANCHES && may);
+      accumulate(rows, &w, &s, &places, lane.part, !BRANCH && may);
     }
   }
 }
@@ -407,14 +407,15 @@ fn attend(wg: vec3<u32>, ids: Ids) {
   let lane = lane_of(ids);
   var rows: Rows;
   load_rows(a, lane, &rows);
-  for (var j = a.begin; j < a.end; j += STEP) {
-    // Steps that are wholly visible may have a loop of their own, without what the others need.
-    if !FULL_LOOP {
-      step(a, lane, &rows, j, j >= a.full_begin && j + STEP <= a.full_end, ids);
-    } else {
-      for (; j >= a.full_begin && j + STEP <= a.full_end; j += STEP) { step(a, lane, &rows, j, true, ids); }
-      if j < a.end { step(a, lane, &rows, j, false, ids); }
-    }
+  var j = a.begin;
+  if APART {
+    // Where a shader runs on a CPU, the body of a loop without a branch is one block, which compilers make 1.3 times as fast:
+    // the first steps, as long as all rows see all of their keys, are a loop of their own. (Within the other one each turn
+    // would go through it.)
+    for (; j >= a.full_begin && j + STEP <= a.full_end; j += STEP) { step(a, lane, &rows, j, true, ids); }
+  }
+  for (; j < a.end; j += STEP) {
+    step(a, lane, &rows, j, BRANCH && j >= a.full_begin && j + STEP <= a.full_end, ids);
   }
   store_rows(a, lane, &rows);
 }

@@ -1,5 +1,4 @@
 // A tile of TILE keys and values goes through workgroup memory, once for all rows of the workgroup.
-const FULL_LOOP: bool = false;
 const K_ROW: u32 = K_CHUNKS * LANES;
 const V_ROW: u32 = V_CHUNKS * LANES;
 var<workgroup> k_tile: array<vec4<f32>, TILE * K_ROW>;

@@ -60,18 +60,9 @@ pub fn cases(suite: &mut Suite) {
                 })
             });
         }
-        // A few rows of a tile, and a part of the keys for each workgroup.
-        for (name, seq_q, least) in [("tiled", 20, 1), ("decode", 1, 300)] {
-            suite.case_unless(lack, format!("attention {x}, {name}"), move |gpu| {
-                edge_from(gpu, [least, 1 << 16], |seq_kv| attention::Problem {
-                    seq_q,
-                    seq_kv,
-                    x,
-                    o: x,
-                    ..attention::Problem::new(1, 2, 1, 64)
-                })
-            });
-        }
+        suite.case_unless(lack, format!("attention {x}"), move |gpu| {
+            edge_from(gpu, [300, 1 << 16], |seq_kv| attention_of(x, 1, seq_kv))
+        });
         suite.case_unless(lack, format!("gemm {x}"), move |gpu| {
             edge(gpu, 1 << 16, |fours| gemm::Problem::new(16, 32, 4 * fours, x))
         });
@@ -85,8 +76,15 @@ pub fn cases(suite: &mut Suite) {
     }
 }
 
+fn attention_of(x: Dtype, seq_q: usize, seq_kv: usize) -> attention::Problem {
+    attention::Problem { seq_q, seq_kv, x, o: x, ..attention::Problem::new(1, 2, 1, 64) }
+}
+
 fn full(suite: &mut Suite, lack: Option<&str>) {
     for x in Dtype::ALL {
+        suite.case_unless(lack, format!("attention {x}, a tile"), move |gpu| {
+            edge(gpu, 1 << 16, |seq_kv| attention_of(x, 20, seq_kv))
+        });
         suite.case_unless(lack, format!("vq_assign {x}, cosine, top 4"), move |gpu| {
             let (metric, top) = (vq_assign::Metric::Cosine, 4);
             edge(gpu, 4096, |num_codes| {

@@ -1,6 +1,6 @@
 //! The Config of attention: tables by class of adapters, and what fits a device.
 
-use super::{Algorithm, Config, Load, Problem, Reduce, attention_merge};
+use super::{Algorithm, Config, Hide, Load, Problem, Reduce, attention_merge};
 use crate::caps::Class;
 use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
@@ -81,7 +81,11 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
         load,
         splits: 1,
         reduce: Reduce::None,
-        branches: !software,
+        hide: match software {
+            true if old => Hide::Select,
+            true => Hide::Apart,
+            false => Hide::Branch,
+        },
         native_f16: caps.prefers_native_f16(problem.has_f16()),
     };
 
@@ -118,7 +122,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
 /// The first thing of `config` that does not fit the Problem or the device.
 pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(), Misfit> {
     let limits = &caps.limits;
-    let Config { algorithm, wg_size, lanes, rows, slots, keys, load, splits, reduce, branches, native_f16 } = *config;
+    let Config { algorithm, wg_size, lanes, rows, slots, keys, load, splits, reduce, hide, native_f16 } = *config;
     let subgroup = caps.trusted_subgroup_size();
     caps.check_wg_size(wg_size)?;
     caps.check_native_f16(native_f16, problem.has_f16())?;
@@ -140,7 +144,7 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
             let fits = subgroup == Some(size) && wg_size.is_multiple_of(size);
             Misfit::unless(fits, "broadcast needs whole subgroups of the trusted size", size)?;
             Misfit::unless(lanes == 1, "broadcast needs one lane", lanes)?;
-            Misfit::unless(!branches, "broadcast shuffles, which a branch must not do", branches)?;
+            Misfit::unless(hide != Hide::Branch, "broadcast shuffles, which hide=branch must not do", size)?;
         }
     }
     Misfit::unless(load == Load::Direct || slots == 1, "staged and broadcast keys need one slot", slots)?;
@@ -256,11 +260,8 @@ impl Config {
             _ => Rounds::default(),
         };
         let step = |block| staged + Rounds::nest(self.tile() / keys, block);
-        let turn = |in_tree| match load {
-            Load::Broadcast(_) => Rounds::nest(0u32, step(common)) + step(common + hide(in_tree)),
-            _ if self.branches => step(common + hide(in_tree) + seen),
-            _ => step(common + hide(in_tree)),
-        };
+        let turn =
+            |in_tree| step(common + hide(in_tree) + if self.hide == Hide::Branch { seen } else { Rounds::default() });
         let right = if problem.causal { Some(0) } else { problem.window[1] };
         let visible = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right)).min(FAR);
         let walk = (visible as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
@@ -268,6 +269,8 @@ impl Config {
         let in_tree = problem.tree.map_or(0, |_| turns((problem.seq_q as u64).min(walk)));
         let rows_held = each(rows, Rounds::plain(k_chunks) + Rounds::plain(v_chunks));
         let stored = each(rows, Rounds::nest(v_chunks, Rounds::plain(4u32)));
-        rows_held + Rounds::nest(turns(walk), turn(false)) + Rounds::nest(in_tree, turn(true)) + stored
+        // The loop of the steps that are wholly visible, where it is apart, and the turns that two loops have more than one.
+        let apart = if self.hide == Hide::Apart { turn(false).times(2) } else { Rounds::default() };
+        rows_held + Rounds::nest(turns(walk), turn(false)) + apart + Rounds::nest(in_tree, turn(true)) + stored
     }
 }

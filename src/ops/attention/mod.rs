@@ -299,9 +299,8 @@ config! {
         pub splits: u32,
         /// How the invocations of a row add up their shares of a score.
         pub reduce: Reduce,
-        /// Where a block hides a key, values of weight 0 are skipped by a branch; else they are replaced by 0. Not with
-        /// `load=broadcast`.
-        pub branches: bool,
+        /// How the values of hidden keys are kept out of the sums.
+        pub hide: Hide,
         /// f16 tensors are held natively, not packed in u32; needs `SHADER_F16`.
         pub native_f16: bool,
     }
@@ -345,6 +344,18 @@ impl Field for Load {
             "direct" => Some(Load::Direct),
             _ => number("staged").map(Load::Staged).or_else(|| Some(Load::Broadcast(number("broadcast")?))),
         }
+    }
+}
+
+words! {
+    /// How the values of hidden keys are kept out of the sums.
+    pub enum Hide {
+        /// By a branch, where a block hides a key; not with `Load::Broadcast`.
+        Branch = "branch",
+        /// They are replaced by 0; the first blocks, as long as they hide nothing, have a loop of their own.
+        Apart = "apart",
+        /// They are replaced by 0 in every block: the shortest shader.
+        Select = "select",
     }
 }
 

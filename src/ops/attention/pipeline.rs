@@ -1,7 +1,7 @@
 //! The pipelines of attention: what follows from a Problem, and the shader.
 
 use super::prepare::{Params, Views};
-use super::{Algorithm, Config, Load, Problem, Reduce};
+use super::{Algorithm, Config, Hide, Load, Problem, Reduce};
 use crate::Dtype;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
@@ -86,7 +86,7 @@ slots!(pub(super) Q, K, V, O, MASK, TABLES, INDICES, LSE);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Config { wg_size, lanes, rows, slots, keys, load, reduce, branches, .. } = self.config;
+        let Config { wg_size, lanes, rows, slots, keys, load, reduce, hide, .. } = self.config;
         let Form { vec, chunks, padded, x, o, softcap, bound, mask, tables, indices, lse } = self.form;
         // Single elements of a packed o are stored half by half of a word.
         let edge = vec == 1 && o.packed();
@@ -104,7 +104,8 @@ impl Pipeline for Pass<Config, Form> {
             .flag("PADDED", padded)
             .flag("SOFTCAP", softcap)
             .flag("BOUND", bound)
-            .flag("BRANCHES", branches)
+            .flag("BRANCH", hide == Hide::Branch)
+            .flag("APART", hide == Hide::Apart)
             .input(Q, "q", x)
             .input(K, "k", x)
             .input(V, "v", x)
