@@ -8,8 +8,8 @@
 //   5 usage     u32 [books, num_codes] (where HAS_USAGE), counted from what it holds
 //   6 rest      f32 [n, cols], what the code leaves of the vector, for the next book (where HAS_REST)
 //
-// An invocation has a vector of one book. With HAS_LOSS the squared distance to its code goes into scratch. A vector that f32
-// squares are too coarse or too small for is scaled and held against all codes again, where params.again allows for it.
+// An invocation has a vector of one book. With HAS_LOSS the squared distance to its code goes into scratch. A vector whose
+// squares f32 does not hold is scaled and held against all codes again, where params.again allows for it.
 
 #import view
 #import vq_furthest
@@ -36,9 +36,10 @@ fn inverse_length(x: u32, scale: f32) -> f32 {
 }
 
 struct Nearest { d: f32, code: u32 }
+const NO_CODE = 0xffffffffu;
 
-// The nearest code behind the last one taken: of the best of all parts, or of all codes where the vector is scaled. Parts
-// hold ascending codes, each in order.
+// The nearest code behind the last one taken, if one was: of the best of all parts, or of all codes where the vector is
+// scaled.
 fn next_nearest(last: Nearest, i: u32, x: u32, codes: u32, scale: f32) -> Nearest {
   let start = 2u * i * params.parts * TOP;
   let again = scale != 1.0;
@@ -51,7 +52,7 @@ fn next_nearest(last: Nearest, i: u32, x: u32, codes: u32, scale: f32) -> Neares
       other.d = bitcast<f32>(scratch[start + 2u * k]);
       other.code = min(scratch[start + 2u * k + 1u], params.num_codes - 1u);
     }
-    let behind = other.d > last.d || (other.d == last.d && other.code > last.code);
+    let behind = last.code == NO_CODE || other.d > last.d || (other.d == last.d && other.code > last.code);
     if behind && (other.d < found.d || (other.d == found.d && other.code < found.code)) { found = other; }
   }
   return found;
@@ -67,10 +68,9 @@ fn vq_assign_finish(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
   let x = view_at(params.x, 0u, row, book);
   let codes = view_at(params.codebook, 0u, book, 0u);
 
-  let none = Nearest(-FURTHEST, 0u);
-  var scale = 1.0;
+  let none = Nearest(0.0, NO_CODE);
   var found = next_nearest(none, i, x, codes, 1.0);
-  scale = scale_for(found.d, x, codes + found.code * params.codebook.w);
+  let scale = scale_for(found.d, x, codes + found.code * params.codebook.w);
   var nearest = found.code;
   if scale != 1.0 { found = none; }
   for (var t = 0u; t < TOP; t++) {

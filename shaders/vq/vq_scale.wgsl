@@ -2,10 +2,14 @@
 // them.
 #import vq_metric
 
-// The scale of a vector whose nearest code seems to be at distance d; 1 where f32 can tell.
+// The scale of a vector whose nearest code seems to be at distance d; 1 where f32 can tell. Squares of differences, the square
+// of a vector that is compared by cosine, and products of elements may be too large.
 fn scale_for(d: f32, x: u32, code: u32) -> f32 {
-  if params.again == 0u || (abs(d) >= 0x1p-60 && abs(d) <= 0x1p120) { return 1.0; }
-  if abs(d) > 1.0 { return select(0x1p-126, 0x1p-100, METRIC == METRIC_L2); }
+  var large = FAR;
+  if METRIC == METRIC_L2 { large = 0x1p120; }
+  if METRIC == METRIC_COSINE { large = 0x1p50; }
+  if params.again == 0u || (abs(d) >= 0x1p-60 && abs(d) < large) { return 1.0; }
+  if abs(d) >= large { return select(0x1p-100, 0x1p-126, METRIC == METRIC_DOT); }
   // The vector is that of the code, or orthogonal to it, or too small.
   var largest = V(0.0);
   for (var j = 0u; j < params.chunks; j++) {
