@@ -11,14 +11,11 @@
 // in registers; otherwise vectors are read again for every CODES codes.
 //
 // Squared distances are sums of squared differences: |c|^2 - 2xc would need an operation less, and lose all
-// digits where vectors are far from the origin and near to each other. A vector out of the range of f32 squares is
-// scaled, and its distances with it; the same for all parts.
+// digits where vectors are far from the origin and near to each other. What f32 squares cannot tell apart is searched for
+// again by the second step.
 #import view
 #import vq_furthest
 #import vq_metric
-#import vq_scale
-
-const FAR = 3e38;
 
 // The last codes of a part may be fewer than CODES.
 fn within(code: u32, end: u32) -> u32 {
@@ -38,12 +35,10 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
   let codes = params.codebook.x + book * params.codebook.z;
 
   var x_start: array<u32, ROWS>;
-  var scale: array<f32, ROWS>;
   var best: array<f32, BESTS>;
   var best_code: array<u32, BESTS>;
   for (var r = 0u; r < ROWS; r++) {
     x_start[r] = view_at(params.x, 0u, min(first_row + r * WG_SIZE, params.n - 1u), book);
-    scale[r] = scale_of(x_start[r], codes);
     for (var t = 0u; t < TOP; t++) {
       best[r * TOP + t] = FURTHEST;
       best_code[r * TOP + t] = begin;
@@ -51,7 +46,7 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
   }
   var kept: array<V, KEPT>;
   for (var r = 0u; r < ROWS; r++) {
-    for (var j = 0u; j < KEEP; j++) { kept[r * KEEP + j] = scale[r] * x_chunk(x_start[r], j, 0u, params.cols); }
+    for (var j = 0u; j < KEEP; j++) { kept[r * KEEP + j] = x_chunk(x_start[r], j, 0u, params.cols); }
   }
 
   for (var tile = begin; tile < end; tile += TILE) {
@@ -66,7 +61,7 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
           let code = code_chunk(codes, tile, within(at + c, end), j);
           norms[c] = add_norm(norms[c], code);
           for (var r = 0u; r < ROWS; r++) {
-            sums[r * CODES + c] = add_chunk(sums[r * CODES + c], kept[r * KEEP + j], code, scale[r]);
+            sums[r * CODES + c] = add_chunk(sums[r * CODES + c], kept[r * KEEP + j], code);
           }
         }
       }
@@ -76,12 +71,12 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
           for (var i = 0u; i < SUMS; i++) { run_sums[i] = V(0.0); }
           for (var j = run; j < min(run + RUN, params.chunks); j++) {
             var x: array<V, ROWS>;
-            for (var r = 0u; r < ROWS; r++) { x[r] = scale[r] * x_chunk(x_start[r], j, 0u, params.cols); }
+            for (var r = 0u; r < ROWS; r++) { x[r] = x_chunk(x_start[r], j, 0u, params.cols); }
             for (var c = 0u; c < CODES; c++) {
               let code = code_chunk(codes, tile, within(at + c, end), j);
               norms[c] = add_norm(norms[c], code);
               for (var r = 0u; r < ROWS; r++) {
-                run_sums[r * CODES + c] = add_chunk(run_sums[r * CODES + c], x[r], code, scale[r]);
+                run_sums[r * CODES + c] = add_chunk(run_sums[r * CODES + c], x[r], code);
               }
             }
           }

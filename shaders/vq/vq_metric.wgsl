@@ -1,8 +1,8 @@
 // Distances of a vector and a code, chunk by chunk. METRIC_L2: squared differences; METRIC_COSINE:
-// -xc / |c|; METRIC_DOT: -xc. The vector's chunk has been scaled.
-fn add_chunk(sum: V, x: V, code: V, scale: f32) -> V {
+// -xc / |c|; METRIC_DOT: -xc.
+fn add_chunk(sum: V, x: V, code: V) -> V {
   if METRIC != METRIC_L2 { return fma(x, code, sum); }
-  let difference = fma(code, V(-scale), x);
+  let difference = x - code;
   return fma(difference, difference, sum);
 }
 

@@ -1,29 +1,39 @@
-// A power of two by which a vector is scaled, so that f32 holds the squares: 1 in the usual range. With METRIC_L2 codes are
-// scaled with it, so that a small vector counts as small only if the book's first code is, too: the nearest code is then no
-// further than twice the larger of them. Products are right for codes of any size in f32.
-const SMALL = 0x1p-30;
-const LARGE = 0x1p50;
+// Vectors whose squares or products f32 does not hold: they are scaled by a power of two, and with METRIC_L2 the codes with
+// them.
+#import vq_metric
 
-fn scale_for(largest_x: f32, largest_code: f32) -> f32 {
-  let largest = select(largest_x, max(largest_x, largest_code), METRIC == METRIC_L2 && largest_x <= LARGE);
-  // With METRIC_L2 at most 2^50, so that codes that are far keep distances of their own.
-  let exponent = min(bitcast<u32>(largest) >> 23u, 253u);
-  let scale = bitcast<f32>(min(254u - exponent, select(253u, 177u, METRIC == METRIC_L2)) << 23u);
-  return select(scale, 1.0, largest >= SMALL && largest <= LARGE);
-}
-
-// Of the vector at x, and the book whose first code is at `codes`.
-fn scale_of(x: u32, codes: u32) -> f32 {
-  var largest_x = V(0.0);
-  var largest_code = V(0.0);
+// The scale of a vector whose nearest code seems to be at distance d; 1 where f32 can tell. Squares of differences, the square
+// of a vector that is compared by cosine, and products of elements may be too large.
+fn scale_for(d: f32, x: u32, code: u32) -> f32 {
+  var large = FAR;
+  if METRIC == METRIC_L2 { large = 0x1p120; }
+  if METRIC == METRIC_COSINE { large = 0x1p50; }
+  if params.again == 0u || (abs(d) >= 0x1p-60 && abs(d) < large) { return 1.0; }
+  if abs(d) >= large { return select(0x1p-100, 0x1p-126, METRIC == METRIC_DOT); }
+  // The vector is that of the code, or orthogonal to it, or too small.
+  var largest = V(0.0);
   for (var j = 0u; j < params.chunks; j++) {
-    largest_x = max(largest_x, abs(x_chunk(x, j, 0u, params.cols)));
-    largest_code = max(largest_code, abs(codebook_chunk(codes, j, 0u, params.cols)));
+    var v = x_chunk(x, j, 0u, params.cols);
+    if METRIC == METRIC_L2 { v -= codebook_chunk(code, j, 0u, params.cols); }
+    largest = max(largest, abs(v));
   }
-  return scale_for(h_max(largest_x), h_max(largest_code));
+  let small = h_max(largest) > 0.0 && h_max(largest) < 0x1p-30;
+  return select(1.0, select(0x1p96, 0x1p50, METRIC == METRIC_L2), small);
 }
 
-// A distance as it is without the scale.
+fn scaled_distance(x: u32, code: u32, scale: f32) -> f32 {
+  let code_scale = select(1.0, scale, METRIC == METRIC_L2);
+  var sum = V(0.0);
+  var norm = V(0.0);
+  for (var j = 0u; j < params.chunks; j++) {
+    let c = codebook_chunk(code, j, 0u, params.cols);
+    sum = add_chunk(sum, scale * x_chunk(x, j, 0u, params.cols), code_scale * c);
+    norm = add_norm(norm, c);
+  }
+  return min(measure(h_sum(sum), inverse_norm(h_sum(norm))), FAR);
+}
+
+// A distance as it is without the scale, a power of two.
 fn unscaled(d: f32, scale: f32) -> f32 {
   let inverse = bitcast<f32>(0x7f000000u - bitcast<u32>(scale));
   if METRIC == METRIC_L2 { return d * inverse * inverse; }

@@ -101,7 +101,7 @@ fn full(suite: &mut Suite, lack: Option<&str>) {
                 }
             })
         });
-        for (name, m, n, rest) in [("one row", 1, 512, 0), ("few columns", 512, 5, 0), ("odd k", 16, 32, 1)] {
+        for (name, m, n, rest) in [("one row", 1, 64, 0), ("few columns", 64, 5, 0), ("odd k", 16, 32, 1)] {
             suite.case_unless(lack, format!("gemm {x}, {name}"), move |gpu| {
                 edge(gpu, 1 << 18, |fours| gemm::Problem {
                     d: Matrix::new(Dtype::F32),

@@ -4,10 +4,11 @@
 //! one before left of it (residual quantisation; Zeghidour et al., "SoundStream", 2021).
 //!
 //! A distance is the f32 sum of squared differences, not `|c|^2 - 2xc`: it keeps its digits however far the data
-//! lie from the origin, so that a near tie needs no second look. A vector is scaled by a power of two where its
-//! elements and those of its book's first code are all below 1e-9, or one of its own is above 1e15. So what is nearest is
-//! right from 1e-30 to 1e38, as long as the codes are not all more than 1e18 times as large as the vector; differences below
-//! 1e-18 of the largest element count as none. For cosines codes must lie in 1e-18 to 1e18.
+//! lie from the origin, so that a near tie needs no second look. Where differences (for dot products: elements) are all
+//! below 1e-18 or above 1e18, f32 does not hold their squares: such a vector is scaled by a power of two and held against all
+//! codes again by one invocation, which is right from 1e-30 to 1e37. That is done for books of up to 2^22 chunks (2^24
+//! elements where vectors go by fours); vectors of larger books, and of llvmpipe where it cuts such loops short, must lie
+//! within. For cosines the codes must.
 //!
 //! Measured on Mesa 26.2 lavapipe, 2 cores, 4096 vectors of 64 elements to 8192 codes (seconds): each invocation
 //! with 1 vector in registers and 1, 2, 4 codes at a time 0.297, 0.256, 0.263; 2 vectors and 2 codes 0.148; 4 vectors
@@ -144,7 +145,7 @@ struct Form {
 crate::params! {
     /// What a step of the search of book `book`, or of all books, tells the shader.
     pub struct Params;
-    fn of(p: &Problem, views: &Views, config: &Config, x: Strides, book: usize, grid: [u32; 3]) {
+    fn of(p: &Problem, views: &Views, config: &Config, x: Strides, book: usize, again: bool, grid: [u32; 3]) {
         x: Strides = x,
         codebook: Strides = views.codebook.params_from(0, book),
         indices: Strides = views.indices.params_from(1, book),
@@ -160,6 +161,7 @@ crate::params! {
         loss_offset: u32 = (p.sections(config.parts)[0] / 4) as u32 + (book * p.n) as u32,
         distance_offset: u32 = (p.distance.unwrap_or(0) + book * p.top) as u32,
         usage_offset: u32 = (p.usage.unwrap_or(0) + book * p.num_codes) as u32,
+        again: u32 = u32::from(again),
     }
 }
 
@@ -284,15 +286,24 @@ impl Problem {
             }
         };
         let held = Rounds::nest(rows, Rounds::plain(keep));
-        let begun = Rounds::nest(rows, Rounds::plain(views.chunks) + top);
-        begun + held + searched + Rounds::nest(rows, top)
+        Rounds::nest(rows, top).times(2) + held + searched
     }
 
-    /// Rounds of the loops of an invocation that joins the parts, at most.
-    fn finish_rounds(&self, views: &Views, config: &Config) -> Rounds {
+    /// Rounds of the loops of an invocation that joins the parts, and may search all codes again, at most.
+    fn finish_rounds(&self, views: &Views, config: &Config, again: bool) -> Rounds {
         let (top, vector) = (self.top as u64, Rounds::plain(views.chunks));
-        let parts = Rounds::plain(u64::from(config.parts) * top);
-        vector + Rounds::nest(top, parts + vector) + vector.times(2)
+        let parts = u64::from(config.parts) * top;
+        let next = match again {
+            true => Rounds::nest(parts.max(self.num_codes as u64), vector),
+            false => Rounds::nest(parts, Rounds::plain(0u32)),
+        };
+        next + vector + Rounds::nest(top, next + vector) + vector.times(2)
+    }
+
+    /// Whether an invocation may hold a vector against all codes again.
+    fn again(&self, views: &Views, config: &Config, caps: &Caps) -> bool {
+        let chunks = self.num_codes as u64 * u64::from(views.chunks);
+        chunks <= AGAIN && caps.check_rounds(self.finish_rounds(views, config, true)).is_ok()
     }
 
     /// Rounds of the loops of an invocation that adds up the loss, at most.
@@ -320,6 +331,9 @@ const KEEP: u32 = 16;
 
 /// Codes at a time where vectors are read again.
 const REREAD_CODES: u32 = 8;
+
+/// Chunks of a book that an invocation goes through again by itself, at most: a fraction of a second.
+const AGAIN: u64 = 1 << 22;
 
 /// Chunks that are added up before they join a sum, where vectors are read again: keeps rounding small.
 const RUN: u32 = 32;
@@ -508,7 +522,7 @@ impl Plan for Problem {
         }
         Misfit::at_most("words of scratch", self.scratch(views, config) / 4, u32::MAX)?;
         caps.check_rounds(self.search_rounds(views, config))?;
-        caps.check_rounds(self.finish_rounds(views, config))?;
+        caps.check_rounds(self.finish_rounds(views, config, false))?;
         self.loss.map_or(Ok(()), |_| caps.check_rounds(self.loss_rounds()))
     }
 
@@ -553,6 +567,7 @@ impl Plan for Problem {
             steps.push(clear(&whole, USAGE, view)?);
         }
         let at_once = self.at_once();
+        let again = self.again(views, config, &common.caps);
         for book in (0..self.searches()).filter(|_| n > 0) {
             let mut args = common.clone();
             let (memory, reach) = section(0, first_rest);
@@ -572,7 +587,7 @@ impl Plan for Problem {
             let searchers = self.blocks(config) * at_once as u64 * u64::from(config.parts);
             for (pass, workgroups) in [(search, searchers), (finish, finishers)] {
                 let grid = args.fold(workgroups)?;
-                steps.push(args.step(&pass, &Params::of(self, views, config, x, book, grid), grid)?);
+                steps.push(args.step(&pass, &Params::of(self, views, config, x, book, again, grid), grid)?);
             }
         }
         if let Some(at) = self.loss {

@@ -75,7 +75,7 @@ pub fn cases(suite: &mut Suite) {
     });
     suite.case("NaN and subnormals of 32 bits move", |gpu| {
         let bits = |i: usize| (i as u32).wrapping_mul(0x9e37_79b9) | [0, 0x7f80_0000][i / 2 % 2];
-        let bits = move |i: usize| if i % 2 == 0 { bits(i) } else { bits(i) & 0x807f_ffff };
+        let bits = move |i: usize| if i.is_multiple_of(2) { bits(i) } else { bits(i) & 0x807f_ffff };
         for (code_dim, offset) in [(64, 4), (63, 1)] {
             let (codebook, y_layout) = (Layout::at(offset), Layout::at(offset));
             let problem = Problem { code_dim, codebook, y_layout, ..Problem::default() };
