@@ -123,7 +123,9 @@ impl Arg {
     /// those that are bound.
     fn claim(&self, caps: &Caps) -> Range<u64> {
         match caps.backend {
-            wgpu::Backend::BrowserWebGpu => self.memory.offset..self.memory.offset + self.reach.bytes(),
+            wgpu::Backend::BrowserWebGpu => {
+                self.memory.offset..self.memory.offset.saturating_add(self.reach.bytes())
+            }
             _ => self.span(),
         }
     }
@@ -352,10 +354,13 @@ impl<'k> Args<'k> {
         let memory: Vec<(u32, Memory, u64)> = pipeline
             .bindings()
             .iter()
-            .filter_map(|declared| self.get(declared.binding))
-            .map(|arg| match arg.reach.bytes() {
+            .filter_map(|declared| Some((self.get(declared.binding)?, declared.least_bytes)))
+            .map(|(arg, least)| match arg.reach.bytes().max(least) {
                 // Nothing reaches it, and its buffer may have no bytes.
-                0 => Ok((arg.slot, self.stand_in(arg.slot, arg.writes)?, 16)),
+                _ if arg.is_empty() => Ok((arg.slot, self.stand_in(arg.slot, arg.writes)?, 16)),
+                need if need > arg.memory.size => {
+                    Err(ErrorKind::BufferTooSmall { buffer: arg.name, need, have: arg.memory.size })
+                }
                 bytes => Ok((arg.slot, arg.memory.clone(), bytes)),
             })
             .collect::<Checked<_>>()?;
@@ -370,6 +375,7 @@ impl<'k> Args<'k> {
 }
 
 fn fold(caps: &Caps, count: u64) -> Checked<[u32; 3]> {
+    caps.check_compute()?;
     let limit = u64::from(caps.limits.max_compute_workgroups_per_dimension);
     let y = count.div_ceil(limit).max(1);
     if y > limit {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::Misfit;
+use crate::error::Checked;
+use crate::{ErrorKind, Misfit};
 
 /// Facts of an adapter and of the device made from it. All fields are public, so that a test can
 /// build one by hand; [`presets`] mimics common GPUs.
@@ -30,7 +31,8 @@ pub struct Caps {
     pub coop: Vec<CoopShape>,
     /// Why shapes that the adapter lists are not in `coop`.
     pub coop_denied: Option<&'static str>,
-    /// Whether `Kernels::probe` has seen every shape of `coop` compute right results.
+    /// Whether `Kernels::probe` has seen every shape of `coop` compute right results. `choose` goes by it; new `Kernels`
+    /// do not, they probe for themselves.
     pub coop_probed: bool,
     /// Timestamp queries at pass boundaries.
     pub timestamps: bool,
@@ -67,6 +69,13 @@ pub struct CoopShape {
     pub ab: CoopScalar,
     /// Type of the product.
     pub acc: CoopScalar,
+}
+
+impl CoopShape {
+    /// The square sizes that WGSL can name here.
+    fn is_square(self) -> bool {
+        self.m == self.n && self.n == self.k && (self.m == 8 || self.m == 16)
+    }
 }
 
 /// Element types of cooperative matrices that kernels use.
@@ -117,22 +126,37 @@ pub enum Class {
 impl Caps {
     /// The facts of `adapter` and of `device`, which was made from it.
     pub fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
-        let info = adapter.get_info();
+        let (caps, has_coop) = Self::of_device(adapter.get_info(), device);
+        Caps { coop: if has_coop { coop_shapes(adapter) } else { Vec::new() }, ..caps }
+    }
+
+    /// These facts as far as they hold on `device`: what it is, is its own word; what it lacks is left out; its cooperative
+    /// matrices are still to be probed.
+    pub(crate) fn on(self, device: &wgpu::Device) -> Caps {
+        let (own, has_coop) = Self::of_device(device.adapter_info(), device);
+        Caps {
+            limits: self.limits.or_worse_values_from(&own.limits),
+            f16: self.f16 && own.f16,
+            immediate_bytes: self.immediate_bytes.min(own.immediate_bytes),
+            subgroup: self.subgroup.and(own.subgroup),
+            coop: self.coop.into_iter().filter(|shape| has_coop && shape.is_square()).collect(),
+            timestamps: self.timestamps && own.timestamps,
+            pipeline_cache: self.pipeline_cache && own.pipeline_cache,
+            ..own
+        }
+    }
+
+    /// The facts of `device`, whose adapter is `info`, without the shapes of cooperative matrices; and whether it has any.
+    fn of_device(info: wgpu::AdapterInfo, device: &wgpu::Device) -> (Caps, bool) {
         let features = device.features();
         let limits = device.limits();
         let vendor = Vendor::of(&info);
         let subgroup = features
             .contains(wgpu::Features::SUBGROUP)
             .then_some(Subgroup { min: info.subgroup_min_size, max: info.subgroup_max_size });
-        let (coop, coop_denied) = if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-            match deny_coop(&info) {
-                Some(reason) => (Vec::new(), Some(reason)),
-                None => (coop_shapes(adapter), None),
-            }
-        } else {
-            (Vec::new(), None)
-        };
-        Caps {
+        let offers_coop = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let coop_denied = if offers_coop { deny_coop(&info) } else { None };
+        let caps = Caps {
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             name: info.name,
             backend: info.backend,
@@ -141,13 +165,14 @@ impl Caps {
             f16: features.contains(wgpu::Features::SHADER_F16),
             immediate_bytes: if features.contains(wgpu::Features::IMMEDIATES) { limits.max_immediate_size } else { 0 },
             subgroup,
-            coop,
+            coop: Vec::new(),
             coop_denied,
             coop_probed: false,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
             limits,
-        }
+        };
+        (caps, offers_coop && coop_denied.is_none())
     }
 
     /// The features of `adapter` that kernels make use of, for your own `request_device`. Cooperative
@@ -178,6 +203,22 @@ impl Caps {
                 wgpu::ExperimentalFeatures::disabled()
             },
             ..Default::default()
+        }
+    }
+
+    /// Refuses a device without compute shaders, as those of WebGL are.
+    pub(crate) fn check_compute(&self) -> Checked {
+        let l = &self.limits;
+        let needed = [
+            ("max_compute_invocations_per_workgroup", u64::from(l.max_compute_invocations_per_workgroup)),
+            ("max_compute_workgroup_size_x", l.max_compute_workgroup_size_x.into()),
+            ("max_compute_workgroups_per_dimension", l.max_compute_workgroups_per_dimension.into()),
+            ("max_storage_buffers_per_shader_stage", l.max_storage_buffers_per_shader_stage.into()),
+            ("max_storage_buffer_binding_size", l.max_storage_buffer_binding_size),
+        ];
+        match needed.into_iter().find(|&(_, value)| value == 0) {
+            Some((limit, _)) => Err(ErrorKind::NoCompute { limit }),
+            None => Ok(()),
         }
     }
 
@@ -217,7 +258,7 @@ impl Caps {
     /// Metal and DX12 backends report ranges that hold for some GPU, not for this one.
     pub fn trusted_subgroup_size(&self) -> Option<u32> {
         match self.backend {
-            wgpu::Backend::Vulkan => self.subgroup?.fixed(),
+            wgpu::Backend::Vulkan => self.subgroup?.fixed().filter(|&size| size > 0),
             _ => None,
         }
     }
@@ -384,9 +425,7 @@ fn coop_shapes(adapter: &wgpu::Adapter) -> Vec<CoopShape> {
             continue;
         };
         let shape = CoopShape { m: p.m_size, n: p.n_size, k: p.k_size, ab, acc };
-        // The square sizes that WGSL can name here.
-        let square = shape.m == shape.n && shape.n == shape.k && (shape.m == 8 || shape.m == 16);
-        if square && !p.saturating_accumulation && !shapes.contains(&shape) {
+        if shape.is_square() && !p.saturating_accumulation && !shapes.contains(&shape) {
             shapes.push(shape);
         }
     }
@@ -395,7 +434,8 @@ fn coop_shapes(adapter: &wgpu::Adapter) -> Vec<CoopShape> {
 
 /// Caps that mimic kinds of adapters, for tests of `choose` and of composed shaders.
 ///
-/// Each is what the kind typically reports through wgpu, none is a particular product.
+/// Each is what the kind typically reports through wgpu, none is a particular product. [`Kernels`](crate::Kernels) that
+/// are given one use what the device has of it, and probe cooperative matrices themselves.
 pub fn presets() -> Vec<Caps> {
     use wgpu::{Backend, DeviceType};
     let baseline = Caps {
@@ -513,6 +553,16 @@ mod tests {
         assert_eq!([0, 32_760, 32_761, 65_521, 1 << 40].map(parts), [1, 1, 2, 3, 1000]);
         let of = |driver: &str| Caps { driver: driver.into(), ..short[0].clone() }.loop_rounds().is_some();
         assert_eq!(["Mesa 26.1.9", "Mesa 26.2.0-devel (git)", "a fork"].map(of), [true, false, true]);
+    }
+
+    #[test]
+    fn a_device_without_compute_is_refused() {
+        for caps in presets() {
+            assert!(caps.check_compute().is_ok(), "{caps}");
+            let caps = Caps { limits: wgpu::Limits::downlevel_webgl2_defaults(), ..caps };
+            let limit = "max_compute_invocations_per_workgroup";
+            assert!(matches!(caps.check_compute(), Err(ErrorKind::NoCompute { limit: found }) if found == limit));
+        }
     }
 
     fn info(name: &str, vendor: u32, subgroup: u32) -> wgpu::AdapterInfo {

@@ -121,6 +121,12 @@ pub enum ErrorKind {
         /// What does not fit.
         reason: String,
     },
+    /// The device has no compute shaders: one of its limits that they need is 0.
+    #[error("the device has no compute shaders: its limit {limit} is 0")]
+    NoCompute {
+        /// The limit.
+        limit: &'static str,
+    },
     /// The problem needs more workgroups than one dispatch can hold.
     #[error("{need} workgroups are more than one dispatch holds here ({limit})")]
     TooManyWorkgroups {

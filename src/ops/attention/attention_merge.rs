@@ -157,7 +157,7 @@ impl Plan for Problem {
         let out = self.out_layout.view("o_out", self.sizes(), dim)?.apart("out_layout")?;
         let lse_out = self.lse_out.map(|offset| Layout::at(offset).view("lse_out", [rows], 1)).transpose()?;
         let vec = if o.multiple_of(4) && out.multiple_of(4) { 4 } else { 1 };
-        let chunks = rows as u64 * (dim as u64 / u64::from(vec));
+        let chunks = product!(rows, dim as u64 / u64::from(vec));
         Ok(Views { o, lse, out, lse_out, vec, chunks })
     }
 

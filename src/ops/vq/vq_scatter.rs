@@ -123,7 +123,7 @@ impl Problem {
 
     /// Positions of all batches.
     pub fn positions(&self) -> usize {
-        self.batch * self.spatial
+        self.batch.saturating_mul(self.spatial)
     }
 
     /// Rows of `x`, and their length.
@@ -251,7 +251,7 @@ impl Plan for Problem {
         args.check()?;
 
         let blocks = (self.num_codes as u64).div_ceil((config.wg_size / config.lanes).into());
-        let grid = args.fold(self.books as u64 * blocks)?;
+        let grid = args.fold(product!(self.books, blocks))?;
         let n = self.positions();
         let run = self.run(views, &args.caps, config.lanes)?;
         let pass = self.pass(views, config, args.writable());

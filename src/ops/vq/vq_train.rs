@@ -234,8 +234,8 @@ impl Plan for Problem {
 
     fn bind(&self, x: &View<2>, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
         let books = self.books as u64;
-        let codes = books * self.num_codes as u64;
-        let [each, all, stats] = [codes, codes * self.code_dim as u64, 2 * books].map(|words| Reach::to(words, WORD));
+        let codes = product!(books, self.num_codes);
+        let [each, all, stats] = [codes, product!(codes, self.code_dim), 2 * books].map(|words| Reach::to(words, WORD));
         let mut args = Args::new(kernels);
         args.read(COUNTS, "counts", buffers.counts, each.clone())?;
         args.read(SUMS, "sums", buffers.sums, all.clone())?;
@@ -297,7 +297,7 @@ impl Plan for Gradient {
         }
         args.check()?;
         let pass = self.pass(config, args.writable());
-        let grid = args.fold((self.elements as u64).div_ceil(u64::from(pass.form.vec * config.wg_size)))?;
+        let grid = args.fold((self.elements as u64).div_ceil(product!(pass.form.vec, config.wg_size)))?;
         args.dispatch(&[pass], &GradientParams::of(self, grid), grid)
     }
 }
@@ -344,7 +344,7 @@ fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMe
             return Err(ErrorKind::invalid("x", reason));
         }
         Some([row, _]) => row,
-        None => books * code_dim,
+        None => books.saturating_mul(code_dim),
     };
     // Nothing of the running averages stays; without any count each code is replaced.
     let moved = |seed| {
