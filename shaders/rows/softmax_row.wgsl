@@ -12,12 +12,8 @@
 // (mask, causal, words that two rows share).
 
 #import causal
+#import float
 #import view
-
-const NEG_INF_BITS: u32 = 0xff800000u;
-const LOG2_E: f32 = 1.4426950408889634;
-// The maximum of a row starts here: a real score cannot be lower, and an equal one gives the same maximum.
-const LOWEST: f32 = -0x1.fffffep+127;
 
 struct Row {
   x: u32,        // element where the row starts
