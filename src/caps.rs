@@ -87,6 +87,9 @@ pub enum CoopScalar {
     F32,
 }
 
+/// Invocations of a workgroup that kernels may have on any device; each that runs compute shaders has more.
+pub(crate) const LEAST_INVOCATIONS: u32 = 64;
+
 /// Who made the GPU, or that there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Vendor {
@@ -206,25 +209,25 @@ impl Caps {
         }
     }
 
-    /// Refuses a device without compute shaders, as those of WebGL are.
-    pub(crate) fn check_compute(&self) -> Checked {
+    /// Refuses a device with less than all kernels take for granted: one of WebGL has no compute shaders at all.
+    pub(crate) fn check_device(&self) -> Checked {
         let l = &self.limits;
-        let needed = [
-            ("max_compute_invocations_per_workgroup", u64::from(l.max_compute_invocations_per_workgroup)),
-            ("max_compute_workgroup_size_x", l.max_compute_workgroup_size_x.into()),
-            ("max_compute_workgroups_per_dimension", l.max_compute_workgroups_per_dimension.into()),
-            ("max_storage_buffers_per_shader_stage", l.max_storage_buffers_per_shader_stage.into()),
-            ("max_storage_buffer_binding_size", l.max_storage_buffer_binding_size),
+        let all = [
+            ("max_compute_invocations_per_workgroup", l.max_compute_invocations_per_workgroup, LEAST_INVOCATIONS),
+            ("max_compute_workgroup_size_x", l.max_compute_workgroup_size_x, LEAST_INVOCATIONS),
+            ("max_compute_workgroup_storage_size", l.max_compute_workgroup_storage_size, 4 * LEAST_INVOCATIONS),
+            ("max_compute_workgroups_per_dimension", l.max_compute_workgroups_per_dimension, 1),
+            ("max_storage_buffers_per_shader_stage", l.max_storage_buffers_per_shader_stage, 1),
         ];
-        match needed.into_iter().find(|&(_, value)| value == 0) {
-            Some((limit, _)) => Err(ErrorKind::NoCompute { limit }),
+        match all.into_iter().find(|&(_, have, need)| have < need) {
+            Some((limit, have, need)) => Err(ErrorKind::DeviceTooSmall { limit, have, need }),
             None => Ok(()),
         }
     }
 
-    /// Invocations of a workgroup in one dimension, at most.
+    /// Invocations of a workgroup in one dimension, at most: naga takes no more than 2^14.
     pub fn most_invocations(&self) -> u32 {
-        self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x)
+        self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x).min(1 << 14)
     }
 
     /// Refuses a workgroup of no or of too many invocations.
@@ -558,10 +561,11 @@ mod tests {
     #[test]
     fn a_device_without_compute_is_refused() {
         for caps in presets() {
-            assert!(caps.check_compute().is_ok(), "{caps}");
+            assert!(caps.check_device().is_ok(), "{caps}");
             let caps = Caps { limits: wgpu::Limits::downlevel_webgl2_defaults(), ..caps };
-            let limit = "max_compute_invocations_per_workgroup";
-            assert!(matches!(caps.check_compute(), Err(ErrorKind::NoCompute { limit: found }) if found == limit));
+            let refused = caps.check_device().unwrap_err().to_string();
+            let told = "the device is too small: its limit max_compute_invocations_per_workgroup is 0, kernels need 64";
+            assert!(refused.starts_with(told), "{refused}");
         }
     }
 

@@ -113,7 +113,7 @@ pub(crate) trait Plan: Op {
 
 /// The Configs of `problem` that fit, each once, the best first.
 pub(crate) fn fitting<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Checked<Vec<P::Config>> {
-    caps.check_compute()?;
+    caps.check_device()?;
     let mut found = Vec::new();
     for config in problem.list(views, caps) {
         match problem.check(views, caps, &config) {
@@ -147,7 +147,7 @@ pub(crate) fn plan<P: Plan>(
     let views = problem.resolve()?;
     let config = match config {
         Some(config) => {
-            caps.check_compute()?;
+            caps.check_device()?;
             problem.check(&views, &caps, config)?;
             *config
         }
@@ -200,7 +200,7 @@ macro_rules! op {
             fn fits(&self, caps: &Caps, config: &Config) -> Result<()> {
                 $crate::ops::named::<Self, _>(|| {
                     let views = self.resolve()?;
-                    caps.check_compute()?;
+                    caps.check_device()?;
                     Ok(self.check(&views, caps, config)?)
                 })
             }

@@ -67,8 +67,7 @@ fn gradients(problem: &Problem) -> Checked<Backward> {
     };
     let one = Matrix { dtype: Dtype::F32, layout: Layout::strided(0, [0, 0, 0]) };
     let f32 = Matrix::new(Dtype::F32);
-    let dbias =
-        Problem { m: 1, n, k: rows_of_all, a: one, trans_a: true, b: rows, d: f32, ..Problem::default() };
+    let dbias = Problem { m: 1, n, k: rows_of_all, a: one, trans_a: true, b: rows, d: f32, ..Problem::default() };
     Ok(Backward { da, db, dbias })
 }
 

@@ -56,11 +56,11 @@ impl Product<'_> {
         if self.problem.is_empty() {
             return Ok(Dispatch::default());
         }
+        // Whether one piece writes what another reads, too.
+        args.check_apart()?;
         let Some(pieces) = self.pieces(&args.caps) else {
             return Ok(Dispatch::of(self.steps(args)?));
         };
-        // Whether one piece writes what another reads.
-        args.check_apart()?;
         let mut steps = Vec::new();
         for piece in pieces {
             steps.extend(piece.steps(piece.args(kernels)?)?);

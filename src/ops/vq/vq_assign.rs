@@ -17,6 +17,7 @@
 //! 96 registers and 20 warps per SM on NVK (Ampere, Ada).
 
 use super::index::check_books;
+use crate::caps::LEAST_INVOCATIONS;
 use crate::ops::plan;
 use crate::ops::pointwise::{Clear, clear};
 use crate::ops::prelude::*;
@@ -286,6 +287,9 @@ impl Problem {
 /// Chunks of a vector that registers hold, at most.
 const KEEP: u32 = 16;
 
+/// Books that may be searched one after the other: each has steps of its own.
+const MOST_SEARCHES: usize = 1 << 10;
+
 /// Codes at a time where vectors are read again.
 const REREAD_CODES: u32 = 8;
 
@@ -341,7 +345,7 @@ impl Pipeline for Pass<Config, Form> {
 }
 
 /// Invocations that add up the loss.
-const LOSS_SIZE: u32 = 64;
+const LOSS_SIZE: u32 = LEAST_INVOCATIONS;
 
 /// The pipeline that adds up the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -382,6 +386,10 @@ impl Plan for Problem {
     fn resolve(&self) -> Checked<Views> {
         check_books(self.books, self.num_codes, self.code_dim)?;
         sizes_fit([("n", self.n)])?;
+        if self.residual && self.books > MOST_SEARCHES {
+            let reason = format!("{} are searched one after the other, at most {MOST_SEARCHES}", self.books);
+            return Err(ErrorKind::invalid("books", reason));
+        }
         if self.top == 0 || self.top > self.num_codes.min(16) {
             let reason = format!("{} is not 1 to 16, and at most {} codes", self.top, self.num_codes);
             return Err(ErrorKind::invalid("top", reason));

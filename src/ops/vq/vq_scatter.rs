@@ -165,6 +165,9 @@ const fn tiles(class: Class) -> (u32, u32) {
     }
 }
 
+/// Runs over the positions, one after the other.
+const MOST_RUNS: u32 = 1 << 16;
+
 slots!(INDICES, X, SUMS, COUNTS);
 
 impl Pipeline for Pass<Config, Form> {
@@ -235,7 +238,8 @@ impl Plan for Problem {
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.x == Dtype::F16)?;
         Misfit::unless(lanes > 0 && wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
-        self.run(views, caps, lanes).map(drop)
+        let runs = self.positions().div_ceil(self.run(views, caps, lanes)?);
+        Misfit::at_most("runs over the positions, each a step", runs as u64, MOST_RUNS)
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {

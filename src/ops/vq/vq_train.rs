@@ -319,6 +319,9 @@ pub struct KMeansBuffers<'a> {
     pub step: Buffers<'a>,
 }
 
+/// Iterations of k-means in one sequence: each has steps of its own.
+const MOST_ITERATIONS: usize = 1 << 14;
+
 /// k-means in one recorded sequence: codes are drawn from the batch, each from a share of its own, then moved
 /// `iterations` times to the mean of what is nearest; one that nothing is nearest to is drawn again. The rates of
 /// the Problem are ignored; counts and sums are left as of the last iteration, a fit start for moving averages.
@@ -337,6 +340,9 @@ pub fn prepare_kmeans(
 fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMeansBuffers) -> Checked<Dispatch> {
     problem.resolve()?;
     let Problem { n, books, num_codes, code_dim, x, x_layout, seed, .. } = *problem;
+    if iterations > MOST_ITERATIONS {
+        return Err(ErrorKind::invalid("iterations", format!("{iterations} are more than {MOST_ITERATIONS}")));
+    }
     let KMeansBuffers { indices, step } = *buffers;
     let row = match x_layout.strides {
         Some([_, apart]) if books > 1 && apart != code_dim => {
