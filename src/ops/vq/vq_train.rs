@@ -338,6 +338,7 @@ pub fn prepare_kmeans(
 }
 
 fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMeansBuffers) -> Checked<Dispatch> {
+    kernels.caps().check_device()?;
     problem.resolve()?;
     let Problem { n, books, num_codes, code_dim, x, x_layout, seed, .. } = *problem;
     if iterations > MOST_ITERATIONS {

@@ -299,18 +299,8 @@ impl<T: Target> Call<T> {
         dispatch: &Dispatch,
         tally: &mut Tally,
     ) -> std::result::Result<(), String> {
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        dispatch.record(&mut encoder);
-        gpu.queue.submit([encoder.finish()]);
         tally.recorded += 1;
-        match gpu.heard() {
-            None => Ok(()),
-            Some(error) => {
-                let steps: Vec<_> = dispatch.steps().map(|(label, grid)| format!("{label} on {grid:?}")).collect();
-                let what = format!("prepared, but not recorded: {error}\n  {}", steps.join("; "));
-                Err(self.told(gpu, kernels, what))
-            }
-        }
+        gpu.submit(dispatch).map_err(|what| self.told(gpu, kernels, what))
     }
 }
 

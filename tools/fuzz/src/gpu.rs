@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tileloom::caps::presets;
-use tileloom::{Caps, Kernels, KernelsOptions};
+use tileloom::{Caps, Dispatch, Kernels, KernelsOptions};
 
 /// A device, and what its handler of uncaptured errors has heard.
 pub struct Gpu {
@@ -104,6 +104,21 @@ impl Gpu {
             .into_iter()
             .filter(|caps| self.name == "all" && ["AMD", "WebGPU baseline"].contains(&&*caps.name));
         [own].into_iter().chain(some.map(of)).collect()
+    }
+
+    /// Records and submits.
+    ///
+    /// # Errors
+    /// What wgpu says of it, where it must not.
+    pub fn submit(&self, dispatch: &Dispatch) -> Result<(), String> {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        dispatch.record(&mut encoder);
+        self.queue.submit([encoder.finish()]);
+        let steps = || dispatch.steps().map(|(label, grid)| format!("{label} on {grid:?}")).collect::<Vec<_>>();
+        match self.heard() {
+            None => Ok(()),
+            Some(error) => Err(format!("prepared, but not recorded: {error}\n  {}", steps().join("; "))),
+        }
     }
 
     /// What no scope has caught since the last call.

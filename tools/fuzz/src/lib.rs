@@ -10,3 +10,4 @@ pub mod ops;
 /// The generator that loom has, too.
 #[path = "../../loom/src/random.rs"]
 pub mod random;
+pub mod tensors;

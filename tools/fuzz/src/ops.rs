@@ -17,13 +17,13 @@ use tileloom::{
 use crate::call::{self, Get, Tally, Target};
 use crate::dice::{Dice, Vary};
 use crate::gpu::Gpu;
-use crate::{fields, one_of};
+use crate::{fields, one_of, tensors};
 
 /// A case of any op.
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 15] = [
+pub const OPS: [(&str, Case); 16] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
@@ -39,6 +39,7 @@ pub const OPS: [(&str, Case); 15] = [
     ("vq_scalar", call::case::<vq_scalar::Problem<'static>>),
     ("vq_scatter", call::case::<vq_scatter::Problem>),
     ("vq_train", train),
+    ("tensors", tensors::case),
 ];
 
 /// A step of moving averages, gradients, k-means.

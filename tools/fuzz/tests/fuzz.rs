@@ -4,8 +4,9 @@
 //! * `TILELOOM_FUZZ_SEED`: another run than that of seed 1; the cases of a seed are the same on every machine of one
 //!   pointer width.
 //! * `TILELOOM_FUZZ_CASE`: this case alone.
+//! * `TILELOOM_FUZZ_OP`: calls of this op alone.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -20,6 +21,8 @@ use fuzz::ops::OPS;
 use tileloom::Kernels;
 
 thread_local! {
+    /// A case is running, and what its panic says is kept.
+    static RUNS: Cell<bool> = const { Cell::new(false) };
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -56,7 +59,10 @@ struct Counts {
 fn main() -> ExitCode {
     let seed = number("TILELOOM_FUZZ_SEED").unwrap_or(1);
     let seconds = number("TILELOOM_FUZZ_SECONDS").unwrap_or(10);
-    std::panic::set_hook(Box::new(|info| PANIC.with_borrow_mut(|panic| *panic = info.to_string())));
+    std::panic::set_hook(Box::new(|info| match RUNS.get() {
+        true => PANIC.with_borrow_mut(|panic| *panic = info.to_string()),
+        false => eprintln!("{info}"),
+    }));
     let found = Found::default();
     let start = Instant::now();
     match number("TILELOOM_FUZZ_CASE") {
@@ -97,6 +103,7 @@ fn worker(found: &Found, seed: u64, cases: std::ops::Range<u64>, until: Instant)
     let gpus: Vec<Gpu> = DEVICES.into_iter().map(Gpu::open).collect();
     let mut kernels: Vec<Vec<Kernels>> = Vec::new();
     let mut own = Counts::default();
+    let only = std::env::var("TILELOOM_FUZZ_OP");
     while !found.done.load(Ordering::Relaxed) {
         let case = found.next.fetch_add(1, Ordering::Relaxed);
         if !cases.contains(&case) || (Instant::now() >= until && cases.end == u64::MAX) {
@@ -112,9 +119,14 @@ fn worker(found: &Found, seed: u64, cases: std::ops::Range<u64>, until: Instant)
         let kernels = &kernels[of];
         let kernels = &kernels[dice.below(kernels.len())];
         let (op, run) = OPS[dice.below(OPS.len())];
+        if only.as_ref().is_ok_and(|only| only != op) {
+            continue;
+        }
         own.cases += 1;
         let start = Instant::now();
+        RUNS.set(true);
         let ran = catch_unwind(AssertUnwindSafe(|| run(&mut dice, &gpus[of], kernels, &mut own.tally)));
+        RUNS.set(false);
         own.slowest = own.slowest.max((start.elapsed(), case, op));
         let counts = own.by_op.entry(op).or_default();
         let fault = match ran {
