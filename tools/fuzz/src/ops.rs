@@ -59,9 +59,9 @@ macro_rules! target {
 
             fn any($dice: &mut Dice) -> Self {
                 let mut problem = <$problem as Vary>::any($dice);
+                let tidy: fn(&mut Dice, &mut $problem) = |$dice, $p| $tidy;
                 if !$dice.one_in(8) {
-                    let $p = &mut problem;
-                    $tidy;
+                    tidy($dice, &mut problem);
                 }
                 problem
             }
