@@ -133,7 +133,7 @@ impl Arg {
     /// those that are bound.
     fn claim(&self, caps: &Caps) -> Range<u64> {
         match caps.backend {
-            wgpu::Backend::BrowserWebGpu => self.memory.offset..self.memory.offset + self.reach.bytes(),
+            wgpu::Backend::BrowserWebGpu => self.memory.offset..self.memory.offset.saturating_add(self.reach.bytes()),
             _ => self.span(),
         }
     }
@@ -144,7 +144,8 @@ impl Arg {
         if !memory.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
             return Err(ErrorKind::MissingUsage { buffer, missing: wgpu::BufferUsages::STORAGE });
         }
-        let align = u64::from(caps.limits.min_storage_buffer_offset_alignment);
+        // wgpu wants whole words of any device.
+        let align = u64::from(caps.limits.min_storage_buffer_offset_alignment.max(4));
         let offset = memory.offset;
         if !offset.is_multiple_of(align) {
             let element_offset = offset % align * 8 / self.reach.element.bits;
@@ -268,6 +269,9 @@ impl<'k> Args<'k> {
     /// `bytes` of scratch: the caller's, or of the `Kernels`' own.
     pub fn scratch_memory(&self, given: Option<Binding>, bytes: u64) -> Checked<Memory> {
         Ok(match given {
+            Some(binding) if binding.size < bytes => {
+                return Err(ErrorKind::BufferTooSmall { buffer: "scratch", need: bytes, have: binding.size });
+            }
             Some(binding) => binding.into(),
             None => self.kernels.scratch(bytes)?.into(),
         })
@@ -362,11 +366,15 @@ impl<'k> Args<'k> {
         let memory: Vec<(u32, Memory, u64)> = pipeline
             .bindings()
             .iter()
-            .filter_map(|declared| self.get(declared.binding))
-            .map(|arg| match arg.reach.bytes() {
+            .filter_map(|declared| Some((self.get(declared.binding)?, declared.least_bytes)))
+            .map(|(arg, least)| match arg.reach.bytes().max(least) {
                 // Nothing reaches it, and its buffer may have no bytes.
-                0 => Ok((arg.slot, self.stand_in(arg.slot, arg.writes)?, 16)),
-                bytes => Ok((arg.slot, arg.memory.clone(), bytes)),
+                _ if arg.is_empty() => Ok((arg.slot, self.stand_in(arg.slot, arg.writes)?, 16)),
+                need if need > arg.memory.size => {
+                    Err(ErrorKind::BufferTooSmall { buffer: arg.name, need, have: arg.memory.size })
+                }
+                // Tables are made when all else has been checked.
+                bytes => arg.check_size(&self.caps).map(|()| (arg.slot, arg.memory.clone(), bytes)),
             })
             .collect::<Checked<_>>()?;
         Step::new(self.kernels, pipeline, &memory, params, grid)
@@ -380,6 +388,7 @@ impl<'k> Args<'k> {
 }
 
 fn fold(caps: &Caps, count: u64) -> Checked<[u32; 3]> {
+    caps.check_device()?;
     let limit = u64::from(caps.limits.max_compute_workgroups_per_dimension);
     let y = count.div_ceil(limit).max(1);
     if y > limit {

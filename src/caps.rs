@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::Misfit;
+use crate::error::Checked;
 use crate::rounds::Rounds;
+use crate::{ErrorKind, Misfit};
 
 /// Facts of an adapter and of the device made from it. All fields are public, so that a test can
 /// build one by hand; [`presets`] mimics common GPUs.
@@ -31,7 +32,8 @@ pub struct Caps {
     pub coop: Vec<CoopShape>,
     /// Why shapes that the adapter lists are not in `coop`.
     pub coop_denied: Option<&'static str>,
-    /// Whether `Kernels::probe` has seen every shape of `coop` compute right results.
+    /// Whether `Kernels::probe` has seen every shape of `coop` compute right results. `choose` goes by it; new `Kernels`
+    /// do not, they probe for themselves.
     pub coop_probed: bool,
     /// Timestamp queries at pass boundaries.
     pub timestamps: bool,
@@ -70,6 +72,13 @@ pub struct CoopShape {
     pub acc: CoopScalar,
 }
 
+impl CoopShape {
+    /// The square sizes that WGSL can name here.
+    fn is_square(self) -> bool {
+        self.m == self.n && self.n == self.k && (self.m == 8 || self.m == 16)
+    }
+}
+
 /// Element types of cooperative matrices that kernels use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CoopScalar {
@@ -78,6 +87,9 @@ pub enum CoopScalar {
     /// `f32`.
     F32,
 }
+
+/// Invocations of a workgroup that kernels may have on any device; each that runs compute shaders has more.
+pub(crate) const LEAST_INVOCATIONS: u32 = 64;
 
 /// Who made the GPU, or that there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,22 +130,37 @@ pub enum Class {
 impl Caps {
     /// The facts of `adapter` and of `device`, which was made from it.
     pub fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
-        let info = adapter.get_info();
+        let (caps, has_coop) = Self::of_device(adapter.get_info(), device);
+        Caps { coop: if has_coop { coop_shapes(adapter) } else { Vec::new() }, ..caps }
+    }
+
+    /// These facts as far as they hold on `device`: what it is, is its own word; what it lacks is left out; its cooperative
+    /// matrices are still to be probed.
+    pub(crate) fn on(self, device: &wgpu::Device) -> Caps {
+        let (own, has_coop) = Self::of_device(device.adapter_info(), device);
+        Caps {
+            limits: self.limits.or_worse_values_from(&own.limits),
+            f16: self.f16 && own.f16,
+            immediate_bytes: self.immediate_bytes.min(own.immediate_bytes),
+            subgroup: self.subgroup.and(own.subgroup),
+            coop: self.coop.into_iter().filter(|shape| has_coop && shape.is_square()).collect(),
+            timestamps: self.timestamps && own.timestamps,
+            pipeline_cache: self.pipeline_cache && own.pipeline_cache,
+            ..own
+        }
+    }
+
+    /// The facts of `device`, whose adapter is `info`, without the shapes of cooperative matrices; and whether it has any.
+    fn of_device(info: wgpu::AdapterInfo, device: &wgpu::Device) -> (Caps, bool) {
         let features = device.features();
         let limits = device.limits();
         let vendor = Vendor::of(&info);
         let subgroup = features
             .contains(wgpu::Features::SUBGROUP)
             .then_some(Subgroup { min: info.subgroup_min_size, max: info.subgroup_max_size });
-        let (coop, coop_denied) = if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-            match deny_coop(&info) {
-                Some(reason) => (Vec::new(), Some(reason)),
-                None => (coop_shapes(adapter), None),
-            }
-        } else {
-            (Vec::new(), None)
-        };
-        Caps {
+        let offers_coop = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let coop_denied = if offers_coop { deny_coop(&info) } else { None };
+        let caps = Caps {
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             name: info.name,
             backend: info.backend,
@@ -142,13 +169,14 @@ impl Caps {
             f16: features.contains(wgpu::Features::SHADER_F16),
             immediate_bytes: if features.contains(wgpu::Features::IMMEDIATES) { limits.max_immediate_size } else { 0 },
             subgroup,
-            coop,
+            coop: Vec::new(),
             coop_denied,
             coop_probed: false,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
             limits,
-        }
+        };
+        (caps, offers_coop && coop_denied.is_none())
     }
 
     /// The features of `adapter` that kernels make use of, for your own `request_device`. Cooperative
@@ -182,9 +210,25 @@ impl Caps {
         }
     }
 
-    /// Invocations of a workgroup in one dimension, at most.
+    /// Refuses a device with less than all kernels take for granted: one of WebGL has no compute shaders at all.
+    pub(crate) fn check_device(&self) -> Checked {
+        let l = &self.limits;
+        let all = [
+            ("max_compute_invocations_per_workgroup", l.max_compute_invocations_per_workgroup, LEAST_INVOCATIONS),
+            ("max_compute_workgroup_size_x", l.max_compute_workgroup_size_x, LEAST_INVOCATIONS),
+            ("max_compute_workgroup_storage_size", l.max_compute_workgroup_storage_size, 4 * LEAST_INVOCATIONS),
+            ("max_compute_workgroups_per_dimension", l.max_compute_workgroups_per_dimension, 1),
+            ("max_storage_buffers_per_shader_stage", l.max_storage_buffers_per_shader_stage, 1),
+        ];
+        match all.into_iter().find(|&(_, have, need)| have < need) {
+            Some((limit, have, need)) => Err(ErrorKind::DeviceTooSmall { limit, have, need }),
+            None => Ok(()),
+        }
+    }
+
+    /// Invocations of a workgroup in one dimension, at most: naga takes no more than 2^14.
     pub fn most_invocations(&self) -> u32 {
-        self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x)
+        self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x).min(1 << 14)
     }
 
     /// Refuses a workgroup of no or of too many invocations, and on Metal one of 32: naga tells the compiler the number, and
@@ -221,7 +265,7 @@ impl Caps {
     /// Metal and DX12 backends report ranges that hold for some GPU, not for this one.
     pub fn trusted_subgroup_size(&self) -> Option<u32> {
         match self.backend {
-            wgpu::Backend::Vulkan => self.subgroup?.fixed(),
+            wgpu::Backend::Vulkan => self.subgroup?.fixed().filter(|&size| size > 0),
             _ => None,
         }
     }
@@ -387,9 +431,7 @@ fn coop_shapes(adapter: &wgpu::Adapter) -> Vec<CoopShape> {
             continue;
         };
         let shape = CoopShape { m: p.m_size, n: p.n_size, k: p.k_size, ab, acc };
-        // The square sizes that WGSL can name here.
-        let square = shape.m == shape.n && shape.n == shape.k && (shape.m == 8 || shape.m == 16);
-        if square && !p.saturating_accumulation && !shapes.contains(&shape) {
+        if shape.is_square() && !p.saturating_accumulation && !shapes.contains(&shape) {
             shapes.push(shape);
         }
     }
@@ -398,7 +440,8 @@ fn coop_shapes(adapter: &wgpu::Adapter) -> Vec<CoopShape> {
 
 /// Caps that mimic kinds of adapters, for tests of `choose` and of composed shaders.
 ///
-/// Each is what the kind typically reports through wgpu, none is a particular product.
+/// Each is what the kind typically reports through wgpu, none is a particular product. [`Kernels`](crate::Kernels) that
+/// are given one use what the device has of it, and probe cooperative matrices themselves.
 pub fn presets() -> Vec<Caps> {
     use wgpu::{Backend, DeviceType};
     let baseline = Caps {
@@ -528,6 +571,17 @@ mod tests {
                 "{}",
                 caps.name
             );
+        }
+    }
+
+    #[test]
+    fn a_device_without_compute_is_refused() {
+        for caps in presets() {
+            assert!(caps.check_device().is_ok(), "{caps}");
+            let caps = Caps { limits: wgpu::Limits::downlevel_webgl2_defaults(), ..caps };
+            let refused = caps.check_device().unwrap_err().to_string();
+            let told = "the device is too small: its limit max_compute_invocations_per_workgroup is 0, kernels need 64";
+            assert!(refused.starts_with(told), "{refused}");
         }
     }
 

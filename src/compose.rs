@@ -187,6 +187,22 @@ pub struct Declared {
     pub name: &'static str,
     /// Declared read_write.
     pub writable: bool,
+    /// Bytes that a binding must have: one element, in whole words.
+    pub least_bytes: u64,
+}
+
+/// Bytes of an element: a scalar of WGSL, a `vec2` or `vec4` of one, or an atomic.
+fn element_bytes(element: &str) -> u64 {
+    let (count, scalar) = match element.split_once('<') {
+        Some(("vec2", scalar)) => (2, scalar),
+        Some(("vec4", scalar)) => (4, scalar),
+        Some((_, scalar)) => (1, scalar),
+        None => (1, element),
+    };
+    match scalar.trim_end_matches('>') {
+        "f16" => 2 * count,
+        _ => 4 * count,
+    }
 }
 
 /// The parts of [`Params`] that a shader keeps.
@@ -449,8 +465,7 @@ impl Shader {
 
     /// `F`, `U`, `I`: vectors of `n` f32, u32, i32, or for 1 these scalars.
     pub fn lanes(self, n: u32) -> Self {
-        let of = |scalar: &str| if n == 1 { scalar.to_string() } else { format!("vec{n}<{scalar}>") };
-        self.alias("F", &of("f32")).alias("U", &of("u32")).alias("I", &of("i32"))
+        self.alias("F", &lanes_of(n, "f32")).alias("U", &lanes_of(n, "u32")).alias("I", &lanes_of(n, "i32"))
     }
 
     /// A function `f(i: u32)` of each of the `n` [`lanes`](Self::lanes) of an index, as `f_each(i: U) -> ty`.
@@ -464,7 +479,8 @@ impl Shader {
     fn declare(&mut self, binding: u32, name: &'static str, element: &str, writable: bool) {
         let access = if writable { "read_write" } else { "read" };
         let _ = writeln!(self.header, "@group(0) @binding({binding}) var<storage, {access}> {name}: array<{element}>;");
-        self.bindings.push(Declared { binding, name, writable });
+        let least_bytes = element_bytes(element).next_multiple_of(4);
+        self.bindings.push(Declared { binding, name, writable, least_bytes });
     }
 
     fn accessors(mut self, name: &str, t: Tensor, output: bool) -> Self {
@@ -596,6 +612,11 @@ impl Display for Shader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.source(true))
     }
+}
+
+/// A vector of `n` scalars, or for 1 the scalar.
+pub(crate) fn lanes_of(n: u32, scalar: &str) -> String {
+    if n == 1 { scalar.to_string() } else { format!("vec{n}<{scalar}>") }
 }
 
 /// Every shader file: its name without the suffix, and its text. Names differ between families, too.

@@ -178,7 +178,7 @@ impl Context {
             true => Some(0),
             false => shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64)),
         };
-        let bytes = elements.and_then(|n| n.checked_mul(size_of::<T>() as u64)).map(|n| n.next_multiple_of(4).max(4));
+        let bytes = elements.and_then(|n| n.checked_mul(size_of::<T>() as u64)?.max(4).checked_next_multiple_of(4));
         let limit = self.device().limits().max_buffer_size;
         let Some(bytes) = bytes.filter(|&bytes| bytes <= limit) else {
             return Err(ErrorKind::OutOfMemory { bytes }.of(op));

@@ -121,6 +121,16 @@ pub enum ErrorKind {
         /// What does not fit.
         reason: String,
     },
+    /// The device allows less than kernels take for granted: one of WebGL has no compute shaders.
+    #[error("the device is too small: its limit {limit} is {have}, kernels need {need}")]
+    DeviceTooSmall {
+        /// The limit.
+        limit: &'static str,
+        /// What the device allows.
+        have: u32,
+        /// What kernels need.
+        need: u32,
+    },
     /// The problem needs more workgroups than one dispatch can hold.
     #[error("{need} workgroups are more than one dispatch holds here ({limit})")]
     TooManyWorkgroups {

@@ -142,13 +142,14 @@ impl Debug for Kernels {
 
 impl Kernels {
     /// Kernels for `device`, compiled without runtime checks; see the crate's ARCHITECTURE.md for why
-    /// that is sound.
+    /// that is sound. `caps` can only take from what the device has: see [`Kernels::caps`].
     pub fn new(device: &wgpu::Device, caps: Caps) -> Kernels {
         Self::with_options(device, caps, Options::default())
     }
 
     /// Kernels with [`Options`].
     pub fn with_options(device: &wgpu::Device, caps: Caps, options: Options) -> Kernels {
+        let caps = caps.on(device);
         let cache = options.cache_dir.as_deref().and_then(|dir| open_cache(device, &caps, dir));
         Kernels {
             inner: Arc::new(Inner {
@@ -170,7 +171,8 @@ impl Kernels {
         &self.inner.device
     }
 
-    /// What the device can do, and what the probe has found.
+    /// What these kernels use of the device: what is in the [`Caps`] that they were made with and on the device, and of
+    /// cooperative matrices what their own probe has found.
     pub fn caps(&self) -> Arc<Caps> {
         self.inner.caps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -242,7 +244,7 @@ impl Kernels {
                 ty: wgpu::BindingType::Buffer {
                     ty: wgpu::BufferBindingType::Storage { read_only: !declared.writable },
                     has_dynamic_offset: false,
-                    min_binding_size: None,
+                    min_binding_size: wgpu::BufferSize::new(declared.least_bytes),
                 },
                 count: None,
             };
@@ -290,12 +292,11 @@ impl Kernels {
         if let Some(buffer) = held.as_ref().filter(|buffer| buffer.size() >= bytes) {
             return Ok(buffer.clone());
         }
-        let size = bytes.max(4096).next_power_of_two();
         let limit = self.inner.device.limits().max_buffer_size;
-        let size = if size > limit { bytes } else { size };
-        if size > limit {
-            return Err(ErrorKind::BindingTooLarge { buffer: "scratch", need: size, limit });
+        if bytes > limit {
+            return Err(ErrorKind::BindingTooLarge { buffer: "scratch", need: bytes, limit });
         }
+        let size = bytes.max(4096).checked_next_power_of_two().filter(|&size| size <= limit).unwrap_or(bytes);
         let buffer = guarded(&self.inner.device, || {
             self.inner.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("tileloom scratch"),
@@ -421,14 +422,20 @@ fn open_cache(device: &wgpu::Device, caps: &Caps, dir: &Path) -> Option<(wgpu::P
     let data = std::fs::read(&path).ok();
     // SAFETY: the data was written by `save_pipeline_cache` from `get_data` under the same key; wgpu and
     // the driver check a header and fall back to an empty cache if it is not theirs.
-    let cache = unsafe {
+    let cache = guarded(device, || unsafe {
         device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
             label: Some("tileloom"),
             data: data.as_deref(),
             fallback: true,
         })
-    };
-    Some((cache, path))
+    });
+    match cache {
+        Ok(cache) => Some((cache, path)),
+        Err(error) => {
+            log::warn!("{}: no pipeline cache: {error}", caps.label());
+            None
+        }
+    }
 }
 
 /// wgpu 30 checks an invocation count and sizes per dimension, but no workgroup memory.

@@ -50,9 +50,9 @@ impl<const N: usize> Layout<N> {
         let empty = inner == 0 || sizes.contains(&0);
         let mut last = self.offset as u128;
         if !empty {
-            last += inner as u128 - 1;
+            last = last.saturating_add(inner as u128 - 1);
             for axis in 0..N {
-                last += (sizes[axis] as u128 - 1) * strides[axis] as u128;
+                last = last.saturating_add((sizes[axis] as u128 - 1) * strides[axis] as u128);
             }
             if last > u32::MAX as u128 {
                 return Err(ErrorKind::IndexOverflow { arg, last });
@@ -103,7 +103,8 @@ impl<const N: usize> View<N> {
     /// [`params`](Self::params) of what lies from index `from` of an axis on.
     pub fn params_from(&self, axis: usize, from: usize) -> Strides {
         let mut all = self.params();
-        all[0] += from as u32 * self.stride(axis);
+        // In bounds of a view that has this index.
+        all[0] = all[0].wrapping_add((from as u32).wrapping_mul(self.stride(axis)));
         all
     }
 
@@ -156,18 +157,51 @@ impl<const N: usize> View<N> {
     /// Whether two views, of elements of one size, share no element because, modulo one of the strides, each keeps to a
     /// range of its own: the case of a fused QKV buffer.
     pub fn interleaves(&self, other: &View<N>) -> bool {
+        if self.end == 0 || other.end == 0 {
+            return false;
+        }
         let long = |view: &View<N>, axis: usize| view.sizes[axis] > 1;
-        // Elements from the first one on, modulo `step`.
-        let reach = |view: &View<N>, step: usize| {
-            let inner = (0..N).filter(|&axis| long(view, axis) && !view.strides[axis].is_multiple_of(step));
-            view.inner as u128 + inner.map(|a| (view.sizes[a] as u128 - 1) * view.strides[a] as u128).sum::<u128>()
+        // Elements from the first one on, modulo `step`. Both ends fit in u32.
+        let reach = |view: &View<N>, step: u64| {
+            let inner = (0..N).filter(|&axis| long(view, axis) && !(view.strides[axis] as u64).is_multiple_of(step));
+            view.inner as u64 + inner.map(|a| (view.sizes[a] as u64 - 1) * view.strides[a] as u64).sum::<u64>()
         };
-        let steps = (0..N).filter(|&axis| long(self, axis)).map(|axis| self.strides[axis]);
+        let steps = (0..N).filter(|&axis| long(self, axis)).map(|axis| self.strides[axis] as u64);
         steps.filter(|&step| step > 0).any(|step| {
             // From the start of `self` on to that of `other`, around.
-            let shift = (other.offset % step + step - self.offset % step) % step;
-            shift as u128 >= reach(self, step) && (step - shift) as u128 >= reach(other, step)
+            let shift = (other.offset as u64 % step + step - self.offset as u64 % step) % step;
+            shift >= reach(self, step) && step - shift >= reach(other, step)
         })
+    }
+}
+
+/// The product of sizes as u64, and `u64::MAX` where it is more: what no buffer and no grid holds.
+macro_rules! product {
+    ($($size:expr),+ $(,)?) => { 1u64$(.saturating_mul($crate::layout::Size::wide($size)))+ };
+}
+
+pub(crate) use product;
+
+/// A size or a count: of 32 bits on some targets, and multiplied as one of 64.
+pub(crate) trait Size {
+    fn wide(self) -> u64;
+}
+
+impl Size for usize {
+    fn wide(self) -> u64 {
+        self as u64
+    }
+}
+
+impl Size for u32 {
+    fn wide(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Size for u64 {
+    fn wide(self) -> u64 {
+        self
     }
 }
 

@@ -97,7 +97,7 @@ pub fn broadcast(kind: MaskKind, mask: &[usize], x: &[usize]) -> Option<([usize;
         let merges = axes.len() > 1;
         match axes.last_mut() {
             _ if n == 1 && i > 0 => {}
-            Some((size, step)) if merges && own == *size * *step => *size *= n,
+            Some((size, step)) if merges && size.checked_mul(*step) == Some(own) => *size = size.saturating_mul(n),
             _ => axes.push((n, own)),
         }
     }

@@ -19,7 +19,7 @@ pub(crate) mod prelude {
     pub(crate) use crate::config::{config, defaults, words};
     pub(crate) use crate::error::Checked;
     pub(crate) use crate::kernels::{Pass, Pipeline};
-    pub(crate) use crate::layout::{View, sizes_fit};
+    pub(crate) use crate::layout::{View, product, sizes_fit};
     pub(crate) use crate::rounds::Rounds;
     pub(crate) use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 }
@@ -113,7 +113,8 @@ pub(crate) trait Plan: Op {
 }
 
 /// The Configs of `problem` that fit, each once, the best first.
-pub(crate) fn fitting<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Vec<P::Config> {
+pub(crate) fn fitting<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Checked<Vec<P::Config>> {
+    caps.check_device()?;
     let mut found = Vec::new();
     for config in problem.list(views, caps) {
         match problem.check(views, caps, &config) {
@@ -122,12 +123,12 @@ pub(crate) fn fitting<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Ve
             Err(misfit) => log::trace!("{}: dropped {config}: {misfit}", P::NAME),
         }
     }
-    found
+    Ok(found)
 }
 
 /// The first of [`fitting`].
 pub(crate) fn best<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Checked<P::Config> {
-    let found = fitting(problem, views, caps).into_iter().next();
+    let found = fitting(problem, views, caps)?.into_iter().next();
     let config = found.ok_or_else(|| {
         let reason = format!("no candidate fits {problem:?} on {}; the trace log says why", caps.label());
         ErrorKind::ConfigUnfit { reason }
@@ -147,6 +148,7 @@ pub(crate) fn plan<P: Plan>(
     let views = problem.resolve()?;
     let config = match config {
         Some(config) => {
+            caps.check_device()?;
             problem.check(&views, &caps, config)?;
             *config
         }
@@ -189,7 +191,7 @@ macro_rules! op {
             type Buffers<'a> = $buffers<'a>;
 
             fn candidates(&self, caps: &Caps) -> Result<Vec<Config>> {
-                $crate::ops::named::<Self, _>(|| Ok($crate::ops::fitting(self, &self.resolve()?, caps)))
+                $crate::ops::named::<Self, _>(|| $crate::ops::fitting(self, &self.resolve()?, caps))
             }
 
             fn choose(&self, caps: &Caps) -> Result<Config> {
@@ -197,7 +199,11 @@ macro_rules! op {
             }
 
             fn fits(&self, caps: &Caps, config: &Config) -> Result<()> {
-                $crate::ops::named::<Self, _>(|| Ok(self.check(&self.resolve()?, caps, config)?))
+                $crate::ops::named::<Self, _>(|| {
+                    let views = self.resolve()?;
+                    caps.check_device()?;
+                    Ok(self.check(&views, caps, config)?)
+                })
             }
 
             fn scratch_bytes(&self, config: &Config) -> Result<u64> {

@@ -17,6 +17,7 @@ pub use vq::vq_lookup::VqIndices;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
+use crate::layout::product;
 use crate::{Batch, Context, Dtype, Element, Result};
 
 /// What a tensor can hold: the values of [`Element`], and integers for masks and indices.
@@ -81,9 +82,9 @@ impl<T: Scalar> Tensor<T> {
     /// # Errors
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost), or what the device has complained of.
     pub async fn read(&self) -> Result<Vec<T>> {
-        let bytes = self.len() * size_of::<T>();
-        let data = self.context.read("read", &self.buffer, bytes.next_multiple_of(4) as u64).await?;
-        Ok(bytemuck::pod_collect_to_vec(&data[..bytes]))
+        let bytes = product!(self.len(), size_of::<T>());
+        let data = self.context.read("read", &self.buffer, bytes.next_multiple_of(4)).await?;
+        Ok(bytemuck::pod_collect_to_vec(&data[..bytes as usize]))
     }
 }
 

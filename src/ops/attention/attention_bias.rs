@@ -89,7 +89,7 @@ impl Buckets {
         }
         let ln = |value: f64| value.ln() as f32;
         let far = ln(f64::from(distance as f32 / exact as f32)) / ln(self.max_distance as f64 / exact as f64);
-        first + (exact + (far * (buckets - exact) as f32) as usize).min(buckets - 1)
+        first + (exact + (far * (buckets - exact) as f32) as usize).min(buckets.saturating_sub(1))
     }
 
     fn check(&self) -> Checked {
@@ -190,9 +190,8 @@ impl Problem {
 
     /// An invocation per chunk of `queries` rows.
     fn invocations(&self, views: &Views, config: &Config) -> u64 {
-        let groups = self.heads as u128 * self.seq_q.div_ceil(config.queries as usize) as u128;
         let chunks = chunks(self.seq_kv, self.form(views, config.native_f16).vec);
-        (groups * u128::from(chunks)).min(u64::MAX.into()) as u64
+        product!(self.heads, self.seq_q.div_ceil(config.queries as usize), chunks)
     }
 
     /// `queries` is a parameter, the rest of the Config names the pipeline.

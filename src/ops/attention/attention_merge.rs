@@ -173,7 +173,7 @@ impl Plan for Problem {
         let sum = self.sum.map(|offset| Layout::at(offset).view("sum", [splits, rows], 1)).transpose()?;
         let lse_out = statistics("lse_out", [rows], self.lse_out, self.sum_out)?;
         let vec = if o.multiple_of(4) && out.multiple_of(4) { 4 } else { 1 };
-        let chunks = rows as u64 * (dim as u64 / u64::from(vec));
+        let chunks = product!(rows, dim as u64 / u64::from(vec));
         Ok(Views { o, lse, sum, out, lse_out, vec, chunks })
     }
 

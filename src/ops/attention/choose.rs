@@ -59,7 +59,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     let (keys, hold, (most_rows, held)) = if old { (1, 64, (1, 0)) } else { (KEYS, row.hold, row.rows) };
     let subgroup = caps.trusted_subgroup_size().filter(|_| software);
     let wg_size = subgroup.unwrap_or(row.wg_size).min(most);
-    let rows = problem.group().saturating_mul(problem.seq_q).max(1);
+    let rows = problem.group().saturating_mul(problem.seq_q).clamp(1, FAR);
 
     // As many lanes as leave an invocation `hold` chunks, and then as many rows as it may hold.
     let chunks: u32 = problem.chunks(1).iter().sum();
@@ -210,7 +210,9 @@ impl Config {
         };
         match self.reduce {
             Reduce::None | Reduce::Shuffle => staged,
-            Reduce::Memory => staged.saturating_add(4 * self.rows * self.keys * self.wg_size),
+            Reduce::Memory => {
+                staged.saturating_add((4 * self.rows).saturating_mul(self.keys).saturating_mul(self.wg_size))
+            }
         }
     }
 

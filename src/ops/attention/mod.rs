@@ -185,12 +185,13 @@ impl Problem {
 
 /// The strides of `[batch, seq, heads, dim]`, contiguous.
 pub const fn bshd(heads: usize, seq: usize, dim: usize) -> Layout<3> {
-    Layout::strided(0, [seq * heads * dim, dim, heads * dim])
+    let token = heads.saturating_mul(dim);
+    Layout::strided(0, [seq.saturating_mul(token), dim, token])
 }
 
 /// Heads from `first` of tokens of `width` elements each, such as a fused `[q | k | v]`.
 pub const fn fused(first: usize, seq: usize, dim: usize, width: usize) -> Layout<3> {
-    Layout::strided(first * dim, [seq * width, dim, width])
+    Layout::strided(first.saturating_mul(dim), [seq.saturating_mul(width), dim, width])
 }
 
 /// What is reached of the binding of log-sum-exps, or of maxima and sums.

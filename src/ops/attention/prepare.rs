@@ -8,7 +8,7 @@ use crate::args::{Args, Reach, WORD};
 use crate::compose::{Shader, Slots, Strides};
 use crate::error::Checked;
 use crate::kernels::Pipeline;
-use crate::layout::View;
+use crate::layout::{View, product};
 use crate::mask::MaskView;
 use crate::ops::{self, Plan};
 use crate::{Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit};
@@ -199,9 +199,8 @@ impl Plan for Problem {
             return Ok(Dispatch::default());
         }
 
-        let tiles = (self.group() as u64 * self.seq_q as u64).div_ceil(config.tile_rows().into());
-        let heads = self.kv_heads as u64 * self.batch as u64;
-        let grid = call.fold(tiles.saturating_mul(heads).saturating_mul(config.splits.into()))?;
+        let tiles = product!(self.group(), self.seq_q).div_ceil(config.tile_rows().into());
+        let grid = call.fold(product!(tiles, self.kv_heads, self.batch, config.splits))?;
         let params = Params::of(self, views, config, self.flags(), tiles as u32, grid);
         if config.algorithm == Algorithm::Tiled {
             call.check()?;
@@ -217,14 +216,14 @@ impl Plan for Problem {
         walk.write(O, "o", o.clone(), Reach::to(o_bytes / 4, WORD))?;
         walk.write(LSE, "lse", parts.clone(), Reach::to(part_bytes / 4, WORD))?;
         let sizes = self.q_sizes();
-        let rows = sizes.iter().product::<usize>() as u32;
+        let rows = product!(sizes[0], sizes[1], sizes[2]);
         let params = Params {
             flags: self.flags() | SUMS,
             o: Layout::at(0).view("scratch", sizes, self.value_dim)?.params(),
-            o_part: rows * self.value_dim as u32,
+            o_part: product!(rows, self.value_dim) as u32,
             lse_offset: 0,
-            lse_part: rows,
-            sums: rows * config.parts(),
+            lse_part: rows as u32,
+            sums: product!(rows, config.parts()) as u32,
             ..params
         };
         let walked = walk.step(&self.pass(views, config, walk.writable()), &params, grid)?;
@@ -245,7 +244,7 @@ impl Problem {
         let [n0, n1, n2] = self.q_sizes();
         let join = attention_merge::Problem {
             splits: config.parts() as usize,
-            rows: n0 * n1 * n2,
+            rows: n0.saturating_mul(n1).saturating_mul(n2),
             dim: self.value_dim,
             dims: [n1, n2],
             y: self.o,

@@ -2,7 +2,7 @@
 
 use super::{Matrix, Problem};
 use crate::error::Checked;
-use crate::layout::View;
+use crate::layout::{View, product};
 use crate::ops::{Plan, named};
 use crate::{Dtype, ErrorKind, Layout, Result};
 
@@ -51,13 +51,14 @@ fn gradients(problem: &Problem) -> Checked<Backward> {
         true => Problem { m: n, n: k, k: m, a: d, trans_a: true, b: a, trans_b: trans_a, d: like(b), batch, ..plain },
     };
     let folded = fold(&view_d, d.dtype);
+    let rows_of_all = m.saturating_mul(batch[0]).saturating_mul(batch[1]);
     if shared(&view_b) && (0..2).any(|axis| batch[axis] > 1 && view_b.strides[axis] != 0) {
         return invalid("b", "shared along one axis of batches, but not the other: its gradient is no one product");
     }
     let db = match shared(&view_b) {
         false => product(m, batch, a, d),
         true => match (fold(&view_a, a.dtype).filter(|_| !trans_a), folded) {
-            (Some(a), Some(d)) => product(m * batch[0] * batch[1], [1, 1], a, d),
+            (Some(a), Some(d)) => product(rows_of_all, [1, 1], a, d),
             _ => return invalid("b", "batches share it, and rows of a or d do not follow each other evenly"),
         },
     };
@@ -66,8 +67,7 @@ fn gradients(problem: &Problem) -> Checked<Backward> {
     };
     let one = Matrix { dtype: Dtype::F32, layout: Layout::strided(0, [0, 0, 0]) };
     let f32 = Matrix::new(Dtype::F32);
-    let dbias =
-        Problem { m: 1, n, k: m * batch[0] * batch[1], a: one, trans_a: true, b: rows, d: f32, ..Problem::default() };
+    let dbias = Problem { m: 1, n, k: rows_of_all, a: one, trans_a: true, b: rows, d: f32, ..Problem::default() };
     Ok(Backward { da, db, dbias })
 }
 
@@ -75,6 +75,6 @@ fn gradients(problem: &Problem) -> Checked<Backward> {
 fn fold(view: &View<3>, dtype: Dtype) -> Option<Matrix> {
     let [b0, b1, rows] = view.sizes;
     let [s0, s1, ld] = view.strides;
-    let even = (b1 == 1 || s1 == rows * ld) && (b0 == 1 || s0 == b1 * rows * ld);
+    let even = (b1 == 1 || s1 as u64 == product!(rows, ld)) && (b0 == 1 || s0 as u64 == product!(b1, rows, ld));
     even.then_some(Matrix { dtype, layout: Layout::strided(view.offset, [0, 0, ld]) })
 }

@@ -2,6 +2,7 @@
 
 use super::{Algorithm, Config, Problem, Views};
 use crate::caps::{Class, CoopScalar};
+use crate::layout::product;
 use crate::rounds::Rounds;
 use crate::{Caps, Dtype, Misfit};
 
@@ -180,7 +181,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         let [m, n, _] = config.tile.map(u64::from);
         let workgroups = config.workgroups(problem);
         let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
-        cost * idle * (workgroups / u64::from(config.parts) * m * n) as f64
+        cost * idle * product!(workgroups / u64::from(config.parts), m, n) as f64
     };
     let mut found: Vec<(f64, Config)> = Vec::new();
     for (cost, config) in all {
@@ -305,8 +306,7 @@ impl Config {
     /// Workgroups of the first step.
     pub(super) fn workgroups(&self, problem: &Problem) -> u64 {
         let [m, n] = self.tile_of_d(problem).map(|size| size as usize);
-        let counts = [problem.m.div_ceil(m), problem.n.div_ceil(n), problem.batch[0], problem.batch[1]];
-        counts.iter().fold(self.parts.into(), |all: u64, &count| all.saturating_mul(count as u64))
+        product!(self.parts, problem.m.div_ceil(m), problem.n.div_ceil(n), problem.batch[0], problem.batch[1])
     }
 
     /// Parts of k, and k of each: as many as are asked for, where each has some.

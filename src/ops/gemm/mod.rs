@@ -34,7 +34,7 @@ use crate::compose::{Shader, Slots};
 use crate::config::{config, defaults, words};
 use crate::error::Checked;
 use crate::kernels::Pipeline;
-use crate::layout::{View, sizes_fit};
+use crate::layout::{View, product, sizes_fit};
 use crate::ops::Plan;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
@@ -362,10 +362,9 @@ impl Plan for Problem {
 
     /// The sums of each part.
     fn scratch(&self, _: &Views, config: &Config) -> u64 {
-        let sizes = [self.products(), self.batch[0], self.batch[1], self.m, self.n.div_ceil(4), 16];
         match config.parts {
             0 | 1 => 0,
-            parts => sizes.iter().fold(parts.into(), |bytes, &size| bytes.saturating_mul(size as u64)),
+            parts => product!(parts, self.products(), self.batch[0], self.batch[1], self.m, self.n.div_ceil(4), 16u32),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::prepare::Params;
 use super::{Activation, Algorithm, Config, Problem, Views};
 use crate::Dtype;
+use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 
@@ -12,7 +13,7 @@ slots!(pub(super) A, B, D, B2, C, RESIDUAL, BIAS, SCALE, SCRATCH);
 pub(super) const NAMES: [&str; 8] = ["a", "b", "d", "b2", "c", "residual", "bias", "scale"];
 
 /// Invocations of a workgroup of the second step of a product whose k is split.
-pub(super) const SPLIT_WG: u32 = 64;
+pub(super) const SPLIT_WG: u32 = LEAST_INVOCATIONS;
 
 /// What follows from the Problem, the device and the buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

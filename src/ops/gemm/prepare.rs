@@ -6,6 +6,7 @@ use crate::args::Args;
 use crate::compose::Strides;
 use crate::dispatch::Step;
 use crate::error::Checked;
+use crate::layout::product;
 use crate::ops::Plan;
 use crate::{Dispatch, ErrorKind, Kernels};
 
@@ -55,11 +56,11 @@ impl Product<'_> {
         if self.problem.is_empty() {
             return Ok(Dispatch::default());
         }
+        // Whether one piece writes what another reads, too.
+        args.check_apart()?;
         let Some(pieces) = self.pieces(&args.caps) else {
             return Ok(Dispatch::of(self.steps(args)?));
         };
-        // Whether one piece writes what another reads.
-        args.check_apart()?;
         let mut steps = Vec::new();
         for piece in pieces {
             steps.extend(piece.steps(piece.args(kernels)?)?);
@@ -107,8 +108,8 @@ impl Product<'_> {
         let Product { problem, views, config, buffers } = self;
         args.scratch(SCRATCH, buffers.scratch, problem.scratch(views, config))?;
         args.check()?;
-        let batches = problem.batch[0] as u64 * problem.batch[1] as u64;
-        let chunks = batches * problem.m as u64 * problem.n.div_ceil(4) as u64;
+        let batches = product!(problem.batch[0], problem.batch[1]);
+        let chunks = product!(batches, problem.m, problem.n.div_ceil(4));
         if batches.max(chunks) > u64::from(u32::MAX) - (1 << 26) {
             return Err(ErrorKind::TooManyWorkgroups { need: chunks, limit: u32::MAX.into() });
         }

@@ -1,5 +1,6 @@
 //! Words set to 0: a step in front of those that add to them.
 
+use crate::caps::LEAST_INVOCATIONS;
 use crate::dispatch::Step;
 use crate::ops::prelude::*;
 
@@ -12,8 +13,8 @@ crate::params! {
     }
 }
 
-/// Invocations per workgroup: every device has so many.
-const WG_SIZE: u32 = 64;
+/// Invocations per workgroup.
+const WG_SIZE: u32 = LEAST_INVOCATIONS;
 
 /// The pipeline that clears the words of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -173,7 +173,7 @@ crate::params! {
         positions: Strides = views.positions.map_or([0; 4], |view| view.params()),
         batches: u32 = problem.batch as u32,
         cols: u32 = problem.cols as u32,
-        tokens: u32 = (problem.rows * problem.cols) as u32,
+        tokens: u32 = product!(problem.rows, problem.cols) as u32,
         dim: u32 = problem.dim as u32,
         chunks: u32 = chunks(problem.dim, form.vec),
         groups: u32 = (problem.batch as u32).div_ceil(config.share),
@@ -281,9 +281,8 @@ impl Problem {
     }
 
     fn invocations(&self, form: &Form, config: &Config) -> u64 {
-        let groups = self.batch.div_ceil(config.share as usize) as u64;
-        let sizes = [self.rows as u64, self.cols as u64, chunks(self.dim, form.vec).into(), groups];
-        sizes.into_iter().fold(1, u64::saturating_mul)
+        let groups = self.batch.div_ceil(config.share as usize);
+        product!(self.rows, self.cols, chunks(self.dim, form.vec), groups)
     }
 }
 

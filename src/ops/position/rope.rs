@@ -24,6 +24,7 @@
 
 use super::frequencies::turns;
 use super::tile;
+use crate::compose::lanes_of;
 use crate::ops::prelude::*;
 
 pub use super::frequencies::{Frequencies, Scaling, Yarn};
@@ -83,13 +84,13 @@ impl Heads {
 
     /// `[batch, seq, heads, head_dim]`, contiguous.
     pub const fn bshd(heads: usize, seq: usize, head_dim: usize) -> Heads {
-        Self::fused(0, heads, seq, head_dim, heads * head_dim)
+        Self::fused(0, heads, seq, head_dim, heads.saturating_mul(head_dim))
     }
 
     /// Heads `first..first + heads` of tokens of `width` elements each, such as a fused `[q | k | v]`; read and
     /// written there.
     pub const fn fused(first: usize, heads: usize, seq: usize, head_dim: usize, width: usize) -> Heads {
-        let layout = Layout::strided(first * head_dim, [seq * width, head_dim, width]);
+        let layout = Layout::strided(first.saturating_mul(head_dim), [seq.saturating_mul(width), head_dim, width]);
         Heads { heads, from: layout, to: layout }
     }
 }
@@ -168,7 +169,7 @@ crate::params! {
         k: Strides = views.k.map_or([0; 4], |k| k[usize::from(form.in_place[1])].params()),
         k_out: Strides = views.k.map_or([0; 4], |k| k[1].params()),
         seq: u32 = problem.seq as u32,
-        tokens: u32 = (problem.batch * problem.seq) as u32,
+        tokens: u32 = product!(problem.batch, problem.seq) as u32,
         groups: u32 = problem.groups(config).iter().sum(),
         q_groups: u32 = problem.groups(config)[0],
         q_heads: u32 = problem.q.heads as u32,
@@ -316,8 +317,7 @@ impl Problem {
 
     fn invocations(&self, form: &Form, config: &Config) -> u64 {
         let [q, k] = self.groups(config);
-        let sizes = [self.batch as u64, self.seq as u64, self.items(form)[1].into(), (q + k).into()];
-        sizes.into_iter().fold(1, u64::saturating_mul)
+        product!(self.batch, self.seq, self.items(form)[1], q + k)
     }
 
     /// The table of `pairs` in the shader: per item of `n` pairs, upper words, lower words and axis steps.
@@ -359,7 +359,7 @@ impl Pipeline for Pass<Config, Form> {
         let shader = shader.table(POSITIONS, "positions", "u32", positions).each("positions_load", "U", pairs);
         let shader = shader.table(COS, "cos_table", "f32", tables).each("cos_table_load", "F", pairs);
         let shader = shader.table(SIN, "sin_table", "f32", tables).each("sin_table_load", "F", pairs);
-        shader.reads(PAIRS, "pairs", "U")
+        shader.reads(PAIRS, "pairs", &lanes_of(pairs, "u32"))
     }
 }
 

@@ -230,7 +230,7 @@ impl Problem {
         let parts = config.scratch(&self.rows_of(views, config.native_f16), 24);
         let blocks = u64::from(self.columns(views, config).blocks);
         let of_columns = |bytes: u64| if self.has_columns() { bytes } else { 0 };
-        [parts, of_columns(16 * self.rows as u64), of_columns(blocks.saturating_mul(8 * self.cols as u64))]
+        [parts, of_columns(product!(16u32, self.rows)), of_columns(product!(8u32, blocks, self.cols))]
     }
 
     /// The steps that go by rows.
@@ -389,7 +389,8 @@ impl Plan for Problem {
 
     /// Pivot, count, means and sums of products per part; statistics of each row; sums of each block of rows.
     fn scratch(&self, views: &Views, config: &Config) -> u64 {
-        self.regions(views, config).iter().fold(0u64, |end, bytes| end.next_multiple_of(ALIGN).saturating_add(*bytes))
+        let align = |end: u64| end.checked_next_multiple_of(ALIGN).unwrap_or(u64::MAX);
+        self.regions(views, config).iter().fold(0u64, |end, bytes| align(end).saturating_add(*bytes))
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
@@ -456,12 +457,14 @@ impl Plan for Problem {
         if self.has_columns() {
             let Columns { lanes, blocks, .. } = columns;
             let [by_blocks, sum] = self.column_passes(views, form, config, writable);
-            let groups = |pass: &Pass<Config, Form>, size: u32| chunks(self.cols, pass.form.vec).div_ceil(size);
+            let groups =
+                |pass: &Pass<Config, Form>, size: u64| u64::from(chunks(self.cols, pass.form.vec)).div_ceil(size);
             let block_groups = blocks.div_ceil(config.wg_size / lanes);
             if self.rows > 0 {
-                add(&mut steps, &by_blocks, u64::from(groups(&by_blocks, lanes * COLUMNS)) * u64::from(block_groups))?;
+                let workgroups = product!(groups(&by_blocks, product!(lanes, COLUMNS)), block_groups);
+                add(&mut steps, &by_blocks, workgroups)?;
             }
-            add(&mut steps, &sum, groups(&sum, config.wg_size).into())?;
+            add(&mut steps, &sum, groups(&sum, config.wg_size.into()))?;
         }
         if in_turns {
             add_rows(&mut steps, Form { in_place, stats: false, ..form })?;

@@ -4,7 +4,7 @@ use crate::caps::Class;
 use crate::compose::{Shader, Storage};
 use crate::config::{config, words};
 use crate::kernels::Pass;
-use crate::layout::View;
+use crate::layout::{View, product};
 use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
 
@@ -175,7 +175,7 @@ impl Config {
         Misfit::at_most("keep", keep, 1024u32)?;
         match algorithm {
             Algorithm::Registers => {
-                Misfit::at_most("chunks of a row, which lanes * keep hold", of.chunks, lanes * keep)?;
+                Misfit::at_most("chunks of a row, which lanes * keep hold", of.chunks, product!(lanes, keep))?;
             }
             Algorithm::Split => {
                 let limit = limits.max_storage_buffers_per_shader_stage;
@@ -223,8 +223,8 @@ impl Config {
     fn wg_bytes(&self) -> u32 {
         match self.reduce {
             Reduce::None | Reduce::Shuffle => 0,
-            Reduce::Tree => self.wg_size * 4,
-            Reduce::Subgroup => self.wg_size.div_ceil(4) * 4,
+            Reduce::Tree => self.wg_size.saturating_mul(4),
+            Reduce::Subgroup => self.wg_size.checked_next_multiple_of(4).unwrap_or(u32::MAX),
         }
     }
 
@@ -242,14 +242,14 @@ impl Config {
     /// Bytes of scratch, where a part of a row leaves so many.
     pub(super) fn scratch(&self, of: &Rows, part_bytes: u64) -> u64 {
         match self.algorithm {
-            Algorithm::Split => of.rows as u64 * u64::from(self.parts(of).0) * part_bytes,
+            Algorithm::Split => product!(of.rows, self.parts(of).0, part_bytes),
             _ => 0,
         }
     }
 
     pub(super) fn workgroups(&self, of: &Rows) -> u64 {
         match self.algorithm {
-            Algorithm::Split => of.rows as u64 * u64::from(self.parts(of).0),
+            Algorithm::Split => product!(of.rows, self.parts(of).0),
             _ => (of.rows as u64).div_ceil(u64::from(self.wg_size / self.lanes)),
         }
     }

@@ -20,6 +20,7 @@
 //! 96 registers and 20 warps per SM on NVK (Ampere, Ada).
 
 use super::index::check_books;
+use crate::caps::LEAST_INVOCATIONS;
 use crate::ops::plan;
 use crate::ops::pointwise::{Clear, clear};
 use crate::ops::prelude::*;
@@ -158,7 +159,7 @@ crate::params! {
         chunks: u32 = views.chunks,
         blocks: u32 = p.blocks(config) as u32,
         grid_x: u32 = grid[0],
-        loss_offset: u32 = (p.sections(config.parts)[0] / 4) as u32 + (book * p.n) as u32,
+        loss_offset: u32 = (p.sections(config.parts)[0] / 4).saturating_add(product!(book, p.n)) as u32,
         distance_offset: u32 = (p.distance.unwrap_or(0) + book * p.top) as u32,
         usage_offset: u32 = (p.usage.unwrap_or(0) + book * p.num_codes) as u32,
         again: u32 = u32::from(again),
@@ -242,7 +243,7 @@ impl Problem {
 
     /// Workgroups that search a part of a book.
     fn blocks(&self, config: &Config) -> u64 {
-        (self.n as u64).div_ceil((u64::from(config.wg_size) * u64::from(config.rows)).max(1))
+        (self.n as u64).div_ceil(product!(config.wg_size, config.rows).max(1))
     }
 
     /// The lookup of what was found.
@@ -254,7 +255,7 @@ impl Problem {
             num_codes,
             code_dim,
             combine: if self.residual { Combine::Sum } else { Combine::Concat },
-            indices: Layout::strided(self.indices, [books * top, top]),
+            indices: Layout::strided(self.indices, [books.saturating_mul(top), top]),
             x: self.codebook,
             codebook: self.codebook_layout,
             y: quantized.dtype,
@@ -316,18 +317,20 @@ impl Problem {
     /// of the vectors, by turns in two places, and the end. Each starts where any device can bind.
     fn sections(&self, parts: u32) -> [u64; 4] {
         let align = |bytes: u64| bytes.min(u64::MAX / 8).next_multiple_of(256);
-        let sizes = [self.n, self.books, self.at_once(), self.top, self.code_dim];
-        let [n, books, at_once, top, code_dim] = sizes.map(|size| size as u64);
-        let loss = align((n * at_once * top).saturating_mul(u64::from(parts) * 8));
-        let rest = loss + if self.loss.is_some() { align(n * books * 4) } else { 0 };
-        let rests = if self.residual { books.min(3) - 1 } else { 0 };
-        let bytes = align((n * code_dim).saturating_mul(4));
+        let Problem { n, books, top, code_dim, .. } = *self;
+        let loss = align(product!(n, self.at_once(), top, parts, 8u32));
+        let rest = loss + if self.loss.is_some() { align(product!(n, books, 4u32)) } else { 0 };
+        let rests = if self.residual { books.min(3) as u64 - 1 } else { 0 };
+        let bytes = align(product!(n, code_dim, 4u32));
         [loss, rest, rest + bytes, rest + rests * bytes]
     }
 }
 
 /// Chunks of a vector that registers hold, at most.
 const KEEP: u32 = 16;
+
+/// Books that may be searched one after the other: each has steps of its own.
+const MOST_SEARCHES: usize = 1 << 10;
 
 /// Codes at a time where vectors are read again.
 const REREAD_CODES: u32 = 8;
@@ -406,7 +409,7 @@ impl Pipeline for Pass<Config, Form> {
 }
 
 /// Invocations that add up the loss.
-const LOSS_SIZE: u32 = 64;
+const LOSS_SIZE: u32 = LEAST_INVOCATIONS;
 
 /// The pipeline that adds up the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -446,6 +449,11 @@ impl Plan for Problem {
 
     fn resolve(&self) -> Checked<Views> {
         check_books(self.books, self.num_codes, self.code_dim)?;
+        sizes_fit([("n", self.n)])?;
+        if self.residual && self.books > MOST_SEARCHES {
+            let reason = format!("{} are searched one after the other, at most {MOST_SEARCHES}", self.books);
+            return Err(ErrorKind::invalid("books", reason));
+        }
         if self.top == 0 || self.top > self.num_codes.min(16) {
             let reason = format!("{} is not 1 to 16, and at most {} codes", self.top, self.num_codes);
             return Err(ErrorKind::invalid("top", reason));
@@ -481,7 +489,7 @@ impl Plan for Problem {
         let native_f16 = caps.prefers_native_f16(self.has_f16());
         let whole = Config { algorithm, wg_size, rows, codes, tile: 1, parts: 1, native_f16 };
         // Parts of at least 64 codes; more where the driver cuts long loops short.
-        let blocks = self.blocks(&whole).max(1) * self.at_once() as u64;
+        let blocks = product!(self.blocks(&whole).max(1), self.at_once());
         let parts = fill.div_ceil(blocks).min((self.num_codes as u64).div_ceil(64)) as u32;
         let split = |whole: Config| {
             let rounds = |parts| self.search_rounds(views, &Config { parts, ..whole });
@@ -572,7 +580,7 @@ impl Plan for Problem {
             let mut args = common.clone();
             let (memory, reach) = section(0, first_rest);
             args.write(SCRATCH, "scratch", memory, reach)?;
-            let left_by = |book: usize| section([first_rest, other_rest][book % 2], 4 * n as u64 * code_dim as u64);
+            let left_by = |book: usize| section([first_rest, other_rest][book % 2], product!(4u32, n, code_dim));
             let ((memory, reach), x) = match book {
                 0 => ((buffers.x.into(), views.x.of(self.x)), views.x.params()),
                 _ => (left_by(book - 1), [0, 0, code_dim as u32, 0]),
@@ -583,15 +591,15 @@ impl Plan for Problem {
                 args.write(REST, "rest", memory, reach)?;
             }
             let [search, finish] = self.passes(views, config, args.writable(), book);
-            let finishers = ((n * at_once) as u64).div_ceil(finish.config.wg_size.into());
-            let searchers = self.blocks(config) * at_once as u64 * u64::from(config.parts);
+            let finishers = product!(n, at_once).div_ceil(finish.config.wg_size.into());
+            let searchers = product!(self.blocks(config), at_once, config.parts);
             for (pass, workgroups) in [(search, searchers), (finish, finishers)] {
                 let grid = args.fold(workgroups)?;
                 steps.push(args.step(&pass, &Params::of(self, views, config, x, book, again, grid), grid)?);
             }
         }
         if let Some(at) = self.loss {
-            let count = (n * books) as u32;
+            let count = product!(n, books) as u32;
             let params = LossParams { count, loss_offset: (loss / 4) as u32, to: at as u32 };
             steps.push(whole.step(&Loss, &params, [1, 1, 1])?);
         }

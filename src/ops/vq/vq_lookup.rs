@@ -150,13 +150,13 @@ pub(crate) struct Views {
 impl Problem {
     /// Positions of all batches.
     pub fn positions(&self) -> usize {
-        self.batch * self.spatial
+        self.batch.saturating_mul(self.spatial)
     }
 
     /// Channels of `y`.
     pub fn channels(&self) -> usize {
         match self.combine {
-            Combine::Concat => self.books * self.code_dim,
+            Combine::Concat => self.books.saturating_mul(self.code_dim),
             Combine::Sum => self.code_dim,
         }
     }
@@ -173,7 +173,7 @@ impl Problem {
     pub(super) fn check_sizes(&self) -> Checked {
         check_books(self.books, self.num_codes, self.code_dim)?;
         for (arg, a, b) in [("spatial", self.batch, self.spatial), ("code_dim", self.books, self.code_dim)] {
-            if a.checked_mul(b).is_none_or(|n| n > u32::MAX as usize / 2) {
+            if product!(a, b) > u64::from(u32::MAX) / 2 {
                 return Err(ErrorKind::invalid(arg, format!("{a} times {b} is more than 2^31 - 1")));
             }
         }
@@ -234,7 +234,7 @@ impl Problem {
         });
         let whole = chunks * form.vec == cols;
         let even = match shared {
-            Some(Shared { turns, parts, .. }) => turns * parts * wg_size == chunks,
+            Some(Shared { turns, parts, .. }) => product!(turns, parts, wg_size) == u64::from(chunks),
             None => chunks.is_multiple_of(lanes),
         };
         // Vectors that share a workgroup are counted by a parameter.
@@ -376,7 +376,7 @@ impl Plan for Problem {
             let turns = chunks.div_ceil(width);
             // Most invocations must have a chunk in each turn, and most cores a workgroup.
             if 4 * u64::from(chunks) >= 3 * u64::from(turns) * u64::from(width) {
-                let vectors = (self.positions() * self.books).div_ceil(64).min(4096 / chunks as usize);
+                let vectors = product!(self.positions(), self.books).div_ceil(64).min(4096 / u64::from(chunks));
                 let rows = (vectors as u32).clamp(1, 128).next_multiple_of(4);
                 found.insert(0, Config { wg_size: width, lanes: width, rows, native_f16 });
             }
@@ -422,9 +422,9 @@ impl Plan for Problem {
         let chunks = (self.spatial as u64).div_ceil(pass.form.vec.into()) + u64::from(pass.form.edge);
         let blocks = chunks.div_ceil(config.wg_size.into());
         let workgroups = match pass.form.shared {
-            Some(_) => (n as u64 * self.books as u64).div_ceil(config.rows.into()),
-            None if pass.form.planes => self.batch as u64 * u64::from(groups) * blocks,
-            None => (n as u64).div_ceil((config.wg_size / config.lanes * config.rows).into()),
+            Some(_) => product!(n, self.books).div_ceil(config.rows.into()),
+            None if pass.form.planes => product!(self.batch, groups, blocks),
+            None => (n as u64).div_ceil(product!(config.wg_size / config.lanes, config.rows)),
         };
         let grid = args.fold(workgroups)?;
         let params = Params::of(self, views, config, groups, blocks, grid);

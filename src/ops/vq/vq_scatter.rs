@@ -123,7 +123,7 @@ impl Problem {
 
     /// Positions of all batches.
     pub fn positions(&self) -> usize {
-        self.batch * self.spatial
+        self.batch.saturating_mul(self.spatial)
     }
 
     /// Rows of `x`, and their length.
@@ -170,6 +170,9 @@ const fn tiles(class: Class) -> Tiles {
         Class::Discrete => Tiles { wg_size: 128, lanes: 32 },
     }
 }
+
+/// Runs over the positions, one after the other.
+const MOST_RUNS: u32 = 1 << 16;
 
 slots!(INDICES, X, SUMS, COUNTS);
 
@@ -241,7 +244,8 @@ impl Plan for Problem {
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.x == Dtype::F16)?;
         Misfit::unless(lanes > 0 && wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
-        self.run(views, caps, lanes).map(drop)
+        let runs = self.positions().div_ceil(self.run(views, caps, lanes)?);
+        Misfit::at_most("runs over the positions, each a step", runs as u64, MOST_RUNS)
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
@@ -257,7 +261,7 @@ impl Plan for Problem {
         args.check()?;
 
         let blocks = (self.num_codes as u64).div_ceil((config.wg_size / config.lanes).into());
-        let grid = args.fold(self.books as u64 * blocks)?;
+        let grid = args.fold(product!(self.books, blocks))?;
         let n = self.positions();
         let run = self.run(views, &args.caps, config.lanes)?;
         let pass = self.pass(views, config, args.writable());

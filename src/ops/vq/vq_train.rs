@@ -235,8 +235,8 @@ impl Plan for Problem {
 
     fn bind(&self, x: &View<2>, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
         let books = self.books as u64;
-        let codes = books * self.num_codes as u64;
-        let [each, all, stats] = [codes, codes * self.code_dim as u64, 2 * books].map(|words| Reach::to(words, WORD));
+        let codes = product!(books, self.num_codes);
+        let [each, all, stats] = [codes, product!(codes, self.code_dim), 2 * books].map(|words| Reach::to(words, WORD));
         let mut args = Args::new(kernels);
         args.read(COUNTS, "counts", buffers.counts, each.clone())?;
         args.read(SUMS, "sums", buffers.sums, all.clone())?;
@@ -298,7 +298,7 @@ impl Plan for Gradient {
         }
         args.check()?;
         let pass = self.pass(config, args.writable());
-        let grid = args.fold((self.elements as u64).div_ceil(u64::from(pass.form.vec * config.wg_size)))?;
+        let grid = args.fold((self.elements as u64).div_ceil(product!(pass.form.vec, config.wg_size)))?;
         args.dispatch(&[pass], &GradientParams::of(self, grid), grid)
     }
 }
@@ -320,6 +320,9 @@ pub struct KMeansBuffers<'a> {
     pub step: Buffers<'a>,
 }
 
+/// Iterations of k-means in one sequence: each has steps of its own.
+const MOST_ITERATIONS: usize = 1 << 14;
+
 /// k-means in one recorded sequence: codes are drawn from the batch, each from a share of its own, then moved
 /// `iterations` times to the mean of what is nearest; one that nothing is nearest to is drawn again. The rates of
 /// the Problem are ignored; counts and sums are left as of the last iteration, a fit start for moving averages. An empty
@@ -337,8 +340,12 @@ pub fn prepare_kmeans(
 }
 
 fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMeansBuffers) -> Checked<Dispatch> {
+    kernels.caps().check_device()?;
     problem.resolve()?;
     let Problem { n, books, num_codes, code_dim, x, x_layout, seed, .. } = *problem;
+    if iterations > MOST_ITERATIONS {
+        return Err(ErrorKind::invalid("iterations", format!("{iterations} are more than {MOST_ITERATIONS}")));
+    }
     let KMeansBuffers { indices, step } = *buffers;
     let row = match x_layout.strides {
         Some([_, apart]) if books > 1 && apart != code_dim => {
@@ -346,7 +353,7 @@ fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMe
             return Err(ErrorKind::invalid("x", reason));
         }
         Some([row, _]) => row,
-        None => books * code_dim,
+        None => books.saturating_mul(code_dim),
     };
     // Nothing of the running averages stays; without any count each code is replaced.
     let moved = |seed| {

@@ -104,7 +104,7 @@ impl AttentionOptions<'_> {
             let whole = batch > 0 && table.len().is_multiple_of(batch);
             fits(whole, "block_table", table.len(), "[batch, max_pages]")?;
             let (pages, page_size, max_pages) = (k[0], k[1], table.len() / batch);
-            seq_kv = max_pages * page_size;
+            seq_kv = max_pages.saturating_mul(page_size);
             problem.paged = Some(Paged { pages, page_size, block_table: put(table), max_pages });
         }
         if let Some(lengths) = self.lengths {
@@ -114,13 +114,13 @@ impl AttentionOptions<'_> {
         (problem.seq_q, problem.seq_kv) = (seq_q, seq_kv);
         if let Some(parents) = self.parents {
             let n = parents.len();
-            fits([seq_q, batch * seq_q].contains(&n), "parents", n, "[seq_q] or [batch, seq_q]")?;
+            fits([seq_q, batch.saturating_mul(seq_q)].contains(&n), "parents", n, "[seq_q] or [batch, seq_q]")?;
             problem.tree = Some(Tree { parents: put(parents), per_batch: n != seq_q });
         }
         let mut tables: Vec<f32> = Vec::new();
         if let Some(slopes) = self.slopes {
             let n = slopes.len();
-            fits([heads, batch * heads].contains(&n), "slopes", n, "[heads] or [batch, heads]")?;
+            fits([heads, batch.saturating_mul(heads)].contains(&n), "slopes", n, "[heads] or [batch, heads]")?;
             problem.alibi = Some(Alibi { slopes: 0, per_batch: n != heads });
             tables.extend(slopes);
         }

@@ -79,7 +79,7 @@ impl Batch {
         self.own(OP, "a", a)?;
         self.own(OP, "b", b)?;
         let (mut problem, shape) = plain(a, b, options).map_err(|kind| kind.of(OP))?;
-        let bias_shape = [if gate.is_some() { 2 * problem.n } else { problem.n }];
+        let bias_shape = [problem.n.saturating_mul(if gate.is_some() { 2 } else { 1 })];
         for (arg, tensor, want) in
             [("bias", bias, &bias_shape[..]), ("b2", gate, b.shape()), ("residual", residual, &shape)]
         {

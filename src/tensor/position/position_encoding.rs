@@ -84,7 +84,8 @@ impl Batch {
         let mut positions = Positions::default();
         if let Some(tensor) = options.positions {
             positions = Positions::Buffer { signed: true, layout: Layout::default() };
-            buffers = buffers.positions(self.positions(OP, tensor, [encoding.axes(), batch, rows * cols])?);
+            buffers =
+                buffers.positions(self.positions(OP, tensor, [encoding.axes(), batch, rows.saturating_mul(cols)])?);
         }
         let problem = Problem {
             batch,

@@ -1,0 +1,345 @@
+//! The ops: the fields of their Problems, and the names of their arguments.
+
+use tileloom::attention::{Alibi, Packed, Paged, Tree};
+use tileloom::attention_bias::Buckets;
+use tileloom::gemm::{Activation, Along, Epilogue, Matrix};
+use tileloom::position_encoding::{Axis, Encoding, Table, Wave};
+use tileloom::rope::{Angles, Axes, Frequencies, Heads, Style};
+use tileloom::vq_assign::{Metric, Quantized};
+use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
+use tileloom::vq_scalar::Direction;
+use tileloom::{
+    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge, gemm,
+    norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
+    vq_scatter, vq_train,
+};
+
+use crate::call::{self, Get, Tally, Target};
+use crate::dice::{Dice, Vary};
+use crate::gpu::Gpu;
+use crate::{fields, one_of, tensors};
+
+/// A case of any op.
+pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
+
+/// The ops by name.
+pub const OPS: [(&str, Case); 16] = [
+    ("attention", call::case::<attention::Problem>),
+    ("attention_bias", call::case::<attention_bias::Problem>),
+    ("attention_merge", call::case::<attention_merge::Problem>),
+    ("gemm", call::case::<gemm::Problem>),
+    ("norm", call::case::<norm::Problem>),
+    ("norm_backward", call::case::<norm_backward::Problem>),
+    ("position_encoding", call::case::<position_encoding::Problem>),
+    ("rope", call::case::<rope::Problem>),
+    ("softmax", call::case::<softmax::Problem>),
+    ("softmax_backward", call::case::<softmax_backward::Problem>),
+    ("vq_assign", call::case::<vq_assign::Problem>),
+    ("vq_lookup", call::case::<vq_lookup::Problem>),
+    ("vq_scalar", call::case::<vq_scalar::Problem<'static>>),
+    ("vq_scatter", call::case::<vq_scatter::Problem>),
+    ("vq_train", train),
+    ("tensors", tensors::case),
+];
+
+/// A step of moving averages, gradients, k-means.
+fn train(dice: &mut Dice, gpu: &Gpu, kernels: &Kernels, tally: &mut Tally) -> std::result::Result<call::End, String> {
+    match dice.below(3) {
+        0 => call::case::<vq_train::Problem>(dice, gpu, kernels, tally),
+        1 => call::case::<vq_train::Gradient>(dice, gpu, kernels, tally),
+        _ => call::case::<KMeans>(dice, gpu, kernels, tally),
+    }
+}
+
+/// An op as a [`Target`]: its arguments, its Buffers of them, and what makes most Problems consistent.
+macro_rules! target {
+    ($problem:ty: [$($all:ident),+], [$($some:ident),*]; |$get:ident| $buffers:expr; |$dice:ident, $p:ident| $tidy:expr) => {
+        impl Target for $problem {
+            const ARGS: [&'static [&'static str]; 2] = [&[$(stringify!($all)),+], &[$(stringify!($some)),*]];
+
+            fn any($dice: &mut Dice) -> Self {
+                let mut problem = <$problem as Vary>::any($dice);
+                let tidy: fn(&mut Dice, &mut $problem) = |$dice, $p| $tidy;
+                if !$dice.one_in(8) {
+                    tidy($dice, &mut problem);
+                }
+                problem
+            }
+
+            fn vary_one(&mut self, dice: &mut Dice) {
+                dice.rarely();
+                self.vary(dice);
+            }
+
+            fn candidates(&self, caps: &Caps) -> Result<Vec<String>> {
+                call::candidates(self, caps)
+            }
+
+            fn fits(&self, caps: &Caps, config: &str) -> Option<Result<()>> {
+                call::fits(self, caps, config)
+            }
+
+            fn prepare(&self, kernels: &Kernels, config: Option<&str>, $get: Get) -> Result<Dispatch> {
+                let buffers = $buffers;
+                match config {
+                    None => tileloom::Op::prepare(self, kernels, buffers),
+                    Some(config) => {
+                        let config = config.parse().expect("a Config");
+                        tileloom::Op::prepare_with(self, kernels, &config, buffers)
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// Buffers of these arguments, by `new` and setters.
+macro_rules! buffers {
+    ($op:ident, $get:ident, [$($all:ident),+], [$($some:ident),*]) => {{
+        #[allow(unused_mut)]
+        let mut buffers = $op::Buffers::new($(all($get, stringify!($all))),+);
+        $(if let Some(binding) = $get(stringify!($some)) {
+            buffers = buffers.$some(binding);
+        })*
+        buffers
+    }};
+}
+
+/// [`target!`] with [`buffers!`].
+macro_rules! op {
+    ($op:ident: [$($all:ident),+], [$($some:ident),*]; |$dice:ident, $p:ident| $tidy:expr) => {
+        target!($op::Problem: [$($all),+], [$($some),*]; |get| buffers!($op, get, [$($all),+], [$($some),*]); |$dice, $p| $tidy);
+    };
+}
+
+/// An argument that every call has.
+fn all<'a>(get: Get<'_, 'a>, name: &'static str) -> Binding<'a> {
+    get(name).expect("every call has it")
+}
+
+/// Rows that `dims` divide.
+fn rows(dice: &mut Dice, dims: &mut [usize; 2]) -> usize {
+    let dims = dims.each_mut().map(|n| {
+        *n = (*n).max(1);
+        *n
+    });
+    dice.size().wrapping_mul(dims[0]).wrapping_mul(dims[1])
+}
+
+one_of!(MaskKind: |d| MaskKind::Additive(Vary::any(d)), MaskKind::Bytes, MaskKind::Bits);
+fields!(Mask = Mask::new(MaskKind::Bytes); Mask { kind, layout, broadcast_cols });
+fields!(softmax::Problem = Self::default();
+    softmax::Problem { rows, cols, dims, x, y, x_layout, y_layout, scale, log, causal, mask, lse });
+op!(softmax: [x, y], [mask, lse, scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
+
+fields!(softmax_backward::Problem = Self::default();
+    softmax_backward::Problem { rows, cols, dims, y, dy, dx, y_layout, dy_layout, dx_layout, scale, log, causal });
+op!(softmax_backward: [y, dy, dx], [scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
+
+one_of!(norm::Kind: |d| norm::Kind::Rms, norm::Kind::Layer);
+fields!(norm::Vector = norm::Vector::of(Dtype::F32); norm::Vector { dtype, offset });
+fields!(norm::Problem = Self::default();
+norm::Problem {
+    kind, rows, cols, dims, x, y, x_layout, y_layout, residual, residual_layout, sum, weight, weight_offset, bias,
+    eps, stats,
+});
+op!(norm: [x, y], [residual, sum, weight, bias, stats, scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
+
+fields!(norm_backward::Problem = Self::default();
+norm_backward::Problem {
+    kind, rows, cols, dims, x, dy, x_layout, dy_layout, weight, weight_offset, eps, dx, dx_layout, dweight, dbias,
+});
+op!(norm_backward: [x, dy], [weight, dx, dweight, dbias, scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
+
+one_of!(Activation: |d| d.of_these(Activation::ALL));
+one_of!(Along: |d| Along::Rows, Along::Columns);
+fields!(Matrix = Matrix::default(); Matrix { dtype, layout });
+fields!(gemm::Vector = gemm::Vector { dtype: Dtype::F32, along: Along::Rows, offset: 0 };
+    gemm::Vector { dtype, along, offset });
+fields!(Epilogue = Epilogue::default(); Epilogue { scale, bias, activation, gate, residual });
+fields!(gemm::Problem = Self::default();
+    gemm::Problem { m, n, k, batch, trans_a, trans_b, a, b, d, alpha, beta, c, epilogue });
+op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
+    if dice.one_in(2) {
+        p.c = None;
+    }
+    // Gradients are Problems of their own.
+    let _ = gemm::backward(p);
+});
+
+fields!(Alibi = Alibi { slopes: 0, per_batch: false }; Alibi { slopes, per_batch });
+fields!(Tree = Tree { parents: 0, per_batch: false }; Tree { parents, per_batch });
+fields!(Packed = Packed { cu_q: 0, cu_kv: 0, total_q: 1, total_kv: 1 }; Packed { cu_q, cu_kv, total_q, total_kv });
+fields!(Paged = Paged { pages: 1, page_size: 1, block_table: 0, max_pages: 1 };
+    Paged { pages, page_size, block_table, max_pages });
+fields!(attention::Problem = Self::default();
+attention::Problem {
+    batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, x, o, q_layout, k_layout, v_layout, o_layout, scale,
+    softcap, causal, window, mask, tree, alibi, sinks, packed, paged, lengths, lse, sum,
+});
+op!(attention: [q, k, v, o], [mask, tables, indices, lse, scratch]; |dice, p| {
+    p.kv_heads = p.kv_heads.max(1);
+    p.heads = p.kv_heads.wrapping_mul(dice.of_these(&[1, 2, 4]));
+    [p.head_dim, p.value_dim] = [p.head_dim, p.value_dim].map(|n| n.clamp(1, 576));
+    p.lse = p.lse.or(p.sum.map(|_| 0));
+    if let Some(paged) = &mut p.paged {
+        p.lengths = p.lengths.or(Some(0));
+        paged.page_size = paged.page_size.max(1);
+        paged.max_pages = paged.max_pages.max(p.seq_kv.div_ceil(paged.page_size));
+    }
+});
+
+one_of!(Buckets: |d| Buckets::t5(d.one_in(2)),
+    Buckets { num_buckets: d.size(), max_distance: d.size(), bidirectional: d.one_in(2) });
+one_of!(attention_bias::Kind: |d| attention_bias::Kind::Alibi { offset: d.size() },
+    attention_bias::Kind::T5 { buckets: Vary::any(d), dtype: Vary::any(d), layout: Vary::any(d) });
+fields!(attention_bias::Problem = Self::default();
+    attention_bias::Problem { heads, seq_q, seq_kv, bias, bias_layout, kind });
+op!(attention_bias: [bias], [slopes, table]; |_dice, _p| ());
+
+fields!(attention_merge::Problem = Self::default();
+    attention_merge::Problem { splits, rows, dim, dims, x, y, o_layout, lse, sum, out_layout, lse_out, sum_out });
+op!(attention_merge: [o, lse, o_out], [sum, lse_out]; |dice, p| {
+    p.rows = rows(dice, &mut p.dims);
+    p.lse_out = p.lse_out.or(p.sum_out.map(|_| 0));
+});
+
+one_of!(Axis: |d| Axis::Col, Axis::Row);
+fields!(Wave = Wave { frequency: 1.0, cosine: false, axis: Axis::Col }; Wave { frequency, cosine, axis });
+fields!(Table = Table { len: 1, offset: 0 }; Table { len, offset });
+one_of!(position_encoding::Positions:
+    |d| position_encoding::Positions::From { col: Vary::any(d), row: Vary::any(d) },
+    position_encoding::Positions::Buffer { signed: Vary::any(d), layout: Vary::any(d) });
+one_of!(Encoding: |d| Encoding::Waves(vec![Vary::any(d); 2]),
+    Encoding::Learned { dtype: Vary::any(d), table: Vary::any(d), row_table: Vary::any(d) });
+fields!(position_encoding::Problem = Self::default();
+    position_encoding::Problem { batch, rows, cols, dim, x, y, x_layout, y_layout, scale, positions, encoding });
+op!(position_encoding: [x, y], [positions, table, row_table]; |_dice, p| if let Encoding::Waves(waves) = &mut p.encoding {
+    waves.resize(p.dim.min(5000), waves[0]);
+});
+
+one_of!(Style: |d| Style::Half, Style::Interleaved);
+one_of!(Axes: |d| Axes::One, Axes::Axial, Axes::Sections(Vary::any(d)));
+fields!(Heads = Heads::new(1); Heads { heads, from, to });
+one_of!(rope::Positions: |d| rope::Positions::Offset(Vary::any(d)),
+    rope::Positions::Buffer { signed: Vary::any(d), layout: Vary::any(d) });
+one_of!(Angles:
+    |d| Angles::Frequencies(Frequencies { per_pair: vec![Vary::any(d)], attention_factor: Vary::any(d) }),
+    Angles::Frequencies(Frequencies { per_pair: vec![1.0], attention_factor: 1.0 }),
+    Angles::Tables { max_pos: Vary::any(d), cos: Vary::any(d), sin: Vary::any(d) });
+fields!(rope::Problem = Self::default();
+    rope::Problem { batch, seq, head_dim, rotary_dim, q, k, x, y, style, inverse, positions, axes, angles });
+op!(rope: [q, q_out], [k, k_out, positions, cos, sin]; |dice, p| {
+    p.head_dim = p.head_dim.max(2);
+    p.rotary_dim = (p.rotary_dim.clamp(2, p.head_dim) / 2).saturating_mul(2);
+    let half = p.rotary_dim / 2;
+    if let Angles::Frequencies(frequencies) = &mut p.angles {
+        frequencies.per_pair.resize(half.min(5000), frequencies.per_pair[0]);
+    }
+    if let Axes::Sections(sections) = &mut p.axes {
+        let first = dice.below(half);
+        *sections = [first, 0, half - first];
+    }
+});
+
+one_of!(Combine: |d| Combine::Concat, Combine::Sum);
+one_of!(Order: |d| Order::ChannelsLast, Order::ChannelsFirst);
+one_of!(OutOfRange: |d| OutOfRange::Zero, OutOfRange::First);
+one_of!(Index: |d| Index::U32, Index::I32, Index::U16);
+fields!(vq_lookup::Problem = Self::default();
+vq_lookup::Problem {
+    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, codebook, y, y_layout,
+    bad,
+});
+op!(vq_lookup: [indices, codebook, y], [bad]; |_dice, _p| ());
+
+fields!(vq_scatter::Problem = Self::default();
+vq_scatter::Problem {
+    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, x_layout, sums,
+    counts,
+});
+op!(vq_scatter: [indices, x, sums], [counts]; |_dice, _p| ());
+
+one_of!(Metric: |d| Metric::L2, Metric::Cosine, Metric::Dot);
+fields!(Quantized = Quantized { dtype: Dtype::F32, offset: 0 }; Quantized { dtype, offset });
+fields!(vq_assign::Problem = Self::default();
+vq_assign::Problem {
+    n, books, num_codes, code_dim, metric, residual, top, x, x_layout, codebook, codebook_layout, indices, distance,
+    quantized, usage, loss,
+});
+op!(vq_assign: [x, codebook, indices], [distance, quantized, usage, loss, scratch]; |dice, p| {
+    p.top = 1 + dice.below(p.num_codes.min(4));
+});
+
+one_of!(vq_scalar::Kind: |d| vq_scalar::Kind::Fsq, vq_scalar::Kind::Lfq);
+one_of!(Direction: |d| Direction::Encode, Direction::Decode);
+one_of!(&'static [u32]: |d| &[2], &[2, 2, 2], &[8, 5, 5, 5], &[1000, 3], &[], &[1], &[u32::MAX], &[2; 32], &[2; 33],
+    &[999; 4]);
+fields!(vq_scalar::Problem<'static> = Self::default();
+    vq_scalar::Problem { n, kind, levels, direction, x, x_layout, y, y_layout, indices });
+target!(vq_scalar::Problem<'static>: [indices, y], [x]; |get| buffers!(vq_scalar, get, [indices, y], [x]); |_dice, _p| ());
+
+fields!(vq_train::Problem = Self::default();
+    vq_train::Problem { n, books, num_codes, code_dim, x, x_layout, decay, epsilon, least, seed });
+target!(vq_train::Problem: [counts, sums, x, ema_counts, ema_sums, codebook, stats], []; |get| step(get); |_dice, _p| ());
+
+fn step<'a>(get: Get<'_, 'a>) -> vq_train::Buffers<'a> {
+    vq_train::Buffers {
+        counts: all(get, "counts"),
+        sums: all(get, "sums"),
+        x: all(get, "x"),
+        ema_counts: all(get, "ema_counts"),
+        ema_sums: all(get, "ema_sums"),
+        codebook: all(get, "codebook"),
+        stats: all(get, "stats"),
+    }
+}
+
+fields!(vq_train::Gradient = vq_train::Gradient { elements: 1, dtype: Dtype::F32, commit: 1.0, pull: None };
+    vq_train::Gradient { elements, dtype, commit, pull });
+target!(vq_train::Gradient: [x, q, dy, dx], [dq];
+    |get| vq_train::GradientBuffers {
+        x: all(get, "x"),
+        q: all(get, "q"),
+        dy: all(get, "dy"),
+        dx: all(get, "dx"),
+        dq: get("dq"),
+    };
+    |_dice, _p| ());
+
+/// k-means, which is no op.
+#[derive(Debug, Clone)]
+struct KMeans {
+    problem: vq_train::Problem,
+    iterations: usize,
+}
+
+impl Target for KMeans {
+    const ARGS: [&'static [&'static str]; 2] =
+        [&["counts", "sums", "x", "ema_counts", "ema_sums", "codebook", "stats", "indices"], &[]];
+
+    fn any(dice: &mut Dice) -> Self {
+        KMeans { problem: Vary::any(dice), iterations: dice.below(3) }
+    }
+
+    fn vary_one(&mut self, dice: &mut Dice) {
+        dice.rarely();
+        self.problem.vary(dice);
+        if dice.varies() {
+            self.iterations = dice.of_these(&[0, 1, usize::MAX]);
+        }
+    }
+
+    fn candidates(&self, _: &Caps) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn fits(&self, _: &Caps, _: &str) -> Option<Result<()>> {
+        None
+    }
+
+    fn prepare(&self, kernels: &Kernels, _: Option<&str>, get: Get) -> Result<Dispatch> {
+        let buffers = vq_train::KMeansBuffers { indices: all(get, "indices"), step: step(get) };
+        vq_train::prepare_kmeans(kernels, &self.problem, self.iterations, buffers)
+    }
+}
