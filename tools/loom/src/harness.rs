@@ -316,12 +316,12 @@ impl<D: Describe> Entry<D> {
             if let Some(word) = words.into_iter().find(|word| !said(word)) {
                 return Err(format!("meant to run {word}, ran {:?}", output.steps));
             }
-            if self.exact {
+            if let Some(distance) = self.within {
                 for (name, rule) in self.problem.rules(&call.values, &output.values) {
                     let out = &output.values[name];
-                    let oracle = rule.oracle().ok_or_else(|| format!("{name} has no oracle"))?;
-                    if let Some(i) = (0..out.len()).find(|&i| out[i] != oracle[i]) {
-                        return Err(format!("{name} at {i} is {}, exact is {}", out[i], oracle[i]));
+                    if let Some(i) = rule.beyond(out, distance).map_err(|reason| format!("{name}: {reason}"))? {
+                        let exact = rule.oracle().map(|oracle| oracle[i]);
+                        return Err(format!("{name} at {i} is {}, not within {distance} of {exact:?}", out[i]));
                     }
                 }
             }

@@ -122,6 +122,20 @@ impl Rule {
         }
     }
 
+    /// The first output that is further from the rounded oracle than this.
+    ///
+    /// # Errors
+    /// Where there is none to compare with.
+    pub fn beyond(&self, out: &[f64], distance: f64) -> Result<Option<usize>, String> {
+        let oracle = self.oracle().ok_or("it has no oracle")?;
+        let rounded = |i: usize| match self {
+            Rule::Rows { dtype, .. } => dtype.round(oracle[i]),
+            _ => oracle[i],
+        };
+        let near = |i: usize| out[i] == rounded(i) || (out[i] - rounded(i)).abs() <= distance;
+        Ok((0..out.len()).find(|&i| !near(i)))
+    }
+
     /// What the oracle gives, where it is one answer.
     pub fn oracle(&self) -> Option<&[f64]> {
         match self {
@@ -197,8 +211,8 @@ pub struct Entry<P: Op> {
     pub says: Vec<&'static str>,
     /// What the device lacks for it.
     pub lack: fn(&Caps) -> Option<&'static str>,
-    /// The outputs are the oracle itself, as sums of integers are.
-    pub exact: bool,
+    /// No output is further from the oracle, rounded to its dtype, than this, whatever the rule allows.
+    pub within: Option<f64>,
     /// Run again, with equal bits.
     pub twice: bool,
     /// Run again with all of wgpu's runtime checks, with equal bits on a software device.
@@ -249,8 +263,14 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    /// The outputs are the oracle itself, as sums of integers are.
     pub fn exact(&mut self) -> &mut Self {
-        self.exact = true;
+        self.within(0.0)
+    }
+
+    /// No output is further from the oracle than this, whatever the rule allows.
+    pub fn within(&mut self, distance: f64) -> &mut Self {
+        self.within = Some(distance);
         self
     }
 
@@ -296,7 +316,7 @@ impl<P: Op> List<P> {
             pick: Pick::Chosen,
             says: Vec::new(),
             lack: |_| None,
-            exact: false,
+            within: None,
             twice: false,
             checked: false,
             set: None,

@@ -242,6 +242,7 @@ fn everywhere(list: &mut List<Problem>) {
         }
     }
     extreme(list);
+    beyond_f32(list);
     let mask = Some(Mask::shared(MaskKind::Bytes, 3));
     let many = odd(Problem { dims: [1, 66_001], mask, lse: Some(0), ..shape(66_001, 3) });
     list.narrow("more than 65,535 workgroups", many).config(plain()).says(&["on [33001, 2, 1]"]);
@@ -318,6 +319,59 @@ fn extreme(list: &mut List<Problem>) {
             });
         }
     }
+}
+
+/// A scale, and rows of two whose scores are beyond f32, or nearly.
+const BEYOND: [(f32, &[[f64; 2]]); 7] = [
+    (2.0, &[[-3e38, -3e38], [3e38, 3e38], [3e38, 0.0], [-3e38, 3e38]]),
+    (-2.0, &[[-3e38, -3e38], [3e38, 3e38], [3e38, 0.0], [-3e38, 3e38]]),
+    (1e38, &[[10.0, -10.0], [10.0, 10.0], [-10.0, -10.0]]),
+    (-1e38, &[[10.0, -10.0], [10.0, 10.0], [-10.0, -10.0]]),
+    (f32::MAX, &[[1.0, 1.0], [1.0, 0.0], [-1.0, -1.0]]),
+    (1e-30, &[[3e38, -3e38], [3e30, 2e30]]),
+    (0.0, &[[3e38, -3e38], [0.0, 1.0]]),
+];
+
+fn beyond_f32(list: &mut List<Problem>) {
+    let name = "scores beyond f32";
+    for (scale, rows) in BEYOND {
+        for log in [false, true] {
+            let bare = Problem { scale, log, lse: Some(0), ..shape(rows.len(), 2) };
+            let causal = Problem { dims: [1, rows.len()], causal: true, ..bare };
+            for problem in [bare, masked(F32_MASK, bare), masked(MaskKind::Bytes, causal)] {
+                let shown = if problem.causal { 1.0 } else { 0.0 };
+                let entry = list.narrow(name, odd(problem)).config(plain()).within(1e-6);
+                entry.set(move |problem, values| {
+                    values.insert("x", rows.concat());
+                    values.extend(problem.mask.map(|_| ("mask", vec![shown; 2 * rows.len()])));
+                });
+            }
+        }
+    }
+    // A mask that brings scores back, and one that decides.
+    let problem = odd(Problem { scale: 2.0, lse: Some(0), ..masked(F32_MASK, shape(3, 2)) });
+    list.narrow(name, problem).config(plain()).within(1e-6).set(|_, values| {
+        let x = vec![3e38, 1.5e38, -3e38, -1.5e38, 3e38, 3e38];
+        *values = [("x", x), ("mask", vec![-3e38, 0.0, 3e38, 0.0, 3e38, 0.0])].into();
+    });
+    // The largest scores are far apart, in parts of their own.
+    let peaks = |problem: &Problem, values: &mut Values| {
+        let cols = problem.cols;
+        let x = (0..problem.rows * cols).map(|i| match i % cols {
+            7 => 3e38,
+            at if at == cols - 9 => 3e38,
+            at => -3e38 * (at % 2) as f64,
+        });
+        values.insert("x", x.collect());
+    };
+    for (cols, lack) in [(4096 + 36, gpu as fn(&tileloom::Caps) -> _), (70_000, software)] {
+        for log in [false, true] {
+            let problem = Problem { scale: 2.0, log, ..shape(70, cols) };
+            list.narrow(name, problem).unless(lack).says(&["algorithm=online"]).within(1e-6).set(peaks);
+        }
+    }
+    let problem = Problem { scale: 2.0, lse: Some(0), ..shape(1, 152_064) };
+    list.narrow(name, problem).says(&["algorithm=split"]).within(1e-6).set(peaks);
 }
 
 /// What one driver is enough for.
