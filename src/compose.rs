@@ -304,6 +304,9 @@ impl Shader {
             self.header,
             "fn {name}_chunk(base: u32, c: u32, phase: u32, cols: u32) -> V {{ return V({value}); }}"
         );
+        if self.vec != 4 {
+            let _ = writeln!(self.header, "fn {name}_load(i: u32) -> f32 {{ return {value}; }}");
+        }
         self
     }
 
@@ -369,6 +372,25 @@ impl Shader {
     pub fn import(mut self, name: &'static str) -> Self {
         self.imports.push(name);
         self
+    }
+
+    /// A file whose functions read or write what the Problem may lack: without it they do nothing, and return zeros.
+    pub fn import_if(mut self, given: bool, name: &'static str) -> Self {
+        if given {
+            return self.import(name);
+        }
+        for signature in file(name).lines().filter(|line| line.starts_with("fn ")) {
+            let signature = signature.split('{').next().unwrap_or(signature).trim_end();
+            let result = signature.split(" -> ").nth(1).map_or(String::new(), |ty| format!(" return {ty}();"));
+            let _ = writeln!(self.header, "{signature} {{{result} }}");
+        }
+        self
+    }
+
+    /// A plain storage buffer of `element`s that is written, where it is `given`, by the functions of a file.
+    pub fn writes_if(self, given: bool, binding: u32, name: &'static str, element: &str, file: &'static str) -> Self {
+        let shader = if given { self.writes(binding, name, element) } else { self };
+        shader.import_if(given, file)
     }
 
     /// The parameters, as `params`.

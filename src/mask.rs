@@ -186,13 +186,13 @@ impl Shader {
     /// The mask of slot `slot`, or none: `HAS_MASK`, and `mask_bias` of one element.
     pub(crate) fn mask(self, slot: u32, kind: Option<MaskKind>) -> Shader {
         let shader = self.flag("HAS_MASK", kind.is_some());
-        match kind {
+        let shader = match kind {
             Some(kind) => shader
                 .constants(MaskKind::CODES.map(|(name, kind)| (name, kind.code())))
                 .constant("MASK_KIND", kind.code())
-                .reads(slot, "mask", "u32")
-                .import("mask_bias"),
-            None => shader.import("mask_none"),
-        }
+                .reads(slot, "mask", "u32"),
+            None => shader,
+        };
+        shader.import_if(kind.is_some(), "mask_bias")
     }
 }

@@ -9,11 +9,8 @@
 //
 // An invocation has a chunk of a row; neighbours have neighbouring chunks.
 
+#import float
 #import view
-
-const NEG_INF_BITS: u32 = 0xff800000u;
-const LOG2_E: f32 = 1.4426950408889634;
-const LOWEST: f32 = -0x1.fffffep+127;
 
 @compute @workgroup_size(WG_SIZE)
 fn attention_merge(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {

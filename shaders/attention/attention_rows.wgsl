@@ -18,12 +18,8 @@
 // What a buffer says about sequences is clamped to what the parameters say about memory.
 // ALIBI, SINKS, PACKED, PAGED, LENGTHS and TREE are bits of params.flags.
 
+#import float
 #import view
-
-const NEG_INF_BITS: u32 = 0xff800000u;
-const LOG2_E: f32 = 1.4426950408889634;
-// A maximum starts here: a real score cannot be lower, and an equal one gives the same maximum.
-const LOWEST: f32 = -0x1.fffffep+127;
 
 const ROW_LANES: u32 = WG_SIZE / LANES / SLOTS;
 const TILE_ROWS: u32 = ROW_LANES * ROWS;

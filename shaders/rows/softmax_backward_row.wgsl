@@ -11,10 +11,8 @@
 // visible for another reason: `causal`, or words that two rows share.
 
 #import causal
+#import float
 #import view
-
-const NEG_INF_BITS: u32 = 0xff800000u;
-const LOG2_E: f32 = 1.4426950408889634;
 
 struct Row {
   y: u32,        // element where the row starts

@@ -13,11 +13,8 @@
 // the op hides anything (mask, causal, words that two rows share).
 
 #import causal
+#import float
 #import view
-
-const NEG_INF_BITS: u32 = 0xff800000u;
-// The maximum of a row starts here: a real score cannot be lower, and an equal one gives the same maximum.
-const LOWEST: f32 = -0x1.fffffep+127;
 
 struct Row {
   x: u32,        // element where the row starts

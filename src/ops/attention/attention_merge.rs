@@ -118,17 +118,13 @@ slots!(O, LSE, O_OUT, LSE_OUT);
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Form { vec, x, y, lse_out, edge } = self.form;
-        let shader = self
-            .begin(self.config.wg_size, 0, if edge { 2 } else { vec })
+        self.begin(self.config.wg_size, 0, if edge { 2 } else { vec })
             .params::<Params>()
             .input(O, "o", x)
             .output(O_OUT, "o_out", y, edge)
             .reads(LSE, "lse", "f32")
-            .import(if edge { "attention_merge_halves" } else { "attention_merge_chunks" });
-        match lse_out {
-            true => shader.writes(LSE_OUT, "lse_out", "f32").import("attention_merge_lse"),
-            false => shader.import("attention_merge_lse_none"),
-        }
+            .import(if edge { "attention_merge_halves" } else { "attention_merge_chunks" })
+            .writes_if(lse_out, LSE_OUT, "lse_out", "f32", "attention_merge_lse")
     }
 }
 

@@ -109,9 +109,6 @@ impl Pipeline for Pass<Config, Form> {
             Load::Staged(_) => shader.import("attention_staged"),
             Load::Broadcast(size) => shader.constant("LOAD_LANES", size).import("attention_broadcast"),
         };
-        match lse {
-            true => shader.writes(LSE, "lse", "f32").import("lse"),
-            false => shader.import("lse_none"),
-        }
+        shader.writes_if(lse, LSE, "lse", "f32", "lse")
     }
 }

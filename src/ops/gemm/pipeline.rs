@@ -134,11 +134,10 @@ impl Pipeline for Pass<Config, Form> {
             .input(A, "a", form.a)
             .input(B, "b", form.b)
             .import(if form.vec == 4 { "gemm_load4" } else { "gemm_load1" });
-        shader = match (form.gated, form.vec) {
-            (false, _) => shader.import("gemm_gate_none"),
-            (true, 4) => shader.input(B2, "b2", form.b).import("gemm_gate4"),
-            (true, _) => shader.input(B2, "b2", form.b).import("gemm_gate1"),
-        };
+        if form.gated {
+            shader = shader.input(B2, "b2", form.b);
+        }
+        shader = shader.import_if(form.gated, if form.vec == 4 { "gemm_gate4" } else { "gemm_gate1" });
         shader = match algorithm {
             Algorithm::Direct | Algorithm::Tiled => shader,
             Algorithm::Vector => shader.flag("SWAP", form.swap).flag("ALONG_K", form.along_k),
@@ -183,10 +182,10 @@ impl Finish {
         };
         if extras {
             // A gated product has no c.
-            shader = match gated {
-                true => shader.import("gemm_c_none"),
-                false => shader.reads(C, "c", "u32").import("gemm_c"),
-            };
+            if !gated {
+                shader = shader.reads(C, "c", "u32");
+            }
+            shader = shader.import_if(!gated, "gemm_c");
             shader = shader.reads(RESIDUAL, "residual", "u32").reads(BIAS, "bias", "u32").reads(SCALE, "scale", "u32");
         }
         let activation = |shader: Shader, &one: &Activation| {
@@ -196,7 +195,7 @@ impl Finish {
             .iter()
             .fold(shader, activation)
             .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
-            .import(if extras { "gemm_extras" } else { "gemm_extras_none" })
+            .import(if extras { "gemm_extras" } else { "gemm_plain" })
             .import("gemm_epilogue")
     }
 }

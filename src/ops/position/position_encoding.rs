@@ -302,7 +302,7 @@ impl Pipeline for Pass<Config, Form> {
         let shader = shader.input(TABLE_OR_WAVES, "table", storage).flag("HAS_ROWS", rows);
         let shader = match rows {
             true => shader.input(ROW_TABLE, "row_table", storage),
-            false => shader.import("position_encoding_rows_none"),
+            false => shader.no_input("row_table", "0.0"),
         };
         shader.import("position_encoding_table")
     }

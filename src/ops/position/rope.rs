@@ -354,7 +354,7 @@ impl Pipeline for Pass<Config, Form> {
         let shader = tile::in_out(shader, (Q, "q", x), (Q_OUT, "q_out", y), edge, in_place[0]).flag("HAS_K", k);
         let shader = match k {
             true => tile::in_out(shader, (K, "k", x), (K_OUT, "k_out", y), edge, in_place[1]),
-            false => shader.import("rope_k_none"),
+            false => shader.no_input("k", "0.0").no_output("k_out"),
         };
         let shader = shader.table(POSITIONS, "positions", "u32", positions).each("positions_load", "U", pairs);
         let shader = shader.table(COS, "cos_table", "f32", tables).each("cos_table_load", "F", pairs);

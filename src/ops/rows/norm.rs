@@ -313,10 +313,7 @@ impl Pipeline for Pass<Config, Form> {
                 None => shader.no_input(name, "0.0"),
             };
         }
-        shader = match form.stats && writes {
-            true => shader.writes(STATS, "stats", "f32").import("norm_stats"),
-            false => shader.import("norm_stats_none"),
-        };
+        shader = shader.writes_if(form.stats && writes, STATS, "stats", "f32", "norm_stats");
         match self.config.algorithm {
             Algorithm::Split => shader.writes(SCRATCH, "scratch", "vec4<f32>"),
             _ => shader,

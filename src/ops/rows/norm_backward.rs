@@ -318,10 +318,7 @@ impl Pass<Config, Form> {
             Some(weight) => shader.input(WEIGHT, "weight", weight),
             None => shader.no_input("weight", "0.0"),
         };
-        shader = match form.stats && writes {
-            true => shader.writes(STATS, "stats", "vec4<f32>").import("norm_backward_stats"),
-            false => shader.import("norm_backward_stats_none"),
-        };
+        shader = shader.writes_if(form.stats && writes, STATS, "stats", "vec4<f32>", "norm_backward_stats");
         match self.config.algorithm {
             Algorithm::Split => shader.writes(PARTS, "parts", "f32"),
             _ => shader,

@@ -215,13 +215,10 @@ impl Pipeline for Pass<Config, Form> {
         let shader = match (form.in_place, writes) {
             (true, _) => shader.output(Y, "y", form.y, form.edge).in_place("x", "y", form.y, form.edge),
             (false, true) => shader.input(X, "x", form.x).output(Y, "y", form.y, form.edge),
-            (false, false) => shader.input(X, "x", form.x).import("store_none"),
+            (false, false) => shader.input(X, "x", form.x).no_output("y"),
         };
         let shader = shader.mask(MASK, form.mask).gather("mask_bias");
-        let shader = match form.lse && writes {
-            true => shader.writes(LSE, "lse", "f32").import("lse"),
-            false => shader.import("lse_none"),
-        };
+        let shader = shader.writes_if(form.lse && writes, LSE, "lse", "f32", "lse");
         match self.config.algorithm {
             Algorithm::Split => shader.writes(SCRATCH, "scratch", "vec2<f32>"),
             _ => shader,

@@ -144,7 +144,7 @@ impl Pipeline for Pass<Config, Form> {
         // y tells what is hidden.
         shader = match writes || form.in_place.contains(&true) {
             true => shader.output(DX, "dx", form.dx, form.edge),
-            false => shader.import("softmax_backward_dx_none"),
+            false => shader.no_output("dx"),
         };
         for (binding, name, storage, in_place) in
             [(Y, "y", form.y, form.in_place[0]), (DY, "dy", form.dy, form.in_place[1])]

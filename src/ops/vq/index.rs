@@ -84,19 +84,4 @@ impl Shader {
         let file = if short { "vq_index16" } else { "vq_index32" };
         self.constants(OutOfRange::CODES).reads(slot, "indices", "u32").import(file)
     }
-
-    /// An output that is asked for or not: with its buffer and the first of `files`, or without it and the second.
-    pub(super) fn asked(
-        self,
-        asked: bool,
-        slot: u32,
-        name: &'static str,
-        element: &str,
-        files: [&'static str; 2],
-    ) -> Shader {
-        match asked {
-            true => self.writes(slot, name, element).import(files[0]),
-            false => self.import(files[1]),
-        }
-    }
 }

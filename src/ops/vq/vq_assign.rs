@@ -332,11 +332,11 @@ impl Pipeline for Pass<Config, Form> {
             .into_iter()
             .fold(shader, |shader, (name, slot)| shader.flag(name, asked.has(slot)))
             .writes(INDICES, "indices", "u32")
-            .asked(asked.has(DISTANCE), DISTANCE, "distance", "f32", ["vq_distance", "vq_distance_none"])
-            .asked(asked.has(USAGE), USAGE, "usage", "atomic<u32>", ["vq_usage", "vq_usage_none"]);
+            .writes_if(asked.has(DISTANCE), DISTANCE, "distance", "f32", "vq_distance")
+            .writes_if(asked.has(USAGE), USAGE, "usage", "atomic<u32>", "vq_usage");
         match asked.has(REST) {
             true => shader.output(REST, "rest", Storage::F32, false),
-            false => shader.import("vq_rest_none"),
+            false => shader.no_output("rest"),
         }
     }
 }

@@ -283,7 +283,7 @@ impl Pipeline for Pass<Config, Form> {
             .code_indices(INDICES, form.short)
             .input(CODEBOOK, "codebook", form.x)
             .output(Y, "y", form.y, form.edge)
-            .asked(form.count, BAD, "bad", "atomic<u32>", ["vq_bad", "vq_bad_none"])
+            .writes_if(form.count, BAD, "bad", "atomic<u32>", "vq_bad")
             .import("vq_find");
         match form.shared {
             Some(Shared { turns, parts, flat }) => shader

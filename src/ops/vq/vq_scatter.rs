@@ -178,7 +178,7 @@ impl Pipeline for Pass<Config, Form> {
             .input(X, "x", form.x)
             .output(SUMS, "sums", Storage::F32, false)
             .import(if form.vec == 4 { "vq_part" } else { "vq_part_step" })
-            .asked(form.count, COUNTS, "counts", "u32", ["vq_counts", "vq_counts_none"])
+            .writes_if(form.count, COUNTS, "counts", "u32", "vq_counts")
     }
 }
 

@@ -143,7 +143,7 @@ impl Pipeline for Pass<Config, GradientForm> {
             .input(Q, "q", storage)
             .input(DY, "dy", storage)
             .output(DX, "dx", storage, vec == 2)
-            .asked(dq, DQ, "dq", element, [file, "vq_dq_none"])
+            .writes_if(dq, DQ, "dq", element, file)
     }
 }
 

@@ -1,2 +1,0 @@
-// A step that writes no dx.
-fn dx_store(base: u32, c: u32, phase: u32, cols: u32, v: V) {}

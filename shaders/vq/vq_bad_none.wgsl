@@ -1,1 +1,0 @@
-fn note_bad() {}

@@ -1,1 +1,0 @@
-fn distance_store(i: u32, d: f32) {}

@@ -1,1 +1,0 @@
-fn dq_store(c: u32, v: V) {}

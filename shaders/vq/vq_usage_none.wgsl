@@ -1,1 +1,0 @@
-fn count_use(i: u32) {}
