@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use tileloom::reference::{Judge, Verdict};
+use tileloom::reference::{Judge, Verdict, flush_slack};
 use tileloom::{Binding, Caps, Dispatch, Dtype, Op, wgpu};
 
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Options, Reader, Shown, Tensor};
+use crate::flush::Flushes;
 use crate::harness::{Call, Item, Outcome, Replayed};
 use crate::image::Rows;
 use crate::pool::Pool;
@@ -107,7 +108,9 @@ pub enum Rule {
 impl Rule {
     /// Judges `out` against the oracle, or against what a case file expects: then the bound is that of the numerics
     /// rule on the case's inputs, since a wrong expectation must not widen it.
-    pub fn judge(&self, out: &[f64], expected: Option<&[f64]>, widen: (f64, f64)) -> Verdict {
+    ///
+    /// `slack` is what the adapter may add to the bound of each row, as [`slack`](Self::slack) gives it.
+    pub fn judge(&self, out: &[f64], expected: Option<&[f64]>, widen: (f64, f64), slack: &[f64]) -> Verdict {
         match self {
             Rule::Rows { cols, dtype, oracle, low, mag } => {
                 let target = expected.unwrap_or(oracle);
@@ -115,14 +118,24 @@ impl Rule {
                 let moved = |i: usize| target[i] + (dtype.round(low[i]) - dtype.round(oracle[i]));
                 let moved: Option<Vec<f64>> = expected.map(|_| (0..target.len()).map(moved).collect());
                 let low = moved.as_ref().unwrap_or(low);
-                Judge { cols: *cols, dtype: *dtype, oracle: target, low, mag, widen }.judge(out)
+                Judge { cols: *cols, dtype: *dtype, oracle: target, low, mag, slack, widen }.judge(out)
             }
             Rule::Exact(oracle) => exact(out, expected.unwrap_or(oracle)),
             Rule::By(judge) => judge(out, expected),
         }
     }
 
-    /// The first output that is further from the rounded oracle than this.
+    /// By what the bound of each row grows on an adapter that flushes; `flushed` is the rule of inputs that it has flushed.
+    pub fn slack(&self, flushed: &Rule, flushes: Flushes) -> Vec<f64> {
+        match (self, flushed) {
+            (Rule::Rows { cols, dtype, oracle, .. }, Rule::Rows { oracle: flushed, .. }) => {
+                flush_slack(*cols, *dtype, flushes.below(*dtype), oracle, flushed)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The first output that is further from the rounded oracle than this share of it, or of 1.
     ///
     /// # Errors
     /// Where there is none to compare with.
@@ -132,7 +145,8 @@ impl Rule {
             Rule::Rows { dtype, .. } => dtype.round(oracle[i]),
             _ => oracle[i],
         };
-        let near = |i: usize| out[i] == rounded(i) || (out[i] - rounded(i)).abs() <= distance;
+        let near =
+            |i: usize| out[i] == rounded(i) || (out[i] - rounded(i)).abs() <= distance * rounded(i).abs().max(1.0);
         Ok((0..out.len()).find(|&i| !near(i)))
     }
 
@@ -211,7 +225,7 @@ pub struct Entry<P: Op> {
     pub says: Vec<&'static str>,
     /// What the device lacks for it.
     pub lack: fn(&Caps) -> Option<&'static str>,
-    /// No output is further from the oracle, rounded to its dtype, than this, whatever the rule allows.
+    /// No output is further from the oracle, rounded to its dtype, than this share of it or of 1, whatever the rule allows.
     pub within: Option<f64>,
     /// Run again, with equal bits.
     pub twice: bool,
@@ -268,7 +282,7 @@ impl<P: Op> Entry<P> {
         self.within(0.0)
     }
 
-    /// No output is further from the oracle than this, whatever the rule allows.
+    /// No output is further from the oracle than this share of it, or of 1, whatever the rule allows.
     pub fn within(&mut self, distance: f64) -> &mut Self {
         self.within = Some(distance);
         self
@@ -398,6 +412,11 @@ pub trait Describe: Op + Send + Sync + 'static {
 
     /// Names to Buffers.
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Self::Buffers<'a>;
+
+    /// The Problem with 0 for its subnormal parameters, if it has any.
+    fn flushed(&self) -> Option<Self> {
+        None
+    }
 
     /// By what each output is judged, those first on which others depend: `given` is what the kernel, or a case file,
     /// says of the outputs.
@@ -576,6 +595,8 @@ pub struct Ran {
     pub tensors: Vec<(&'static str, crate::case::Tensor)>,
     /// Shaders and Configs that ran.
     pub config: String,
+    /// What the adapter flushes.
+    pub flushes: Flushes,
 }
 
 /// The [`Kernel`] of a description.

@@ -104,7 +104,12 @@ mod tests {
         let truth = vec![0.5; out.len()];
         let rule = Rule::Rows { cols: out.len(), dtype: Dtype::F32, oracle: truth.clone(), low: truth, mag: vec![1.0] };
         let unjudged = expected.iter().filter(|v| v.is_nan()).count();
-        Finding { output: "y", shape: vec![1, out.len()], verdict: rule.judge(out, Some(expected), widen), unjudged }
+        Finding {
+            output: "y",
+            shape: vec![1, out.len()],
+            verdict: rule.judge(out, Some(expected), widen, &[]),
+            unjudged,
+        }
     }
 
     #[test]

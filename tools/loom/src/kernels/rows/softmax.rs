@@ -89,6 +89,10 @@ impl Describe for Problem {
         bound.with(buffers, [("mask", Buffers::mask), ("lse", Buffers::lse), ("scratch", Buffers::scratch)])
     }
 
+    fn flushed(&self) -> Option<Problem> {
+        self.scale.is_subnormal().then_some(Problem { scale: 0.0, ..*self })
+    }
+
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let bias = values.get("mask").map(|mask| self.bias(mask));
         let oracle: Output = reference::<f64>(self, &values["x"], bias.as_deref());
@@ -348,6 +352,16 @@ fn beyond_f32(list: &mut List<Problem>) {
             }
         }
     }
+    // What an adapter may flush: the scale, or x.
+    for (scale, x) in [(1e-38, [3e38, -1e38, 0.0, 3e38]), (-1e38, [3e-39, -1e-39, 0.0, 2e-38])] {
+        let bare = Problem { scale, lse: Some(0), ..shape(2, 2) };
+        for problem in [bare, masked(F32_MASK, bare)] {
+            list.narrow("subnormal numbers", odd(problem)).config(plain()).set(move |problem, values| {
+                values.insert("x", x.to_vec());
+                values.extend(problem.mask.map(|_| ("mask", vec![0.0; 4])));
+            });
+        }
+    }
     // A mask that brings scores back, and one that decides.
     let problem = odd(Problem { scale: 2.0, lse: Some(0), ..masked(F32_MASK, shape(3, 2)) });
     list.narrow(name, problem).config(plain()).within(1e-6).set(|_, values| {
@@ -523,6 +537,9 @@ fn composed(list: &mut List<Problem>) {
 mod tests {
     use super::*;
     use crate::case::Case;
+    use crate::flush::Flushes;
+    use crate::harness;
+    use crate::harness::Call;
 
     fn x(shape: &[usize]) -> Case {
         let values: Vec<f64> = (0..shape.iter().product()).map(|i: usize| i as f64).collect();
@@ -565,6 +582,28 @@ mod tests {
         );
         assert_eq!(fault(&x(&[2, 3]).tensor("mask", mask(&[1, 3])).option("format", "pt")), "understood");
         assert_eq!(fault(&x(&[2, 0]).tensor("mask", mask(&[2, 0]))), "understood");
+    }
+
+    #[test]
+    fn flushed_inputs_are_allowed_where_they_are_flushed() {
+        // Scores 0.5 and 0, or 0 and 0.
+        let call = Call::new(Problem { scale: 1e38, ..shape(1, 2) }, [("x", vec![5e-39, 0.0])].into());
+        let [kept, flushed, f16] =
+            [(false, false), (true, false), (false, true)].map(|(f32, f16)| Flushes { f32, f16 });
+        let wrong = |y: [f64; 2], flushes| {
+            let output = harness::Output { values: [("y", y.to_vec())].into(), steps: Vec::new() };
+            call.judge_on(&output, flushes).wrong
+        };
+        let share = 1.0 / (1.0 + (-0.5f64).exp());
+        for flushes in [kept, flushed, f16] {
+            assert_eq!(wrong([share, 1.0 - share], flushes), 0);
+            assert_eq!(wrong([0.8, 0.2], flushes), 2);
+        }
+        assert_eq!([kept, flushed, f16].map(|flushes| wrong([0.5, 0.5], flushes)), [2, 0, 2]);
+        // A scale counts as an input does.
+        let tiny = Call::new(Problem { scale: 1e-38, ..shape(1, 2) }, [("x", vec![1e38, 0.0])].into());
+        let output = harness::Output { values: [("y", vec![0.5; 2])].into(), steps: Vec::new() };
+        assert_eq!([kept, flushed].map(|flushes| tiny.judge_on(&output, flushes).wrong), [2, 0]);
     }
 
     #[test]
