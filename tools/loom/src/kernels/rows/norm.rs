@@ -61,7 +61,7 @@ pub const LARGEST: [(f32, f64); 2] = [(1e-6, 2e31), (0.0, 1.8e19)];
 /// Rows of `+most, -most, ..`, by the root of the sum of their squares.
 pub fn alternating(rows: usize, cols: usize, root: f64) -> Vec<f64> {
     let most = root / (cols as f64).sqrt();
-    (0..rows * cols).map(|i| if i % cols % 2 == 0 { most } else { -most }).collect()
+    (0..rows * cols).map(|i| if (i % cols).is_multiple_of(2) { most } else { -most }).collect()
 }
 
 /// An element of an extreme row, by its number and a random value.
