@@ -21,10 +21,10 @@ var<workgroup> a_tile: array<f16, TILE_M * K_ROW>;
 var<workgroup> b_tile: array<f16, TILE_N * K_ROW>;
 var<workgroup> patches: array<f32, BLOCKS * PATCH>;
 // Of b2, where GATED.
-var<workgroup> b2_tile: array<f16, select(1u, TILE_N * K_ROW, GATED)>;
-var<workgroup> patches2: array<f32, select(1u, BLOCKS * PATCH, GATED)>;
+var<workgroup> gate_tile: array<f16, select(1u, TILE_N * K_ROW, GATED)>;
+var<workgroup> gate_patches: array<f32, select(1u, BLOCKS * PATCH, GATED)>;
 
-fn fetch(at: Place, l: u32, local: u32) {
+fn load_tiles(at: Place, k0: u32, local: u32) {
   let a0 = a_base(at);
   let b0 = b_base(at);
   let b20 = b2_base(at);
@@ -33,39 +33,39 @@ fn fetch(at: Place, l: u32, local: u32) {
     if TRANS_A {
       let row = i % (TILE_M / 4u) * 4u;
       let k = i / (TILE_M / 4u);
-      if l + k < at.end { x = a_m4(a0, at.row + row, l + k); }
+      if k0 + k < at.k_end { x = a_m4(a0, at.row + row, k0 + k); }
       for (var u = 0u; u < 4u; u++) { a_tile[(row + u) * K_ROW + k] = f16(x[u]); }
     } else {
       let k = i % (TILE_K / 4u) * 4u;
       let row = i / (TILE_K / 4u);
-      if l + k < at.end { x = a_k4(a0, at.row + row, l + k); }
+      if k0 + k < at.k_end { x = a_k4(a0, at.row + row, k0 + k); }
       for (var u = 0u; u < 4u; u++) { a_tile[row * K_ROW + k + u] = f16(x[u]); }
     }
   }
   for (var i = local; i < TILE_N * TILE_K / 4u; i += WG_SIZE) {
     var w = vec4<f32>(0.0);
-    var w2 = vec4<f32>(0.0);
+    var gate_w = vec4<f32>(0.0);
     if TRANS_B {
       let k = i % (TILE_K / 4u) * 4u;
       let col = i / (TILE_K / 4u);
-      if l + k < at.end {
-        w = b_k4(b0, l + k, at.col + col);
-        if GATED { w2 = b2_k4(b20, l + k, at.col + col); }
+      if k0 + k < at.k_end {
+        w = b_k4(b0, k0 + k, at.col + col);
+        if GATED { gate_w = b2_k4(b20, k0 + k, at.col + col); }
       }
       for (var u = 0u; u < 4u; u++) {
         b_tile[col * K_ROW + k + u] = f16(w[u]);
-        if GATED { b2_tile[col * K_ROW + k + u] = f16(w2[u]); }
+        if GATED { gate_tile[col * K_ROW + k + u] = f16(gate_w[u]); }
       }
     } else {
       let col = i % (TILE_N / 4u) * 4u;
       let k = i / (TILE_N / 4u);
-      if l + k < at.end {
-        w = b_n4(b0, l + k, at.col + col);
-        if GATED { w2 = b2_n4(b20, l + k, at.col + col); }
+      if k0 + k < at.k_end {
+        w = b_n4(b0, k0 + k, at.col + col);
+        if GATED { gate_w = b2_n4(b20, k0 + k, at.col + col); }
       }
       for (var u = 0u; u < 4u; u++) {
         b_tile[(col + u) * K_ROW + k] = f16(w[u]);
-        if GATED { b2_tile[(col + u) * K_ROW + k] = f16(w2[u]); }
+        if GATED { gate_tile[(col + u) * K_ROW + k] = f16(gate_w[u]); }
       }
     }
   }
@@ -79,10 +79,10 @@ fn store(at: Place, first: u32, subgroups: u32, i: u32, j: u32, local: u32) {
     let col = e % (SIZE / 4u) * 4u;
     let p = 4u * e;
     if block < BLOCKS {
-      var v2 = vec4<f32>(0.0);
-      if GATED { v2 = vec4<f32>(patches2[p], patches2[p + 1u], patches2[p + 2u], patches2[p + 3u]); }
+      var gate_v = vec4<f32>(0.0);
+      if GATED { gate_v = vec4<f32>(gate_patches[p], gate_patches[p + 1u], gate_patches[p + 2u], gate_patches[p + 3u]); }
       finish(at, at.row + block / BLOCKS_N * BLOCK + i * SIZE + row, at.col + block % BLOCKS_N * BLOCK + j * SIZE + col, 4u,
-        vec4<f32>(patches[p], patches[p + 1u], patches[p + 2u], patches[p + 3u]), v2);
+        vec4<f32>(patches[p], patches[p + 1u], patches[p + 2u], patches[p + 3u]), gate_v);
     }
   }
 }
@@ -112,54 +112,54 @@ fn gemm_coop(
     for (var e = local; e < BLOCKS * PATCH; e += WG_SIZE) { patches[e] = 0.0; }
     workgroupBarrier();
     let zero = coopLoadT<PRODUCT>(&patches[own], SIZE);
-    var s00 = zero;
-    var s01 = zero;
-    var s10 = zero;
-    var s11 = zero;
-    var g00 = zero;
-    var g01 = zero;
-    var g10 = zero;
-    var g11 = zero;
-    for (var l = at.first; l < at.end; l += TILE_K) {
-      fetch(at, l, local);
+    var acc00 = zero;
+    var acc01 = zero;
+    var acc10 = zero;
+    var acc11 = zero;
+    var gate_acc00 = zero;
+    var gate_acc01 = zero;
+    var gate_acc10 = zero;
+    var gate_acc11 = zero;
+    for (var k0 = at.k_first; k0 < at.k_end; k0 += TILE_K) {
+      load_tiles(at, k0, local);
       workgroupBarrier();
       for (var k = 0u; k < TILE_K; k += SIZE) {
         let x0 = coopLoadT<LEFT>(&a_tile[row * K_ROW + k], K_ROW);
         let x1 = coopLoadT<LEFT>(&a_tile[(row + SIZE) * K_ROW + k], K_ROW);
         let w0 = coopLoad<RIGHT>(&b_tile[col * K_ROW + k], K_ROW);
         let w1 = coopLoad<RIGHT>(&b_tile[(col + SIZE) * K_ROW + k], K_ROW);
-        s00 = coopMultiplyAdd(x0, w0, s00);
-        s01 = coopMultiplyAdd(x0, w1, s01);
-        s10 = coopMultiplyAdd(x1, w0, s10);
-        s11 = coopMultiplyAdd(x1, w1, s11);
+        acc00 = coopMultiplyAdd(x0, w0, acc00);
+        acc01 = coopMultiplyAdd(x0, w1, acc01);
+        acc10 = coopMultiplyAdd(x1, w0, acc10);
+        acc11 = coopMultiplyAdd(x1, w1, acc11);
         if GATED {
-          let v0 = coopLoad<RIGHT>(&b2_tile[col * K_ROW + k], K_ROW);
-          let v1 = coopLoad<RIGHT>(&b2_tile[(col + SIZE) * K_ROW + k], K_ROW);
-          g00 = coopMultiplyAdd(x0, v0, g00);
-          g01 = coopMultiplyAdd(x0, v1, g01);
-          g10 = coopMultiplyAdd(x1, v0, g10);
-          g11 = coopMultiplyAdd(x1, v1, g11);
+          let v0 = coopLoad<RIGHT>(&gate_tile[col * K_ROW + k], K_ROW);
+          let v1 = coopLoad<RIGHT>(&gate_tile[(col + SIZE) * K_ROW + k], K_ROW);
+          gate_acc00 = coopMultiplyAdd(x0, v0, gate_acc00);
+          gate_acc01 = coopMultiplyAdd(x0, v1, gate_acc01);
+          gate_acc10 = coopMultiplyAdd(x1, v0, gate_acc10);
+          gate_acc11 = coopMultiplyAdd(x1, v1, gate_acc11);
         }
       }
       workgroupBarrier();
     }
-    coopStoreT(s00, &patches[own], SIZE);
-    if GATED { coopStoreT(g00, &patches2[own], SIZE); }
+    coopStoreT(acc00, &patches[own], SIZE);
+    if GATED { coopStoreT(gate_acc00, &gate_patches[own], SIZE); }
     workgroupBarrier();
     store(at, first, subgroups, 0u, 0u, local);
     workgroupBarrier();
-    coopStoreT(s01, &patches[own], SIZE);
-    if GATED { coopStoreT(g01, &patches2[own], SIZE); }
+    coopStoreT(acc01, &patches[own], SIZE);
+    if GATED { coopStoreT(gate_acc01, &gate_patches[own], SIZE); }
     workgroupBarrier();
     store(at, first, subgroups, 0u, 1u, local);
     workgroupBarrier();
-    coopStoreT(s10, &patches[own], SIZE);
-    if GATED { coopStoreT(g10, &patches2[own], SIZE); }
+    coopStoreT(acc10, &patches[own], SIZE);
+    if GATED { coopStoreT(gate_acc10, &gate_patches[own], SIZE); }
     workgroupBarrier();
     store(at, first, subgroups, 1u, 0u, local);
     workgroupBarrier();
-    coopStoreT(s11, &patches[own], SIZE);
-    if GATED { coopStoreT(g11, &patches2[own], SIZE); }
+    coopStoreT(acc11, &patches[own], SIZE);
+    if GATED { coopStoreT(gate_acc11, &gate_patches[own], SIZE); }
     workgroupBarrier();
     store(at, first, subgroups, 1u, 1u, local);
     workgroupBarrier();

@@ -11,41 +11,43 @@ const LANES_N: u32 = TILE_N / THREAD_N;
 const VECS: u32 = THREAD_N / 4u;
 const SUMS: u32 = THREAD_M * VECS;
 
-// x[r]: k from l of row r.
-fn a_block(base: u32, row: u32, l: u32) -> array<vec4<f32>, THREAD_M> {
+// x[r]: four k of row r, from k on.
+fn a_block(base: u32, row: u32, k: u32) -> array<vec4<f32>, THREAD_M> {
   var x: array<vec4<f32>, THREAD_M>;
   if TRANS_A {
     for (var r = 0u; r < THREAD_M; r += 4u) {
-      let t = transpose(mat4x4<f32>(a_m4(base, row + r, l), a_m4(base, row + r, l + 1u), a_m4(base, row + r, l + 2u),
-        a_m4(base, row + r, l + 3u)));
+      let t = transpose(mat4x4<f32>(a_m4(base, row + r, k), a_m4(base, row + r, k + 1u), a_m4(base, row + r, k + 2u),
+        a_m4(base, row + r, k + 3u)));
       x[r] = t[0];
       x[r + 1u] = t[1];
       x[r + 2u] = t[2];
       x[r + 3u] = t[3];
     }
   } else {
-    for (var r = 0u; r < THREAD_M; r++) { x[r] = a_k4(base, row + r, l); }
+    for (var r = 0u; r < THREAD_M; r++) { x[r] = a_k4(base, row + r, k); }
   }
   return x;
 }
 
-// Column u: four columns of b at k = l + u.
-fn b_block(base: u32, l: u32, col: u32) -> mat4x4<f32> {
+// Column u: four columns of b, from col on, at k + u.
+fn b_block(base: u32, k: u32, col: u32) -> mat4x4<f32> {
   if TRANS_B {
-    return transpose(mat4x4<f32>(b_k4(base, l, col), b_k4(base, l, col + 1u), b_k4(base, l, col + 2u), b_k4(base, l, col + 3u)));
+    return transpose(mat4x4<f32>(b_k4(base, k, col), b_k4(base, k, col + 1u), b_k4(base, k, col + 2u),
+      b_k4(base, k, col + 3u)));
   }
-  return mat4x4<f32>(b_n4(base, l, col), b_n4(base, l + 1u, col), b_n4(base, l + 2u, col), b_n4(base, l + 3u, col));
+  return mat4x4<f32>(b_n4(base, k, col), b_n4(base, k + 1u, col), b_n4(base, k + 2u, col), b_n4(base, k + 3u, col));
 }
 
-fn b2_block(base: u32, l: u32, col: u32) -> mat4x4<f32> {
+fn b2_block(base: u32, k: u32, col: u32) -> mat4x4<f32> {
   if TRANS_B {
-    return transpose(mat4x4<f32>(b2_k4(base, l, col), b2_k4(base, l, col + 1u), b2_k4(base, l, col + 2u), b2_k4(base, l, col + 3u)));
+    return transpose(mat4x4<f32>(b2_k4(base, k, col), b2_k4(base, k, col + 1u), b2_k4(base, k, col + 2u),
+      b2_k4(base, k, col + 3u)));
   }
-  return mat4x4<f32>(b2_n4(base, l, col), b2_n4(base, l + 1u, col), b2_n4(base, l + 2u, col), b2_n4(base, l + 3u, col));
+  return mat4x4<f32>(b2_n4(base, k, col), b2_n4(base, k + 1u, col), b2_n4(base, k + 2u, col), b2_n4(base, k + 3u, col));
 }
 
-fn step(s: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
-  return fma(vec4<f32>(x.w), w[3], fma(vec4<f32>(x.z), w[2], fma(vec4<f32>(x.y), w[1], fma(vec4<f32>(x.x), w[0], s))));
+fn multiply_add(acc: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
+  return fma(vec4<f32>(x.w), w[3], fma(vec4<f32>(x.z), w[2], fma(vec4<f32>(x.y), w[1], fma(vec4<f32>(x.x), w[0], acc))));
 }
 
 @compute @workgroup_size(WG_SIZE)
@@ -59,40 +61,42 @@ fn gemm_direct(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_i
   let b0 = b_base(at);
   let b20 = b2_base(at);
 
-  var s: array<vec4<f32>, SUMS>;
-  var s2: array<vec4<f32>, SUMS>;
+  var acc: array<vec4<f32>, SUMS>;
+  var gate_acc: array<vec4<f32>, SUMS>;
   for (var i = 0u; i < SUMS; i++) {
-    s[i] = vec4<f32>(0.0);
-    s2[i] = vec4<f32>(0.0);
+    acc[i] = vec4<f32>(0.0);
+    gate_acc[i] = vec4<f32>(0.0);
   }
-  var l = at.first;
-  for (; l + 4u <= at.end; l += 4u) {
-    let x = a_block(a0, row, l);
+  var k = at.k_first;
+  for (; k + 4u <= at.k_end; k += 4u) {
+    let x = a_block(a0, row, k);
     for (var v = 0u; v < VECS; v++) {
-      let w = b_block(b0, l, col + v * 4u * LANES_N);
-      for (var r = 0u; r < THREAD_M; r++) { s[r * VECS + v] = step(s[r * VECS + v], x[r], w); }
+      let w = b_block(b0, k, col + v * 4u * LANES_N);
+      for (var r = 0u; r < THREAD_M; r++) { acc[r * VECS + v] = multiply_add(acc[r * VECS + v], x[r], w); }
       if GATED {
-        let w2 = b2_block(b20, l, col + v * 4u * LANES_N);
-        for (var r = 0u; r < THREAD_M; r++) { s2[r * VECS + v] = step(s2[r * VECS + v], x[r], w2); }
+        let gate_w = b2_block(b20, k, col + v * 4u * LANES_N);
+        for (var r = 0u; r < THREAD_M; r++) {
+          gate_acc[r * VECS + v] = multiply_add(gate_acc[r * VECS + v], x[r], gate_w);
+        }
       }
     }
   }
   if VEC == 1u {
-    for (; l < at.end; l++) {
+    for (; k < at.k_end; k++) {
       for (var v = 0u; v < VECS; v++) {
-        let w = b_n4(b0, l, col + v * 4u * LANES_N);
-        let w2 = b2_n4(b20, l, col + v * 4u * LANES_N);
+        let w = b_n4(b0, k, col + v * 4u * LANES_N);
+        let gate_w = b2_n4(b20, k, col + v * 4u * LANES_N);
         for (var r = 0u; r < THREAD_M; r++) {
-          let x = a_m4(a0, row + r, l).x;
-          s[r * VECS + v] += x * w;
-          if GATED { s2[r * VECS + v] += x * w2; }
+          let x = a_m4(a0, row + r, k).x;
+          acc[r * VECS + v] += x * w;
+          if GATED { gate_acc[r * VECS + v] += x * gate_w; }
         }
       }
     }
   }
   for (var r = 0u; r < THREAD_M; r++) {
     for (var v = 0u; v < VECS; v++) {
-      finish(at, row + r, col + v * 4u * LANES_N, 4u, s[r * VECS + v], s2[r * VECS + v]);
+      finish(at, row + r, col + v * 4u * LANES_N, 4u, acc[r * VECS + v], gate_acc[r * VECS + v]);
     }
   }
 }

@@ -13,13 +13,14 @@
 #import gemm_place
 #import view
 
-// Columns `col` up to `col + live`, at most 4, of one row; the rest of s is ignored.
-fn finish(at: Place, row: u32, col: u32, live: u32, s: vec4<f32>, s2: vec4<f32>) {
+// Columns `col` up to `col + live`, at most 4, of one row; the rest of the sums is ignored.
+// Without k (params.k is 0 where alpha is) the sums are 0.
+fn finish(at: Place, row: u32, col: u32, live: u32, sum: vec4<f32>, gate_sum: vec4<f32>) {
   if row >= params.m || col >= params.n { return; }
   let cols = min(vec4<u32>(col) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.n - 1u));
   let factor = product_factor(row, cols);
-  var v = activate(params.activation, factor * s + addend(at, row, cols));
-  if GATED { v *= factor * s2 + gate_addend(row, cols); }
-  v += residue(at, row, cols);
+  var v = activate(params.activation, factor * sum + c_and_bias(at, row, cols));
+  if GATED { v *= factor * gate_sum + gate_bias(row, cols); }
+  v += residual_of(at, row, cols);
   d_four(view_at(params.d, at.b0, at.b1, row) + col, min(live, params.n - col), v);
 }

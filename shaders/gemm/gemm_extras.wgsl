@@ -25,21 +25,22 @@ fn bias_of(product: u32, row: u32, cols: vec4<u32>) -> vec4<f32> {
 }
 
 fn product_factor(row: u32, cols: vec4<u32>) -> vec4<f32> {
-  if params.scale_kind == KIND_NONE { return vec4<f32>(params.alpha); }
+  // Without k there is no product to scale.
+  if params.scale_kind == KIND_NONE || params.k == 0u { return vec4<f32>(params.alpha); }
   let i = vector_at(params.scale, 0u, row, cols);
   let w = word_of(params.scale_kind, i);
   return params.alpha * values(params.scale_kind, vec4<u32>(scale[w.x], scale[w.y], scale[w.z], scale[w.w]), i);
 }
 
-fn addend(at: Place, row: u32, cols: vec4<u32>) -> vec4<f32> {
+fn c_and_bias(at: Place, row: u32, cols: vec4<u32>) -> vec4<f32> {
   var sum = c_term(at, row, cols);
   if params.bias_kind != KIND_NONE { sum += bias_of(0u, row, cols); }
   return sum;
 }
 
-fn gate_addend(row: u32, cols: vec4<u32>) -> vec4<f32> { return bias_of(1u, row, cols); }
+fn gate_bias(row: u32, cols: vec4<u32>) -> vec4<f32> { return bias_of(1u, row, cols); }
 
-fn residue(at: Place, row: u32, cols: vec4<u32>) -> vec4<f32> {
+fn residual_of(at: Place, row: u32, cols: vec4<u32>) -> vec4<f32> {
   if params.residual_kind == KIND_NONE { return vec4<f32>(0.0); }
   let i = view_at(params.residual, at.b0, at.b1, row) + cols;
   let w = word_of(params.residual_kind, i);

@@ -7,13 +7,13 @@ fn col_of(col: u32) -> u32 { return min(col, params.n - 1u); }
 fn a_at(i: u32) -> f32 { return a_chunk(i & 0xfffffffcu, 0u, 0u, 0u)[i & 3u]; }
 fn b_at(i: u32) -> f32 { return b_chunk(i & 0xfffffffcu, 0u, 0u, 0u)[i & 3u]; }
 
-// k from l of a row or a column.
-fn a_k4(base: u32, row: u32, l: u32) -> vec4<f32> { return a_chunk(base + row_of(row) * params.a.w + l, 0u, 0u, 0u); }
-fn b_k4(base: u32, l: u32, col: u32) -> vec4<f32> { return b_chunk(base + col_of(col) * params.b.w + l, 0u, 0u, 0u); }
-// Rows from `row`, columns from `col`, of which there is a multiple of 4, at one l.
-fn a_m4(base: u32, row: u32, l: u32) -> vec4<f32> {
-  return a_chunk(base + l * params.a.w + min(row, params.m - 4u), 0u, 0u, 0u);
+// k from k of a row or a column.
+fn a_k4(base: u32, row: u32, k: u32) -> vec4<f32> { return a_chunk(base + row_of(row) * params.a.w + k, 0u, 0u, 0u); }
+fn b_k4(base: u32, k: u32, col: u32) -> vec4<f32> { return b_chunk(base + col_of(col) * params.b.w + k, 0u, 0u, 0u); }
+// Rows from `row`, columns from `col`, of which there is a multiple of 4, at one k.
+fn a_m4(base: u32, row: u32, k: u32) -> vec4<f32> {
+  return a_chunk(base + k * params.a.w + min(row, params.m - 4u), 0u, 0u, 0u);
 }
-fn b_n4(base: u32, l: u32, col: u32) -> vec4<f32> {
-  return b_chunk(base + l * params.b.w + min(col, params.n - 4u), 0u, 0u, 0u);
+fn b_n4(base: u32, k: u32, col: u32) -> vec4<f32> {
+  return b_chunk(base + k * params.b.w + min(col, params.n - 4u), 0u, 0u, 0u);
 }

@@ -1,12 +1,12 @@
-// The end of a product whose k is split: sums go to scratch [part, batch, m, ceil(n / 4)], vec4; a gated product's two
-// lie side by side.
-fn finish(at: Place, row: u32, col: u32, live: u32, s: vec4<f32>, s2: vec4<f32>) {
+// The end of a product whose k is split: sums go to scratch [part, batch, m, ceil(n / 4)], vec4; the two of a
+// gated product lie side by side.
+fn finish(at: Place, row: u32, col: u32, live: u32, sum: vec4<f32>, gate_sum: vec4<f32>) {
   if row >= params.m || col >= params.n { return; }
   let i = ((at.part * params.batches + at.batch) * params.m + row) * ((params.n + 3u) / 4u) + col / 4u;
   if GATED {
-    scratch[2u * i] = s;
-    scratch[2u * i + 1u] = s2;
+    scratch[2u * i] = sum;
+    scratch[2u * i + 1u] = gate_sum;
   } else {
-    scratch[i] = s;
+    scratch[i] = sum;
   }
 }

@@ -2,8 +2,8 @@
 struct Place {
   row: u32,    // of the tile in d
   col: u32,
-  first: u32,  // its part of k, up to `end`
-  end: u32,
+  k_first: u32,  // its part of k
+  k_end: u32,
   part: u32,
   batch: u32,
   b0: u32,

@@ -9,12 +9,12 @@ fn gemm_split_k(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_
   if i >= per_part { return; }
   let parts = (params.k + params.part_k - 1u) / params.part_k;
   var sum = vec4<f32>(0.0);
-  var sum2 = vec4<f32>(0.0);
+  var gate_sum = vec4<f32>(0.0);
   for (var p = 0u; p < parts; p++) {
     let at = p * per_part + i;
     if GATED {
       sum += scratch[2u * at];
-      sum2 += scratch[2u * at + 1u];
+      gate_sum += scratch[2u * at + 1u];
     } else {
       sum += scratch[at];
     }
@@ -23,5 +23,5 @@ fn gemm_split_k(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_
   at.batch = i / chunks / params.m;
   at.b0 = at.batch / params.batch1;
   at.b1 = at.batch % params.batch1;
-  finish(at, i / chunks % params.m, i % chunks * 4u, 4u, sum, sum2);
+  finish(at, i / chunks % params.m, i % chunks * 4u, 4u, sum, gate_sum);
 }

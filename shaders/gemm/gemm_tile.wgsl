@@ -22,8 +22,8 @@ fn place(wg: vec3<u32>) -> Place {
   let within = tile % (BAND * cols);
   at.row = (band * BAND + within % height) * TILE_M;
   at.col = within / height * TILE_N;
-  at.first = at.part * params.part_k;
-  at.end = min(at.first + params.part_k, params.k);
+  at.k_first = at.part * params.part_k;
+  at.k_end = min(at.k_first + params.part_k, params.k);
   return at;
 }
 

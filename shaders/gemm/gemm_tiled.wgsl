@@ -14,14 +14,14 @@ const A_ROW: u32 = TILE_M + 4u;
 const A_TILE: u32 = TILE_K * A_ROW;
 const B_ROW: u32 = TILE_N + 4u;
 const B_TILE: u32 = TILE_K * B_ROW;
-const B2_TILES: u32 = select(1u, STAGES * B_TILE, GATED);
 
 var<workgroup> a_tile: array<f32, STAGES * A_TILE>;
 var<workgroup> b_tile: array<f32, STAGES * B_TILE>;
-var<workgroup> b2_tile: array<f32, B2_TILES>;
+// Of b2, where GATED.
+var<workgroup> gate_tile: array<f32, select(1u, STAGES * B_TILE, GATED)>;
 
-// Loads the tiles that start at l into buffer `stage`, with zeros from `end` on.
-fn fetch(at: Place, l: u32, stage: u32, local: u32) {
+// Loads the tiles that start at k0 into buffer `stage`, with zeros from `k_end` on.
+fn load_tiles(at: Place, k0: u32, stage: u32, local: u32) {
   let a0 = a_base(at);
   let b0 = b_base(at);
   let b20 = b2_base(at);
@@ -30,7 +30,7 @@ fn fetch(at: Place, l: u32, stage: u32, local: u32) {
       let row = i % (TILE_M / 4u) * 4u;
       let k = i / (TILE_M / 4u);
       var x = vec4<f32>(0.0);
-      if l + k < at.end { x = a_m4(a0, at.row + row, l + k); }
+      if k0 + k < at.k_end { x = a_m4(a0, at.row + row, k0 + k); }
       let to = stage * A_TILE + k * A_ROW + row;
       a_tile[to] = x.x;
       a_tile[to + 1u] = x.y;
@@ -40,12 +40,12 @@ fn fetch(at: Place, l: u32, stage: u32, local: u32) {
       let k = i % (TILE_K / 4u) * 4u;
       let row = i / (TILE_K / 4u);
       var x = vec4<f32>(0.0);
-      if l + k + 4u <= at.end {
-        x = a_k4(a0, at.row + row, l + k);
+      if k0 + k + 4u <= at.k_end {
+        x = a_k4(a0, at.row + row, k0 + k);
       } else if VEC == 1u {
-        if l + k < at.end { x.x = a_m4(a0, at.row + row, l + k).x; }
-        if l + k + 1u < at.end { x.y = a_m4(a0, at.row + row, l + k + 1u).x; }
-        if l + k + 2u < at.end { x.z = a_m4(a0, at.row + row, l + k + 2u).x; }
+        if k0 + k < at.k_end { x.x = a_m4(a0, at.row + row, k0 + k).x; }
+        if k0 + k + 1u < at.k_end { x.y = a_m4(a0, at.row + row, k0 + k + 1u).x; }
+        if k0 + k + 2u < at.k_end { x.z = a_m4(a0, at.row + row, k0 + k + 2u).x; }
       }
       let to = stage * A_TILE + k * A_ROW + row;
       a_tile[to] = x.x;
@@ -59,29 +59,29 @@ fn fetch(at: Place, l: u32, stage: u32, local: u32) {
       let k = i % (TILE_K / 4u) * 4u;
       let col = i / (TILE_K / 4u);
       var w = vec4<f32>(0.0);
-      var w2 = vec4<f32>(0.0);
-      if l + k < at.end {
-        w = b_k4(b0, l + k, at.col + col);
-        if GATED { w2 = b2_k4(b20, l + k, at.col + col); }
+      var gate_w = vec4<f32>(0.0);
+      if k0 + k < at.k_end {
+        w = b_k4(b0, k0 + k, at.col + col);
+        if GATED { gate_w = b2_k4(b20, k0 + k, at.col + col); }
       }
       let to = stage * B_TILE + k * B_ROW + col;
       for (var u = 0u; u < 4u; u++) {
         b_tile[to + u * B_ROW] = w[u];
-        if GATED { b2_tile[to + u * B_ROW] = w2[u]; }
+        if GATED { gate_tile[to + u * B_ROW] = gate_w[u]; }
       }
     } else {
       let col = i % (TILE_N / 4u) * 4u;
       let k = i / (TILE_N / 4u);
       var w = vec4<f32>(0.0);
-      var w2 = vec4<f32>(0.0);
-      if l + k < at.end {
-        w = b_n4(b0, l + k, at.col + col);
-        if GATED { w2 = b2_n4(b20, l + k, at.col + col); }
+      var gate_w = vec4<f32>(0.0);
+      if k0 + k < at.k_end {
+        w = b_n4(b0, k0 + k, at.col + col);
+        if GATED { gate_w = b2_n4(b20, k0 + k, at.col + col); }
       }
       let to = stage * B_TILE + k * B_ROW + col;
       for (var u = 0u; u < 4u; u++) {
         b_tile[to + u] = w[u];
-        if GATED { b2_tile[to + u] = w2[u]; }
+        if GATED { gate_tile[to + u] = gate_w[u]; }
       }
     }
   }
@@ -94,27 +94,29 @@ fn gemm_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
   let row = local / LANES_N * THREAD_M;
   let col = local % LANES_N * 4u;
 
-  var s: array<vec4<f32>, SUMS>;
-  var s2: array<vec4<f32>, SUMS>;
+  var acc: array<vec4<f32>, SUMS>;
+  var gate_acc: array<vec4<f32>, SUMS>;
   for (var i = 0u; i < SUMS; i++) {
-    s[i] = vec4<f32>(0.0);
-    s2[i] = vec4<f32>(0.0);
+    acc[i] = vec4<f32>(0.0);
+    gate_acc[i] = vec4<f32>(0.0);
   }
   var stage = 0u;
-  if STAGES == 2u { fetch(at, at.first, 0u, local); }
-  for (var l = at.first; l < at.end; l += TILE_K) {
-    if STAGES == 1u { fetch(at, l, 0u, local); }
+  if STAGES == 2u { load_tiles(at, at.k_first, 0u, local); }
+  for (var k0 = at.k_first; k0 < at.k_end; k0 += TILE_K) {
+    if STAGES == 1u { load_tiles(at, k0, 0u, local); }
     workgroupBarrier();
-    if STAGES == 2u && l + TILE_K < at.end { fetch(at, l + TILE_K, 1u - stage, local); }
+    if STAGES == 2u && k0 + TILE_K < at.k_end { load_tiles(at, k0 + TILE_K, 1u - stage, local); }
     for (var k = 0u; k < TILE_K; k++) {
       let a0 = stage * A_TILE + k * A_ROW + row;
       for (var v = 0u; v < VECS; v++) {
         let b0 = stage * B_TILE + k * B_ROW + col + v * 4u * LANES_N;
         let w = vec4<f32>(b_tile[b0], b_tile[b0 + 1u], b_tile[b0 + 2u], b_tile[b0 + 3u]);
-        for (var r = 0u; r < THREAD_M; r++) { s[r * VECS + v] = fma(vec4<f32>(a_tile[a0 + r]), w, s[r * VECS + v]); }
+        for (var r = 0u; r < THREAD_M; r++) { acc[r * VECS + v] = fma(vec4<f32>(a_tile[a0 + r]), w, acc[r * VECS + v]); }
         if GATED {
-          let w2 = vec4<f32>(b2_tile[b0], b2_tile[b0 + 1u], b2_tile[b0 + 2u], b2_tile[b0 + 3u]);
-          for (var r = 0u; r < THREAD_M; r++) { s2[r * VECS + v] = fma(vec4<f32>(a_tile[a0 + r]), w2, s2[r * VECS + v]); }
+          let gate_w = vec4<f32>(gate_tile[b0], gate_tile[b0 + 1u], gate_tile[b0 + 2u], gate_tile[b0 + 3u]);
+          for (var r = 0u; r < THREAD_M; r++) {
+            gate_acc[r * VECS + v] = fma(vec4<f32>(a_tile[a0 + r]), gate_w, gate_acc[r * VECS + v]);
+          }
         }
       }
     }
@@ -122,14 +124,14 @@ fn gemm_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
   }
   for (var i = 0u; i < SUMS; i++) {
     // The loop is long: where it is not unrolled, only indices that are constant keep the sums in registers.
-    var sum = s[0];
-    var sum2 = s2[0];
+    var sum = acc[0];
+    var gate_sum = gate_acc[0];
     for (var o = 1u; o < SUMS; o++) {
       if o == i {
-        sum = s[o];
-        sum2 = s2[o];
+        sum = acc[o];
+        gate_sum = gate_acc[o];
       }
     }
-    finish(at, at.row + row + i / VECS, at.col + col + i % VECS * 4u * LANES_N, 4u, sum, sum2);
+    finish(at, at.row + row + i / VECS, at.col + col + i % VECS * 4u * LANES_N, 4u, sum, gate_sum);
   }
 }

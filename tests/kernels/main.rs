@@ -8,6 +8,7 @@
 
 mod allocations;
 mod attention;
+mod cases;
 mod context;
 mod gemm;
 mod ledger;

@@ -18,18 +18,48 @@ struct Row {
     fill: u64,
 }
 
-/// Tile sizes of `Vector`. Where the weights are stored along k, each row costs a sum over the lanes: there, rows have a
-/// limit.
+/// Tile sizes of `Vector`.
 struct Few {
     wg_size: u32,
-    /// Along k: lanes for one row, lanes for several; vec4 of columns; rows.
-    along: ([u32; 2], u32, u32),
-    /// Across k: lanes; vec4 of columns; sums of vec4 at most.
-    across: (u32, u32, u32),
+    along: AlongK,
+    across: AcrossK,
 }
 
-/// Algorithm; tile; thread; stages; time per product, of which only ratios count.
-type Tile = (Algorithm, [u32; 3], [u32; 2], u32, f64);
+/// Weights that are stored along k: each row costs a sum over the lanes.
+struct AlongK {
+    lanes_of_one_row: u32,
+    lanes_of_several: u32,
+    /// vec4 of columns.
+    vecs: u32,
+    most_rows: u32,
+}
+
+/// Weights that are stored across k.
+struct AcrossK {
+    lanes: u32,
+    /// vec4 of columns.
+    vecs: u32,
+    /// Sums of vec4.
+    most_sums: u32,
+}
+
+/// A Config of `Direct` or `Tiled`.
+struct Tile {
+    algorithm: Algorithm,
+    tile: [u32; 3],
+    thread: [u32; 2],
+    stages: u32,
+    /// Time per product, of which only ratios count.
+    cost: f64,
+}
+
+const fn direct(rows: u32, columns: u32, thread: [u32; 2], cost: f64) -> Tile {
+    Tile { algorithm: Algorithm::Direct, tile: [rows, columns, 4], thread, stages: 1, cost }
+}
+
+const fn tiled(tile: [u32; 3], thread: [u32; 2], stages: u32, cost: f64) -> Tile {
+    Tile { algorithm: Algorithm::Tiled, tile, thread, stages, cost }
+}
 
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 shared cores, GFLOP/s, columns across 8 invocations. f32 512^3: 16
 /// rows by 4, 2, 1 vec4 of columns each 38.8, 32.7, 26.9 (1024^3: 37.8, 33.9, 26.6; f16 37.2, 32.7, 26.6), 8 rows by 4
@@ -41,37 +71,45 @@ const TABLE: [Row; 3] = [
     Row {
         class: Class::Software,
         tiles: &[
-            (Algorithm::Direct, [16, 128, 4], [16, 16], 1, 1.0),
-            (Algorithm::Direct, [16, 64, 4], [16, 8], 1, 1.15),
-            (Algorithm::Direct, [16, 32, 4], [16, 4], 1, 1.45),
-            (Algorithm::Direct, [8, 32, 4], [8, 4], 1, 1.7),
-            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 5.0),
+            direct(16, 128, [16, 16], 1.0),
+            direct(16, 64, [16, 8], 1.15),
+            direct(16, 32, [16, 4], 1.45),
+            direct(8, 32, [8, 4], 1.7),
+            tiled([64, 64, 16], [4, 4], 1, 5.0),
         ],
         coop: 20.0,
-        vector: Few { wg_size: 8, along: ([8, 4], 2, 4), across: (1, 16, 64) },
+        vector: Few {
+            wg_size: 8,
+            along: AlongK { lanes_of_one_row: 8, lanes_of_several: 4, vecs: 2, most_rows: 4 },
+            across: AcrossK { lanes: 1, vecs: 16, most_sums: 64 },
+        },
         fill: 4,
     },
     Row {
         class: Class::Integrated,
-        tiles: &[
-            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 1.0),
-            (Algorithm::Tiled, [32, 32, 16], [4, 4], 2, 1.5),
-            (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 2.0),
-        ],
+        tiles: &[tiled([64, 64, 16], [4, 4], 1, 1.0), tiled([32, 32, 16], [4, 4], 2, 1.5), direct(32, 32, [4, 4], 2.0)],
         coop: 0.3,
-        vector: Few { wg_size: 128, along: ([32, 32], 1, 8), across: (4, 1, 8) },
+        vector: Few {
+            wg_size: 128,
+            along: AlongK { lanes_of_one_row: 32, lanes_of_several: 32, vecs: 1, most_rows: 8 },
+            across: AcrossK { lanes: 4, vecs: 1, most_sums: 8 },
+        },
         fill: 32,
     },
     Row {
         class: Class::Discrete,
         tiles: &[
-            (Algorithm::Tiled, [128, 128, 8], [8, 8], 1, 1.0),
-            (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 1.3),
-            (Algorithm::Tiled, [32, 32, 16], [4, 4], 2, 2.0),
-            (Algorithm::Direct, [32, 32, 4], [4, 4], 1, 3.0),
+            tiled([128, 128, 8], [8, 8], 1, 1.0),
+            tiled([64, 64, 16], [4, 4], 1, 1.3),
+            tiled([32, 32, 16], [4, 4], 2, 2.0),
+            direct(32, 32, [4, 4], 3.0),
         ],
         coop: 0.3,
-        vector: Few { wg_size: 256, along: ([32, 32], 1, 8), across: (8, 1, 8) },
+        vector: Few {
+            wg_size: 256,
+            along: AlongK { lanes_of_one_row: 32, lanes_of_several: 32, vecs: 1, most_rows: 8 },
+            across: AcrossK { lanes: 8, vecs: 1, most_sums: 8 },
+        },
         fill: 256,
     },
 ];
@@ -80,13 +118,13 @@ const TABLE: [Row; 3] = [
 /// Mesa 22.3, 128 x 512 x 512 f32: 16 rows by 1 vec4 of columns 5.6 GFLOP/s, 8 rows 5.2, 16 rows by 4 vec4 3.1.
 const OLD_MESA: Row = Row {
     class: Class::Software,
-    tiles: &[
-        (Algorithm::Direct, [16, 32, 4], [16, 4], 1, 1.0),
-        (Algorithm::Direct, [8, 32, 4], [8, 4], 1, 1.15),
-        (Algorithm::Tiled, [64, 64, 16], [4, 4], 1, 5.0),
-    ],
+    tiles: &[direct(16, 32, [16, 4], 1.0), direct(8, 32, [8, 4], 1.15), tiled([64, 64, 16], [4, 4], 1, 5.0)],
     coop: 20.0,
-    vector: Few { wg_size: 8, along: ([8, 4], 2, 4), across: (1, 16, 16) },
+    vector: Few {
+        wg_size: 8,
+        along: AlongK { lanes_of_one_row: 8, lanes_of_several: 4, vecs: 2, most_rows: 4 },
+        across: AcrossK { lanes: 1, vecs: 16, most_sums: 16 },
+    },
     fill: 4,
 };
 
@@ -107,17 +145,18 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
     let (few, many) = (problem.m.min(problem.n), problem.m.max(problem.n));
     if few <= FEW {
         let few = few.max(1).next_power_of_two() as u32;
-        let Few { wg_size, along, across } = row.vector;
+        let Few { wg_size, along, across } = &row.vector;
         let along_k = views.weights_along_k(problem.m > problem.n);
-        let (lanes, mut vecs) = match along_k {
-            true => (along.0[usize::from(few > 1)], along.1),
-            false => (across.0, across.1.min(across.2 / few)),
+        let (lanes, mut vecs) = match (along_k, few) {
+            (true, 1) => (along.lanes_of_one_row, along.vecs),
+            (true, _) => (along.lanes_of_several, along.vecs),
+            (false, _) => (across.lanes, across.vecs.min(across.most_sums / few)),
         };
         // Not all columns to one workgroup.
         while vecs > 1 && many <= (wg_size / lanes * 4 * vecs) as usize {
             vecs /= 2;
         }
-        let cost = if along_k && few > along.2 { 2.0 } else { 0.0 };
+        let cost = if along_k && few > along.most_rows { 2.0 } else { 0.0 };
         let config = of(Algorithm::Vector, [few, wg_size / lanes * 4 * vecs, 4], [few, 4 * vecs], 1);
         all.push((cost, Config { lanes, ..config }));
     }
@@ -126,7 +165,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         let config = of(Algorithm::Coop, [4 * size, 4 * size, 2 * size], [2 * size; 2], size);
         all.push((row.coop, Config { lanes: width, native_f16: true, ..config }));
     }
-    for &(algorithm, [tile_m, tile_n, tile_k], [thread_m, thread_n], stages, cost) in row.tiles {
+    for &Tile { algorithm, tile: [tile_m, tile_n, tile_k], thread: [thread_m, thread_n], stages, cost } in row.tiles {
         // A gated product has twice the sums.
         let halved = problem.products() > 1 && thread_m > 4 && algorithm == Algorithm::Direct;
         let by = if halved { 2 } else { 1 };
@@ -221,8 +260,8 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
 
 impl Views {
     /// `Vector`: whether the weights, which are b, or a where the columns of d are few, are stored along k.
-    pub(super) fn weights_along_k(&self, swap: bool) -> bool {
-        if swap { !self.trans_a } else { self.trans_b }
+    pub(super) fn weights_along_k(&self, few_columns: bool) -> bool {
+        if few_columns { !self.trans_a } else { self.trans_b }
     }
 }
 
@@ -249,14 +288,14 @@ impl Config {
     }
 
     /// `Vector`: the columns of d are few, not the rows.
-    pub(super) fn swaps(&self, problem: &Problem) -> bool {
+    pub(super) fn few_columns(&self, problem: &Problem) -> bool {
         self.algorithm == Algorithm::Vector && problem.m > problem.n
     }
 
     /// Rows and columns of d that a workgroup has.
     pub(super) fn tile_of_d(&self, problem: &Problem) -> [u32; 2] {
         let [m, n, _] = self.tile;
-        if self.swaps(problem) { [n, m] } else { [m, n] }
+        if self.few_columns(problem) { [n, m] } else { [m, n] }
     }
 
     /// Workgroups of the first step.

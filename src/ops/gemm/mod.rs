@@ -1,8 +1,8 @@
 //! The matrix product: `d = act(alpha * scale * op(a) op(b) + beta * c + bias) + residual`, batched, in f32 sums.
 //!
 //! `op` transposes or not; the scale is per row or column, as is the bias; with a second right-hand side the
-//! product is gated, `act(a b + ..) * (a b2 + ..)`: SwiGLU and GeGLU in one pass. `k = 0` leaves
-//! `act(beta * c + bias) + residual`.
+//! product is gated, `act(a b + ..) * (a b2 + ..)`: SwiGLU and GeGLU in one pass. `k = 0` and `alpha = 0` leave
+//! `act(beta * c + bias) + residual`, whatever a, b and the scale hold.
 //!
 //! # Algorithms
 //! * [`Algorithm::Direct`]: an invocation has some rows and columns of d and loads from storage, without workgroup
@@ -70,7 +70,7 @@ defaults! {
         pub b: Matrix = Matrix::new(Dtype::F32),
         /// The result. Rows must not overlap.
         pub d: Matrix = Matrix::new(Dtype::F32),
-        /// Multiplies the product.
+        /// Multiplies the product; a, b and the scale are not read where this is 0.
         pub alpha: f32 = 1.0,
         /// Multiplies c, which is not read where this is 0.
         pub beta: f32 = 1.0,

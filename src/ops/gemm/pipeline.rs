@@ -26,7 +26,7 @@ pub(super) struct Form {
     trans_b: bool,
     gated: bool,
     /// `Vector`: the columns of d are few, not the rows.
-    swap: bool,
+    few_columns: bool,
     /// `Vector`: the weights are stored along k.
     along_k: bool,
     /// What happens to the sums; without it they go to scratch.
@@ -64,11 +64,11 @@ pub(super) fn passes(
 ) -> (Pass<Config, Form>, Option<Pass<(), Finish>>) {
     let held = |dtype| Storage::held(dtype, config.native_f16);
     let by_fours = views.by_fours;
-    let swap = config.swaps(problem);
+    let few_columns = config.few_columns(problem);
     let gated = problem.products() > 1;
     let d = held(views.d.dtype);
     let store = match d {
-        _ if by_fours && !swap && views.d.view.multiple_of(4) => Store::Four,
+        _ if by_fours && !few_columns && views.d.view.multiple_of(4) => Store::Four,
         storage if storage.packed() => Store::Halves,
         _ => Store::One,
     };
@@ -81,8 +81,8 @@ pub(super) fn passes(
         trans_a: by_fours && views.trans_a,
         trans_b: by_fours && views.trans_b,
         gated,
-        swap,
-        along_k: config.algorithm == Algorithm::Vector && views.weights_along_k(swap),
+        few_columns,
+        along_k: config.algorithm == Algorithm::Vector && views.weights_along_k(few_columns),
         finish: (!split).then_some(finish),
     };
     let stem = match config.algorithm {
@@ -121,7 +121,7 @@ impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, stages, .. } = self.config;
         let form = self.form;
-        let [tile_m, tile_n] = if form.swap { [tile_n, tile_m] } else { [tile_m, tile_n] };
+        let [tile_m, tile_n] = if form.few_columns { [tile_n, tile_m] } else { [tile_m, tile_n] };
         let wg_bytes = self.config.wg_bytes(if form.gated { 2 } else { 1 });
         let mut shader = self
             .begin(self.config.wg_size(), wg_bytes, form.vec)
@@ -140,7 +140,11 @@ impl Pipeline for Pass<Config, Form> {
         shader = shader.import_if(form.gated, if form.vec == 4 { "gemm_gate4" } else { "gemm_gate1" });
         shader = match algorithm {
             Algorithm::Direct | Algorithm::Tiled => shader,
-            Algorithm::Vector => shader.flag("SWAP", form.swap).flag("ALONG_K", form.along_k),
+            Algorithm::Vector => shader.flag("ALONG_K", form.along_k).import(if form.few_columns {
+                "gemm_vector_columns"
+            } else {
+                "gemm_vector_rows"
+            }),
             Algorithm::Coop => {
                 let matrix = |scalar: &str, role: &str| format!("coop_mat{stages}x{stages}<{scalar}, {role}>");
                 shader

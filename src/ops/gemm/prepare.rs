@@ -23,7 +23,7 @@ crate::params! {
         scale: Strides = product.strides(SCALE),
         m: u32 = product.problem.m as u32,
         n: u32 = product.problem.n as u32,
-        k: u32 = product.problem.k as u32,
+        k: u32 = product.k(),
         trans_a: u32 = product.views.trans_a.into(),
         trans_b: u32 = product.views.trans_b.into(),
         activation: u32 = product.problem.epilogue.activation as u32,
@@ -65,6 +65,11 @@ impl Product<'_> {
             steps.extend(piece.steps(piece.args(kernels)?)?);
         }
         Ok(Dispatch::of(steps))
+    }
+
+    /// The k that is multiplied: none where alpha is 0, so that a and b are not read and what they hold has no part.
+    fn k(&self) -> u32 {
+        if self.problem.alpha == 0.0 { 0 } else { self.problem.k as u32 }
     }
 
     fn strides(&self, slot: u32) -> Strides {

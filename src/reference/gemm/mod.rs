@@ -8,7 +8,7 @@ use crate::reference::Real;
 pub struct Output {
     /// The result.
     pub d: Vec<f64>,
-    /// The largest magnitude of each row of d.
+    /// The largest finite magnitude of each row of d.
     pub mag: Vec<f64>,
 }
 
@@ -32,7 +32,7 @@ pub struct Inputs<'a> {
 }
 
 /// `act(alpha scale sum a b + beta c + bias) + residual`; gated, the activated is multiplied by
-/// `alpha scale sum a b2 + bias2` first.
+/// `alpha scale sum a b2 + bias2` first. Where alpha is 0, a, b, b2 and scale have no part, and where beta is 0, c has none.
 ///
 /// `mag` is the formula on absolute values, without the activation: none of them grows a difference by more
 /// than a seventh.
@@ -60,6 +60,9 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
             for j in 0..n {
                 let scale = at(epilogue.scale, inputs.scale, i, j, false).unwrap_or(1.0);
                 let product = |b: &[R]| {
+                    if problem.alpha == 0.0 || k == 0 {
+                        return (R::ZERO, 0.0);
+                    }
                     let (mut sum, mut mag) = (R::ZERO, 0.0);
                     for (&a, &b) in a[i * k..][..k].iter().zip(&b[j * k..][..k]) {
                         let ab = a * b;
@@ -94,7 +97,8 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
                     mag += residual[place].abs();
                 }
                 out.d.push(v.f64());
-                row_mag = row_mag.max(mag);
+                // What is infinite is judged by its place: it must not widen what the others are allowed.
+                row_mag = row_mag.max(if mag.is_finite() { mag } else { 0.0 });
             }
             out.mag.push(row_mag);
         }

@@ -42,6 +42,7 @@ pub fn cases(suite: &mut Suite) {
     suite.case("functions over their range", functions);
     suite.case("limits of bindings: several dispatches", limits);
     suite.case("gradients against differences", gradients);
+    suite.case("gradients of alpha 0 and of an infinity", hidden_gradients);
     errors(suite);
     if suite.depth >= Depth::Wide {
         suite.case("tensors", tensors);
@@ -181,6 +182,38 @@ fn gradients(gpu: &Gpu) -> Result<(), String> {
                     return Err(format!("d{name}[{i}] of {problem:?}: {have}, {want}"));
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Gradients where alpha is 0, whatever a and b hold; and where the last gradient of d is infinite: so are the last row of
+/// da and the last column of db, and nothing else.
+fn hidden_gradients(gpu: &Gpu) -> Result<(), String> {
+    for (trans_a, trans_b) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (nan, inf) = (vec![f64::NAN; 7 * 6], f64::INFINITY);
+        let mut dd = vec![1.0; 6 * 5];
+        let of = |alpha, a: &[f64], b: &[f64], dd: &[f64]| -> Result<[Vec<f64>; 2], String> {
+            let gradient =
+                backward(&Problem { trans_a, trans_b, alpha, ..f32s(6, 5, 7) }).map_err(|e| e.to_string())?;
+            let run = |problem, a: &[f64], b: &[f64]| {
+                direct(gpu, &Call::random(problem, 0).with("a", a.to_vec()).with("b", b.to_vec()))
+            };
+            let da = if trans_a { run(gradient.da, b, dd)? } else { run(gradient.da, dd, b)? };
+            let db = if trans_b { run(gradient.db, dd, a)? } else { run(gradient.db, a, dd)? };
+            Ok([da, db])
+        };
+        let none = of(0.0, &nan, &nan[..5 * 7], &dd)?;
+        if none.iter().flatten().any(|&v| v != 0.0) {
+            return Err(format!("alpha 0: {none:?}"));
+        }
+        dd[6 * 5 - 1] = inf;
+        let [da, db] = of(1.0, &[1.0; 7 * 6], &[1.0; 7 * 5], &dd)?;
+        // da lies as a does, db as b.
+        let want_a = |i: usize| if (if trans_a { i % 6 } else { i / 7 }) == 5 { inf } else { 5.0 };
+        let want_b = |i: usize| if (if trans_b { i / 7 } else { i % 5 }) == 4 { inf } else { 6.0 };
+        if !(0..7 * 6).all(|i| da[i] == want_a(i)) || !(0..7 * 5).all(|i| db[i] == want_b(i)) {
+            return Err(format!("an infinity: {da:?}, {db:?}"));
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype as Stored, SafeTensors};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use tileloom::{Dtype, Layout};
 
 use crate::image::Number;
@@ -36,6 +36,10 @@ pub enum Fault {
     BadDtype { name: String, have: String, expected: &'static str },
     #[error("tensor `{name}` has shape {have:?}, expected {expected}")]
     BadShape { name: String, have: Vec<usize>, expected: String },
+    #[error("`{name}` has {have} values, by the options it has {need}")]
+    BadCount { name: &'static str, have: usize, need: usize },
+    #[error("`{name}` would take {need} bytes, a case may ask for {most}")]
+    TooLarge { name: &'static str, need: u64, most: u64 },
     #[error("there is no tensor `expected.*` to check against, expected one of: {}", known.join(", "))]
     NothingExpected { known: Vec<String> },
 }
@@ -164,6 +168,16 @@ pub fn expand(from: &[usize], values: &[f64], to: &[usize]) -> Vec<f64> {
     (0..to.iter().product()).map(|i| values[at(i)]).collect()
 }
 
+/// The most that the other axes of a tensor with an axis of 0 may multiply to: a file that holds nothing must not cost what
+/// one of that many elements does.
+const MOST_BESIDE_ZERO: u64 = 1 << 20;
+
+/// Whether a tensor that has no elements has axes that may be gone through.
+fn affordable(shape: &[usize]) -> bool {
+    let others = shape.iter().filter(|&&size| size > 0);
+    !shape.contains(&0) || others.fold(1u64, |all, &size| all.saturating_mul(size as u64)) <= MOST_BESIDE_ZERO
+}
+
 /// One kernel call: all of a case file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Case {
@@ -202,11 +216,16 @@ impl Case {
     pub fn parse(bytes: &[u8]) -> Result<Case, Fault> {
         let format = |error: &dyn fmt::Display| Fault::Format(error.to_string());
         let (header, info) = SafeTensors::read_metadata(bytes).map_err(|error| format(&error))?;
-        let names: Names = serde_json::from_slice(&bytes[8..8 + header]).map_err(|error| format(&error))?;
-        if let Some(twice) = names.twice {
-            return Err(Fault::Duplicate(twice));
+        if let Some(key) = doubled_key(&bytes[8..8 + header]).map_err(|error| format(&error))? {
+            return Err(Fault::Duplicate(key));
         }
         let file = SafeTensors::deserialize(bytes).map_err(|error| format(&error))?;
+        let lies = file.iter().filter(|(_, tensor)| !affordable(tensor.shape()));
+        if let Some((name, tensor)) = lies.min_by_key(|(name, _)| *name) {
+            let (name, have) = (name.to_string(), tensor.shape().to_vec());
+            let expected = format!("axes whose product, those of 0 left out, is at most {MOST_BESIDE_ZERO}");
+            return Err(Fault::BadShape { name, have, expected });
+        }
         let tensors = file
             .iter()
             .map(|(name, view)| {
@@ -214,13 +233,6 @@ impl Case {
                 (name.to_string(), tensor)
             })
             .collect();
-        // Sizes that no device can index, beside an axis of 0 that makes the file small.
-        if let Some((name, tensor)) =
-            file.iter().find(|(_, tensor)| tensor.shape().iter().any(|&size| size > i32::MAX as usize))
-        {
-            let (name, have) = (name.to_string(), tensor.shape().to_vec());
-            return Err(Fault::BadShape { name, have, expected: "axes of at most 2^31 - 1".into() });
-        }
         let metadata = info.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(Case { metadata, tensors })
     }
@@ -228,9 +240,14 @@ impl Case {
     /// The bytes of a case file.
     ///
     /// # Errors
-    /// Those of the format, such as a header that is too large.
+    /// Those of the format, such as a header that is too large, and axes that no number of bytes fits.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Fault> {
         let format = |error: &dyn fmt::Display| Fault::Format(error.to_string());
+        let elements = |shape: &[usize]| shape.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+        let countable = |shape: &[usize]| elements(shape).and_then(|all| all.checked_mul(64)).is_some();
+        if let Some((name, tensor)) = self.tensors.iter().find(|(_, tensor)| !countable(&tensor.shape)) {
+            return Err(bad_shape(name, tensor, "axes whose product can be told"));
+        }
         let views: Result<Vec<_>, _> = self
             .tensors
             .iter()
@@ -263,37 +280,58 @@ impl Case {
     }
 }
 
-/// The first name that the header, or its metadata, has twice: parsers keep one of the two and say nothing.
-struct Names {
-    twice: Option<String>,
+/// The first key that an object of this JSON has twice, however deep it lies: parsers keep one of the two and say nothing.
+///
+/// # Errors
+/// What is no JSON.
+pub fn doubled_key(json: &[u8]) -> Result<Option<String>, serde_json::Error> {
+    serde_json::from_slice::<Doubled>(json).map(|doubled| doubled.0)
 }
 
-impl<'de> Deserialize<'de> for Names {
+struct Doubled(Option<String>);
+
+impl<'de> Deserialize<'de> for Doubled {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = Names;
+        deserializer.deserialize_any(AnyJson)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a map")
-            }
+struct AnyJson;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
-                let (mut seen, mut twice) = (HashSet::new(), None);
-                while let Some(name) = map.next_key::<String>()? {
-                    if name == "__metadata__" {
-                        twice = twice.or(map.next_value::<Names>()?.twice);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                    if !seen.insert(name.clone()) {
-                        twice = twice.or(Some(name));
-                    }
-                }
-                Ok(Names { twice })
+macro_rules! without_keys {
+    ($($visit:ident($($value:ty)?),)*) => {$(
+        fn $visit<E>(self $(, _: $value)?) -> Result<Doubled, E> {
+            Ok(Doubled(None))
+        }
+    )*};
+}
+
+impl<'de> Visitor<'de> for AnyJson {
+    type Value = Doubled;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    without_keys! { visit_unit(), visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_str(&str), }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Doubled, A::Error> {
+        let mut doubled = None;
+        while let Some(value) = seq.next_element::<Doubled>()? {
+            doubled = doubled.or(value.0);
+        }
+        Ok(Doubled(doubled))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Doubled, A::Error> {
+        let (mut seen, mut doubled) = (HashSet::new(), None);
+        while let Some(key) = map.next_key::<String>()? {
+            doubled = doubled.or(map.next_value::<Doubled>()?.0);
+            if !seen.insert(key.clone()) {
+                doubled = doubled.or(Some(key));
             }
         }
-        deserializer.deserialize_map(Map)
+        Ok(Doubled(doubled))
     }
 }
 
@@ -325,7 +363,7 @@ option_values! {
     f64: "a finite decimal number", |v: &Self| v.is_finite();
     i64: "an integer", |_| true;
     u32: "a number from 0 to 4294967295", |_| true;
-    usize: "a number of at least 0", |_| true;
+    usize: "a number from 0 to 2147483647", |&v: &Self| i32::try_from(v).is_ok();
     Dtype: "f32, f16 or bf16", |_| true;
     String: "text", |_| true;
 }
@@ -333,7 +371,7 @@ option_values! {
 impl<const N: usize> OptionValue for [usize; N] {
     const EXPECTED: &'static str = "numbers with commas between";
     fn parse(text: &str) -> Option<[usize; N]> {
-        let numbers: Option<Vec<usize>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+        let numbers: Option<Vec<usize>> = text.split(',').map(|n| OptionValue::parse(n.trim())).collect();
         numbers?.try_into().ok()
     }
     fn text(&self) -> String {
@@ -360,7 +398,7 @@ impl<const N: usize> OptionValue for Layout<N> {
             None => None,
             Some(text) => Some(OptionValue::parse(text)?),
         };
-        Some(Layout { offset: offset.parse().ok()?, strides })
+        Some(Layout { offset: OptionValue::parse(offset)?, strides })
     }
     fn text(&self) -> String {
         let strides = self.strides.map(|strides| format!(":{}", strides.text()));
@@ -456,6 +494,13 @@ pub struct Expected {
 impl<'a> Reader<'a> {
     pub fn new(case: &'a Case) -> Reader<'a> {
         Reader { case, tensors: BTreeSet::new(), options: ["op", "format"].into() }
+    }
+
+    /// The most bytes that one argument of the case may take, be it an output or moved apart by a layout: so much, or many times
+    /// what the case holds itself.
+    pub fn most_bytes(&self) -> u64 {
+        let held: u64 = self.case.tensors.values().map(|tensor| tensor.data.len() as u64).sum();
+        (1 << 30).max(16 * held)
     }
 
     /// The op.

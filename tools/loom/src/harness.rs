@@ -13,6 +13,7 @@ use crate::flush::Flushes;
 use crate::image::{Image, Number, POISON, Rows};
 use crate::kernel::{
     Access, Arg, Bound, Cost, Describe, Entry, List, Memory, Pick, Prepared, Ran, Replay, Rule, Run, Use, Values,
+    affordable,
 };
 use crate::pool::Pool;
 use crate::random::Random;
@@ -535,8 +536,15 @@ impl<D: Describe> Replayed<D> {
     /// What is wrong with the case.
     pub fn of(case: &Case) -> Result<Replayed<D>, Fault> {
         let mut reader = Reader::new(case);
-        let given = D::read(&mut reader)?;
+        let mut given = D::read(&mut reader)?;
         let args = given.problem.args();
+        affordable(&reader, &args)?;
+        for arg in inputs(&args) {
+            let (have, need) = (given.values.entry(arg.name).or_default().len(), arg.view.len());
+            if have != need {
+                return Err(Fault::BadCount { name: arg.name, have, need });
+            }
+        }
         let memory = memory(&mut reader, &args)?;
         let config = reader.option::<Option<String>>("config", None)?;
         let shapes: Vec<_> = given.outputs.iter().map(|shown| (shown.name, shown.shape.clone())).collect();

@@ -117,12 +117,12 @@ impl Rows {
     }
 
     fn rows(&self) -> usize {
-        self.sizes.iter().product()
+        self.sizes.iter().fold(1, |all, &size| all.saturating_mul(size))
     }
 
     /// Numbers in all rows.
     pub fn len(&self) -> usize {
-        self.rows() * self.cols
+        self.rows().saturating_mul(self.cols)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -146,8 +146,18 @@ impl Rows {
 
     /// Bytes from the start of the binding to the end of the last row; whole words.
     pub fn bytes(&self) -> usize {
-        let end = (0..self.rows()).map(|row| self.start(row) + self.cols).max().unwrap_or(0);
-        (end * self.number.bits()).div_ceil(32) * 4
+        if self.rows() == 0 {
+            return 0;
+        }
+        let last = match self.layout.strides {
+            None => self.len() - self.cols,
+            Some(strides) => strides
+                .iter()
+                .zip(self.sizes)
+                .fold(0usize, |at, (stride, size)| at.saturating_add(stride.saturating_mul(size - 1))),
+        };
+        let end = self.layout.offset.saturating_add(last).saturating_add(self.cols);
+        end.saturating_mul(self.number.bits()).div_ceil(32) * 4
     }
 
     /// The bytes of a row, for a binding that starts at byte `at`.

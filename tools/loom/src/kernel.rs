@@ -15,6 +15,19 @@ use crate::image::Rows;
 use crate::pool::Pool;
 use crate::random::Random;
 
+/// Whether no argument of a case takes more than a case may ask for: told before anything of that size is made.
+///
+/// # Errors
+/// The argument that does.
+pub fn affordable(reader: &Reader, args: &[Arg]) -> Result<(), Fault> {
+    let most = reader.most_bytes();
+    let need = |arg: &Arg| (arg.view.bytes() as u64).max(arg.view.len() as u64 / 8 * arg.view.number.bits() as u64);
+    match args.iter().find(|arg| need(arg) > most) {
+        Some(arg) => Err(Fault::TooLarge { name: arg.name, need: need(arg), most }),
+        None => Ok(()),
+    }
+}
+
 /// Numbers by the name of the argument, contiguous in the order of its view.
 pub type Values = BTreeMap<&'static str, Vec<f64>>;
 

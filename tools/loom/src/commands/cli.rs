@@ -286,7 +286,14 @@ fn replay(out: &mut Pipe, path: &std::path::Path, file: Option<PathBuf>, name: O
     writeln!(out, "{}", outputs.config)?;
     let mut right = true;
     if check {
-        for finding in replay.judge(&outputs) {
+        let findings = match run::judged(&*replay, &outputs) {
+            Ok(findings) => findings,
+            Err(reason) => {
+                writeln!(out, "FAILED: {reason}")?;
+                return Ok(false);
+            }
+        };
+        for finding in findings {
             right &= finding.ok();
             writeln!(out, "{finding}")?;
         }
@@ -327,16 +334,18 @@ fn folder(out: &mut Pipe, dir: &std::path::Path, file: Option<PathBuf>, name: Op
                 continue;
             }
         };
-        match run::ran(&*replay, &gpu) {
+        let expects = !replay.expected().tensors.is_empty();
+        let found = run::ran(&*replay, &gpu)
+            .and_then(|outputs| if expects { run::judged(&*replay, &outputs) } else { Ok(Vec::new()) });
+        match found {
             Err(reason) => {
                 right = false;
                 rows.push(vec![title, "FAILED".into(), String::new(), reason]);
             }
-            Ok(_) if replay.expected().tensors.is_empty() => {
+            Ok(_) if !expects => {
                 rows.push(vec![title, "ran".into(), String::new(), "nothing is expected of it".into()]);
             }
-            Ok(outputs) => {
-                let findings = replay.judge(&outputs);
+            Ok(findings) => {
                 let ok = findings.iter().all(run::Finding::ok);
                 let ratio = findings.iter().map(|finding| finding.verdict.ratio).fold(0.0, f64::max);
                 // The worst output speaks for the case.

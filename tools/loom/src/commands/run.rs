@@ -23,7 +23,8 @@ pub fn open(path: &Path, check: bool) -> Result<(Case, Box<dyn Replay>), String>
         }
         Ok((case, replay))
     };
-    open().map_err(|fault: Fault| format!("{}: {fault}", path.display()))
+    let opened = super::check::caught(open).and_then(|opened| opened.map_err(|fault: Fault| fault.to_string()));
+    opened.map_err(|reason| format!("{}: {reason}", path.display()))
 }
 
 /// The verdict on one output.
@@ -48,6 +49,14 @@ impl Finding {
 /// What `prepare` says, a lost device, or a panic's message.
 pub fn ran(replay: &dyn Replay, gpu: &Gpu) -> Result<Ran, String> {
     super::check::caught(|| replay.run(gpu)).and_then(|result| result)
+}
+
+/// Judges what a case gave, where a panic is a failure of this case, too.
+///
+/// # Errors
+/// A panic's message.
+pub fn judged(replay: &dyn Replay, ran: &Ran) -> Result<Vec<Finding>, String> {
+    super::check::caught(|| replay.judge(ran))
 }
 
 /// The fewest digits that tell the value from its neighbours: most are an f32's.
@@ -110,6 +119,32 @@ mod tests {
             verdict: rule.judge(out, Some(expected), widen, &[]),
             unjudged,
         }
+    }
+
+    struct Panics;
+
+    impl Replay for Panics {
+        fn case(&self) -> Case {
+            Case::default()
+        }
+        fn expected(&self) -> &crate::case::Expected {
+            panic!("none")
+        }
+        fn outputs(&self) -> Vec<&'static str> {
+            Vec::new()
+        }
+        fn run(&self, _: &Gpu) -> Result<Ran, String> {
+            Err("does not run".into())
+        }
+        fn judge(&self, _: &Ran) -> Vec<Finding> {
+            panic!("no oracle")
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_finding() {
+        let ran = Ran { tensors: Vec::new(), config: String::new(), flushes: Default::default() };
+        assert_eq!(judged(&Panics, &ran).err(), Some("panicked: no oracle".into()));
     }
 
     #[test]

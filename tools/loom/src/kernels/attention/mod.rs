@@ -472,6 +472,12 @@ impl Describe for Problem {
         }
         if let Some(used) = &used {
             used.check(&[&[batch]])?;
+            // k is [pages, page_size, ..] where there is a table.
+            let pages = table.as_ref().map_or(1, |table| table.tensor.shape.get(1).copied().unwrap_or(0));
+            used.within(|b| match cu_k.as_ref().filter(|_| packed_kv) {
+                Some(cu) => (cu.values[b + 1] - cu.values[b]) as usize,
+                None => pages.saturating_mul(total_kv),
+            })?;
         }
         let mut problem =
             Problem { x: dtype, o: dtype, value_dim: dv, lse: Some(0), ..Problem::new(batch, heads, kv_heads, d) };
@@ -494,6 +500,17 @@ impl Describe for Problem {
         }
         problem.lengths = used.as_ref().map(|_| 0);
         problem.options(&mut Options::Read(reader))?;
+        // What no shape bounds.
+        if problem.packed.is_some() || problem.paged.is_some() {
+            let Problem { seq_q, seq_kv, .. } = problem;
+            for (name, heads, seq) in [("seq_q", heads, seq_q), ("seq_kv", kv_heads, seq_kv)] {
+                let padded = [batch, heads, seq, d.max(dv)].into_iter().fold(1, usize::saturating_mul);
+                if padded > MOST_PADDED {
+                    let expected = format!("at most {MOST_PADDED} elements of {batch} sequences, not {padded}");
+                    return Err(bad_option(name, seq, &expected));
+                }
+            }
+        }
         if let Some(tree) = &tree {
             let per_batch = tree.check(&[&[problem.seq_q], &[batch, problem.seq_q]])? == 1;
             problem.tree = Some(Tree { parents: 0, per_batch });
@@ -595,6 +612,9 @@ fn bad_option(name: &'static str, value: impl ToString, expected: &str) -> Fault
     Fault::BadOption { name, value: value.to_string(), expected: expected.into() }
 }
 
+/// The most elements of sequences that are padded to the longest one, as the reference takes them.
+const MOST_PADDED: usize = 1 << 28;
+
 /// A small table of a case.
 struct Words<'a> {
     name: &'static str,
@@ -614,6 +634,18 @@ impl<'a> Words<'a> {
         let expected = || shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(" or ");
         let found = shapes.iter().position(|shape| self.tensor.shape == *shape);
         found.ok_or_else(|| case::bad_shape(self.name, self.tensor, expected()))
+    }
+
+    /// Whether no sequence uses more keys than there are of it.
+    fn within(&self, there: impl Fn(usize) -> usize) -> Result<(), Fault> {
+        let fits = |(b, used): &(usize, i64)| usize::try_from(*used).is_ok_and(|used| used <= there(*b));
+        match case::integers(self.name, self.tensor)?.into_iter().enumerate().find(|one| !fits(one)) {
+            None => Ok(()),
+            Some((b, used)) => {
+                let expected = format!("0 to {} keys of sequence {b}, not {used}", there(b));
+                Err(case::bad_shape(self.name, self.tensor, expected))
+            }
+        }
     }
 
     /// Pages of k, by a table for sequences of so many keys.

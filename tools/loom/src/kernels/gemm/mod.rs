@@ -6,7 +6,7 @@ use tileloom::{Caps, Dtype, Layout};
 
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
 use crate::image::Rows;
-use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Given, List, Rule, Values};
+use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Given, List, Rule, Values, affordable};
 use crate::kernels::rows::software;
 use crate::random::Random;
 
@@ -70,6 +70,27 @@ fn integers(entry: &mut Entry<Problem>, seed: u64, sparse: bool) {
         for value in values.values_mut().flatten() {
             let number = random.below(7) as f64 - 3.0;
             *value = if sparse && random.below(4) > 0 { 0.0 } else { number };
+        }
+    });
+}
+
+/// Whole numbers other than 0, of which the last k of the last row of op(a) and of the last column of op(b) are infinite: so
+/// are the last row and the last column of d, and nothing else.
+fn infinite(entry: &mut Entry<Problem>) {
+    entry.exact().set(|problem, values| {
+        for (name, all) in values {
+            (0..all.len()).for_each(|i| all[i] = [1.0, -2.0, 3.0, -1.0, 2.0][i % 5]);
+            let per_batch = problem.k * if *name == "a" { problem.m } else { problem.n };
+            all.chunks_mut(per_batch).filter_map(|one| one.last_mut()).for_each(|last| *last = f64::INFINITY);
+        }
+    });
+}
+
+/// An alpha or a k of 0: what a, b and the scale hold has no part.
+fn without_product(entry: &mut Entry<Problem>) {
+    entry.set(|_, values| {
+        for (_, all) in values.iter_mut().filter(|(name, _)| ["a", "b", "b2", "scale"].contains(name)) {
+            (0..all.len()).for_each(|i| all[i] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][i % 3]);
         }
     });
 }
@@ -228,6 +249,7 @@ impl Describe for Problem {
         if let Some((&last, first)) = batch.split_last() {
             problem.batch = [first.iter().product(), last];
         }
+        affordable(reader, &problem.args())?;
         // Of each batch, what several share is repeated.
         let mut values = Values::new();
         for arg in problem.args().iter().filter(|arg| arg.access == Access::Read) {
@@ -323,8 +345,35 @@ fn everywhere(list: &mut List<Problem>) {
     let hidden = Problem { beta: 0.0, c: Some(Matrix::new(Bf16)), epilogue, ..f32s(19, 36, 40) };
     let entry = list.narrow("16-bit vectors the other way, beta 0 hides NaN", hidden).seed(9).config(DIRECT);
     entry.set(|_, values| values.get_mut("c").into_iter().flatten().for_each(|v| *v = f64::NAN));
-    list.narrow("no k", Problem { c, epilogue: whole(Activation::Relu), ..f32s(5, 9, 0) }).config(DIRECT);
+    let no_k = Problem { c, epilogue: whole(Activation::Relu), ..f32s(5, 9, 0) };
+    without_product(list.narrow("no k", no_k).config(DIRECT));
+    let extras = Problem { c, beta: -1.5, epilogue: whole(Activation::Relu), ..f32s(19, 36, 40) };
     let bias = along(Along::Columns, F32, 0);
+    let gated = Problem { epilogue: Epilogue { gate: Some(0), bias, ..swiglu() }, ..f32s(21, 20, 36) };
+    for (problem, config) in [
+        (extras, DIRECT),
+        (f32s(37, 36, 516), DIRECT),
+        (gated, GATED),
+        (Problem { batch: [1, 2], ..f32s(18, 36, 4100) }, Config { parts: 5, ..DIRECT }),
+        (f32s(65, 68, 20), TILED),
+    ] {
+        without_product(list.narrow("alpha 0 hides NaN", Problem { alpha: 0.0, ..problem }).config(config));
+    }
+    for few in [Problem { trans_b: true, ..f32s(1, 260, 516) }, f32s(1, 37, 53)] {
+        without_product(list.narrow("alpha 0 hides NaN", Problem { alpha: 0.0, ..few }).candidate(VECTOR));
+    }
+    for k in [1, 3, 5, 4] {
+        for (trans_a, trans_b) in TRANSPOSES.into_iter().take(if k == 4 { 1 } else { 4 }) {
+            let problem = Problem { trans_a, trans_b, ..f32s(9, 33, k) };
+            infinite(list.narrow("an infinity in the last k", problem).config(DIRECT));
+        }
+        infinite(list.narrow("an infinity in the last k", f32s(1, 37, k)).candidate(VECTOR));
+    }
+    let split = Problem { batch: [1, 2], ..f32s(18, 36, 1028) };
+    infinite(list.narrow("an infinity in the last k", split).config(Config { parts: 2, ..DIRECT }));
+    for k in [12, 20] {
+        infinite(list.narrow("an infinity in the last k", f32s(65, 68, k)).config(TILED));
+    }
     for activation in [Activation::Silu, Activation::GeluTanh] {
         // b and b2 as columns of one matrix would lie: by rows of 2 n.
         let epilogue = Epilogue { gate: Some(8), activation, bias, ..Epilogue::default() };
@@ -429,6 +478,10 @@ fn coop(list: &mut List<Problem>) {
     for (m, n, k) in [(32, 32, 16), (68, 100, 72), (3, 4, 4), (33, 40, 132)] {
         integers(narrow(list, of(m, n, k)), 3, false);
     }
+    for k in [4, 12, 20] {
+        infinite(narrow(list, of(33, 40, k)));
+    }
+    without_product(narrow(list, Problem { alpha: 0.0, ..of(33, 40, 72) }));
     narrow(list, of(68, 100, 72));
     narrow(list, Problem { batch: [2, 1], epilogue: whole(Activation::Silu), ..of(35, 36, 40) }).seed(3);
     narrow(list, of(20, 40, 2052)).seed(4).says(&["gemm_split_k"]);
@@ -453,6 +506,19 @@ fn wide(list: &mut List<Problem>) {
     list.wide("tiled, SwiGLU", Problem { epilogue: swiglu(), ..f32s(70, 68, 36) }).seed(3).config(TILED);
     let entry = list.wide("tiled, k in parts", f32s(40, 44, 2052)).seed(3);
     entry.config(Config { parts: 3, ..TILED }).says(&["gemm_split_k"]);
+    // By pipelines that others of the list have.
+    for k in [1, 15, 17] {
+        infinite(list.wide("an infinity in the last k", f32s(67, 71, k)).config(TILED));
+        infinite(list.wide("an infinity in the last k", f32s(37, 1, k)).candidate(VECTOR));
+        for dtype in [F16, Bf16] {
+            infinite(list.wide("an infinity in the last k", plain(19, 37, k, [dtype; 3])).config(DIRECT));
+        }
+        let gated = Problem { epilogue: Epilogue { gate: Some(0), ..Epilogue::default() }, ..f32s(9, 21, k) };
+        infinite(list.wide("an infinity in the last k", gated).config(GATED));
+    }
+    for (m, n, k) in [(1, 36, 12), (36, 1, 12), (1, 33, 20), (34, 1, 20)] {
+        infinite(list.wide("an infinity in the last k", Problem { trans_b: true, ..f32s(m, n, k) }).candidate(VECTOR));
+    }
     list.wide("checked modules give the same bits", f32s(37, 40, 52)).seed(6).config(DIRECT).checked();
 }
 

@@ -3,12 +3,16 @@
 use serde_json::Value;
 use tileloom::rope::{Scaling, Yarn};
 
-use crate::case::Fault;
+use crate::case::{self, Fault};
 
 /// Hugging Face's `rope_scaling`.
 pub fn scaling(text: &str, max_position_embeddings: f64) -> Result<Scaling, Fault> {
     let bad = |expected: String| Fault::BadOption { name: "scaling", value: text.into(), expected };
-    let json: Value = serde_json::from_str(text).map_err(|error| bad(format!("JSON: {error}")))?;
+    let json = |error: serde_json::Error| bad(format!("JSON: {error}"));
+    if let Some(key) = case::doubled_key(text.as_bytes()).map_err(json)? {
+        return Err(bad(format!("`{key}` once")));
+    }
+    let json: Value = serde_json::from_str(text).map_err(json)?;
     if json.is_null() {
         return Ok(Scaling::None);
     }
@@ -114,6 +118,8 @@ mod tests {
             (r#"{"rope_type": "linear"}"#, "a field `factor`"),
             (r#"{"rope_type": "linear", "factor": "2"}"#, "a number as `factor`"),
             (r#"{"rope_type": "linear", "factor": 2, "beta": 1}"#, "no field `beta`"),
+            (r#"{"rope_type": "linear", "factor": 2, "factor": 4}"#, "`factor` once"),
+            (r#"{"rope_type": "linear", "factor": [{"x": 2, "x": 4}]}"#, "`x` once"),
             (
                 r#"{"rope_type": "longrope", "short_factor": 3, "long_factor": []}"#,
                 "a list of numbers as `short_factor`",

@@ -132,7 +132,7 @@ impl Describe for Problem {
 
     fn args(&self) -> Vec<Arg> {
         let Problem { n, books, num_codes, code_dim, top, .. } = *self;
-        let (each, parts) = (n * books * top, parts(self));
+        let (each, parts) = ((n * books).saturating_mul(top), parts(self));
         let x = Rows::new(self.x_layout, [n, parts], code_dim, self.x);
         let codebook = Rows::new(self.codebook_layout, [books, num_codes], code_dim, self.codebook);
         let written = [

@@ -86,10 +86,10 @@ impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
         let indices = Rows::new(self.indices, [self.positions(), self.books], 1, index_number(self.index));
         let (sizes, cols) = self.x_shape();
-        let codes = self.books * self.num_codes;
+        let codes = self.books.saturating_mul(self.num_codes);
         let mut args = vec![Arg::read("indices", indices)];
         args.push(Arg::read("x", Rows::new(self.x_layout, sizes, cols, self.x)));
-        args.push(Arg::write("sums", Rows::flat(self.sums, codes * self.code_dim, Dtype::F32)));
+        args.push(Arg::write("sums", Rows::flat(self.sums, codes.saturating_mul(self.code_dim), Dtype::F32)));
         args.extend(self.counts.map(|offset| Arg::write("counts", Rows::flat(offset, codes, Number::U32))));
         args
     }
