@@ -44,6 +44,14 @@ impl Dtype {
         }
     }
 
+    /// The smallest number of full precision; those below it are subnormal.
+    pub fn smallest_normal(self) -> f64 {
+        match self {
+            Dtype::F32 | Dtype::Bf16 => 2f64.powi(-126),
+            Dtype::F16 => 2f64.powi(-14),
+        }
+    }
+
     /// The magnitude from which a value rounds to infinity.
     pub fn overflow(self) -> f64 {
         match self {

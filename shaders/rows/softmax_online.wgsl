@@ -5,6 +5,7 @@
 // LANES invocations share a row, a workgroup of WG_SIZE has WG_SIZE / LANES rows. KEEP chunks are taken
 // at a time, so that the sum is rescaled once per KEEP chunks.
 #import softmax_row
+#import softmax_online_part
 
 const ROWS_PER_WG: u32 = WG_SIZE / LANES;
 
@@ -14,13 +15,11 @@ fn softmax_online(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let row = (wg.y * params.grid_x + wg.x) * ROWS_PER_WG + ids.local / LANES;
   let r = locate(min(row, params.rows - 1u));
 
-  let part = online_part(r, lane, 0u, r.reach);
-  let m = reduce_max(h_max(part.m), ids);
-  let t = total(m, reduce_sum(h_sum(part.sum * exp(part.m - m)), ids));
+  let sums = joined(online_part(r, lane, 0u, r.reach), ids);
+  let all = total(sums.row_max, sums.exp_sum);
 
   if row < params.rows {
-    write_part(r, lane, 0u, r.chunks, t);
-    if lane == 0u { lse_store(row, log_sum_exp(t)); }
+    write_part(r, lane, 0u, r.chunks, all);
+    if lane == 0u { lse_store(row, log_sum_exp(all)); }
   }
 }
-#import softmax_online_part

@@ -15,32 +15,32 @@ fn softmax_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   // Invocations past the last row repeat it without writing: the reductions need all of them.
   let r = locate(min(row, params.rows - 1u));
 
-  var s: array<V, KEEP>;
-  var m_own = V(LOWEST);
+  var t: array<V, KEEP>;
+  var max_own = V(LOWEST);
   for (var k = 0u; k < KEEP; k++) {
-    s[k] = V(params.neg_inf);
-    if lane + k * LANES < r.reach { s[k] = score(r, lane + k * LANES); }
-    m_own = max(m_own, s[k]);
+    t[k] = V(params.neg_inf);
+    if lane + k * LANES < r.reach { t[k] = scores(r, lane + k * LANES); }
+    max_own = max(max_own, t[k]);
   }
-  let m = reduce_max(h_max(m_own), ids);
+  let row_max = reduce_max(h_max(max_own), ids);
 
   var sum_own = V(0.0);
   for (var k = 0u; k < KEEP; k++) {
-    let w = select(V(0.0), weight(s[k], V(m)), lane + k * LANES < r.reach);
+    let w = select(V(0.0), weights(t[k], V(row_max)), lane + k * LANES < r.reach);
     sum_own += w;
-    if params.log == 0u { s[k] = w; }
+    if params.log == 0u { t[k] = w; }
   }
-  let t = total(m, reduce_sum(h_sum(sum_own), ids));
+  let all = total(row_max, reduce_sum(h_sum(sum_own), ids));
 
   if row < params.rows {
     for (var k = 0u; k < KEEP; k++) {
       let c = lane + k * LANES;
       if c < r.chunks {
-        var y = s[k] * t.inverse;
-        if params.log != 0u { y = log_result(s[k], t); }
+        var y = t[k] * all.inverse;
+        if params.log != 0u { y = log_result(t[k], all); }
         y_store(r.y, c, r.phase, params.cols, y);
       }
     }
-    if lane == 0u { lse_store(row, log_sum_exp(t)); }
+    if lane == 0u { lse_store(row, log_sum_exp(all)); }
   }
 }

@@ -7,9 +7,10 @@
 //   3 lse   f32 [rows] (where HAS_LSE)
 //   4 scratch (two-step algorithm only)
 //
-// A score is scale * x + mask. A hidden score is params.neg_inf, which is told by its bits: WGSL lets a
-// compiler assume that no value is infinite. HIDES says whether this form of the op hides anything
-// (mask, causal, words that two rows share).
+// A score is scale * x + mask, held as a quotient by `unit`: t = x_factor * x + mask_factor * mask, so that no score of
+// finite x and mask overflows, nor the difference of two of them where it has a weight. A hidden score is params.neg_inf,
+// which is told by its bits: WGSL lets a compiler assume that no value is infinite. HIDES says whether this form of
+// the op hides anything (mask, causal, words that two rows share).
 
 #import causal
 #import float
@@ -40,49 +41,52 @@ fn locate(row: u32) -> Row {
   return r;
 }
 
-// The scores of chunk c; what is hidden, or not of this row, has the bits of minus infinity.
-fn score(r: Row, c: u32) -> V {
-  var s = params.scale * x_chunk(r.x, c, r.phase, params.cols);
+// The scores of chunk c, by unit; what is hidden, or not of this row, has the bits of minus infinity.
+fn scores(r: Row, c: u32) -> V {
+  var t = params.x_factor * x_chunk(r.x, c, r.phase, params.cols);
   if HAS_MASK {
-    let bias = mask_bias_chunk(r.mask, params.mask_step, c, r.phase, params.cols);
-    s = select(s + bias, V(params.neg_inf), equal_bits(bias, NEG_INF_BITS));
+    let mask = mask_bias_chunk(r.mask, params.mask_step, c, r.phase, params.cols);
+    t = select(t + params.mask_factor * mask, V(params.neg_inf), equal_bits(mask, NEG_INF_BITS));
   }
-  if HIDES { s = select(V(params.neg_inf), s, chunk_live(c, r.phase, r.visible)); }
-  return s;
+  if HIDES { t = select(V(params.neg_inf), t, chunk_live(c, r.phase, r.visible)); }
+  return t;
 }
 
-// exp(s - m), and 0 for what is hidden. Where nothing hides, a score of minus infinity can only come from
+// exp(score - row_max), and 0 for what is hidden. Where nothing hides, a score of minus infinity can only come from
 // x itself, and exp2 makes it 0 or the smallest normal number.
-fn weight(s: V, m: V) -> V {
-  let w = exp2((s - m) * LOG2_E);
-  if HIDES { return select(w, V(0.0), equal_bits(s, NEG_INF_BITS)); }
+fn weights(t: V, row_max: V) -> V {
+  let w = exp2((t - row_max) * params.unit_log2);
+  if HIDES { return select(w, V(0.0), equal_bits(t, NEG_INF_BITS)); }
   return w;
 }
 
-// What a row comes to: its maximum and the sum of its weights.
+// By what a sum of weights shrinks when the maximum grows.
+fn rescale(before: V, after: V) -> V { return exp2((before - after) * params.unit_log2); }
+
+// What a row comes to.
 struct Total {
-  m: f32,
-  log_sum: f32,
-  inverse: f32,  // of the sum; 0 for a row that sees nothing
+  row_max: f32,  // of the scores, by unit
+  log_sum: f32,  // of exp_sum, the sum of the weights
+  inverse: f32,  // of exp_sum; 0 for a row that sees nothing
   dead: bool,
 }
 
-fn total(m: f32, sum: f32) -> Total {
+fn total(row_max: f32, exp_sum: f32) -> Total {
   // Of a row that sees something, however low, the largest weight is about 1.
-  let dead = m <= LOWEST && sum < 0.5;
-  let safe = select(sum, 1.0, dead);
-  return Total(m, log(safe), select(1.0 / safe, 0.0, dead), dead);
+  let dead = row_max <= LOWEST && exp_sum < 0.5;
+  let safe = select(exp_sum, 1.0, dead);
+  return Total(row_max, log(safe), select(1.0 / safe, 0.0, dead), dead);
 }
 
-// y for a score.
-fn result(s: V, t: Total) -> V {
-  if params.log == 0u { return weight(s, V(t.m)) * t.inverse; }
-  return log_result(s, t);
+// y for scores.
+fn result(t: V, row: Total) -> V {
+  if params.log == 0u { return weights(t, V(row.row_max)) * row.inverse; }
+  return log_result(t, row);
 }
 
-fn log_result(s: V, t: Total) -> V {
-  let hide = equal_bits(s, NEG_INF_BITS) | (V(t.inverse) == V(0.0));
-  return select((s - t.m) - t.log_sum, V(params.neg_inf), hide);
+fn log_result(t: V, row: Total) -> V {
+  let hidden = equal_bits(t, NEG_INF_BITS) | (V(row.inverse) == V(0.0));
+  return select((t - row.row_max) * params.unit - row.log_sum, V(params.neg_inf), hidden);
 }
 
-fn log_sum_exp(t: Total) -> f32 { return select(t.m + t.log_sum, params.neg_inf, t.dead); }
+fn log_sum_exp(row: Total) -> f32 { return select(row.row_max * params.unit + row.log_sum, params.neg_inf, row.dead); }

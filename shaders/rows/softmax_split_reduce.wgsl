@@ -1,6 +1,6 @@
 // First of two steps for few, very long rows (vocabulary logits): the row is split into `parts` of
 // `part_chunks` chunks, so that more workgroups than rows are busy. Workgroup w = y * grid_x + x has
-// part w % parts of row w / parts, and leaves its maximum and its sum in scratch[w].
+// part w % parts of row w / parts, and leaves its row_max and its exp_sum in scratch[w].
 #import softmax_row
 #import softmax_online_part
 
@@ -10,8 +10,6 @@ fn softmax_split_reduce(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
   let r = locate(w / params.parts);
   let first = (w % params.parts) * params.part_chunks;
-  let part = online_part(r, ids.local, first, min(first + params.part_chunks, r.reach));
-  let m = reduce_max(h_max(part.m), ids);
-  let sum = reduce_sum(h_sum(part.sum * exp(part.m - m)), ids);
-  if ids.local == 0u { scratch[w] = vec2<f32>(m, sum); }
+  let part = joined(online_part(r, ids.local, first, min(first + params.part_chunks, r.reach)), ids);
+  if ids.local == 0u { scratch[w] = vec2<f32>(part.row_max, part.exp_sum); }
 }

@@ -5,6 +5,8 @@
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
 pub mod attention;
+#[cfg(test)]
+mod differences;
 pub mod gemm;
 mod numerics;
 mod position;
@@ -12,7 +14,7 @@ mod rows;
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};
-pub use numerics::{Judge, Verdict, Worst};
+pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};
 pub use rows::*;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

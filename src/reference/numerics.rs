@@ -9,7 +9,7 @@ use crate::Dtype;
 /// `oracle` (f64 formula) and `low` (f32 formula) are rounded to the output dtype here; `mag` is the
 /// magnitude of what was added up, per row. Infinities must stand where the oracle has them, except
 /// within 2 eps of the dtype's threshold, where either is right. An oracle of NaN judges nothing. No
-/// bound is below one subnormal step of the dtype.
+/// bound is below one subnormal step of the dtype. A `low` that is not finite counts as an error of 0.
 #[derive(Debug, Clone)]
 pub struct Judge<'a> {
     /// Elements per row.
@@ -22,8 +22,19 @@ pub struct Judge<'a> {
     pub low: &'a [f64],
     /// One per row.
     pub mag: &'a [f64],
+    /// One per row: what [`flush_slack`] adds to its bound, on a driver that takes subnormal numbers for 0. Empty on one that
+    /// keeps them.
+    pub slack: &'a [f64],
     /// A case file may widen the bound: absolute, and relative to the oracle's element.
     pub widen: (f64, f64),
+}
+
+/// What the bound of each row grows by on a driver that takes numbers below `below` for 0: that number, and the largest
+/// distance of what the oracle gives, rounded to `dtype`, from what it gives on inputs of which those are 0.
+pub fn flush_slack(cols: usize, dtype: Dtype, below: f64, oracle: &[f64], flushed: &[f64]) -> Vec<f64> {
+    let apart = |(a, b): (&f64, &f64)| if a == b { 0.0 } else { (dtype.round(*a) - dtype.round(*b)).abs() };
+    let rows = oracle.chunks(cols.max(1)).zip(flushed.chunks(cols.max(1)));
+    rows.map(|(oracle, flushed)| below + oracle.iter().zip(flushed).map(apart).fold(0.0, f64::max)).collect()
 }
 
 /// The element that came closest to its bound, or went past it furthest.
@@ -110,7 +121,8 @@ impl Judge<'_> {
                 }
             }
             let e = low_error.max(4.0 * Dtype::F32.eps() * self.mag[row]);
-            let row_bound = (2.0 * (e + eps * peak)).max(self.dtype.subnormal_step());
+            let slack = self.slack.get(row).copied().unwrap_or(0.0);
+            let row_bound = (2.0 * (e + eps * peak)).max(self.dtype.subnormal_step()) + slack;
             for i in range {
                 let (out, exact) = (out[i], self.oracle[i]);
                 let expected = self.dtype.round(exact);
@@ -148,7 +160,40 @@ mod tests {
 
     fn judge(dtype: Dtype, oracle: &[f64], out: &[f64]) -> Verdict {
         let mag = vec![1.0; 1];
-        Judge { cols: oracle.len(), dtype, oracle, low: oracle, mag: &mag, widen: (0.0, 0.0) }.judge(out)
+        Judge { cols: oracle.len(), dtype, oracle, low: oracle, mag: &mag, slack: &[], widen: (0.0, 0.0) }.judge(out)
+    }
+
+    #[test]
+    fn what_a_driver_flushes_is_allowed_there() {
+        // 2^100 * 2^-130, and a result that is subnormal itself, beside a row that has neither.
+        let (dtype, least) = (Dtype::F32, Dtype::F32.smallest_normal());
+        let (oracle, flushed, mag) = ([2f64.powi(-30), 6e-39, 1.0, 1.0], [0.0, 6e-39, 1.0, 1.0], [2f64.powi(-30), 1.0]);
+        let slack = flush_slack(2, dtype, least, &oracle, &flushed);
+        assert_eq!(slack, [least + 2f64.powi(-30), least]);
+        let judge = |slack: &[f64], out: &[f64]| {
+            let low = &oracle;
+            Judge { cols: 2, dtype, oracle: &oracle, low, mag: &mag, slack, widen: (0.0, 0.0) }.judge(out).wrong
+        };
+        assert_eq!(judge(&slack, &[0.0, 0.0, 1.0, 1.0]), 0);
+        assert_eq!(judge(&slack, &[0.0, 0.0, 1.0, 1.00001]), 1);
+        assert_eq!(judge(&slack, &[-1e-9, 0.0, 1.0, 1.0]), 1);
+        assert_eq!(judge(&[], &[0.0, 6e-39, 1.0, 1.0]), 1);
+    }
+
+    #[test]
+    fn a_low_without_a_number_widens_nothing() {
+        for low in [f64::NAN, f64::INFINITY] {
+            let judge = Judge {
+                cols: 1,
+                dtype: Dtype::F32,
+                oracle: &[0.5],
+                low: &[low],
+                mag: &[0.0],
+                slack: &[],
+                widen: (0.0, 0.0),
+            };
+            assert!(judge.judge(&[0.5]).ok() && !judge.judge(&[0.5 + 1e-6]).ok());
+        }
     }
 
     #[test]

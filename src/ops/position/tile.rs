@@ -15,17 +15,28 @@ config! {
     }
 }
 
-/// Class of adapters, workgroup size, share at most, and the invocations to reach by sharing less.
-///
+/// The tile of one class of adapters.
+struct Row {
+    class: Class,
+    wg_size: u32,
+    /// At most.
+    share: u32,
+    /// Invocations to reach by sharing less.
+    fill: u64,
+}
+
 /// Measured on: Software, rope on Mesa 26.2 lavapipe, 2 cores: `[4, 32, 512, 128]` takes 19.1, 16.2, 13.6, 14.9 ms in f32
 /// with a share of 4, 8, 16, 32, and 14.3, 13.4, 10.7, 15.6 in f16; the workgroup size hardly counts. Discrete and
 /// Integrated are not measured yet: a share of four hides the angle behind the memory, as long as the GPU is full.
-const TABLE: [(Class, u32, u32, u64); 3] =
-    [(Class::Software, 64, 16, 256), (Class::Integrated, 128, 4, 1 << 14), (Class::Discrete, 256, 4, 1 << 17)];
+const TABLE: [Row; 3] = [
+    Row { class: Class::Software, wg_size: 64, share: 16, fill: 256 },
+    Row { class: Class::Integrated, wg_size: 128, share: 4, fill: 1 << 14 },
+    Row { class: Class::Discrete, wg_size: 256, share: 4, fill: 1 << 17 },
+];
 
 /// Every Config of the table, the best first, of a Problem that has an f16 tensor or not.
 pub(super) fn candidates(caps: &Caps, has_f16: bool, invocations: impl Fn(&Config) -> u64) -> Vec<Config> {
-    let (_, wg_size, share, fill) = *TABLE.iter().find(|row| row.0 == caps.class()).unwrap_or(&TABLE[0]);
+    let &Row { wg_size, share, fill, .. } = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
     let (wg_size, native_f16) = (wg_size.min(caps.most_invocations()), caps.prefers_native_f16(has_f16));
     let mut best = Config { wg_size, share, native_f16 };
     while best.share > 1 && invocations(&best) < fill {

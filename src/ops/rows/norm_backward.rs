@@ -9,8 +9,9 @@
 //! it normalised, its `sum`, and `dx` the gradient of both.
 //!
 //! The statistics of a row are worked out anew from `x`, which is read anyway: a mean that was rounded to f32 would
-//! lose what a DC offset hides. All that [`norm`](crate::norm) says of offsets and large values holds here. Sums are
-//! f32 whatever the dtypes.
+//! lose what a DC offset hides. All that [`norm`](crate::norm) says of offsets and large values holds here. Besides, with
+//! the usual eps of 1e-6 the sum of `|x * g|` over a row is at most 3e50, and with one of 0 3e38. Sums are f32 whatever the
+//! dtypes.
 //!
 //! # Algorithms
 //! Rows go by those of `norm`:

@@ -5,6 +5,16 @@
 //! additive mask of minus infinity, by a boolean mask or by `causal`; a row with nothing visible gives
 //! 0 (minus infinity with `log`) and an `lse` of minus infinity. Sums are f32 whatever the dtypes.
 //!
+//! # What holds
+//! * Scores beyond f32 are right: scores are held by a unit of their own, and without an additive mask the scale comes
+//!   after the maximum is subtracted. An `lse` beyond f32 is infinite.
+//! * An infinite `x` hides its element where its score is minus infinity; where the score is infinite or `scale` is 0, the
+//!   row is unspecified.
+//! * With an additive mask and a `scale` of magnitude above 2^100, mask values of magnitude below `2^-123 * scale` may
+//!   count as 0; above 2^122, scores of which `x` alone is above 2^122 are unspecified.
+//! * Without one, a `scale` of magnitude above 2.3e38 counts as that in differences of scores.
+//! * A driver may take subnormal numbers for 0, and a subnormal `scale` beside an additive mask, too.
+//!
 //! # Algorithms
 //! * [`Algorithm::Registers`]: the row stays in registers, `x` is read once and `y` written once.
 //! * [`Algorithm::Online`]: rows too long for that; one pass for the maximum and the sum (Milakov and
@@ -81,8 +91,47 @@ crate::params! {
         grid_x: u32 = grid[0],
         parts: u32 = parts.0,
         part_chunks: u32 = parts.1,
-        scale: f32 = p.scale,
+        x_factor: f32 = Units::of(p).x_factor as f32,
+        mask_factor: f32 = Units::of(p).mask_factor as f32,
+        unit: f32 = Units::of(p).unit as f32,
+        unit_log2: f32 = Units::of(p).unit_log2(),
         neg_inf: f32 = f32::NEG_INFINITY,
+    }
+}
+
+/// How scores are held: `scale * x + mask = unit * (x_factor * x + mask_factor * mask)`, where f32 holds what is in
+/// parentheses whatever x and mask are. One of `x_factor` and `unit` has the digits of the scale, everything else is a
+/// power of two, so that no product is rounded twice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Units {
+    x_factor: f64,
+    mask_factor: f64,
+    unit: f64,
+}
+
+impl Units {
+    fn of(p: &Problem) -> Units {
+        let scale = f64::from(p.scale);
+        if scale == 0.0 {
+            return Units { x_factor: 0.0, mask_factor: 1.0, unit: 1.0 };
+        }
+        // 2^exponent <= |scale| < 2^(exponent + 1)
+        let exponent = scale.abs().log2().floor() as i32;
+        if let Some(Mask { kind: MaskKind::Additive(_), .. }) = p.mask {
+            // Summands of at most a quarter of the largest f32. Beside a very small scale the mask needs no factor, and
+            // above 2^126 it would vanish.
+            let unit = if exponent < -30 { 1.0 } else { 2f64.powi((exponent + 3).clamp(2, 126)) };
+            return Units { x_factor: scale / unit, mask_factor: 1.0 / unit, unit };
+        }
+        // Differences are taken first and scaled then. Those of a scale below 4 do not overflow, nor does the unit vanish;
+        // one that overflows is infinite with its scale, too.
+        let x_factor = 2f64.powi(-(2 - exponent).clamp(0, 80));
+        Units { x_factor: x_factor.copysign(scale), mask_factor: 1.0, unit: scale.abs() / x_factor }
+    }
+
+    /// `unit` for powers of two, at most the largest f32.
+    fn unit_log2(&self) -> f32 {
+        (self.unit * std::f64::consts::LOG2_E).min(f32::MAX.into()) as f32
     }
 }
 

@@ -11,7 +11,9 @@
 //! * [`Algorithm::Online`]: one pass for the sum, one that writes.
 //! * [`Algorithm::Split`]: few, very long rows; several workgroups per row, two steps, scratch.
 //!
-//! Sums are f32 whatever the dtypes.
+//! Sums are f32 whatever the dtypes. `|dy|` up to 1.7e38 is right; with `log`, as long as their sum over a row is at most
+//! 3.4e38. What a driver flushes is flushed before `scale` multiplies it: beside a `scale` of magnitude above 1, `dx` is
+//! right to within `2^-126 * scale` there.
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores, against a vec4 copy in the same run (`loom bench`): 4096 x 4096 f32 18 ms, 97 % of

@@ -76,17 +76,40 @@ pub(super) fn chunking(tensors: &[&View<3>], output: &View<3>, storage: Storage)
     (vec, vec == 2 && !output.multiple_of(2))
 }
 
-/// A row of the table: the tiles of one class of adapters.
+/// The tiles of one class of adapters.
 struct Row {
     class: Class,
-    /// Up to so many chunks per row: lanes per row, workgroup size. In ascending order.
-    registers: &'static [(u32, u32, u32)],
-    /// Up to so many chunks per row where two arrays are held.
-    two: u32,
-    /// From so many rows on: lanes per row, workgroup size, chunks at a time. In descending order.
-    online: &'static [(usize, u32, u32, u32)],
-    /// Below so many rows of at least `SPLIT_CHUNKS`: workgroup size, chunks at a time.
-    split: (usize, u32, u32),
+    /// Rows that stay in registers: the first that is long enough.
+    registers: &'static [Held],
+    /// Chunks per row, at most, where two arrays are held.
+    two_arrays: u32,
+    /// Rows that do not: the first that has as few rows.
+    online: &'static [Streamed],
+    split: Parted,
+}
+
+struct Held {
+    /// Chunks per row, at most.
+    chunks: u32,
+    lanes: u32,
+    wg_size: u32,
+}
+
+struct Streamed {
+    /// Rows, at least.
+    rows: usize,
+    lanes: u32,
+    wg_size: u32,
+    /// Chunks at a time.
+    keep: u32,
+}
+
+struct Parted {
+    /// Fewer rows than this, of at least `SPLIT_CHUNKS`, are best split.
+    rows: usize,
+    wg_size: u32,
+    /// Chunks at a time.
+    keep: u32,
 }
 
 /// The tiles of all ops on rows. Measured with softmax on: Software, Mesa 26.2 lavapipe on 2 cores, where a workgroup is
@@ -96,24 +119,41 @@ struct Row {
 const TABLE: [Row; 3] = [
     Row {
         class: Class::Software,
-        registers: &[(16, 1, 8), (256, 8, 8)],
-        two: 256,
-        online: &[(64, 2, 8, 8), (0, 8, 8, 8)],
-        split: (4, 8, 8),
+        registers: &[Held { chunks: 16, lanes: 1, wg_size: 8 }, Held { chunks: 256, lanes: 8, wg_size: 8 }],
+        two_arrays: 256,
+        online: &[
+            Streamed { rows: 64, lanes: 2, wg_size: 8, keep: 8 },
+            Streamed { rows: 0, lanes: 8, wg_size: 8, keep: 8 },
+        ],
+        split: Parted { rows: 4, wg_size: 8, keep: 8 },
     },
     Row {
         class: Class::Integrated,
-        registers: &[(1, 1, 128), (4, 2, 128), (16, 8, 128), (64, 32, 128), (1024, 128, 128), (4096, 256, 256)],
-        two: 2048,
-        online: &[(0, 256, 256, 4)],
-        split: (64, 256, 4),
+        registers: &[
+            Held { chunks: 1, lanes: 1, wg_size: 128 },
+            Held { chunks: 4, lanes: 2, wg_size: 128 },
+            Held { chunks: 16, lanes: 8, wg_size: 128 },
+            Held { chunks: 64, lanes: 32, wg_size: 128 },
+            Held { chunks: 1024, lanes: 128, wg_size: 128 },
+            Held { chunks: 4096, lanes: 256, wg_size: 256 },
+        ],
+        two_arrays: 2048,
+        online: &[Streamed { rows: 0, lanes: 256, wg_size: 256, keep: 4 }],
+        split: Parted { rows: 64, wg_size: 256, keep: 4 },
     },
     Row {
         class: Class::Discrete,
-        registers: &[(1, 1, 256), (4, 2, 256), (16, 8, 256), (64, 32, 256), (256, 64, 256), (4096, 256, 256)],
-        two: 2048,
-        online: &[(0, 256, 256, 4)],
-        split: (256, 256, 4),
+        registers: &[
+            Held { chunks: 1, lanes: 1, wg_size: 256 },
+            Held { chunks: 4, lanes: 2, wg_size: 256 },
+            Held { chunks: 16, lanes: 8, wg_size: 256 },
+            Held { chunks: 64, lanes: 32, wg_size: 256 },
+            Held { chunks: 256, lanes: 64, wg_size: 256 },
+            Held { chunks: 4096, lanes: 256, wg_size: 256 },
+        ],
+        two_arrays: 2048,
+        online: &[Streamed { rows: 0, lanes: 256, wg_size: 256, keep: 4 }],
+        split: Parted { rows: 256, wg_size: 256, keep: 4 },
     },
 ];
 
@@ -126,36 +166,32 @@ pub(super) fn candidates(caps: &Caps, of: &Rows) -> Vec<Config> {
     let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
     let most = caps.most_invocations();
 
-    // Algorithm, workgroup size, lanes, keep.
+    let tile = |algorithm, wg_size: u32, lanes: u32, keep| {
+        let (wg_size, lanes) = (wg_size.min(most), lanes.min(most));
+        Config { algorithm, wg_size, lanes, keep, reduce: Reduce::None, native_f16: caps.prefers_native_f16(of.f16) }
+    };
     let mut tiles = Vec::new();
-    let held = row.registers.iter().find(|&&(reach, ..)| of.chunks <= reach);
-    if let Some(&(_, lanes, wg_size)) = held.filter(|_| of.arrays < 2 || of.chunks <= row.two) {
-        tiles.push((Algorithm::Registers, wg_size, lanes, of.chunks.div_ceil(lanes).next_power_of_two()));
+    let fits = of.arrays < 2 || of.chunks <= row.two_arrays;
+    if let Some(&Held { lanes, wg_size, .. }) = row.registers.iter().find(|held| of.chunks <= held.chunks && fits) {
+        tiles.push(tile(Algorithm::Registers, wg_size, lanes, of.chunks.div_ceil(lanes).next_power_of_two()));
     }
-    let online = row.online.iter().filter(|&&(rows, ..)| of.rows >= rows);
-    tiles.extend(online.map(|&(_, lanes, wg_size, keep)| (Algorithm::Online, wg_size, lanes, keep)));
-    let (few, wg_size, keep) = row.split;
-    let split = (Algorithm::Split, wg_size, wg_size, keep);
-    match of.rows < few && of.chunks >= SPLIT_CHUNKS {
+    let online = row.online.iter().filter(|online| of.rows >= online.rows);
+    tiles.extend(online.map(|&Streamed { lanes, wg_size, keep, .. }| tile(Algorithm::Online, wg_size, lanes, keep)));
+    let few = of.rows < row.split.rows;
+    let split = tile(Algorithm::Split, row.split.wg_size, row.split.wg_size, row.split.keep);
+    match few && of.chunks >= SPLIT_CHUNKS {
         true => tiles.insert(0, split),
         false => tiles.push(split),
     }
     // The same with one invocation per row: no reduction, no feature.
-    tiles.extend(row.online.first().map(|&(_, _, wg_size, keep)| (Algorithm::Online, wg_size, 1, keep)));
+    let Streamed { wg_size, keep, .. } = row.online[0];
+    tiles.push(tile(Algorithm::Online, wg_size, 1, keep));
 
-    let native_f16 = caps.prefers_native_f16(of.f16);
-    let mut found: Vec<Config> = tiles
-        .into_iter()
-        .flat_map(|(algorithm, wg_size, lanes, keep)| {
-            [Reduce::None, Reduce::Shuffle, Reduce::Subgroup, Reduce::Tree].map(|reduce| {
-                let (wg_size, lanes) = (wg_size.min(most), lanes.min(most));
-                Config { algorithm, wg_size, lanes, keep, reduce, native_f16 }
-            })
-        })
-        .collect();
+    let reductions = [Reduce::None, Reduce::Shuffle, Reduce::Subgroup, Reduce::Tree];
+    let with = |tile: Config| reductions.map(|reduce| Config { reduce, ..tile });
+    let mut found: Vec<Config> = tiles.into_iter().flat_map(with).collect();
     if row.class == Class::Software {
         // Whatever waits at a barrier comes last, unless only it keeps more than one core busy.
-        let few = of.rows < row.split.0;
         found.sort_by_key(|config| !few && matches!(config.reduce, Reduce::Subgroup | Reduce::Tree));
     }
     found

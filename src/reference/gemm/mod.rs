@@ -143,8 +143,9 @@ pub fn normal_below(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dtype;
-    use crate::gemm::{Epilogue, Matrix};
+    use crate::gemm::{Epilogue, Matrix, backward};
+    use crate::reference::differences::{Input, hold, product, values};
+    use crate::{Dtype, Layout};
     use approx::assert_relative_eq;
 
     #[test]
@@ -193,5 +194,67 @@ mod tests {
         assert_relative_eq!(activate(Activation::Silu, 1.0f64), 0.731_058_578_630_004_9, max_relative = 1e-14);
         assert_relative_eq!(activate(Activation::GeluTanh, 1.0f64), 0.841_191_990_6, max_relative = 1e-9);
         assert_eq!(activate(Activation::Relu, -3.0f64), 0.0);
+    }
+    /// Those of [`backward`]: of a, of b (of its own for each batch, or shared by all), and of a bias per column.
+    #[test]
+    fn gradients_are_slopes() {
+        let (m, n, k) = (3, 4, 2);
+        let transposes = [(false, false), (false, true), (true, false), (true, true)];
+        for (i, (trans_a, trans_b)) in transposes.into_iter().enumerate() {
+            for (batch, shared) in [([1, 1], false), ([2, 3], false), ([2, 3], true)] {
+                let batches = batch[0] * batch[1];
+                let all_b = if shared { 1 } else { batches };
+                let rows = if trans_b { k } else { n };
+                let layout = if shared { Layout::strided(0, [0, 0, rows]) } else { Layout::default() };
+                let bias = Some(Vector { dtype: Dtype::F32, along: Along::Columns, offset: 0 });
+                let epilogue = Epilogue { bias, residual: Some(Matrix::default()), ..Epilogue::default() };
+                let alpha = [0.75, -1.5, 2.0, 0.25][i];
+                let (b_matrix, c) = (Matrix { dtype: Dtype::F32, layout }, Some(Matrix::default()));
+                let problem = Problem {
+                    m,
+                    n,
+                    k,
+                    batch,
+                    trans_a,
+                    trans_b,
+                    alpha,
+                    beta: -0.5,
+                    c,
+                    b: b_matrix,
+                    epilogue,
+                    ..Problem::default()
+                };
+                let what = format!("gemm, trans_a {trans_a}, trans_b {trans_b}, batch {batch:?}, shared {shared}");
+                let gradients = match backward(&problem) {
+                    Ok(gradients) => gradients,
+                    // Then the rows of all batches are not those of one matrix.
+                    Err(_) if shared && trans_a => continue,
+                    Err(error) => panic!("{what}: {error}"),
+                };
+                let (a, b, bias) = (values(batches * m * k, 1), values(all_b * k * n, 2), values(n, 3));
+                let (dd, c) = (values(batches * m * n, 4), values(batches * m * n, 5));
+                let each = |b: &[f64]| b.repeat(batches / all_b);
+                let product_of = |problem: &Problem, a: &[f64], b: &[f64]| {
+                    reference::<f64>(problem, &Inputs { a, b, ..Inputs::default() }).d
+                };
+                let da = match trans_a {
+                    false => product_of(&gradients.da, &dd, &each(&b)),
+                    true => product_of(&gradients.da, &each(&b), &dd),
+                };
+                let db = match trans_b {
+                    false => product_of(&gradients.db, &a, &dd),
+                    true => product_of(&gradients.db, &dd, &a),
+                };
+                let dbias = product_of(&gradients.dbias, &vec![1.0; batches * m], &dd);
+                let input = |name, values, gradient| Input { name, values, gradient };
+                let inputs = [input("a", &a, &da), input("b", &b, &db), input("bias", &bias, &dbias)];
+                hold(&what, &inputs, |all| {
+                    let (b, residual) = (each(&all[1]), Some(&c[..]));
+                    let inputs =
+                        Inputs { a: &all[0], b: &b, c: residual, residual, bias: Some(&all[2]), ..Inputs::default() };
+                    product(&reference::<f64>(&problem, &inputs).d, &dd)
+                });
+            }
+        }
     }
 }

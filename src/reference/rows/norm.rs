@@ -60,6 +60,8 @@ pub(super) fn row<R: Real>(kind: Kind, eps: f32, values: &[R]) -> Row<R> {
     for &d in &from_mean {
         squares += d * d;
     }
+    // Squares beyond f32 make `low` say nothing of the row, rather than 0.
+    let squares = if squares.f64().is_finite() { squares } else { R::of(f64::NAN) };
     let rstd = R::of(1.0) / (squares / count + R::of(eps.into())).sqrt();
     let reach = from_mean.iter().fold(0.0, |most: f64, d| most.max(d.f64().abs()));
     Row { from_mean, mean: pivot + mean, rstd, reach }

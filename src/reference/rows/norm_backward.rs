@@ -85,6 +85,7 @@ pub fn reference<R: Real>(problem: &Problem, x: &[f64], weight: Option<&[f64]>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::differences::{Input, hold, product, values};
     use crate::reference::norm;
     use approx::assert_relative_eq;
 
@@ -117,47 +118,27 @@ mod tests {
         assert_eq!(reference::<f64>(&Problem { rows: 0, ..rms }, &[], None, &[]).dweight, [0.0, 0.0]);
     }
 
-    /// The forward oracle, moved a little either way along each input.
     #[test]
-    fn finite_differences() {
+    fn gradients_are_slopes() {
         let (rows, cols) = (4, 5);
-        let x: Vec<f64> = (0..rows * cols).map(|i| ((i * 37 % 23) as f64 - 7.0) / 5.0).collect();
-        let dy: Vec<f64> = (0..rows * cols).map(|i| ((i * 29 % 19) as f64 - 8.0) / 3.0).collect();
-        let weight: Vec<f64> = (0..cols).map(|i| 0.3 + i as f64 / 4.0).collect();
-        let bias: Vec<f64> = (0..cols).map(|i| 1.0 - i as f64 / 3.0).collect();
+        let (x, dy) = (values(rows * cols, 1), values(rows * cols, 2));
+        let (weight, bias) = (values(cols, 3), values(cols, 4));
         for (kind, eps, weight_offset) in
             [(Kind::Rms, 1e-6, 0.0), (Kind::Rms, 0.5, 1.0), (Kind::Layer, 1e-5, 0.0), (Kind::Layer, 0.5, -0.25)]
         {
             let problem = Problem { rows, cols, eps, weight_offset, ..Problem::of(kind) };
             let forward = crate::norm::Problem { rows, cols, eps, weight_offset, ..crate::norm::Problem::of(kind) };
+            let loss = |x: &[f64], weight: Option<&[f64]>, bias: Option<&[f64]>| {
+                product(&norm::reference::<f64>(&forward, &norm::Inputs { x, residual: None, weight, bias }).y, &dy)
+            };
+            let what = format!("{} norm, eps {eps}, weight_offset {weight_offset}", kind.name());
             let out = reference::<f64>(&problem, &x, Some(&weight), &dy);
-            let loss = |x: &[f64], weight: &[f64], bias: &[f64]| -> f64 {
-                let inputs = norm::Inputs { x, residual: None, weight: Some(weight), bias: Some(bias) };
-                norm::reference::<f64>(&forward, &inputs).y.iter().zip(&dy).map(|(y, dy)| y * dy).sum()
-            };
-            let step = 1e-5;
-            let slope = |values: &[f64], i: usize, loss: &dyn Fn(&[f64]) -> f64| {
-                let moved = |by: f64| {
-                    let mut values = values.to_vec();
-                    values[i] += by;
-                    loss(&values)
-                };
-                (moved(step) - moved(-step)) / (2.0 * step)
-            };
-            for (i, dx) in out.dx.iter().enumerate() {
-                assert_relative_eq!(
-                    *dx,
-                    slope(&x, i, &|x| loss(x, &weight, &bias)),
-                    epsilon = 1e-7,
-                    max_relative = 1e-7
-                );
-            }
-            for j in 0..cols {
-                let of_weight = slope(&weight, j, &|weight| loss(&x, weight, &bias));
-                assert_relative_eq!(out.dweight[j], of_weight, epsilon = 1e-8, max_relative = 1e-8);
-                let of_bias = slope(&bias, j, &|bias| loss(&x, &weight, bias));
-                assert_relative_eq!(out.dbias[j], of_bias, epsilon = 1e-8, max_relative = 1e-8);
-            }
+            let input = |name, values, gradient| Input { name, values, gradient };
+            let inputs =
+                [input("x", &x, &out.dx), input("weight", &weight, &out.dweight), input("bias", &bias, &out.dbias)];
+            hold(&what, &inputs, |all| loss(&all[0], Some(&all[1]), Some(&all[2])));
+            let bare = reference::<f64>(&problem, &x, None, &dy).dx;
+            hold(&format!("{what}, no weight"), &[input("x", &x, &bare)], |all| loss(&all[0], None, None));
         }
     }
 }

@@ -51,6 +51,7 @@ pub fn reference<R: Real>(problem: &Problem, y: &[f64], dy: &[f64]) -> Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::differences::{Input, hold, product, values};
     use crate::reference::softmax;
     use approx::assert_relative_eq;
 
@@ -87,39 +88,34 @@ mod tests {
         assert_eq!(dx, [0.0, 0.0, 0.25, -0.25]);
     }
 
-    /// The forward oracle, moved a little either way along each input.
     #[test]
-    fn finite_differences() {
-        let (rows, cols) = (6, 5);
+    fn gradients_are_slopes() {
+        let (rows, cols, dims) = (6, 5, [1, 3]);
         let n = rows * cols;
-        let x: Vec<f64> = (0..n).map(|i| ((i * 37 % 23) as f64 - 11.0) / 5.0).collect();
-        let dy: Vec<f64> = (0..n).map(|i| ((i * 29 % 19) as f64 - 8.0) / 3.0).collect();
+        let (x, dy) = (values(n, 1), values(n, 2));
         // Every third is shifted, every fourth hidden; row 2 sees nothing.
         let bias = |i: usize| match i {
             i if i % 4 == 1 || i / cols == 2 => f64::NEG_INFINITY,
             i => f64::from(i % 3 == 0) * 0.7,
         };
         let bias: Vec<f64> = (0..n).map(bias).collect();
-        for (log, causal, masked) in
-            [(false, false, false), (true, false, false), (false, true, true), (true, true, true), (true, false, true)]
-        {
-            let (dims, scale) = ([1, 3], 0.375);
+        for option in 0..24 {
+            let (log, causal, masked) = (option & 1 > 0, option & 2 > 0, option & 4 > 0);
+            let scale = [0.375, -1.25, 0.0][option / 8];
             let forward = crate::softmax::Problem { rows, cols, dims, scale, log, causal, ..Default::default() };
             let bias = masked.then_some(&bias[..]);
             let run = |x: &[f64]| softmax::reference::<f64>(&forward, x, bias).y;
             let problem = Problem { rows, cols, dims, scale, log, causal, ..Problem::default() };
             let dx = reference::<f64>(&problem, &run(&x), &dy).dx;
-            // Hidden results do not move, minus infinity or not.
-            let loss = |x: &[f64]| -> f64 {
-                run(x).iter().zip(&dy).filter(|(y, _)| y.is_finite()).map(|(y, dy)| y * dy).sum()
-            };
-            let step = 1e-5;
-            for (i, dx) in dx.iter().enumerate() {
-                let moved =
-                    |by: f64| x.iter().enumerate().map(|(j, v)| v + if i == j { by } else { 0.0 }).collect::<Vec<_>>();
-                let slope = (loss(&moved(step)) - loss(&moved(-step))) / (2.0 * step);
-                assert_relative_eq!(*dx, slope, epsilon = 1e-8);
-            }
+            let what = format!("softmax, log {log}, causal {causal}, masked {masked}, scale {scale}");
+            hold(&what, &[Input { name: "x", values: &x, gradient: &dx }], |inputs| product(&run(&inputs[0]), &dy));
         }
+        // The gradient of an additive mask is dx for a scale of 1.
+        let shown: Vec<f64> = bias.iter().map(|b| b.max(-3.0)).collect();
+        let forward = crate::softmax::Problem { rows, cols, scale: 0.375, ..Default::default() };
+        let run = |bias: &[f64]| softmax::reference::<f64>(&forward, &x, Some(bias)).y;
+        let dbias = reference::<f64>(&Problem { rows, cols, ..Problem::default() }, &run(&shown), &dy).dx;
+        let input = Input { name: "mask", values: &shown, gradient: &dbias };
+        hold("softmax", &[input], |inputs| product(&run(&inputs[0]), &dy));
     }
 }

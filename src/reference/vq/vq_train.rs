@@ -95,6 +95,9 @@ pub fn gradient<R: Real>(commit: f64, pull: f64, x: &[f64], q: &[f64], dy: &[f64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::differences::{Input, hold, product, values};
+    use crate::vq_lookup::{Combine, Order, OutOfRange};
+    use crate::{reference, vq_lookup, vq_scatter};
 
     #[test]
     fn by_hand() {
@@ -121,5 +124,68 @@ mod tests {
         let rows: Vec<usize> =
             (0..8).map(|k| random_row(&Problem { n: 80, num_codes: 8, seed: 5, ..Problem::default() }, k)).collect();
         assert!(rows.iter().enumerate().all(|(k, &row)| row / 10 == k), "{rows:?}");
+    }
+    /// Of the layer's input, straight through and by the commitment loss; of the vectors that replace it, by the codebook
+    /// loss; and by vq_scatter of the codebook itself.
+    #[test]
+    fn gradients_are_slopes() {
+        let (spatial, books, num_codes, code_dim) = (3, 2, 3, 2);
+        // One index is in no book.
+        let indices = [0, 2, 1, 7, 1, 2];
+        for (combine, order) in [
+            (Combine::Concat, Order::ChannelsLast),
+            (Combine::Concat, Order::ChannelsFirst),
+            (Combine::Sum, Order::ChannelsLast),
+        ] {
+            for out_of_range in [OutOfRange::Zero, OutOfRange::First] {
+                let lookup = vq_lookup::Problem {
+                    spatial,
+                    books,
+                    num_codes,
+                    code_dim,
+                    combine,
+                    order,
+                    out_of_range,
+                    ..Default::default()
+                };
+                let codebook = values(books * num_codes * code_dim, 1);
+                let layer = |codebook: &[f64]| reference::vq_lookup::reference::<f64>(&lookup, &indices, codebook).y;
+                let q = layer(&codebook);
+                let (x, dy) = (values(q.len(), 2), values(q.len(), 3));
+                let (commit, pull) = (0.375, 1.25);
+                let (dx, dq) = gradient::<f64>(commit, pull, &x, &q, &dy);
+                let apart = |x: &[f64], q: &[f64]| -> f64 { x.iter().zip(q).map(|(x, q)| (x - q) * (x - q)).sum() };
+                let what = format!("vq, {combine:?}, {order:?}, {out_of_range:?}");
+                // y = x + (q - x), of which the parentheses stand still.
+                let input = Input { name: "x", values: &x, gradient: &dx };
+                hold(&what, &[input], |all| product(&all[0], &dy) + commit / 2.0 * apart(&all[0], &q));
+                let input = Input { name: "q", values: &q, gradient: &dq };
+                hold(&what, &[input], |all| pull / 2.0 * apart(&x, &all[0]));
+
+                let scatter = vq_scatter::Problem {
+                    spatial,
+                    books,
+                    num_codes,
+                    code_dim,
+                    combine,
+                    order,
+                    out_of_range,
+                    ..Default::default()
+                };
+                // By position and book, whatever the order of channels.
+                let by_book = |i: usize| {
+                    let (position, book, d) = (i / code_dim / books, i / code_dim % books, i % code_dim);
+                    let channel = if combine == Combine::Sum { d } else { book * code_dim + d };
+                    match order {
+                        Order::ChannelsLast => position * (q.len() / spatial) + channel,
+                        Order::ChannelsFirst => channel * spatial + position,
+                    }
+                };
+                let vectors: Vec<f64> = (0..spatial * books * code_dim).map(|i| dq[by_book(i)]).collect();
+                let sums = reference::vq_scatter::reference::<f64>(&scatter, &indices, &vectors).sums;
+                let input = Input { name: "the codebook", values: &codebook, gradient: &sums };
+                hold(&what, &[input], |all| pull / 2.0 * apart(&x, &layer(&all[0])));
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Softmax on a GPU: what is more than a Problem of the list.
 
 use loom::Gpu;
+use loom::flush::Flushes;
 use loom::harness::{Call, Output, same_bits};
 use loom::kernels::rows::softmax::{odd, shape};
 use loom::kernels::rows::{plain, tile};
@@ -49,6 +50,19 @@ fn everywhere(suite: &mut Suite) {
             }
         }
         Ok(())
+    });
+    suite.case("what the adapter flushes is allowed, and needs it", |gpu| {
+        let flushes = Flushes::of(gpu)?;
+        // Scores 0.5 and 0, or 0 and 0.
+        let problem = odd(Problem { scale: 1e38, lse: Some(0), ..shape(1, 2) });
+        let call = Call::new(problem, [("x", vec![5e-39, 0.0])].into());
+        let (output, _) = call.check(gpu, &gpu.kernels, Some(&plain()))?;
+        let kept = call.judge(&output).ok();
+        // A GPU may flush at other places.
+        match gpu.is_software() && kept == flushes.f32 {
+            true => Err(format!("{flushes:?}, and the scores are kept: {kept}")),
+            false => Ok(()),
+        }
     });
     suite.case("record_in allocates nothing of its own", |gpu| {
         let problem = Problem { lse: Some(0), ..shape(1, 64) };

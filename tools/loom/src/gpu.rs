@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tileloom::{Caps, Kernels, KernelsOptions, wgpu};
 
+use crate::flush::Flushes;
+
 /// All adapters of the enabled backends; `WGPU_BACKEND` narrows the backends, `TILELOOM_ADAPTER` (a part
 /// of a [`slug`], case-insensitive) the adapters.
 pub fn adapters() -> Vec<wgpu::Adapter> {
@@ -95,6 +97,7 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     pub kernels: Kernels,
     checked: OnceLock<Kernels>,
+    flushes: OnceLock<Flushes>,
     /// The first error that no scope caught, until it is told.
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -115,7 +118,16 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
         }));
-        Ok(Gpu { slug, adapter: adapter.clone(), device, queue, kernels, checked: OnceLock::new(), fault })
+        Ok(Gpu {
+            slug,
+            adapter: adapter.clone(),
+            device,
+            queue,
+            kernels,
+            checked: OnceLock::new(),
+            flushes: OnceLock::new(),
+            fault,
+        })
     }
 
     /// With its cooperative matrices probed.
@@ -133,6 +145,16 @@ impl Gpu {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// What the adapter takes for 0, found out once. One that cannot be asked is not allowed anything.
+    pub fn flushes(&self) -> Flushes {
+        *self.flushes.get_or_init(|| {
+            Flushes::of(self).unwrap_or_else(|reason| {
+                log::warn!("{}: {reason}", self.slug);
+                Flushes::default()
+            })
+        })
     }
 
     /// Whether the shader runs on the CPU.

@@ -9,9 +9,11 @@ use tileloom::{Caps, Error, ErrorKind, Kernels, wgpu};
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Reader, Shown, Tensor, float};
 use crate::commands::run::Finding;
+use crate::flush::Flushes;
 use crate::image::{Image, Number, POISON, Rows};
 use crate::kernel::{
-    Access, Arg, Bound, Cost, Describe, Entry, List, Memory, Pick, Prepared, Ran, Replay, Run, Use, Values, affordable,
+    Access, Arg, Bound, Cost, Describe, Entry, List, Memory, Pick, Prepared, Ran, Replay, Rule, Run, Use, Values,
+    affordable,
 };
 use crate::pool::Pool;
 use crate::random::Random;
@@ -112,11 +114,12 @@ impl<D: Describe> Call<D> {
 
     /// Holds an output against the oracle.
     pub fn judge(&self, output: &Output) -> Verdict {
-        let mut verdict = Verdict::default();
-        for (name, rule) in self.problem.rules(&self.values, &output.values) {
-            verdict.merge(rule.judge(&output.values[name], None, (0.0, 0.0)));
-        }
-        verdict
+        self.judge_on(output, Flushes::default())
+    }
+
+    /// The same of an adapter that flushes, which is allowed for.
+    pub fn judge_on(&self, output: &Output, flushes: Flushes) -> Verdict {
+        judge(&self.problem, &self.values, &output.values, (0.0, 0.0), flushes)
     }
 
     /// Runs and judges.
@@ -132,7 +135,7 @@ impl<D: Describe> Call<D> {
             format!("{reason}\n  {:?}\n  {config}\n  {steps}\n  {file}", self.problem)
         };
         let output = self.run(gpu, kernels, config).map_err(|reason| failed(reason, None))?;
-        let verdict = self.judge(&output);
+        let verdict = self.judge_on(&output, gpu.flushes());
         match verdict.ok() {
             true => Ok((output, verdict)),
             false => Err(failed(verdict.to_string(), Some(&output))),
@@ -171,6 +174,44 @@ impl<D: Describe> Call<D> {
             Err(reason) => format!("its case file was not written: {reason}"),
         }
     }
+}
+
+/// The rules of a call, and what an adapter that flushes adds to the bounds of each.
+fn rules<D: Describe>(
+    problem: &D,
+    values: &Values,
+    given: &Values,
+    flushes: Flushes,
+) -> Vec<(&'static str, Rule, Vec<f64>)> {
+    let rules = problem.rules(values, given);
+    if flushes == Flushes::default() {
+        return rules.into_iter().map(|(name, rule)| (name, rule, Vec::new())).collect();
+    }
+    let (mut flushed, mut same) = (values.clone(), true);
+    for arg in inputs(&problem.args()) {
+        for value in flushed.get_mut(arg.name).into_iter().flatten() {
+            let before = std::mem::replace(value, flushes.value(arg.view.number, *value));
+            same &= value.to_bits() == before.to_bits();
+        }
+    }
+    let other = problem.flushed().filter(|_| flushes.f32);
+    // Most calls have nothing to flush: then the oracle is the same.
+    let others = (!same || other.is_some()).then(|| other.as_ref().unwrap_or(problem).rules(&flushed, given));
+    let slack = |i: usize, rule: &Rule| rule.slack(others.as_ref().map_or(rule, |others| &others[i].1), flushes);
+    let with = |(i, (name, rule))| {
+        let slack = slack(i, &rule);
+        (name, rule, slack)
+    };
+    rules.into_iter().enumerate().map(with).collect()
+}
+
+/// The verdict on all outputs of a call.
+fn judge<D: Describe>(problem: &D, values: &Values, outputs: &Values, widen: (f64, f64), flushes: Flushes) -> Verdict {
+    let mut verdict = Verdict::default();
+    for (name, rule, slack) in rules(problem, values, outputs, flushes) {
+        verdict.merge(rule.judge(&outputs[name], None, widen, &slack));
+    }
+    verdict
 }
 
 fn inputs(args: &[Arg]) -> impl Iterator<Item = &Arg> {
@@ -316,12 +357,12 @@ impl<D: Describe> Entry<D> {
             if let Some(word) = words.into_iter().find(|word| !said(word)) {
                 return Err(format!("meant to run {word}, ran {:?}", output.steps));
             }
-            if self.exact {
+            if let Some(distance) = self.within {
                 for (name, rule) in self.problem.rules(&call.values, &output.values) {
                     let out = &output.values[name];
-                    let oracle = rule.oracle().ok_or_else(|| format!("{name} has no oracle"))?;
-                    if let Some(i) = (0..out.len()).find(|&i| out[i] != oracle[i]) {
-                        return Err(format!("{name} at {i} is {}, exact is {}", out[i], oracle[i]));
+                    if let Some(i) = rule.beyond(out, distance).map_err(|reason| format!("{name}: {reason}"))? {
+                        let exact = rule.oracle().map(|oracle| oracle[i]);
+                        return Err(format!("{name} at {i} is {}, not within {distance} of {exact:?}", out[i]));
                     }
                 }
             }
@@ -463,9 +504,7 @@ impl<D: Describe> Run for Item<D> {
             }
             let mut verdict = Verdict::default();
             for (problem, values, outputs) in problem.parts(values, outputs.unwrap_or(written)) {
-                for (name, rule) in problem.rules(&values, &outputs) {
-                    verdict.merge(rule.judge(&outputs[name], None, widen));
-                }
+                verdict.merge(judge(&problem, &values, &outputs, widen, gpu.flushes()));
             }
             Ok(verdict)
         };
@@ -568,7 +607,8 @@ impl<D: Describe> Replay for Replayed<D> {
             let number = view.map_or(Number::F(tileloom::Dtype::F32), |view| view.number);
             (shown.name, Tensor::numbers_of(number, &shown.shape, &values))
         };
-        Ok(Ran { tensors: self.outputs.iter().map(tensor).collect(), config: output.steps.join("; ") })
+        let tensors = self.outputs.iter().map(tensor).collect();
+        Ok(Ran { tensors, config: output.steps.join("; "), flushes: gpu.flushes() })
     }
 
     fn judge(&self, ran: &Ran) -> Vec<Finding> {
@@ -584,15 +624,13 @@ impl<D: Describe> Replay for Replayed<D> {
         let given = out.clone().into_iter().chain(expected.clone()).collect();
         let mut findings = Vec::new();
         let mut rules = match self.known.is_empty() {
-            true => self.call.problem.rules(&self.call.values, &given),
-            false => {
-                self.known.iter().map(|(name, values)| (*name, crate::kernel::Rule::Exact(values.clone()))).collect()
-            }
+            true => rules(&self.call.problem, &self.call.values, &given, ran.flushes),
+            false => self.known.iter().map(|(name, values)| (*name, Rule::Exact(values.clone()), Vec::new())).collect(),
         };
-        rules.sort_by_key(|(name, _)| self.outputs.iter().position(|shown| shown.name == *name));
-        for (name, rule) in rules {
+        rules.sort_by_key(|(name, ..)| self.outputs.iter().position(|shown| shown.name == *name));
+        for (name, rule, slack) in rules {
             if let (Some(shown), Some(target)) = (shown(name), expected.get(name)) {
-                let mut verdict = rule.judge(&out[name], Some(target), self.expected.widen);
+                let mut verdict = rule.judge(&out[name], Some(target), self.expected.widen, &slack);
                 if let (true, Some(view), Some(Worst { index, .. })) =
                     (shown.swapped, self.view(name), verdict.worst.as_mut())
                 {

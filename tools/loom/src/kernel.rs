@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use tileloom::reference::{Judge, Verdict};
+use tileloom::reference::{Judge, Verdict, flush_slack};
 use tileloom::{Binding, Caps, Dispatch, Dtype, Op, wgpu};
 
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Options, Reader, Shown, Tensor};
+use crate::flush::Flushes;
 use crate::harness::{Call, Item, Outcome, Replayed};
 use crate::image::Rows;
 use crate::pool::Pool;
@@ -120,7 +121,9 @@ pub enum Rule {
 impl Rule {
     /// Judges `out` against the oracle, or against what a case file expects: then the bound is that of the numerics
     /// rule on the case's inputs, since a wrong expectation must not widen it.
-    pub fn judge(&self, out: &[f64], expected: Option<&[f64]>, widen: (f64, f64)) -> Verdict {
+    ///
+    /// `slack` is what the adapter may add to the bound of each row, as [`slack`](Self::slack) gives it.
+    pub fn judge(&self, out: &[f64], expected: Option<&[f64]>, widen: (f64, f64), slack: &[f64]) -> Verdict {
         match self {
             Rule::Rows { cols, dtype, oracle, low, mag } => {
                 let target = expected.unwrap_or(oracle);
@@ -128,11 +131,36 @@ impl Rule {
                 let moved = |i: usize| target[i] + (dtype.round(low[i]) - dtype.round(oracle[i]));
                 let moved: Option<Vec<f64>> = expected.map(|_| (0..target.len()).map(moved).collect());
                 let low = moved.as_ref().unwrap_or(low);
-                Judge { cols: *cols, dtype: *dtype, oracle: target, low, mag, widen }.judge(out)
+                Judge { cols: *cols, dtype: *dtype, oracle: target, low, mag, slack, widen }.judge(out)
             }
             Rule::Exact(oracle) => exact(out, expected.unwrap_or(oracle)),
             Rule::By(judge) => judge(out, expected),
         }
+    }
+
+    /// By what the bound of each row grows on an adapter that flushes; `flushed` is the rule of inputs that it has flushed.
+    pub fn slack(&self, flushed: &Rule, flushes: Flushes) -> Vec<f64> {
+        match (self, flushed) {
+            (Rule::Rows { cols, dtype, oracle, .. }, Rule::Rows { oracle: flushed, .. }) => {
+                flush_slack(*cols, *dtype, flushes.below(*dtype), oracle, flushed)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The first output that is further from the rounded oracle than this share of it, or of 1.
+    ///
+    /// # Errors
+    /// Where there is none to compare with.
+    pub fn beyond(&self, out: &[f64], distance: f64) -> Result<Option<usize>, String> {
+        let oracle = self.oracle().ok_or("it has no oracle")?;
+        let rounded = |i: usize| match self {
+            Rule::Rows { dtype, .. } => dtype.round(oracle[i]),
+            _ => oracle[i],
+        };
+        let near =
+            |i: usize| out[i] == rounded(i) || (out[i] - rounded(i)).abs() <= distance * rounded(i).abs().max(1.0);
+        Ok((0..out.len()).find(|&i| !near(i)))
     }
 
     /// What the oracle gives, where it is one answer.
@@ -210,8 +238,8 @@ pub struct Entry<P: Op> {
     pub says: Vec<&'static str>,
     /// What the device lacks for it.
     pub lack: fn(&Caps) -> Option<&'static str>,
-    /// The outputs are the oracle itself, as sums of integers are.
-    pub exact: bool,
+    /// No output is further from the oracle, rounded to its dtype, than this share of it or of 1, whatever the rule allows.
+    pub within: Option<f64>,
     /// Run again, with equal bits.
     pub twice: bool,
     /// Run again with all of wgpu's runtime checks, with equal bits on a software device.
@@ -262,8 +290,14 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    /// The outputs are the oracle itself, as sums of integers are.
     pub fn exact(&mut self) -> &mut Self {
-        self.exact = true;
+        self.within(0.0)
+    }
+
+    /// No output is further from the oracle than this share of it, or of 1, whatever the rule allows.
+    pub fn within(&mut self, distance: f64) -> &mut Self {
+        self.within = Some(distance);
         self
     }
 
@@ -309,7 +343,7 @@ impl<P: Op> List<P> {
             pick: Pick::Chosen,
             says: Vec::new(),
             lack: |_| None,
-            exact: false,
+            within: None,
             twice: false,
             checked: false,
             set: None,
@@ -391,6 +425,11 @@ pub trait Describe: Op + Send + Sync + 'static {
 
     /// Names to Buffers.
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Self::Buffers<'a>;
+
+    /// The Problem with 0 for its subnormal parameters, if it has any.
+    fn flushed(&self) -> Option<Self> {
+        None
+    }
 
     /// By what each output is judged, those first on which others depend: `given` is what the kernel, or a case file,
     /// says of the outputs.
@@ -569,6 +608,8 @@ pub struct Ran {
     pub tensors: Vec<(&'static str, crate::case::Tensor)>,
     /// Shaders and Configs that ran.
     pub config: String,
+    /// What the adapter flushes.
+    pub flushes: Flushes,
 }
 
 /// The [`Kernel`] of a description.

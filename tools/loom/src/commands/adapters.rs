@@ -33,6 +33,7 @@ pub fn render(gpus: &[Gpu]) -> String {
             format!("{:?}", caps.device_type),
             caps.driver.clone(),
             if caps.f16 { "native" } else { "packed" }.into(),
+            gpu.flushes().word().into(),
             subgroup(&caps),
             match caps.coop_denied {
                 Some(_) => "denied".into(),
@@ -53,6 +54,7 @@ pub fn render(gpus: &[Gpu]) -> String {
         "type",
         "driver",
         "f16",
+        "subnormals",
         "subgroup",
         "coop. matrices",
         ">wg size",
@@ -77,6 +79,7 @@ pub fn facts(gpu: &Gpu) -> Value {
         "vendor": format!("{:?}", caps.vendor),
         "class": format!("{:?}", caps.class()),
         "f16": caps.f16,
+        "subnormals": gpu.flushes().word(),
         "subgroup": caps.subgroup.map(|s| json!({
             "min": s.min, "max": s.max, "trusted": caps.trusted_subgroup_size().is_some(),
         })),

@@ -113,7 +113,12 @@ mod tests {
         let truth = vec![0.5; out.len()];
         let rule = Rule::Rows { cols: out.len(), dtype: Dtype::F32, oracle: truth.clone(), low: truth, mag: vec![1.0] };
         let unjudged = expected.iter().filter(|v| v.is_nan()).count();
-        Finding { output: "y", shape: vec![1, out.len()], verdict: rule.judge(out, Some(expected), widen), unjudged }
+        Finding {
+            output: "y",
+            shape: vec![1, out.len()],
+            verdict: rule.judge(out, Some(expected), widen, &[]),
+            unjudged,
+        }
     }
 
     struct Panics;
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_finding() {
-        let ran = Ran { tensors: Vec::new(), config: String::new() };
+        let ran = Ran { tensors: Vec::new(), config: String::new(), flushes: Default::default() };
         assert_eq!(judged(&Panics, &ran).err(), Some("panicked: no oracle".into()));
     }
 

@@ -154,6 +154,12 @@ impl Describe for Problem {
         )
     }
 
+    fn flushed(&self) -> Option<Problem> {
+        let kept = |factor: f32| if factor.is_subnormal() { 0.0 } else { factor };
+        let (alpha, beta) = (kept(self.alpha), kept(self.beta));
+        ((alpha, beta) != (self.alpha, self.beta)).then_some(Problem { alpha, beta, ..*self })
+    }
+
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let [b2, c, residual, bias, scale] = OPTIONAL.map(|name| values.get(name).map(Vec::as_slice));
         let inputs = Inputs { a: &values["a"], b: &values["b"], b2, c, residual, bias, scale };
@@ -295,6 +301,15 @@ fn everywhere(list: &mut List<Problem>) {
         integers(list.narrow("integers", f32s(m, n, k)).config(DIRECT), 3, m == 64);
     }
     list.narrow("as it is chosen", f32s(100, 140, 516)).seed(3);
+    // 2^100 * 2^-130, which an adapter may flush to 0.
+    let entry = list.narrow("subnormal numbers", f32s(16, 32, 4)).config(DIRECT);
+    entry.set(|_, values| {
+        let mut random = Random::new(5);
+        for (name, exponent) in [("a", 100), ("b", -130)] {
+            let number = |v: &mut f64| *v = (1.0 + random.below(7) as f64) * 2f64.powi(exponent);
+            values.get_mut(name).into_iter().flatten().for_each(number);
+        }
+    });
     for (m, n, k) in [(37, 101, 53), (1, 1, 1), (1, 31, 7), (33, 1, 5), (16, 33, 1)] {
         for (trans_a, trans_b) in TRANSPOSES {
             // Aligned forms of n or m of 1 have pipelines of their own.

@@ -55,6 +55,15 @@ fn large(row: usize, normal: f64) -> f64 {
     [1e18, 1e29, 1e-25, 1.0][row % 4] * normal
 }
 
+/// An eps, and the root of the largest sum of squares that holds beside it.
+pub const LARGEST: [(f32, f64); 2] = [(1e-6, 2e31), (0.0, 1.8e19)];
+
+/// Rows of `+most, -most, ..`, by the root of the sum of their squares.
+pub fn alternating(rows: usize, cols: usize, root: f64) -> Vec<f64> {
+    let most = root / (cols as f64).sqrt();
+    (0..rows * cols).map(|i| if (i % cols).is_multiple_of(2) { most } else { -most }).collect()
+}
+
 /// An element of an extreme row, by its number and a random value.
 pub type Extreme = fn(usize, f64) -> f64;
 
@@ -260,6 +269,11 @@ fn everywhere(list: &mut List<Problem>) {
             list.narrow(format!("{word}: offsets, equal elements, large ones"), problem)
                 .config(plain())
                 .set(rows_of(f));
+        }
+        for (eps, root) in LARGEST {
+            let problem = odd(Problem { eps, ..shape(kind, 2, 61) });
+            let entry = list.narrow(format!("{word}: the largest squares"), problem).config(plain()).within(1e-5);
+            entry.set(move |_, values| drop(values.insert("x", alternating(2, 61, root))));
         }
         let many = odd(shape(kind, 66_001, 3));
         let name = format!("{word}: more than 65,535 workgroups");

@@ -5,7 +5,7 @@ use tileloom::norm_backward::{Algorithm, Buffers, Problem, Reduce};
 use tileloom::reference::norm_backward::reference;
 use tileloom::{Dtype, Layout};
 
-use super::norm::{EXTREMES, offset, vector_starts};
+use super::norm::{EXTREMES, LARGEST, alternating, offset, vector_starts};
 use super::{axes, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::image::Rows;
@@ -220,6 +220,11 @@ fn everywhere(list: &mut List<Problem>) {
             list.narrow(format!("{word}: offsets, equal elements, large ones"), problem)
                 .config(plain())
                 .set(rows_of(f));
+        }
+        for (eps, root) in LARGEST {
+            let problem = odd(Problem { eps, ..all(shape(kind, 2, 61)) });
+            let entry = list.narrow(format!("{word}: the largest squares"), problem).config(plain());
+            entry.set(move |_, values| drop(values.insert("x", alternating(2, 61, root))));
         }
         // 256 blocks of 258 rows.
         let many = odd(all(shape(kind, 66_001, 3)));

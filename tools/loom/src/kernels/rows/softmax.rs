@@ -89,6 +89,10 @@ impl Describe for Problem {
         bound.with(buffers, [("mask", Buffers::mask), ("lse", Buffers::lse), ("scratch", Buffers::scratch)])
     }
 
+    fn flushed(&self) -> Option<Problem> {
+        self.scale.is_subnormal().then_some(Problem { scale: 0.0, ..*self })
+    }
+
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let bias = values.get("mask").map(|mask| self.bias(mask));
         let oracle: Output = reference::<f64>(self, &values["x"], bias.as_deref());
@@ -242,6 +246,7 @@ fn everywhere(list: &mut List<Problem>) {
         }
     }
     extreme(list);
+    beyond_f32(list);
     let mask = Some(Mask::shared(MaskKind::Bytes, 3));
     let many = odd(Problem { dims: [1, 66_001], mask, lse: Some(0), ..shape(66_001, 3) });
     list.narrow("more than 65,535 workgroups", many).config(plain()).says(&["on [33001, 2, 1]"]);
@@ -318,6 +323,69 @@ fn extreme(list: &mut List<Problem>) {
             });
         }
     }
+}
+
+/// A scale, and rows of two whose scores are beyond f32, or nearly.
+const BEYOND: [(f32, &[[f64; 2]]); 7] = [
+    (2.0, &[[-3e38, -3e38], [3e38, 3e38], [3e38, 0.0], [-3e38, 3e38]]),
+    (-2.0, &[[-3e38, -3e38], [3e38, 3e38], [3e38, 0.0], [-3e38, 3e38]]),
+    (1e38, &[[10.0, -10.0], [10.0, 10.0], [-10.0, -10.0]]),
+    (-1e38, &[[10.0, -10.0], [10.0, 10.0], [-10.0, -10.0]]),
+    (f32::MAX, &[[1.0, 1.0], [1.0, 0.0], [-1.0, -1.0]]),
+    (1e-30, &[[3e38, -3e38], [3e30, 2e30]]),
+    (0.0, &[[3e38, -3e38], [0.0, 1.0]]),
+];
+
+fn beyond_f32(list: &mut List<Problem>) {
+    let name = "scores beyond f32";
+    for (scale, rows) in BEYOND {
+        for log in [false, true] {
+            let bare = Problem { scale, log, lse: Some(0), ..shape(rows.len(), 2) };
+            let causal = Problem { dims: [1, rows.len()], causal: true, ..bare };
+            for problem in [bare, masked(F32_MASK, bare), masked(MaskKind::Bytes, causal)] {
+                let shown = if problem.causal { 1.0 } else { 0.0 };
+                let entry = list.narrow(name, odd(problem)).config(plain()).within(1e-6);
+                entry.set(move |problem, values| {
+                    values.insert("x", rows.concat());
+                    values.extend(problem.mask.map(|_| ("mask", vec![shown; 2 * rows.len()])));
+                });
+            }
+        }
+    }
+    // What an adapter may flush: the scale, or x.
+    for (scale, x) in [(1e-38, [3e38, -1e38, 0.0, 3e38]), (-1e38, [3e-39, -1e-39, 0.0, 2e-38])] {
+        let bare = Problem { scale, lse: Some(0), ..shape(2, 2) };
+        for problem in [bare, masked(F32_MASK, bare)] {
+            list.narrow("subnormal numbers", odd(problem)).config(plain()).set(move |problem, values| {
+                values.insert("x", x.to_vec());
+                values.extend(problem.mask.map(|_| ("mask", vec![0.0; 4])));
+            });
+        }
+    }
+    // A mask that brings scores back, and one that decides.
+    let problem = odd(Problem { scale: 2.0, lse: Some(0), ..masked(F32_MASK, shape(3, 2)) });
+    list.narrow(name, problem).config(plain()).within(1e-6).set(|_, values| {
+        let x = vec![3e38, 1.5e38, -3e38, -1.5e38, 3e38, 3e38];
+        *values = [("x", x), ("mask", vec![-3e38, 0.0, 3e38, 0.0, 3e38, 0.0])].into();
+    });
+    // The largest scores are far apart, in parts of their own.
+    let peaks = |problem: &Problem, values: &mut Values| {
+        let cols = problem.cols;
+        let x = (0..problem.rows * cols).map(|i| match i % cols {
+            7 => 3e38,
+            at if at == cols - 9 => 3e38,
+            at => -3e38 * (at % 2) as f64,
+        });
+        values.insert("x", x.collect());
+    };
+    for (cols, lack) in [(4096 + 36, gpu as fn(&tileloom::Caps) -> _), (70_000, software)] {
+        for log in [false, true] {
+            let problem = Problem { scale: 2.0, log, ..shape(70, cols) };
+            list.narrow(name, problem).unless(lack).says(&["algorithm=online"]).within(1e-6).set(peaks);
+        }
+    }
+    let problem = Problem { scale: 2.0, lse: Some(0), ..shape(1, 152_064) };
+    list.narrow(name, problem).says(&["algorithm=split"]).within(1e-6).set(peaks);
 }
 
 /// What one driver is enough for.
@@ -469,6 +537,9 @@ fn composed(list: &mut List<Problem>) {
 mod tests {
     use super::*;
     use crate::case::Case;
+    use crate::flush::Flushes;
+    use crate::harness;
+    use crate::harness::Call;
 
     fn x(shape: &[usize]) -> Case {
         let values: Vec<f64> = (0..shape.iter().product()).map(|i: usize| i as f64).collect();
@@ -511,6 +582,28 @@ mod tests {
         );
         assert_eq!(fault(&x(&[2, 3]).tensor("mask", mask(&[1, 3])).option("format", "pt")), "understood");
         assert_eq!(fault(&x(&[2, 0]).tensor("mask", mask(&[2, 0]))), "understood");
+    }
+
+    #[test]
+    fn flushed_inputs_are_allowed_where_they_are_flushed() {
+        // Scores 0.5 and 0, or 0 and 0.
+        let call = Call::new(Problem { scale: 1e38, ..shape(1, 2) }, [("x", vec![5e-39, 0.0])].into());
+        let [kept, flushed, f16] =
+            [(false, false), (true, false), (false, true)].map(|(f32, f16)| Flushes { f32, f16 });
+        let wrong = |y: [f64; 2], flushes| {
+            let output = harness::Output { values: [("y", y.to_vec())].into(), steps: Vec::new() };
+            call.judge_on(&output, flushes).wrong
+        };
+        let share = 1.0 / (1.0 + (-0.5f64).exp());
+        for flushes in [kept, flushed, f16] {
+            assert_eq!(wrong([share, 1.0 - share], flushes), 0);
+            assert_eq!(wrong([0.8, 0.2], flushes), 2);
+        }
+        assert_eq!([kept, flushed, f16].map(|flushes| wrong([0.5, 0.5], flushes)), [2, 0, 2]);
+        // A scale counts as an input does.
+        let tiny = Call::new(Problem { scale: 1e-38, ..shape(1, 2) }, [("x", vec![1e38, 0.0])].into());
+        let output = harness::Output { values: [("y", vec![0.5; 2])].into(), steps: Vec::new() };
+        assert_eq!([kept, flushed].map(|flushes| tiny.judge_on(&output, flushes).wrong), [2, 0]);
     }
 
     #[test]

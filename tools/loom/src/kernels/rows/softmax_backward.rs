@@ -86,6 +86,10 @@ impl Describe for Problem {
         bound.with(buffers, [("scratch", Buffers::scratch)])
     }
 
+    fn flushed(&self) -> Option<Problem> {
+        self.scale.is_subnormal().then_some(Problem { scale: 0.0, ..*self })
+    }
+
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let oracle = reference::softmax_backward::reference::<f64>(self, &values["y"], &values["dy"]);
         let low = reference::softmax_backward::reference::<f32>(self, &values["y"], &values["dy"]).dx;
@@ -173,6 +177,14 @@ fn everywhere(list: &mut List<Problem>) {
                 y.filter(|(i, _)| past(*i)).for_each(|(_, y)| *y = f64::NAN);
             });
         }
+    }
+    for log in [false, true] {
+        let (y, most) = (if log { 0.5f64.ln() } else { 0.5 }, 1.6e38);
+        let problem = odd(Problem { log, scale: 0.5, ..shape(3, 2) });
+        list.narrow("large gradients", problem).config(plain()).set(move |_, values| {
+            let dy = vec![most, -most, -most, most, most, most];
+            *values = [("y", vec![y; 6]), ("dy", dy)].into();
+        });
     }
     list.narrow("chosen for short rows", shape(37, 64)).says(&["algorithm=registers"]).twice();
     for more in [0, 36] {

@@ -1,0 +1,104 @@
+//! Which adapters take subnormal numbers for 0.
+
+use tileloom::{Dtype, wgpu};
+
+use crate::Gpu;
+use crate::image::Number;
+
+/// What an adapter flushes: numbers below the dtype's smallest normal one become 0 as they are read, written or worked
+/// with, at least in some places. bf16 goes as f32, which it is worked with as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flushes {
+    pub f32: bool,
+    pub f16: bool,
+}
+
+impl Flushes {
+    /// The smallest number of this dtype that the adapter is sure to keep; 0 where it keeps all.
+    pub fn below(self, dtype: Dtype) -> f64 {
+        match dtype {
+            Dtype::F16 if self.f16 => dtype.smallest_normal(),
+            _ if self.f32 => Dtype::F32.smallest_normal(),
+            _ => 0.0,
+        }
+    }
+
+    /// What may become of a number that is stored so.
+    pub fn value(self, number: Number, value: f64) -> f64 {
+        match number {
+            Number::F(dtype) if value.abs() < self.below(dtype) => 0.0_f64.copysign(value),
+            _ => value,
+        }
+    }
+
+    /// `kept`, or which dtypes are flushed.
+    pub fn word(self) -> &'static str {
+        match (self.f32, self.f16) {
+            (false, false) => "kept",
+            (true, false) => "f32 flushed",
+            (false, true) => "f16 flushed",
+            (true, true) => "flushed",
+        }
+    }
+
+    /// Asks the adapter.
+    ///
+    /// # Errors
+    /// What it refuses, or a lost device.
+    pub fn of(gpu: &Gpu) -> Result<Flushes, String> {
+        let power = |exponent| 2f64.powi(exponent);
+        let words = [power(-130), power(-126), 0.5, power(24)];
+        let halves = [power(-16), power(-14)];
+        let given = [Dtype::F32.encode(&words), Dtype::F16.encode(&halves)].concat();
+        let want = [power(-106), power(-127), power(-103), power(-129), power(8)];
+        let found = run(gpu, include_str!("flush.wgsl"), &given, 4 * want.len())?;
+        let found = Dtype::F32.decode(&found);
+        let mut flushes = Flushes { f32: found[..4] != want[..4], f16: found[4] != want[4] };
+        if gpu.kernels.caps().f16 {
+            let given = Dtype::F16.encode(&[power(-16), power(-14), 0.5, 1024.0]);
+            let want = [power(-6), power(-15), power(-5), power(-15), power(-6), power(-15)];
+            let found = Dtype::F16.decode(&run(gpu, include_str!("flush_f16.wgsl"), &given, 2 * want.len())?);
+            flushes.f16 |= found != want;
+        }
+        Ok(flushes)
+    }
+}
+
+/// One invocation of `flush`, on these bytes; so many come back.
+fn run(gpu: &Gpu, source: &str, given: &[u8], bytes: usize) -> Result<Vec<u8>, String> {
+    let device = &gpu.device;
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some("flush"),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some("flush"),
+        layout: None,
+        module: &module,
+        entry_point: Some("flush"),
+        compilation_options: Default::default(),
+        cache: None,
+    });
+    let (given, found) = (gpu.buffer(given), gpu.buffer(&vec![0; bytes]));
+    let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("flush"),
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &[
+            wgpu::BindGroupEntry { binding: 0, resource: given.as_entire_binding() },
+            wgpu::BindGroupEntry { binding: 1, resource: found.as_entire_binding() },
+        ],
+    });
+    if let Some(error) = pollster::block_on(scope.pop()) {
+        return Err(format!("the probe of subnormal numbers does not run: {error}"));
+    }
+    let mut encoder = device.create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &bind_group, &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+    gpu.queue.submit([encoder.finish()]);
+    gpu.read(&found)
+}
