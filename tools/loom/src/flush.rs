@@ -11,6 +11,8 @@ use crate::image::Number;
 pub struct Flushes {
     pub f32: bool,
     pub f16: bool,
+    /// Exponentials that are subnormal, where f32 is kept elsewhere, too.
+    pub exp: bool,
 }
 
 impl Flushes {
@@ -18,7 +20,7 @@ impl Flushes {
     pub fn below(self, dtype: Dtype) -> f64 {
         match dtype {
             Dtype::F16 if self.f16 => dtype.smallest_normal(),
-            _ if self.f32 => Dtype::F32.smallest_normal(),
+            _ if self.f32 || self.exp => Dtype::F32.smallest_normal(),
             _ => 0.0,
         }
     }
@@ -26,14 +28,15 @@ impl Flushes {
     /// What may become of a number that is stored so.
     pub fn value(self, number: Number, value: f64) -> f64 {
         match number {
-            Number::F(dtype) if value.abs() < self.below(dtype) => 0.0_f64.copysign(value),
+            Number::F(dtype) if value.abs() < (Flushes { exp: false, ..self }).below(dtype) => 0.0_f64.copysign(value),
             _ => value,
         }
     }
 
-    /// `kept`, or which dtypes are flushed.
+    /// `kept`, or what is flushed.
     pub fn word(self) -> &'static str {
         match (self.f32, self.f16) {
+            (false, false) if self.exp => "kept but by exp",
             (false, false) => "kept",
             (true, false) => "f32 flushed",
             (false, true) => "f16 flushed",
@@ -51,9 +54,10 @@ impl Flushes {
         let halves = [power(-16), power(-14)];
         let given = [Dtype::F32.encode(&words), Dtype::F16.encode(&halves)].concat();
         let want = [power(-106), power(-127), power(-103), power(-129), power(8)];
-        let found = run(gpu, include_str!("flush.wgsl"), &given, 4 * want.len())?;
+        let found = run(gpu, include_str!("flush.wgsl"), &given, 4 * (want.len() + 1))?;
         let found = Dtype::F32.decode(&found);
-        let mut flushes = Flushes { f32: found[..4] != want[..4], f16: found[4] != want[4] };
+        let exp = (found[5] / power(-130) - 1.0).abs() > 0.01;
+        let mut flushes = Flushes { f32: found[..4] != want[..4], f16: found[4] != want[4], exp };
         if gpu.kernels.caps().f16 {
             let given = Dtype::F16.encode(&[power(-16), power(-14), 0.5, 1024.0]);
             let want = [power(-6), power(-15), power(-5), power(-15), power(-6), power(-15)];

@@ -1,5 +1,5 @@
-// Whether subnormal numbers of f32, and halves packed in words, are kept: as what is read, what is written, and what
-// lies between.
+// Whether subnormal numbers of f32, and halves packed in words, are kept: as what is read, what is written, what lies
+// between, and as an exponential.
 //
 //   0 given  f32: 2^-130, 2^-126, 0.5, 2^24; then a word of halves: 2^-16, 2^-14
 //   1 found  f32: what became of them
@@ -17,4 +17,5 @@ fn flush() {
   found[2] = (least * half) * large;
   found[3] = tiny + tiny;
   found[4] = unpack2x16float(given[4]).x * large;
+  found[5] = exp2(-260.0 * half);
 }

@@ -589,7 +589,7 @@ mod tests {
         // Scores 0.5 and 0, or 0 and 0.
         let call = Call::new(Problem { scale: 1e38, ..shape(1, 2) }, [("x", vec![5e-39, 0.0])].into());
         let [kept, flushed, f16] =
-            [(false, false), (true, false), (false, true)].map(|(f32, f16)| Flushes { f32, f16 });
+            [(false, false), (true, false), (false, true)].map(|(f32, f16)| Flushes { f32, f16, exp: false });
         let wrong = |y: [f64; 2], flushes| {
             let output = harness::Output { values: [("y", y.to_vec())].into(), steps: Vec::new() };
             call.judge_on(&output, flushes).wrong
