@@ -298,7 +298,13 @@ impl Problem {
             true => Rounds::nest(parts.max(self.num_codes as u64), vector),
             false => Rounds::nest(parts, Rounds::plain(0u32)),
         };
-        next + vector + Rounds::nest(top, next + vector) + vector.times(2)
+        // The first code is found in the parts, and, where that does not tell, among all.
+        let first = match again {
+            true => next,
+            false => Rounds::plain(0u32).times(2),
+        };
+        let written = Rounds::nest(1u32, first + vector) + Rounds::nest(top - 1, next + vector);
+        next + vector + written + vector.times(2)
     }
 
     /// Whether an invocation may hold a vector against all codes again.
