@@ -48,6 +48,16 @@ impl Reach {
         Reach { element: element.into(), elements: 0..end, view: None }
     }
 
+    /// This and `other` of the same argument, and what lies between.
+    pub fn and(self, other: Reach) -> Reach {
+        let elements = match (self.elements.is_empty(), other.elements.is_empty()) {
+            (_, true) => self.elements,
+            (true, false) => other.elements,
+            _ => self.elements.start.min(other.elements.start)..self.elements.end.max(other.elements.end),
+        };
+        Reach { elements, view: None, ..self }
+    }
+
     /// Bytes that a binding must have; whole words.
     pub fn bytes(&self) -> u64 {
         self.elements.end.saturating_mul(self.element.bits).div_ceil(32) * 4

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::Checked;
+use crate::rounds::Rounds;
 use crate::{ErrorKind, Misfit};
 
 /// Facts of an adapter and of the device made from it. All fields are public, so that a test can
@@ -230,9 +231,12 @@ impl Caps {
         self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x).min(1 << 14)
     }
 
-    /// Refuses a workgroup of no or of too many invocations.
+    /// Refuses a workgroup of no or of too many invocations, and on Metal one of 32: naga tells the compiler the number, and
+    /// Apple's then corrupts rows 4 to 7 of matrices of 8 x 8. With 64 it does not.
     pub(crate) fn check_wg_size(&self, wg_size: u32) -> Result<(), Misfit> {
         Misfit::unless(wg_size > 0, "wg_size must be at least 1", wg_size)?;
+        let corrupted = self.backend == wgpu::Backend::Metal && wg_size == 32;
+        Misfit::unless(!corrupted, "wg_size must not be 32 on Metal", wg_size)?;
         Misfit::at_most("wg_size", wg_size, self.most_invocations())
     }
 
@@ -277,20 +281,19 @@ impl Caps {
 
     /// Rounds that all loops of an invocation may take together, where the driver leaves loops without a word
     /// after more: llvmpipe of Mesa 22.3 does so after 65,535, that of 26.2 does not, and versions between, or
-    /// unknown, are taken for old ones. Half of it, since which inner loops it unrolls, and does not count, is its
-    /// own affair.
+    /// unknown, are taken for old ones.
     pub fn loop_rounds(&self) -> Option<u32> {
-        self.mesa_before((26, 2)).then_some(32_767)
+        self.mesa_before((26, 2)).then_some(65_535)
     }
 
     /// Refuses more rounds than this driver takes.
-    pub(crate) fn check_rounds(&self, rounds: u64) -> Result<(), Misfit> {
+    pub(crate) fn check_rounds(&self, rounds: impl Into<Rounds>) -> Result<(), Misfit> {
         let what = "rounds of an invocation's loops, which this driver cuts short";
-        self.loop_rounds().map_or(Ok(()), |limit| Misfit::at_most(what, rounds, limit))
+        self.loop_rounds().map_or(Ok(()), |limit| Misfit::at_most(what, rounds.into().count(), limit))
     }
 
     /// The fewest parts from `least` to `most` in each of which this driver takes the rounds; else `most`.
-    pub(crate) fn parts(&self, least: u32, most: u32, rounds: impl Fn(u32) -> u64) -> u32 {
+    pub(crate) fn parts<R: Into<Rounds>>(&self, least: u32, most: u32, rounds: impl Fn(u32) -> R) -> u32 {
         let mut parts = least.max(1);
         while parts < most && self.check_rounds(rounds(parts)).is_err() {
             parts = parts.saturating_add(parts.div_ceil(8)).min(most);
@@ -550,10 +553,10 @@ mod tests {
     fn only_old_mesa_cuts_loops_short() {
         let short: Vec<_> = presets().into_iter().filter(|caps| caps.loop_rounds().is_some()).collect();
         assert_eq!(short.iter().map(|caps| &caps.name).collect::<Vec<_>>(), ["lavapipe, Mesa 22", "llvmpipe GL"]);
-        assert_eq!(short[0].check_rounds(32_767), Ok(()));
-        assert!(short[0].check_rounds(32_768).is_err());
-        let parts = |rounds: u64| short[0].parts(1, 1000, |parts| rounds.div_ceil(parts.into()) + 7);
-        assert_eq!([0, 32_760, 32_761, 65_521, 1 << 40].map(parts), [1, 1, 2, 3, 1000]);
+        assert_eq!(short[0].check_rounds(Rounds::plain(65_534u32)), Ok(()));
+        assert!(short[0].check_rounds(Rounds::plain(65_535u32)).is_err());
+        let parts = |turns: u64| short[0].parts(1, 1000, |parts| Rounds::plain(turns.div_ceil(parts.into()) + 7));
+        assert_eq!([0, 65_527, 65_528, 131_055, 1 << 40].map(parts), [1, 1, 2, 3, 1000]);
         let of = |driver: &str| Caps { driver: driver.into(), ..short[0].clone() }.loop_rounds().is_some();
         assert_eq!(["Mesa 26.1.9", "Mesa 26.2.0-devel (git)", "a fork"].map(of), [true, false, true]);
     }
@@ -566,6 +569,19 @@ mod tests {
             let refused = caps.check_device().unwrap_err().to_string();
             let told = "the device is too small: its limit max_compute_invocations_per_workgroup is 0, kernels need 64";
             assert!(refused.starts_with(told), "{refused}");
+        }
+    }
+
+    #[test]
+    fn no_workgroup_of_32_on_metal() {
+        for caps in presets() {
+            let metal = caps.backend == wgpu::Backend::Metal;
+            assert_eq!(
+                [31, 32, 64].map(|wg_size| caps.check_wg_size(wg_size).is_ok()),
+                [true, !metal, true],
+                "{}",
+                caps.name
+            );
         }
     }
 

@@ -37,6 +37,8 @@ pub enum Storage {
     F16Packed,
     /// Two bfloat16 in a u32.
     Bf16Packed,
+    /// Two halves of a u32 that are only moved: in the shader their bits as a number, which no conversion changes.
+    Halves,
 }
 
 impl Storage {
@@ -54,13 +56,14 @@ impl Storage {
     fn pack(self) -> &'static str {
         match self {
             Storage::F16Packed => "pack_f16",
+            Storage::Halves => "pack_halves",
             _ => "pack_bf16",
         }
     }
 
     /// Whether two elements share a word that a shader can only address whole.
     pub fn packed(self) -> bool {
-        matches!(self, Storage::F16Packed | Storage::Bf16Packed)
+        matches!(self, Storage::F16Packed | Storage::Bf16Packed | Storage::Halves)
     }
 }
 
@@ -484,6 +487,7 @@ impl Shader {
         let memory = t.name;
         let unpack = match t.storage {
             Storage::F16Packed => "unpack2x16float",
+            Storage::Halves => "unpack_halves",
             _ => "unpack_bf16",
         };
         let pack = t.storage.pack();

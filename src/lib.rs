@@ -77,6 +77,7 @@ mod ops;
 mod poll;
 mod probe;
 pub mod reference;
+mod rounds;
 mod scopes;
 mod tensor;
 

@@ -44,6 +44,11 @@ impl Pipeline for Probe {
     }
 }
 
+/// Whole subgroups, whatever their size.
+fn wg_size(caps: &Caps) -> u32 {
+    caps.subgroup.map_or(64, |subgroup| subgroup.max.max(64))
+}
+
 /// Rank-1 factors `u p^T` and `q v^T`: the product is `u v^T (p . q)`, and neither a transpose nor a
 /// swap of the factors gives the same. All values are exact in f16.
 fn factors(n: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
@@ -108,9 +113,8 @@ impl Kernels {
             args.read(ZEROS, "zeros", Memory::from(buffer(acc, &vec![0.0; size * size])), all(acc))?;
             args.write(PRODUCT, "product", Memory::from(out.clone()), all(acc))?;
             args.check()?;
-            // Whole subgroups, whatever their size.
-            let wg_size = caps.subgroup.map_or(32, |s| s.max);
-            Ok((args.dispatch(&[Probe { shape, wg_size }], &NoParams {}, [1, 1, 1])?.named(OP), out))
+            let probe = Probe { shape, wg_size: wg_size(caps) };
+            Ok((args.dispatch(&[probe], &NoParams {}, [1, 1, 1])?.named(OP), out))
         };
         let (dispatch, out) = self.later(OP, || bind().map_err(|kind| kind.of(OP))).await?;
         self.later(OP, || {
@@ -138,8 +142,10 @@ mod tests {
     fn every_listed_shape_composes() {
         use naga::valid::{Capabilities, ValidationFlags, Validator};
         for caps in crate::caps::presets() {
+            let wg_size = wg_size(&caps);
+            caps.check_wg_size(wg_size).unwrap();
             for &shape in &caps.coop {
-                let source = Probe { shape, wg_size: 64 }.shader().source(true);
+                let source = Probe { shape, wg_size }.shader().source(true);
                 let module =
                     naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{shape:?}: {e}\n{source}"));
                 Validator::new(ValidationFlags::all(), Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16)

@@ -9,14 +9,17 @@
 //   4 mask     words; broadcast to [batch, heads, seq_q, seq_kv] by strides of 0 (where HAS_MASK)
 //   5 tables   f32: ALiBi slopes, sinks (where HAS_TABLES)
 //   6 indices  u32: sequence starts, lengths, block table, parents of a tree (where HAS_INDICES)
-//   7 lse      f32 [batch, heads, seq_q], or [heads, total_q] (where HAS_LSE)
+//   7 lse      f32 [batch, heads, seq_q], or [heads, total_q] (where HAS_LSE); with SUMS the maxima, and the sums after them
 //
 // A row is one query of one head. The rows of a workgroup's tile belong to the heads that share one head of k and
 // v: row number n is query n / group of head n % group. An invocation has ROWS of them (ROW_LANES apart), and of their
 // q and o the chunks part, part + LANES, part + 2 LANES, ... SLOTS slots of a workgroup take turns at the blocks of
 // keys, each with results of its own; a block is KEYS keys, whose scores are in registers.
 // What a buffer says about sequences is clamped to what the parameters say about memory.
-// ALIBI, SINKS, PACKED, PAGED, LENGTHS and TREE are bits of params.flags.
+// ALIBI, SINKS, PACKED, PAGED, LENGTHS, TREE and SUMS are bits of params.flags.
+//
+// A hidden score is params.neg_inf, which is told by its bits. Real scores are bounded by the largest finite numbers.
+// Where a block hides a key from a row, or is not full, a weight of 0 does not meet its value, which may be anything.
 
 #import float
 #import view
@@ -91,6 +94,118 @@ fn place(s: Sequence, key: u32) -> Place {
   );
 }
 
+// What a workgroup walks: a tile of rows, and of the keys from `begin` to `end` those that some row sees. All rows see
+// all keys from `full_begin` to `full_end`, but for what a mask hides.
+struct Walk {
+  seq: Sequence,
+  b: u32,
+  kv_head: u32,
+  split: u32,
+  tile: u32,       // the first row
+  rows: u32,       // of the sequence
+  shift: i32,      // query i stands at key i + shift
+  begin: u32,
+  end: u32,
+  full_begin: u32,
+  full_end: u32,
+}
+
+fn walk_of(wg: vec3<u32>) -> Walk {
+  let w = wg.y * params.grid_x + wg.x;
+  let head_tile = w / params.tiles;
+  var a: Walk;
+  a.kv_head = head_tile % params.kv_heads;
+  a.b = head_tile / params.kv_heads % params.batch;
+  a.split = head_tile / params.kv_heads / params.batch;
+  a.tile = w % params.tiles * TILE_ROWS;
+  a.seq = sequence(a.b, a.kv_head);
+  a.rows = params.group * a.seq.q_len;
+  a.shift = i32(a.seq.kv_len) - i32(a.seq.q_len);
+  let first = min(a.split * params.split_keys, a.seq.kv_len);
+  let last = min(first + params.split_keys, a.seq.kv_len);
+  let i_first = i32(a.tile / params.group);
+  let i_last = i32((max(min(a.tile + TILE_ROWS, a.rows), 1u) - 1u) / params.group);
+  a.begin = max(from_key(a, i_first), first);
+  a.end = min(to_key(a, i_last), last);
+  a.full_begin = from_key(a, i_last);
+  a.full_end = min(to_key(a, i_first), a.end);
+  // Of the keys before a tree all are seen.
+  if HAS_INDICES { if (params.flags & TREE) != 0u { a.full_end = min(a.full_end, u32(max(a.shift, 0))); } }
+  return a;
+}
+
+// The keys that query i sees, from the first to one past the last.
+fn from_key(a: Walk, i: i32) -> u32 { return u32(clamp(i + a.shift - params.left, 0, i32(a.seq.kv_len))); }
+fn to_key(a: Walk, i: i32) -> u32 { return u32(clamp(i + a.shift + params.right + 1, 0, i32(a.seq.kv_len))); }
+
+// The rows of an invocation.
+struct Rows {
+  q: array<vec4<f32>, ROWS * K_CHUNKS>,
+  o: array<vec4<f32>, ROWS * V_CHUNKS>,
+  row_max: array<f32, ROWS>,
+  exp_sum: array<f32, ROWS>,
+  query: array<u32, ROWS>,
+  head: array<u32, ROWS>,
+  from_key: array<u32, ROWS>,
+  span: array<u32, ROWS>,     // keys seen from there on
+  slope: array<f32, ROWS>,
+  mask_row: array<u32, ROWS>,
+}
+
+// Where an invocation stands: its share of the chunks, the first of its rows, its turn at the keys.
+struct Lane {
+  part: u32,
+  row: u32,
+  slot: u32,
+}
+
+fn lane_of(ids: Ids) -> Lane {
+  return Lane(ids.local % LANES, ids.local / LANES % ROW_LANES, ids.local / LANES / ROW_LANES);
+}
+
+fn load_rows(a: Walk, lane: Lane, rows: ptr<function, Rows>) {
+  for (var r = 0u; r < ROWS; r++) {
+    // Rows past the last repeat it, and are not stored.
+    let n = min(a.tile + lane.row + r * ROW_LANES, a.rows - 1u);
+    let i = n / params.group;
+    let h = a.kv_head * params.group + n % params.group;
+    (*rows).query[r] = i;
+    (*rows).head[r] = h;
+    let first = from_key(a, i32(i));
+    (*rows).from_key[r] = first;
+    (*rows).span[r] = max(min(to_key(a, i32(i)), a.end), first) - first;
+    (*rows).mask_row[r] = view_at(params.mask, a.b, h, i);
+    (*rows).row_max[r] = LOWEST;
+    (*rows).exp_sum[r] = 0.0;
+    if HAS_TABLES {
+      if (params.flags & ALIBI) != 0u {
+        (*rows).slope[r] = finite(tables_load(params.alibi + a.b * params.alibi_s0 + h));
+      }
+      // The sink is a logit that was there before any key.
+      if (params.flags & SINKS) != 0u && a.split == 0u && lane.slot == 0u {
+        let sink = tables_load(params.sinks + h);
+        // Minus infinity: this head has none.
+        if bitcast<u32>(sink) != NEG_INF_BITS {
+          (*rows).row_max[r] = finite(sink);
+          (*rows).exp_sum[r] = 1.0;
+        }
+      }
+    }
+    let base = view_at(params.q, a.b, h, a.seq.q + i);
+    for (var c = 0u; c < K_CHUNKS; c++) { (*rows).q[r * K_CHUNKS + c] = params.scale * q4(base, c * LANES + lane.part); }
+    for (var c = 0u; c < V_CHUNKS; c++) { (*rows).o[r * V_CHUNKS + c] = vec4<f32>(0.0); }
+  }
+}
+
+// Within the finite numbers. The bound is a parameter: a compiler may assume that nothing is past a constant.
+fn finite(s: f32) -> f32 { return clamp(s, params.lowest, -params.lowest); }
+
+// A score, where it may be past them: products of f16 are not.
+fn bounded(s: f32) -> f32 {
+  if !BOUND { return s; }
+  return finite(s);
+}
+
 // tanh: a series near 0, where 1 - exp cancels; elsewhere an exponential that cannot overflow.
 fn tanh_safe(x: f32) -> f32 {
   let z = x * x;
@@ -98,6 +213,58 @@ fn tanh_safe(x: f32) -> f32 {
   let e = exp2(-2.0 * LOG2_E * abs(x));
   let far = (1.0 - e) / (1.0 + e);
   return select(select(-far, far, x >= 0.0), near, z < 0.1225);
+}
+
+// scale q.k of the rows and a block of keys.
+fn scores(rows: ptr<function, Rows>, places: ptr<function, array<Place, KEYS>>, part: u32, ids: Ids) -> array<f32, SCORES> {
+  var s: array<f32, SCORES>;
+  for (var i = 0u; i < SCORES; i++) { s[i] = 0.0; }
+  for (var t = 0u; t < KEYS; t++) { k_fetch(t, (*places)[t].k, ids); }
+  for (var c = 0u; c < K_CHUNKS; c++) {
+    for (var t = 0u; t < KEYS; t++) {
+      let x = k_at(t, (*places)[t].k, c * LANES + part);
+      for (var r = 0u; r < ROWS; r++) {
+        let y = (*rows).q[r * K_CHUNKS + c];
+        s[r * KEYS + t] = fma(y.w, x.w, fma(y.z, x.z, fma(y.y, x.y, fma(y.x, x.x, s[r * KEYS + t]))));
+      }
+    }
+  }
+  sum_lanes(&s, ids);
+  return s;
+}
+
+// Softcap, ALiBi and mask, which may hide.
+fn bias(a: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, first: u32) {
+  for (var i = 0u; i < SCORES; i++) {
+    if SOFTCAP { (*s)[i] = params.softcap * tanh_safe((*s)[i] / params.softcap); }
+    if HAS_TABLES { if (params.flags & ALIBI) != 0u {
+      (*s)[i] -= (*rows).slope[i / KEYS] * abs(f32(i32((*rows).query[i / KEYS]) + a.shift - i32(first + i % KEYS)));
+    } }
+    if HAS_MASK {
+      let value = mask_bias((*rows).mask_row[i / KEYS] + min(first + i % KEYS, a.end - 1u) * params.mask_step);
+      (*s)[i] = select(bounded((*s)[i] + value), params.neg_inf, bitcast<u32>(value) == NEG_INF_BITS);
+    } else {
+      (*s)[i] = bounded((*s)[i]);
+    }
+  }
+}
+
+// Hides by position: what causal, window and the end of the keys cut off, and what is not of a row's branch of the tree.
+fn hide(a: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, first: u32) {
+  for (var i = 0u; i < SCORES; i++) {
+    // A key before the first wraps round, and is past the span, too.
+    (*s)[i] = select(params.neg_inf, (*s)[i], first + i % KEYS - (*rows).from_key[i / KEYS] < (*rows).span[i / KEYS]);
+  }
+  if HAS_INDICES { if (params.flags & TREE) != 0u && i32(first + KEYS) > a.shift {
+    for (var r = 0u; r < ROWS; r++) {
+      // Of the keys before the tree all are seen.
+      let before = clamp(a.shift - i32(first), 0, i32(KEYS));
+      let bits = tree_bits(a.seq.parents, (*rows).query[r], a.shift, i32(first)) | u32((1u << u32(before)) - 1u);
+      for (var t = 0u; t < KEYS; t++) {
+        (*s)[r * KEYS + t] = select(params.neg_inf, (*s)[r * KEYS + t], ((bits >> t) & 1u) != 0u);
+      }
+    }
+  } }
 }
 
 // Which of KEYS keys from `first` on token `token` sees: itself and its ancestors. `shift` is the key of token 0.
@@ -115,174 +282,140 @@ fn tree_bits(parents: u32, token: u32, shift: i32, first: i32) -> u32 {
   return bits;
 }
 
-fn attend(wg: vec3<u32>, ids: Ids) {
-  let w = wg.y * params.grid_x + wg.x;
-  let head_tile = w / params.tiles;
-  let kv_head = head_tile % params.kv_heads;
-  let b = head_tile / params.kv_heads % params.batch;
-  let split = head_tile / params.kv_heads / params.batch;
-  let tile = w % params.tiles * TILE_ROWS;
-  let seq = sequence(b, kv_head);
-  let rows = params.group * seq.q_len;
-  if split >= params.splits || tile >= rows { return; } // uniform: a whole workgroup
+struct Weighed {
+  rescale: array<f32, ROWS>,   // of o, to the new maximum
+  hidden: bool,
+}
 
-  // Query i stands at key i + shift, and sees keys from `left` before that to `right` after it.
-  let shift = i32(seq.kv_len) - i32(seq.q_len);
-  let kv_len = i32(seq.kv_len);
-  let i_first = i32(tile / params.group);
-  let i_last = i32((min(tile + TILE_ROWS, rows) - 1u) / params.group);
-  let part_first = min(split * params.split_keys, seq.kv_len);
-  let part_end = min(part_first + params.split_keys, seq.kv_len);
-  // Keys that some row sees, and those that all of them see.
-  let begin = u32(max(clamp(i_first + shift - params.left, 0, kv_len), i32(part_first)));
-  let end = u32(min(clamp(i_last + shift + params.right + 1, 0, kv_len), i32(part_end)));
-  let full_begin = u32(clamp(i_last + shift - params.left, 0, kv_len));
-  let full_end = min(u32(clamp(i_first + shift + params.right + 1, 0, kv_len)), end);
-
-  let part = ids.local % LANES;
-  let row_lane = ids.local / LANES % ROW_LANES;
-  let slot = ids.local / LANES / ROW_LANES;
-  var q: array<vec4<f32>, ROWS * K_CHUNKS>;
-  var o: array<vec4<f32>, ROWS * V_CHUNKS>;
-  var m: array<f32, ROWS>;
-  var sum: array<f32, ROWS>;
-  var query: array<u32, ROWS>;
-  var head: array<u32, ROWS>;
-  var from_key: array<u32, ROWS>;
-  var span: array<u32, ROWS>;
-  var slope: array<f32, ROWS>;
-  var mask_row: array<u32, ROWS>;
+// Scores become weights; whether any of them is hidden, where that `may` be.
+fn weigh(rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, may: bool) -> Weighed {
+  var w: Weighed;
   for (var r = 0u; r < ROWS; r++) {
-    // Rows past the last repeat it, and are not stored.
-    let n = min(tile + row_lane + r * ROW_LANES, rows - 1u);
-    let i = n / params.group;
-    let h = kv_head * params.group + n % params.group;
-    query[r] = i;
-    head[r] = h;
-    from_key[r] = u32(clamp(i32(i) + shift - params.left, 0, kv_len));
-    let to_key = min(u32(clamp(i32(i) + shift + params.right + 1, 0, kv_len)), end);
-    span[r] = max(to_key, from_key[r]) - from_key[r];
-    mask_row[r] = view_at(params.mask, b, h, i);
-    m[r] = LOWEST;
-    sum[r] = 0.0;
-    if HAS_TABLES {
-      if (params.flags & ALIBI) != 0u { slope[r] = tables_load(params.alibi + b * params.alibi_s0 + h); }
-      // The sink is a logit that was there before any key.
-      if (params.flags & SINKS) != 0u && split == 0u && slot == 0u {
-        let sink = tables_load(params.sinks + h);
-        // Minus infinity: this head has none.
-        if bitcast<u32>(sink) != NEG_INF_BITS {
-          m[r] = sink;
-          sum[r] = 1.0;
-        }
+    var top = (*rows).row_max[r];
+    for (var t = 0u; t < KEYS; t++) { top = max(top, (*s)[r * KEYS + t]); }
+    w.rescale[r] = exp2(((*rows).row_max[r] - top) * LOG2_E);
+    (*rows).row_max[r] = top;
+    var add = 0.0;
+    for (var t = 0u; t < KEYS; t++) {
+      let i = r * KEYS + t;
+      let weight = exp2(((*s)[i] - top) * LOG2_E);
+      if may {
+        let is_hidden = bitcast<u32>((*s)[i]) == NEG_INF_BITS;
+        w.hidden = w.hidden || is_hidden;
+        (*s)[i] = select(weight, 0.0, is_hidden);
+      } else {
+        (*s)[i] = weight;
       }
+      add += (*s)[i];
     }
-    let base = view_at(params.q, b, h, seq.q + i);
-    for (var c = 0u; c < K_CHUNKS; c++) {
-      let chunk = c * LANES + part;
-      var x = params.scale * q4(base, k_within(chunk));
-      if PADDED {
-        x = select(vec4<f32>(0.0), x, vec4<u32>(4u * chunk) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.head_dim));
-      }
-      q[r * K_CHUNKS + c] = x;
-    }
-    for (var c = 0u; c < V_CHUNKS; c++) { o[r * V_CHUNKS + c] = vec4<f32>(0.0); }
+    (*rows).exp_sum[r] = (*rows).exp_sum[r] * w.rescale[r] + add;
   }
+  return w;
+}
 
-  for (var j = begin; j < end; j += STEP) {
-    stage(seq, j, end - 1u, ids);
-    for (var u = 0u; u < TILE; u += KEYS) {
-      let first = j + slot * TILE + u;
-      var places: array<Place, KEYS>;
-      for (var t = 0u; t < KEYS; t++) { places[t] = staged_place(seq, u + t, min(first + t, end - 1u)); }
-
-      var s: array<f32, SCORES>;
-      for (var i = 0u; i < SCORES; i++) { s[i] = 0.0; }
-      for (var t = 0u; t < KEYS; t++) { k_fetch(t, places[t].k, ids); }
-      for (var c = 0u; c < K_CHUNKS; c++) {
-        for (var t = 0u; t < KEYS; t++) {
-          let x = k_at(t, places[t].k, c * LANES + part);
-          for (var r = 0u; r < ROWS; r++) {
-            let y = q[r * K_CHUNKS + c];
-            s[r * KEYS + t] = fma(y.w, x.w, fma(y.z, x.z, fma(y.y, x.y, fma(y.x, x.x, s[r * KEYS + t]))));
-          }
-        }
-      }
-      sum_lanes(&s, ids);
-
-      if SOFTCAP {
-        for (var i = 0u; i < SCORES; i++) { s[i] = params.softcap * tanh_safe(s[i] / params.softcap); }
-      }
-      if HAS_TABLES { if (params.flags & ALIBI) != 0u {
-        for (var i = 0u; i < SCORES; i++) {
-          let r = i / KEYS;
-          s[i] -= slope[r] * abs(f32(i32(query[r]) + shift - i32(first + i % KEYS)));
-        }
-      } }
-      if HAS_MASK {
-        for (var i = 0u; i < SCORES; i++) {
-          let bias = mask_bias(mask_row[i / KEYS] + min(first + i % KEYS, end - 1u) * params.mask_step);
-          s[i] = select(s[i] + bias, params.neg_inf, bitcast<u32>(bias) == NEG_INF_BITS);
-        }
-      }
-      if !EDGE_BRANCH || j < full_begin || j + STEP > full_end {
-        for (var i = 0u; i < SCORES; i++) {
-          // A key before the first wraps round, and is past the span, too.
-          s[i] = select(params.neg_inf, s[i], first + i % KEYS - from_key[i / KEYS] < span[i / KEYS]);
-        }
-      }
-      if HAS_INDICES { if (params.flags & TREE) != 0u && i32(j + STEP) > shift {
-        for (var r = 0u; r < ROWS; r++) {
-          // Of the keys before the tree all are seen.
-          let before = clamp(shift - i32(first), 0, i32(KEYS));
-          let bits = tree_bits(seq.parents, query[r], shift, i32(first)) | u32((1u << u32(before)) - 1u);
-          for (var t = 0u; t < KEYS; t++) {
-            s[r * KEYS + t] = select(params.neg_inf, s[r * KEYS + t], ((bits >> t) & 1u) != 0u);
-          }
-        }
-      } }
-
-      // Scores become weights; o is rescaled to the new maximum.
-      var rescale: array<f32, ROWS>;
+// Rescales o and adds the weighted values. Where some key is `hidden`, a weight of 0 does not meet its value.
+fn accumulate(
+  rows: ptr<function, Rows>, w: ptr<function, Weighed>, s: ptr<function, array<f32, SCORES>>,
+  places: ptr<function, array<Place, KEYS>>, part: u32, hidden: bool,
+) {
+  for (var c = 0u; c < V_CHUNKS; c++) {
+    for (var r = 0u; r < ROWS; r++) { (*rows).o[r * V_CHUNKS + c] *= (*w).rescale[r]; }
+    for (var t = 0u; t < KEYS; t++) {
+      let x = v_at(t, (*places)[t].v, c * LANES + part);
       for (var r = 0u; r < ROWS; r++) {
-        var top = m[r];
-        for (var t = 0u; t < KEYS; t++) { top = max(top, s[r * KEYS + t]); }
-        rescale[r] = exp2((m[r] - top) * LOG2_E);
-        m[r] = top;
-        var add = 0.0;
-        for (var t = 0u; t < KEYS; t++) {
-          let i = r * KEYS + t;
-          s[i] = select(exp2((s[i] - top) * LOG2_E), 0.0, bitcast<u32>(s[i]) == NEG_INF_BITS);
-          add += s[i];
-        }
-        sum[r] = sum[r] * rescale[r] + add;
-      }
-      for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t].v, ids); }
-      for (var c = 0u; c < V_CHUNKS; c++) {
-        for (var r = 0u; r < ROWS; r++) { o[r * V_CHUNKS + c] *= rescale[r]; }
-        for (var t = 0u; t < KEYS; t++) {
-          let x = v_at(t, places[t].v, c * LANES + part);
-          for (var r = 0u; r < ROWS; r++) {
-            o[r * V_CHUNKS + c] = fma(vec4<f32>(s[r * KEYS + t]), x, o[r * V_CHUNKS + c]);
-          }
-        }
+        let weight = (*s)[r * KEYS + t];
+        var y = x;
+        if hidden { y = select(x, vec4<f32>(0.0), weight == 0.0); }
+        (*rows).o[r * V_CHUNKS + c] = fma(vec4<f32>(weight), y, (*rows).o[r * V_CHUNKS + c]);
       }
     }
   }
+}
 
-  let result = split * SLOTS + slot;
+// The same where some key is hidden, and branches are cheap: values of no weight are not looked at.
+fn accumulate_seen(
+  rows: ptr<function, Rows>, w: ptr<function, Weighed>, s: ptr<function, array<f32, SCORES>>,
+  places: ptr<function, array<Place, KEYS>>, part: u32,
+) {
   for (var r = 0u; r < ROWS; r++) {
-    if tile + row_lane + r * ROW_LANES < rows {
-      // Of a row that sees something, however low, the largest weight is about 1.
-      let dead = m[r] <= LOWEST && sum[r] < 0.5;
-      let total = select(sum[r], 1.0, dead);
-      let token = seq.q + query[r];
-      let base = view_at(params.o, b, head[r], token) + result * params.o_part;
-      for (var c = 0u; c < V_CHUNKS; c++) { store4(base, c * LANES + part, o[r * V_CHUNKS + c] / total); }
-      if part == 0u {
-        let at = result * params.lse_part + b * params.lse_s0 + head[r] * params.lse_s1 + token;
-        lse_store(at, select(m[r] + log(total), params.neg_inf, dead));
+    for (var c = 0u; c < V_CHUNKS; c++) { (*rows).o[r * V_CHUNKS + c] *= (*w).rescale[r]; }
+    for (var t = 0u; t < KEYS; t++) {
+      let weight = (*s)[r * KEYS + t];
+      if weight != 0.0 {
+        for (var c = 0u; c < V_CHUNKS; c++) {
+          let x = v_at(t, (*places)[t].v, c * LANES + part);
+          (*rows).o[r * V_CHUNKS + c] = fma(vec4<f32>(weight), x, (*rows).o[r * V_CHUNKS + c]);
+        }
       }
     }
   }
+}
+
+// One step of the walk, from key j on; `full` if all rows see all of its keys.
+fn step(a: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, ids: Ids) {
+  let may = HAS_MASK || !full;
+  stage(a.seq, j, a.end - 1u, ids);
+  for (var u = 0u; u < TILE; u += KEYS) {
+    let first = j + lane.slot * TILE + u;
+    var places: array<Place, KEYS>;
+    for (var t = 0u; t < KEYS; t++) {
+      var key = first + t;
+      if !full { key = min(key, a.end - 1u); }
+      places[t] = staged_place(a.seq, u + t, key);
+    }
+    var s = scores(rows, &places, lane.part, ids);
+    bias(a, rows, &s, first);
+    if !full { hide(a, rows, &s, first); }
+    var w = weigh(rows, &s, may);
+    for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t].v, ids); }
+    if BRANCH && may && w.hidden {
+      accumulate_seen(rows, &w, &s, &places, lane.part);
+    } else {
+      accumulate(rows, &w, &s, &places, lane.part, !BRANCH && may);
+    }
+  }
+}
+
+fn store_rows(a: Walk, lane: Lane, rows: ptr<function, Rows>) {
+  let result = a.split * SLOTS + lane.slot;
+  for (var r = 0u; r < ROWS; r++) {
+    if a.tile + lane.row + r * ROW_LANES < a.rows {
+      let row_max = (*rows).row_max[r];
+      let exp_sum = (*rows).exp_sum[r];
+      // Of a row that sees something, the largest weight is 1.
+      let dead = exp_sum == 0.0;
+      let total = select(exp_sum, 1.0, dead);
+      let token = a.seq.q + (*rows).query[r];
+      let base = view_at(params.o, a.b, (*rows).head[r], token) + result * params.o_part;
+      for (var c = 0u; c < V_CHUNKS; c++) { store4(base, c * LANES + lane.part, (*rows).o[r * V_CHUNKS + c] / total); }
+      if lane.part == 0u {
+        let at = result * params.lse_part + a.b * params.lse_s0 + (*rows).head[r] * params.lse_s1 + token;
+        if (params.flags & SUMS) != 0u {
+          lse_store(at, select(row_max, params.neg_inf, dead));
+          lse_store(params.sums + at, exp_sum);
+        } else {
+          lse_store(at, select(row_max + log(total), params.neg_inf, dead));
+        }
+      }
+    }
+  }
+}
+
+fn attend(wg: vec3<u32>, ids: Ids) {
+  let a = walk_of(wg);
+  if a.split >= params.splits || a.tile >= a.rows { return; } // uniform: a whole workgroup
+  let lane = lane_of(ids);
+  var rows: Rows;
+  load_rows(a, lane, &rows);
+  var j = a.begin;
+  if APART {
+    // Where a shader runs on a CPU, the body of a loop without a branch is one block, which compilers make 1.3 times as fast:
+    // the first steps, as long as all rows see all of their keys, are a loop of their own. (Within the other one each turn
+    // would go through it.)
+    for (; j >= a.full_begin && j + STEP <= a.full_end; j += STEP) { step(a, lane, &rows, j, true, ids); }
+  }
+  for (; j < a.end; j += STEP) {
+    step(a, lane, &rows, j, BRANCH && j >= a.full_begin && j + STEP <= a.full_end, ids);
+  }
+  store_rows(a, lane, &rows);
 }

@@ -1,5 +1,4 @@
 // A tile of TILE keys and values goes through workgroup memory, once for all rows of the workgroup.
-const EDGE_BRANCH: bool = true;
 const K_ROW: u32 = K_CHUNKS * LANES;
 const V_ROW: u32 = V_CHUNKS * LANES;
 var<workgroup> k_tile: array<vec4<f32>, TILE * K_ROW>;
@@ -8,10 +7,10 @@ var<workgroup> v_tile: array<vec4<f32>, TILE * V_ROW>;
 fn stage(s: Sequence, first: u32, last: u32, ids: Ids) {
   workgroupBarrier(); // the tile before is still read
   for (var e = ids.local; e < TILE * K_ROW; e += WG_SIZE) {
-    k_tile[e] = k4(place(s, min(first + e / K_ROW, last)).k, k_within(e % K_ROW));
+    k_tile[e] = k4(place(s, min(first + e / K_ROW, last)).k, e % K_ROW);
   }
   for (var e = ids.local; e < TILE * V_ROW; e += WG_SIZE) {
-    v_tile[e] = v4(place(s, min(first + e / V_ROW, last)).v, v_within(e % V_ROW));
+    v_tile[e] = v4(place(s, min(first + e / V_ROW, last)).v, e % V_ROW);
   }
   workgroupBarrier();
 }

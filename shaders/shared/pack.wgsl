@@ -29,3 +29,7 @@ fn pack_bf16(v: vec2<f32>) -> u32 {
 fn unpack_bf16(w: u32) -> vec2<f32> {
   return vec2<f32>(bitcast<f32>(w << 16u), bitcast<f32>(w & 0xffff0000u));
 }
+
+// Halves that are only moved: their bits, as a number.
+fn pack_halves(v: vec2<f32>) -> u32 { return u32(v.x) | (u32(v.y) << 16u); }
+fn unpack_halves(w: u32) -> vec2<f32> { return vec2<f32>(f32(w & 0xffffu), f32(w >> 16u)); }

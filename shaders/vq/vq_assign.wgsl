@@ -11,13 +11,11 @@
 // in registers; otherwise vectors are read again for every CODES codes.
 //
 // Squared distances are sums of squared differences: |c|^2 - 2xc would need an operation less, and lose all
-// digits where vectors are far from the origin and near to each other.
+// digits where vectors are far from the origin and near to each other. What f32 squares cannot tell apart is searched for
+// again by the second step.
 #import view
 #import vq_furthest
 #import vq_metric
-
-const FAR = 3e38;
-const RUN = 32u;           // chunks that are added up before they join a sum: keeps rounding small
 
 // The last codes of a part may be fewer than CODES.
 fn within(code: u32, end: u32) -> u32 {
@@ -27,21 +25,20 @@ fn within(code: u32, end: u32) -> u32 {
 
 @compute @workgroup_size(WG_SIZE)
 fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let w = wg.y * params.grid_x + wg.x;
-  let group = w / params.blocks;
-  let book = group % params.books;
-  let part = group / params.books;
+  let workgroup = wg.y * params.grid_x + wg.x;
+  let book = workgroup / params.blocks % params.books;
+  let part = workgroup / params.blocks / params.books;
   if part >= params.parts { return; } // uniform: a whole workgroup
-  let first = w % params.blocks * (WG_SIZE * ROWS) + local;
+  let first_row = workgroup % params.blocks * (WG_SIZE * ROWS) + local;
   let begin = part * params.per_part;
   let end = min(begin + params.per_part, params.num_codes);
   let codes = params.codebook.x + book * params.codebook.z;
 
-  var x: array<u32, ROWS>;
+  var x_start: array<u32, ROWS>;
   var best: array<f32, BESTS>;
   var best_code: array<u32, BESTS>;
   for (var r = 0u; r < ROWS; r++) {
-    x[r] = view_at(params.x, 0u, min(first + r * WG_SIZE, params.n - 1u), book);
+    x_start[r] = view_at(params.x, 0u, min(first_row + r * WG_SIZE, params.n - 1u), book);
     for (var t = 0u; t < TOP; t++) {
       best[r * TOP + t] = FURTHEST;
       best_code[r * TOP + t] = begin;
@@ -49,48 +46,48 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
   }
   var kept: array<V, KEPT>;
   for (var r = 0u; r < ROWS; r++) {
-    for (var j = 0u; j < KEEP; j++) { kept[r * KEEP + j] = x_chunk(x[r], j, 0u, params.cols); }
+    for (var j = 0u; j < KEEP; j++) { kept[r * KEEP + j] = x_chunk(x_start[r], j, 0u, params.cols); }
   }
 
   for (var tile = begin; tile < end; tile += TILE) {
     stage(codes, tile, end, local);
     for (var at = tile; at < min(tile + TILE, end); at += CODES) {
-      var sum: array<V, SUMS>;
-      var norm: array<V, CODES>;
-      for (var i = 0u; i < SUMS; i++) { sum[i] = V(0.0); }
-      for (var c = 0u; c < CODES; c++) { norm[c] = V(0.0); }
+      var sums: array<V, SUMS>;
+      var norms: array<V, CODES>;
+      for (var i = 0u; i < SUMS; i++) { sums[i] = V(0.0); }
+      for (var c = 0u; c < CODES; c++) { norms[c] = V(0.0); }
       for (var j = 0u; j < KEEP; j++) {
         for (var c = 0u; c < CODES; c++) {
           let code = code_chunk(codes, tile, within(at + c, end), j);
-          norm[c] = add_norm(norm[c], code);
+          norms[c] = add_norm(norms[c], code);
           for (var r = 0u; r < ROWS; r++) {
-            sum[r * CODES + c] = add_chunk(sum[r * CODES + c], kept[r * KEEP + j], code);
+            sums[r * CODES + c] = add_chunk(sums[r * CODES + c], kept[r * KEEP + j], code);
           }
         }
       }
       if KEEP == 0u {
         for (var run = 0u; run < params.chunks; run += RUN) {
-          var part_sum: array<V, SUMS>;
-          for (var i = 0u; i < SUMS; i++) { part_sum[i] = V(0.0); }
+          var run_sums: array<V, SUMS>;
+          for (var i = 0u; i < SUMS; i++) { run_sums[i] = V(0.0); }
           for (var j = run; j < min(run + RUN, params.chunks); j++) {
-            var xs: array<V, ROWS>;
-            for (var r = 0u; r < ROWS; r++) { xs[r] = x_chunk(x[r], j, 0u, params.cols); }
+            var x: array<V, ROWS>;
+            for (var r = 0u; r < ROWS; r++) { x[r] = x_chunk(x_start[r], j, 0u, params.cols); }
             for (var c = 0u; c < CODES; c++) {
               let code = code_chunk(codes, tile, within(at + c, end), j);
-              norm[c] = add_norm(norm[c], code);
+              norms[c] = add_norm(norms[c], code);
               for (var r = 0u; r < ROWS; r++) {
-                part_sum[r * CODES + c] = add_chunk(part_sum[r * CODES + c], xs[r], code);
+                run_sums[r * CODES + c] = add_chunk(run_sums[r * CODES + c], x[r], code);
               }
             }
           }
-          for (var i = 0u; i < SUMS; i++) { sum[i] += part_sum[i]; }
+          for (var i = 0u; i < SUMS; i++) { sums[i] += run_sums[i]; }
         }
       }
       for (var c = 0u; c < CODES; c++) {
         if CODES == 1u || at + c < end { // uniform
-          let scale = code_scale(h_sum(norm[c]));
+          let inverse = inverse_norm(h_sum(norms[c]));
           for (var r = 0u; r < ROWS; r++) {
-            var d = min(measure(h_sum(sum[r * CODES + c]), scale), FAR);
+            var d = min(measure(h_sum(sums[r * CODES + c]), inverse), FAR);
             if TOP == 1u {
               let nearer = d < best[r];
               best[r] = select(best[r], d, nearer);
@@ -115,7 +112,7 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
     }
   }
   for (var r = 0u; r < ROWS; r++) {
-    let row = first + r * WG_SIZE;
+    let row = first_row + r * WG_SIZE;
     if row < params.n {
       for (var t = 0u; t < TOP; t++) {
         let to = 2u * (((book * params.n + row) * params.parts + part) * TOP + t);

@@ -2,8 +2,8 @@
 // -xc / |c|; METRIC_DOT: -xc.
 fn add_chunk(sum: V, x: V, code: V) -> V {
   if METRIC != METRIC_L2 { return fma(x, code, sum); }
-  let t = x - code;
-  return fma(t, t, sum);
+  let difference = x - code;
+  return fma(difference, difference, sum);
 }
 
 fn add_norm(sum: V, code: V) -> V {
@@ -12,12 +12,12 @@ fn add_norm(sum: V, code: V) -> V {
 }
 
 // One over the length of a code; a code of zeros is at right angles to everything.
-fn code_scale(norm: f32) -> f32 {
+fn inverse_norm(norm: f32) -> f32 {
   if METRIC == METRIC_COSINE { return select(0.0, 1.0 / sqrt(norm), norm > 0.0); }
   return 1.0;
 }
 
-fn measure(sum: f32, scale: f32) -> f32 {
+fn measure(sum: f32, inverse_norm: f32) -> f32 {
   if METRIC == METRIC_L2 { return sum; }
-  return -sum * scale;
+  return -sum * inverse_norm;
 }

@@ -32,7 +32,8 @@ fn vq_train_update(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocati
     return;
   }
   let total = stats[2u * book];
-  let smoothed = (count + params.epsilon) / (total + f32(params.num_codes) * params.epsilon) * total;
+  var smoothed = 0.0;
+  if total > 0.0 { smoothed = (count + params.epsilon) / (total + f32(params.num_codes) * params.epsilon) * total; }
   for (var d = 0u; d < params.cols; d++) {
     let kept = select(params.decay * ema_sums[at + d], 0.0, params.decay == 0.0);
     let moved = kept + params.gain * sums[at + d];

@@ -20,6 +20,7 @@ pub(crate) mod prelude {
     pub(crate) use crate::error::Checked;
     pub(crate) use crate::kernels::{Pass, Pipeline};
     pub(crate) use crate::layout::{View, product, sizes_fit};
+    pub(crate) use crate::rounds::Rounds;
     pub(crate) use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 }
 

@@ -13,6 +13,7 @@ mod context;
 mod gemm;
 mod ledger;
 mod position;
+mod rounds;
 mod rows;
 mod vq;
 

@@ -216,6 +216,36 @@ fn what_the_lists_hold_composes_on_every_preset() {
     assert_eq!(files, composed);
 }
 
+/// Apple's compiler gets matrices of 8 x 8 wrong then.
+#[test]
+fn no_workgroup_of_32_on_metal() {
+    for caps in presets().into_iter().map(|caps| Caps { backend: wgpu::Backend::Metal, ..caps }) {
+        for kernel in registry::all() {
+            let list = kernel.list();
+            for run in list.iter().filter(|run| run.lack(&caps) == Ok(None)) {
+                let what = || format!("{} {} on {}", kernel.name(), run.problem(), caps.name);
+                for (config, shader) in run.shaders(&caps).unwrap_or_else(|error| panic!("{}: {error}", what())) {
+                    assert_ne!(shader.wg_size(), 32, "{}: {config}", what());
+                }
+            }
+        }
+    }
+}
+
+/// WebGL has no compute: nothing fits, and nothing is divided by what is not there.
+#[test]
+fn devices_without_compute_are_refused() {
+    let limits = wgpu::Limits::downlevel_webgl2_defaults();
+    for caps in presets().into_iter().map(|caps| Caps { limits: limits.clone(), ..caps }) {
+        for kernel in registry::all().into_iter().filter(|kernel| kernel.name().starts_with("vq_")) {
+            for run in kernel.list() {
+                let found = run.candidates(&caps).unwrap_or_else(|error| panic!("{}: {error}", run.problem()));
+                assert!(found.is_empty(), "{} on {}: {found:?}", run.problem(), caps.name);
+            }
+        }
+    }
+}
+
 /// What a failing test leaves says all of the call.
 #[test]
 fn case_files_read_back_to_what_was_written() {

@@ -1,7 +1,8 @@
 //! The Config of attention: tables by class of adapters, and what fits a device.
 
-use super::{Algorithm, Config, Load, Problem, Reduce, attention_merge};
+use super::{Algorithm, Config, Hide, Load, Problem, Reduce, attention_merge};
 use crate::caps::Class;
+use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
 
 /// Sizes and windows beyond any sequence; sums of three fit in an i32.
@@ -80,6 +81,11 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
         load,
         splits: 1,
         reduce: Reduce::None,
+        hide: match software {
+            true if old => Hide::Select,
+            true => Hide::Apart,
+            false => Hide::Branch,
+        },
         native_f16: caps.prefers_native_f16(problem.has_f16()),
     };
 
@@ -116,7 +122,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
 /// The first thing of `config` that does not fit the Problem or the device.
 pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(), Misfit> {
     let limits = &caps.limits;
-    let Config { algorithm, wg_size, lanes, rows, slots, keys, load, splits, reduce, native_f16 } = *config;
+    let Config { algorithm, wg_size, lanes, rows, slots, keys, load, splits, reduce, hide, native_f16 } = *config;
     let subgroup = caps.trusted_subgroup_size();
     caps.check_wg_size(wg_size)?;
     caps.check_native_f16(native_f16, problem.has_f16())?;
@@ -138,6 +144,7 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
             let fits = subgroup == Some(size) && wg_size.is_multiple_of(size);
             Misfit::unless(fits, "broadcast needs whole subgroups of the trusted size", size)?;
             Misfit::unless(lanes == 1, "broadcast needs one lane", lanes)?;
+            Misfit::unless(hide != Hide::Branch, "broadcast shuffles, which hide=branch must not do", size)?;
         }
     }
     Misfit::unless(load == Load::Direct || slots == 1, "staged and broadcast keys need one slot", slots)?;
@@ -150,8 +157,10 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
     let [o, lse] = config.scratch_parts(problem);
     let limit = limits.max_storage_buffer_binding_size.min(u64::from(u32::MAX) * 4);
     Misfit::at_most("bytes of scratch", o.saturating_add(lse), limit)?;
-    let join = if algorithm == Algorithm::Decode { attention_merge::rounds(config.parts().into()) } else { 0 };
-    caps.check_rounds(config.rounds(problem).max(join))
+    if algorithm == Algorithm::Decode {
+        caps.check_rounds(attention_merge::rounds(config.parts().into()))?;
+    }
+    caps.check_rounds(config.rounds(problem))
 }
 
 impl Problem {
@@ -207,8 +216,8 @@ impl Config {
         }
     }
 
-    /// Bytes of scratch: o of each part and row, padded so that LSEs may be bound after them; and LSEs. Their number
-    /// grows with the keys only where the driver cuts long walks short.
+    /// Bytes of scratch: o of each part and row, padded so that what follows may be bound; and their maxima and sums.
+    /// The number of parts grows with the keys only where the driver cuts long walks short.
     pub(super) fn scratch_parts(&self, problem: &Problem) -> [u64; 2] {
         if self.algorithm == Algorithm::Tiled {
             return [0; 2];
@@ -216,35 +225,54 @@ impl Config {
         let rows = problem.q_sizes().iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));
         let all = rows.saturating_mul(self.parts().into());
         let o = all.saturating_mul(4 * problem.value_dim as u64);
-        [o.checked_next_multiple_of(256).unwrap_or(u64::MAX / 2), all.saturating_mul(4)]
+        [o.checked_next_multiple_of(256).unwrap_or(u64::MAX / 2), all.saturating_mul(8)]
     }
 
-    /// Rounds of an invocation's loops, at most; runs of up to 32 are unrolled wherever they were looked at.
-    fn rounds(&self, problem: &Problem) -> u64 {
-        let [lanes, rows, keys, slots] = [self.lanes, self.rows, self.keys, self.slots].map(u64::from);
-        let unrolled = |n: u64| if n > 32 { n } else { 0 };
-        let chunks = problem.chunks(self.lanes).map(u64::from);
-        let long: u64 = chunks.iter().map(|chunks| unrolled(chunks / lanes)).sum();
-        let sum = match self.reduce {
-            Reduce::None => 0,
-            Reduce::Shuffle => u64::from(lanes.ilog2()) + 2,
-            Reduce::Memory => lanes + 2,
+    /// Rounds of the loops of an invocation of the walk, at most. Those over few keys and rows, whose bodies load a chunk at
+    /// most, are unrolled: NIR does so up to 832 instructions in all.
+    fn rounds(&self, problem: &Problem) -> Rounds {
+        let Config { lanes, rows, keys, load, .. } = *self;
+        let [k_chunks, v_chunks] = problem.chunks(lanes).map(|chunks| chunks / lanes);
+        let each =
+            |turns: u32, body: Rounds| if turns <= 4 { body.times(turns.into()) } else { Rounds::nest(turns, body) };
+        let plain = |turns| each(turns, Rounds::default());
+        let scores = plain(rows * keys);
+        let fetch = |chunks: u32| match load {
+            Load::Broadcast(size) => Rounds::nest(keys, Rounds::plain(chunks.div_ceil(size))),
+            _ => plain(keys),
         };
-        // Scores start, are capped, biased, masked and cut off at the edges.
-        let block = 3 + long + 6 * unrolled(rows * keys) + rows * keys * sum;
-        let staged = match self.load {
-            Load::Staged(keys) => 2 + u64::from(keys).saturating_mul(chunks[0] + chunks[1]) / u64::from(self.wg_size),
-            _ => 0,
+        let sum_lanes = match self.reduce {
+            Reduce::None => Rounds::default(),
+            Reduce::Shuffle => each(rows * keys, plain(lanes.ilog2())),
+            Reduce::Memory => scores + each(rows * keys, plain(lanes)),
         };
-        let right = if problem.causal { Some(0) } else { problem.window[1] };
-        let seen = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right)).min(FAR);
-        let walk = (seen as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
-        let step = u64::from(self.step());
-        let blocks_per_step = (step / (slots * keys)).max(1);
+        let products = Rounds::nest(k_chunks, each(keys, plain(rows))) + sum_lanes;
         // Each row of a tree walks up from each block of the tree's keys.
-        let nodes = problem.tree.map_or(0, |_| problem.seq_q as u64);
-        let climbs = (nodes.min(walk) / keys + 2) * rows * nodes;
-        let all = (walk / step + 1).saturating_mul(blocks_per_step.saturating_mul(block).saturating_add(staged));
-        all.saturating_add(climbs)
+        let climb = |in_tree| Rounds::plain(if in_tree { problem.seq_q as u64 } else { 0 });
+        let hide = |in_tree| scores + problem.tree.map_or(scores, |_| each(rows, climb(in_tree) + plain(keys)));
+        let weigh = each(rows, plain(keys).times(2));
+        let accumulate = Rounds::nest(v_chunks, plain(rows) + each(keys, plain(rows)));
+        let common = plain(keys) + scores.times(2) + fetch(k_chunks) + products + weigh + fetch(v_chunks) + accumulate;
+        let seen = each(rows, Rounds::plain(v_chunks) + each(keys, Rounds::plain(v_chunks)));
+        let staged = match load {
+            Load::Staged(keys) => {
+                let share = |chunks: u32| Rounds::plain((keys * chunks * lanes).div_ceil(self.wg_size));
+                share(k_chunks) + share(v_chunks)
+            }
+            _ => Rounds::default(),
+        };
+        let step = |block| staged + Rounds::nest(self.tile() / keys, block);
+        let turn =
+            |in_tree| step(common + hide(in_tree) + if self.hide == Hide::Branch { seen } else { Rounds::default() });
+        let right = if problem.causal { Some(0) } else { problem.window[1] };
+        let visible = problem.window[0].zip(right).map_or(FAR, |(left, right)| left.saturating_add(right)).min(FAR);
+        let walk = (visible as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
+        let turns = |keys: u64| keys / u64::from(self.step()) + 2;
+        let in_tree = problem.tree.map_or(0, |_| turns((problem.seq_q as u64).min(walk)));
+        let rows_held = each(rows, Rounds::plain(k_chunks) + Rounds::plain(v_chunks));
+        let stored = each(rows, Rounds::nest(v_chunks, Rounds::plain(4u32)));
+        // The loop of the steps that are wholly visible, where it is apart, and the turns that two loops have more than one.
+        let apart = if self.hide == Hide::Apart { turn(false).times(2) } else { Rounds::default() };
+        rows_held + Rounds::nest(turns(walk), turn(false)) + apart + Rounds::nest(in_tree, turn(true)) + stored
     }
 }

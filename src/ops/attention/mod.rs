@@ -6,6 +6,11 @@
 //! `lse = max s + ln sum exp(s - max s)`, with the sink. A row with nothing to see gives 0, and an LSE of minus
 //! infinity, or of its sink. Sums are f32 whatever the dtypes.
 //!
+//! # Limits
+//! * What is hidden does not show, whatever its k and v hold. NaN in what is visible is not specified.
+//! * Scores beyond the largest f32 count as that, infinite ones included; so do ALiBi slopes and sinks.
+//! * A key whose weight is less than the smallest f32 counts nothing: its v, if infinite, may show or not.
+//!
 //! Query heads come in groups of `heads / kv_heads` that share a head of k and v (GQA; MQA with one). Sequences are
 //! dense, or packed one after the other ([`Packed`]); k and v contiguous, or in pages ([`Paged`]); both with
 //! [`Problem::lengths`]. Whatever these buffers hold, nothing outside the tensors is read or written.
@@ -47,10 +52,12 @@ mod prepare;
 
 use std::fmt;
 
+use crate::args::{Reach, WORD};
 use crate::config::{Field, config, defaults, words};
+use crate::error::Checked;
 use crate::ops::Plan;
 use crate::softmax::Mask;
-use crate::{Binding, Caps, Dispatch, Dtype, Kernels, Layout, Result};
+use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Result};
 
 pub use crate::mask::broadcast_scores as broadcast;
 pub use prepare::Params;
@@ -116,6 +123,9 @@ defaults! {
         pub lengths: Option<usize> = None,
         /// Write the log-sum-exp, f32 `[batch, heads, seq_q]`, packed `[heads, total_q]`, from this element of its binding.
         pub lse: Option<usize> = None,
+        /// In place of the log-sum-exp, write its parts: `max s` where [`lse`](Self::lse) says, and `sum exp(s - max s)`
+        /// from this element of the same binding. Where scores are large, an f32 LSE has lost the sum.
+        pub sum: Option<usize> = None,
     }
 }
 
@@ -182,6 +192,34 @@ pub const fn bshd(heads: usize, seq: usize, dim: usize) -> Layout<3> {
 /// Heads from `first` of tokens of `width` elements each, such as a fused `[q | k | v]`.
 pub const fn fused(first: usize, seq: usize, dim: usize, width: usize) -> Layout<3> {
     Layout::strided(first.saturating_mul(dim), [seq.saturating_mul(width), dim, width])
+}
+
+/// What is reached of the binding of log-sum-exps, or of maxima and sums.
+fn statistics<const N: usize>(
+    arg: &'static str,
+    sizes: [usize; N],
+    lse: Option<usize>,
+    sum: Option<usize>,
+) -> Checked<Option<Reach>> {
+    let view = |offset: usize| Layout::at(offset).view(arg, sizes, 1);
+    match (lse, sum) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            Err(ErrorKind::invalid("sum", format!("sums go with maxima, which `{arg}` does not ask for")))
+        }
+        (Some(lse), None) => Ok(Some(view(lse)?.of(WORD))),
+        (Some(lse), Some(sum)) => {
+            let (maxima, sums) = (view(lse)?, view(sum)?);
+            let rows = maxima.end.saturating_sub(lse as u64);
+            let apart = lse.abs_diff(sum) as u64 >= rows;
+            ErrorKind::unless(
+                apart,
+                "sum",
+                format_args!("{rows} sums from {sum} on overlap the maxima from {lse} on"),
+            )?;
+            Ok(Some(maxima.of(WORD).and(sums.of(WORD))))
+        }
+    }
 }
 
 impl Problem {
@@ -262,6 +300,8 @@ config! {
         pub splits: u32,
         /// How the invocations of a row add up their shares of a score.
         pub reduce: Reduce,
+        /// How the values of hidden keys are kept out of the sums.
+        pub hide: Hide,
         /// f16 tensors are held natively, not packed in u32; needs `SHADER_F16`.
         pub native_f16: bool,
     }
@@ -305,6 +345,18 @@ impl Field for Load {
             "direct" => Some(Load::Direct),
             _ => number("staged").map(Load::Staged).or_else(|| Some(Load::Broadcast(number("broadcast")?))),
         }
+    }
+}
+
+words! {
+    /// How the values of hidden keys are kept out of the sums.
+    pub enum Hide {
+        /// By a branch, where a block hides a key; not with `Load::Broadcast`.
+        Branch = "branch",
+        /// They are replaced by 0; the first blocks, as long as they hide nothing, have a loop of their own.
+        Apart = "apart",
+        /// They are replaced by 0 in every block: the shortest shader.
+        Select = "select",
     }
 }
 

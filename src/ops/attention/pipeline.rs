@@ -1,22 +1,28 @@
 //! The pipelines of attention: what follows from a Problem, and the shader.
 
 use super::prepare::{Params, Views};
-use super::{Algorithm, Config, Load, Problem, Reduce};
+use super::{Algorithm, Config, Hide, Load, Problem, Reduce};
+use crate::Dtype;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 use crate::softmax::MaskKind;
 
-/// An option's name in the shader, and whether a Problem has it.
-type Flag = (&'static str, fn(&Problem) -> bool);
+/// An option that is a bit of `Params::flags`.
+struct Flag {
+    /// In the shader.
+    name: &'static str,
+    given: fn(&Problem) -> bool,
+}
 
-/// Options that are bits of `Params::flags`, from the lowest on.
-const FLAGS: [Flag; 6] = [
-    ("ALIBI", |problem| problem.alibi.is_some()),
-    ("SINKS", |problem| problem.sinks.is_some()),
-    ("PACKED", |problem| problem.packed.is_some()),
-    ("PAGED", |problem| problem.paged.is_some()),
-    ("LENGTHS", |problem| problem.lengths.is_some()),
-    ("TREE", |problem| problem.tree.is_some()),
+/// From the lowest bit on.
+const FLAGS: [Flag; 7] = [
+    Flag { name: "ALIBI", given: |problem| problem.alibi.is_some() },
+    Flag { name: "SINKS", given: |problem| problem.sinks.is_some() },
+    Flag { name: "PACKED", given: |problem| problem.packed.is_some() },
+    Flag { name: "PAGED", given: |problem| problem.paged.is_some() },
+    Flag { name: "LENGTHS", given: |problem| problem.lengths.is_some() },
+    Flag { name: "TREE", given: |problem| problem.tree.is_some() },
+    Flag { name: "SUMS", given: |problem| problem.sum.is_some() },
 ];
 
 /// What follows from the Problem.
@@ -31,6 +37,8 @@ pub(super) struct Form {
     x: Storage,
     o: Storage,
     softcap: bool,
+    /// Scores may be beyond f32.
+    bound: bool,
     mask: Option<MaskKind>,
     /// ALiBi slopes or sinks are read.
     tables: bool,
@@ -39,10 +47,13 @@ pub(super) struct Form {
     lse: bool,
 }
 
+/// The bit of the last flag.
+pub(super) const SUMS: u32 = 1 << (FLAGS.len() - 1);
+
 impl Problem {
     /// `Params::flags`.
     pub(super) fn flags(&self) -> u32 {
-        (0..).zip(FLAGS).filter(|(_, (_, has))| has(self)).map(|(bit, _)| 1 << bit).sum()
+        (0..).zip(FLAGS).filter(|(_, flag)| (flag.given)(self)).map(|(bit, _)| 1 << bit).sum()
     }
 
     /// The pipeline of the walk; `splits` is a parameter, the rest of the Config names the pipeline.
@@ -59,6 +70,8 @@ impl Problem {
             // Parts are f32.
             o: if decode { Storage::F32 } else { Storage::held(self.o, config.native_f16) },
             softcap: self.softcap > 0.0,
+            // A product of two f16 is below 2^32, a sum of 576 of them below 2^42.
+            bound: self.x != Dtype::F16 || self.scale.abs() > 1e20,
             mask: self.mask.map(|mask| mask.kind),
             tables: views.tables.is_some(),
             indices: views.indices.is_some(),
@@ -73,14 +86,14 @@ slots!(pub(super) Q, K, V, O, MASK, TABLES, INDICES, LSE);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Config { wg_size, lanes, rows, slots, keys, load, reduce, .. } = self.config;
-        let Form { vec, chunks, padded, x, o, softcap, mask, tables, indices, lse } = self.form;
+        let Config { wg_size, lanes, rows, slots, keys, load, reduce, hide, .. } = self.config;
+        let Form { vec, chunks, padded, x, o, softcap, bound, mask, tables, indices, lse } = self.form;
         // Single elements of a packed o are stored half by half of a word.
         let edge = vec == 1 && o.packed();
         let shader = self
             .begin(wg_size, self.config.wg_bytes(chunks), if edge { 2 } else { vec })
             .params::<Params>()
-            .constants((0..).zip(FLAGS).map(|(bit, (name, _))| (name, 1 << bit)))
+            .constants((0..).zip(FLAGS).map(|(bit, flag)| (flag.name, 1 << bit)))
             .constant("LANES", lanes)
             .constant("ROWS", rows)
             .constant("SLOTS", slots)
@@ -90,6 +103,9 @@ impl Pipeline for Pass<Config, Form> {
             .constant("V_CHUNKS", chunks[1] / lanes)
             .flag("PADDED", padded)
             .flag("SOFTCAP", softcap)
+            .flag("BOUND", bound)
+            .flag("BRANCH", hide == Hide::Branch)
+            .flag("APART", hide == Hide::Apart)
             .input(Q, "q", x)
             .input(K, "k", x)
             .input(V, "v", x)

@@ -1,8 +1,9 @@
 //! Checks of an attention Problem and of its buffers, and its Dispatch.
 
 use super::choose::{FAR, MOST_DIM};
+use super::pipeline::SUMS;
 use super::pipeline::{INDICES, K, LSE, MASK, O, Q, TABLES, V};
-use super::{Algorithm, Alibi, Buffers, Config, Packed, Paged, Problem, Tree, attention_merge, choose};
+use super::{Algorithm, Alibi, Buffers, Config, Packed, Paged, Problem, Tree, attention_merge, choose, statistics};
 use crate::args::{Args, Reach, WORD};
 use crate::compose::{Shader, Slots, Strides};
 use crate::error::Checked;
@@ -15,7 +16,7 @@ use crate::{Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit};
 crate::params! {
     /// What one run tells the shader.
     pub struct Params;
-    fn of(p: &Problem, views: &Views, config: &Config, tiles: u32, grid: [u32; 3]) {
+    fn of(p: &Problem, views: &Views, config: &Config, flags: u32, tiles: u32, grid: [u32; 3]) {
         q: Strides = views.q.params(),
         k: Strides = views.k.params(),
         v: Strides = views.v.params(),
@@ -29,10 +30,11 @@ crate::params! {
         seq_kv: u32 = p.seq_kv as u32,
         head_dim: u32 = p.head_dim as u32,
         value_dim: u32 = p.value_dim as u32,
-        flags: u32 = p.flags(),
+        flags: u32 = flags,
         scale: f32 = p.scale,
         softcap: f32 = p.softcap,
         neg_inf: f32 = f32::NEG_INFINITY,
+        lowest: f32 = f32::MIN,
         left: i32 = p.window[0].map_or(FAR, |keys| keys.min(FAR)) as i32,
         right: i32 = if p.causal { 0 } else { p.window[1].map_or(FAR, |keys| keys.min(FAR)) as i32 },
         tiles: u32 = tiles,
@@ -42,6 +44,7 @@ crate::params! {
         o_part: u32 = 0,
         lse_offset: u32 = p.lse.unwrap_or(0) as u32,
         lse_part: u32 = 0,
+        sums: u32 = (p.sum.unwrap_or(0) as u32).wrapping_sub(p.lse.unwrap_or(0) as u32),
         lse_s0: u32 = views.lse.stride(0),
         lse_s1: u32 = views.lse.stride(1),
         alibi: u32 = p.alibi.map_or(0, |alibi| alibi.slopes) as u32,
@@ -70,6 +73,8 @@ pub(crate) struct Views {
     pub mask: Option<MaskView>,
     /// Of the result, or of one part.
     lse: View<3>,
+    /// What is reached of the LSE's binding.
+    statistics: Option<Reach>,
     pub tables: Option<Reach>,
     pub indices: Option<Reach>,
     packed: Packed,
@@ -117,8 +122,9 @@ impl Plan for Problem {
             unless((1..=MOST_DIM).contains(&n), arg, format_args!("{n} is not 1 to {MOST_DIM}"))?;
         }
         unless(scale.is_finite(), "scale", format_args!("{scale} is not finite"))?;
-        let fits = softcap.is_finite() && softcap >= 0.0;
-        unless(fits, "softcap", format_args!("{softcap} is not finite, or negative"))?;
+        // Drivers may flush subnormal numbers to 0.
+        let fits = softcap == 0.0 || (softcap.is_normal() && softcap > 0.0);
+        unless(fits, "softcap", format_args!("{softcap} is not 0, and not a positive normal number"))?;
         unless(self.paged.is_none() || self.lengths.is_some(), "lengths", format_args!("paged sequences need them"))?;
         unless(seq_kv == 0 || pages > 0, "paged", format_args!("there are no pages"))?;
         let room = page_size > 0 && seq_kv <= max_pages.saturating_mul(page_size);
@@ -133,6 +139,7 @@ impl Plan for Problem {
             o: self.q_strides(self.o_layout, value_dim).view("o", q_sizes, value_dim)?.apart("o_layout")?,
             mask: self.mask.map(|mask| mask.view([batch, heads, seq_q], seq_kv)).transpose()?,
             lse: Layout::at(self.lse.unwrap_or(0)).view("lse", q_sizes, 1)?,
+            statistics: statistics("lse", q_sizes, self.lse, self.sum)?,
             tables: reach(
                 "tables",
                 &[
@@ -187,44 +194,46 @@ impl Plan for Problem {
         walk.read(INDICES, "indices", buffers.indices, views.indices.clone())?;
         let mut call = walk.clone();
         call.write(O, "o", buffers.o, views.o.of(self.o))?;
-        call.write(LSE, "lse", buffers.lse, self.lse.map(|_| views.lse.of(WORD)))?;
+        call.write(LSE, "lse", buffers.lse, views.statistics.clone())?;
         if self.is_empty() {
             return Ok(Dispatch::default());
         }
 
         let tiles = product!(self.group(), self.seq_q).div_ceil(config.tile_rows().into());
         let grid = call.fold(product!(tiles, self.kv_heads, self.batch, config.splits))?;
-        let params = Params::of(self, views, config, tiles as u32, grid);
+        let params = Params::of(self, views, config, self.flags(), tiles as u32, grid);
         if config.algorithm == Algorithm::Tiled {
             call.check()?;
             return call.dispatch(&[self.pass(views, config, call.writable())], &params, grid);
         }
 
-        // The walk leaves o and LSE of each part in scratch, one part after the other.
-        let [o_bytes, lse_bytes] = config.scratch_parts(self);
-        let scratch = call.scratch_memory(buffers.scratch, o_bytes + lse_bytes)?;
-        call.write(SCRATCH, "scratch", scratch.clone(), Reach::to((o_bytes + lse_bytes) / 4, WORD))?;
+        // The walk leaves o, maximum and sum of each part in scratch, one part after the other.
+        let [o_bytes, part_bytes] = config.scratch_parts(self);
+        let scratch = call.scratch_memory(buffers.scratch, o_bytes + part_bytes)?;
+        call.write(SCRATCH, "scratch", scratch.clone(), Reach::to((o_bytes + part_bytes) / 4, WORD))?;
         call.check()?;
-        let (o, lse) = (scratch.part(0, o_bytes), scratch.part(o_bytes, lse_bytes));
+        let (o, parts) = (scratch.part(0, o_bytes), scratch.part(o_bytes, part_bytes));
         walk.write(O, "o", o.clone(), Reach::to(o_bytes / 4, WORD))?;
-        walk.write(LSE, "lse", lse.clone(), Reach::to(lse_bytes / 4, WORD))?;
+        walk.write(LSE, "lse", parts.clone(), Reach::to(part_bytes / 4, WORD))?;
         let sizes = self.q_sizes();
         let rows = product!(sizes[0], sizes[1], sizes[2]);
         let params = Params {
+            flags: self.flags() | SUMS,
             o: Layout::at(0).view("scratch", sizes, self.value_dim)?.params(),
             o_part: product!(rows, self.value_dim) as u32,
             lse_offset: 0,
             lse_part: rows as u32,
+            sums: product!(rows, config.parts()) as u32,
             ..params
         };
         let walked = walk.step(&self.pass(views, config, walk.writable()), &params, grid)?;
 
         let (join, choice) = self.join(config);
-        let mut parts = attention_merge::Buffers::new(&o, &lse, buffers.o);
+        let mut joined = attention_merge::Buffers::new(&o, &parts, buffers.o).sum(&parts);
         if let Some(lse) = buffers.lse {
-            parts = parts.lse_out(lse);
+            joined = joined.lse_out(lse);
         }
-        let joined = ops::plan(kernels, &join, Some(&choice), &parts)?.into_steps();
+        let joined = ops::plan(kernels, &join, Some(&choice), &joined)?.into_steps();
         Ok(Dispatch::of([walked].into_iter().chain(joined).collect()))
     }
 }
@@ -240,7 +249,9 @@ impl Problem {
             dims: [n1, n2],
             y: self.o,
             out_layout: self.q_strides(self.o_layout, self.value_dim),
+            sum: Some(config.parts() as usize * n0 * n1 * n2),
             lse_out: self.lse,
+            sum_out: self.sum,
             ..Default::default()
         };
         let native_f16 = config.native_f16 && self.o == Dtype::F16;

@@ -3,6 +3,7 @@
 use super::{Algorithm, Config, Problem, Views};
 use crate::caps::{Class, CoopScalar};
 use crate::layout::product;
+use crate::rounds::Rounds;
 use crate::{Caps, Dtype, Misfit};
 
 /// Rows or columns that [`Algorithm::Vector`] takes at most.
@@ -131,7 +132,10 @@ const OLD_MESA: Row = Row {
 
 /// k below which a part does not pay.
 const PART: u64 = 512;
-const MAX_PARTS: u32 = 32;
+/// Parts that k is split in to fill the adapter, at most.
+const FILLING: u32 = 32;
+/// Parts at most; so many only where the driver cuts long loops short.
+const MAX_PARTS: u32 = 256;
 
 /// Every Config of the table, the best first.
 pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<Config> {
@@ -182,7 +186,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
     let mut found: Vec<(f64, Config)> = Vec::new();
     for (cost, config) in all {
         let few = row.fill / config.workgroups(problem).max(1);
-        let least = few.min(problem.k as u64 / PART).min(MAX_PARTS.into()) as u32;
+        let least = few.min(problem.k as u64 / PART).min(FILLING.into()) as u32;
         let split = |parts| Config { parts, ..config };
         let parts = caps.parts(least, MAX_PARTS, |parts| split(parts).rounds(problem));
         for config in [split(split(parts).parts(problem).0), config] {
@@ -312,28 +316,35 @@ impl Config {
         (k.div_ceil(part).max(1), part)
     }
 
-    /// Rounds of an invocation's loops, at most. Where they count, those over up to 32 rows of a thread are unrolled,
-    /// those over its vec4 of columns are not: seen in how much of a long k Mesa 22.3 adds up.
-    fn rounds(&self, problem: &Problem) -> u64 {
+    /// Rounds of the loops of an invocation, at most.
+    fn rounds(&self, problem: &Problem) -> Rounds {
         let k = u64::from(self.parts(problem).1.min(problem.k as u32));
         let [tile_m, tile_n, tile_k] = self.tile.map(|size| u64::from(size.max(1)));
         let [rows, columns] = self.thread.map(u64::from);
-        let vecs = columns / 4;
-        let long = if rows > 32 { rows } else { 0 };
-        let step = if vecs > 1 || long > 0 { vecs * (1 + long) + 2 } else { 1 };
-        let sums = rows * vecs;
-        let steps = match self.algorithm {
-            Algorithm::Direct => (k / 4 + 4) * step,
-            Algorithm::Vector => (k / (4 * u64::from(self.lanes.max(1))) + 4) * step,
-            // Staging, each load with a loop of four, and the product of each tile; the epilogue finds its sums.
+        let (vecs, lanes) = (columns / 4, u64::from(self.lanes.max(1)));
+        let products = problem.products() as u64;
+        let (sums, each) = (Rounds::plain(rows * vecs), Rounds::plain(rows));
+        // The products of one or four k: those of two matrices where they are gated.
+        let step = Rounds::nest(vecs, each.times(products));
+        // What is left of k, one by one.
+        let rest = Rounds::nest(3u32, Rounds::nest(vecs, each));
+        match self.algorithm {
+            Algorithm::Direct => {
+                sums + Rounds::nest(k / 4, each + step) + rest + Rounds::nest(rows, Rounds::plain(vecs))
+            }
+            Algorithm::Vector => {
+                let over_lanes = Rounds::plain(lanes).times(products) + Rounds::plain(4u32);
+                sums + Rounds::nest(k.div_ceil(4 * lanes), each + step) + rest + Rounds::nest(rows * vecs, over_lanes)
+            }
+            // The tiles are fetched, and once more ahead of the first product; the epilogue finds its sums.
             Algorithm::Tiled | Algorithm::Coop => {
                 let load = |size: u64| (size * tile_k).div_ceil(4 * u64::from(self.wg_size().max(1)));
-                let tile = 2 + 5 * (load(tile_m) + load(tile_n)) + tile_k * step;
-                k.div_ceil(tile_k) * tile + sums * sums
+                let fetch =
+                    Rounds::nest(load(tile_m), Rounds::plain(4u32)) + Rounds::nest(load(tile_n), Rounds::plain(4u32));
+                let tile = fetch + Rounds::nest(tile_k, step);
+                sums + fetch + Rounds::nest(k.div_ceil(tile_k), tile) + Rounds::nest(rows * vecs, sums)
             }
-        };
-        // What sums start from and where they go.
-        steps + (rows * columns).saturating_mul(self.lanes.into())
+        }
     }
 }
 

@@ -40,6 +40,8 @@ impl Config {
         caps.check_wg_size(self.wg_size)?;
         caps.check_native_f16(self.native_f16, has_f16)?;
         Misfit::unless(self.share > 0, "share must be at least 1", self.share)?;
+        // Of q and of k.
+        caps.check_rounds(Rounds::plain(self.share).times(2))?;
         // Their numbers are u32, with those past the end of the grid, which are less than 2^16 workgroups.
         let room = u64::from(u32::MAX).saturating_sub(u64::from(self.wg_size) << 16);
         Misfit::at_most("invocations", invocations(self), room)

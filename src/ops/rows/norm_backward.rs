@@ -378,7 +378,11 @@ impl Plan for Problem {
         config.check(caps, &self.rows_of(views, config.native_f16))?;
         let columns = self.columns(views, config);
         match self.has_columns() {
-            true => caps.check_rounds((columns.block_rows * (1 + COLUMNS)).max(columns.blocks).into()),
+            true => {
+                let each = Rounds::plain(COLUMNS);
+                caps.check_rounds(each.times(2) + Rounds::nest(columns.block_rows, each))?;
+                caps.check_rounds(Rounds::plain(columns.blocks))
+            }
             false => Ok(()),
         }
     }

@@ -5,6 +5,7 @@ use crate::compose::{Shader, Storage};
 use crate::config::{config, words};
 use crate::kernels::Pass;
 use crate::layout::{View, product};
+use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
 
 config! {
@@ -194,10 +195,28 @@ impl Config {
             Reduce::None | Reduce::Tree => {}
         }
         Misfit::at_most("bytes of workgroup memory", self.wg_bytes(), limits.max_compute_workgroup_storage_size)?;
-        match algorithm {
-            Algorithm::Registers => Ok(()),
-            // Two passes, and rounds within blocks.
-            _ => caps.check_rounds(3 * u64::from(self.parts(of).1.div_ceil(lanes))),
+        self.rounds(of).into_iter().try_for_each(|rounds| caps.check_rounds(rounds))
+    }
+
+    /// Rounds of the loops of an invocation, at most: of all there is, or of each step of two.
+    fn rounds(&self, of: &Rows) -> Vec<Rounds> {
+        let (parts, part) = self.parts(of);
+        let keep = Rounds::plain(self.keep);
+        // Several reductions.
+        let reduced = Rounds::plain(match self.reduce {
+            Reduce::None => 0,
+            Reduce::Tree | Reduce::Shuffle => self.lanes.ilog2(),
+            Reduce::Subgroup => self.wg_size.div_ceil(4),
+        });
+        let joined = reduced.times(5) + Rounds::plain(parts.div_ceil(self.lanes)).times(2);
+        // A block has two loops where it is reduced, one where it is written; what is left, and what is hidden, go one by one.
+        let blocks = part / self.lanes.saturating_mul(self.keep);
+        let reduces = Rounds::nest(blocks, keep.times(2)) + keep + reduced.times(5) + Rounds::plain(4u32);
+        let writes = Rounds::nest(blocks, keep) + keep.times(2) + joined;
+        match self.algorithm {
+            Algorithm::Registers => vec![keep.times(3) + joined],
+            Algorithm::Online => vec![reduces + writes],
+            Algorithm::Split => vec![reduces, writes],
         }
     }
 

@@ -4,8 +4,11 @@
 //! one before left of it (residual quantisation; Zeghidour et al., "SoundStream", 2021).
 //!
 //! A distance is the f32 sum of squared differences, not `|c|^2 - 2xc`: it keeps its digits however far the data
-//! lie from the origin, so that a near tie needs no second look. Differences (for cosines and dot products: elements)
-//! must lie in 1e-18..1e18, so that their f32 squares neither vanish nor overflow.
+//! lie from the origin, so that a near tie needs no second look. Where differences (for dot products: elements) are all
+//! below 1e-18 or above 1e18, f32 does not hold their squares: such a vector is scaled by a power of two and held against all
+//! codes again by one invocation, which is right from 1e-30 to 1e37. That is done for books of up to 2^22 chunks (2^24
+//! elements where vectors go by fours); vectors of larger books, and of llvmpipe where it cuts such loops short, must lie
+//! within. For cosines the codes must.
 //!
 //! Measured on Mesa 26.2 lavapipe, 2 cores, 4096 vectors of 64 elements to 8192 codes (seconds): each invocation
 //! with 1 vector in registers and 1, 2, 4 codes at a time 0.297, 0.256, 0.263; 2 vectors and 2 codes 0.148; 4 vectors
@@ -143,7 +146,7 @@ struct Form {
 crate::params! {
     /// What a step of the search of book `book`, or of all books, tells the shader.
     pub struct Params;
-    fn of(p: &Problem, views: &Views, config: &Config, x: Strides, book: usize, grid: [u32; 3]) {
+    fn of(p: &Problem, views: &Views, config: &Config, x: Strides, book: usize, again: bool, grid: [u32; 3]) {
         x: Strides = x,
         codebook: Strides = views.codebook.params_from(0, book),
         indices: Strides = views.indices.params_from(1, book),
@@ -159,6 +162,7 @@ crate::params! {
         loss_offset: u32 = (p.sections(config.parts)[0] / 4).saturating_add(product!(book, p.n)) as u32,
         distance_offset: u32 = (p.distance.unwrap_or(0) + book * p.top) as u32,
         usage_offset: u32 = (p.usage.unwrap_or(0) + book * p.num_codes) as u32,
+        again: u32 = u32::from(again),
     }
 }
 
@@ -229,7 +233,7 @@ impl Problem {
         let finish = Form { keep: 0, asked, ..search };
         // The number of parts is a parameter, and the finish has no tiles.
         let searching = Config { parts: 1, ..*config };
-        let (algorithm, wg_size) = (Algorithm::Reread, config.wg_size.max(32));
+        let (algorithm, wg_size) = (Algorithm::Reread, finish_size(config.wg_size));
         let finishing = Config { algorithm, wg_size, rows: 1, codes: 1, tile: 1, ..searching };
         [
             Pass { stem: "vq_assign", config: searching, form: search, writable },
@@ -239,7 +243,7 @@ impl Problem {
 
     /// Workgroups that search a part of a book.
     fn blocks(&self, config: &Config) -> u64 {
-        (self.n as u64).div_ceil(product!(config.wg_size, config.rows))
+        (self.n as u64).div_ceil(product!(config.wg_size, config.rows).max(1))
     }
 
     /// The lookup of what was found.
@@ -261,14 +265,52 @@ impl Problem {
     }
 
     /// Rounds of the loops of an invocation that searches a part, at most.
-    fn rounds(&self, views: &Views, config: &Config) -> u64 {
-        let (chunks, rows) = (u64::from(views.chunks), u64::from(config.rows));
-        let inner = match config.algorithm {
-            Algorithm::Registers | Algorithm::Staged => chunks * (1 + rows),
-            Algorithm::Reread => chunks + chunks.div_ceil(32),
+    fn search_rounds(&self, views: &Views, config: &Config) -> Rounds {
+        let Config { algorithm, wg_size, rows, codes, tile, parts, .. } = *config;
+        let num_codes = (self.num_codes as u64).div_ceil(parts.into());
+        let (vectors, top) = (Rounds::plain(rows), Rounds::plain(self.top as u64));
+        let each = Rounds::nest(codes, vectors);
+        let sums = Rounds::plain(rows * codes);
+        let (keep, runs) = match algorithm {
+            Algorithm::Reread => (0, views.chunks.div_ceil(RUN)),
+            Algorithm::Registers | Algorithm::Staged => (views.chunks, 0),
         };
-        let codes = (self.num_codes as u64).div_ceil(config.parts.into());
-        codes.div_ceil(config.codes.into()) * (2 + inner)
+        let run = sums.times(2) + Rounds::nest(views.chunks.min(RUN), vectors + each);
+        let measured = Rounds::nest(codes, Rounds::nest(rows, top));
+        let compared = sums + Rounds::plain(codes) + Rounds::nest(keep, each) + Rounds::nest(runs, run) + measured;
+        let groups = |num_codes: u64| Rounds::nest(num_codes.div_ceil(codes.into()), compared);
+        let searched = match algorithm {
+            Algorithm::Registers | Algorithm::Reread => Rounds::nest(1u32, groups(num_codes)),
+            Algorithm::Staged => {
+                let staged = Rounds::plain((u64::from(tile) * u64::from(keep)).div_ceil(wg_size.into()));
+                Rounds::nest(num_codes.div_ceil(tile.into()), staged + groups(tile.into()))
+            }
+        };
+        let held = Rounds::nest(rows, Rounds::plain(keep));
+        Rounds::nest(rows, top).times(2) + held + searched
+    }
+
+    /// Rounds of the loops of an invocation that joins the parts, and may search all codes again, at most.
+    fn finish_rounds(&self, views: &Views, config: &Config, again: bool) -> Rounds {
+        let (top, vector) = (self.top as u64, Rounds::plain(views.chunks));
+        let parts = u64::from(config.parts) * top;
+        let next = match again {
+            true => Rounds::nest(parts.max(self.num_codes as u64), vector),
+            false => Rounds::nest(parts, Rounds::plain(0u32)),
+        };
+        next + vector + Rounds::nest(top, next + vector) + vector.times(2)
+    }
+
+    /// Whether an invocation may hold a vector against all codes again.
+    fn again(&self, views: &Views, config: &Config, caps: &Caps) -> bool {
+        let chunks = self.num_codes as u64 * u64::from(views.chunks);
+        chunks <= AGAIN && caps.check_rounds(self.finish_rounds(views, config, true)).is_ok()
+    }
+
+    /// Rounds of the loops of an invocation that adds up the loss, at most.
+    fn loss_rounds(&self) -> Rounds {
+        let size = u64::from(LOSS_SIZE);
+        Rounds::plain(product!(self.n, self.books).div_ceil(size)) + Rounds::plain(size)
     }
 
     /// Where the sections of scratch memory lie, in bytes: behind the best codes of each part the loss, what books leave
@@ -293,14 +335,36 @@ const MOST_SEARCHES: usize = 1 << 10;
 /// Codes at a time where vectors are read again.
 const REREAD_CODES: u32 = 8;
 
-/// The tiles of a class of adapters: workgroup size, vectors per invocation, codes at a time, codes in workgroup memory,
-/// and workgroups to reach by searching a book in parts.
-const fn tiles(class: Class) -> (u32, u32, u32, Option<u32>, u64) {
+/// Chunks of a book that an invocation goes through again by itself, at most: a fraction of a second.
+const AGAIN: u64 = 1 << 22;
+
+/// Chunks that are added up before they join a sum, where vectors are read again: keeps rounding small.
+const RUN: u32 = 32;
+
+/// A row of the table: the tiles of a class of adapters.
+struct Tiles {
+    wg_size: u32,
+    /// Vectors per invocation.
+    rows: u32,
+    /// Codes at a time.
+    codes: u32,
+    /// Codes in workgroup memory, where that is what pays.
+    staged: Option<u32>,
+    /// Workgroups to reach by searching a book in parts.
+    fill: u64,
+}
+
+const fn tiles(class: Class) -> Tiles {
     match class {
-        Class::Software => (8, 4, 1, None, 4),
-        Class::Integrated => (64, 1, 4, Some(16), 64),
-        Class::Discrete => (128, 1, 4, Some(32), 256),
+        Class::Software => Tiles { wg_size: 8, rows: 4, codes: 1, staged: None, fill: 4 },
+        Class::Integrated => Tiles { wg_size: 64, rows: 1, codes: 4, staged: Some(16), fill: 64 },
+        Class::Discrete => Tiles { wg_size: 128, rows: 1, codes: 4, staged: Some(32), fill: 256 },
     }
+}
+
+/// Invocations of a workgroup that finishes a search by `wg_size`.
+fn finish_size(wg_size: u32) -> u32 {
+    wg_size.max(64)
 }
 
 // The lookup writes `QUANTIZED`, no shader here.
@@ -321,7 +385,7 @@ impl Pipeline for Pass<Config, Form> {
             .writes(SCRATCH, "scratch", "u32");
         if self.stem == "vq_assign" {
             let kept = (rows * keep).max(1);
-            let sizes = [("ROWS", rows), ("CODES", codes), ("KEEP", keep), ("KEPT", kept)];
+            let sizes = [("ROWS", rows), ("CODES", codes), ("KEEP", keep), ("KEPT", kept), ("RUN", RUN)];
             let shader = shader.constants(sizes).constants([("SUMS", rows * codes), ("BESTS", rows * top)]);
             return match algorithm {
                 Algorithm::Staged => {
@@ -416,7 +480,7 @@ impl Plan for Problem {
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let (wg_size, rows, codes, tile, fill) = tiles(caps.class());
+        let Tiles { wg_size, rows, codes, staged, fill } = tiles(caps.class());
         let wg_size = wg_size.min(caps.most_invocations());
         let (algorithm, codes) = match views.chunks <= KEEP {
             true => (Algorithm::Registers, codes),
@@ -427,17 +491,23 @@ impl Plan for Problem {
         // Parts of at least 64 codes; more where the driver cuts long loops short.
         let blocks = product!(self.blocks(&whole).max(1), self.at_once());
         let parts = fill.div_ceil(blocks).min((self.num_codes as u64).div_ceil(64)) as u32;
-        let rounds = |parts| self.rounds(views, &Config { parts, ..whole });
-        let direct = Config { parts: caps.parts(parts, self.num_codes as u32, rounds), ..whole };
-        let staged = tile.filter(|_| algorithm == Algorithm::Registers);
+        let split = |whole: Config| {
+            let rounds = |parts| self.search_rounds(views, &Config { parts, ..whole });
+            Config { parts: caps.parts(parts, self.num_codes as u32, rounds), ..whole }
+        };
+        let direct = split(whole);
+        let staged = staged.filter(|_| algorithm == Algorithm::Registers);
         let staged = staged.map(|tile| Config { algorithm: Algorithm::Staged, tile, ..direct });
-        staged.into_iter().chain([direct]).collect()
+        // The fewest rounds of a vector: where they count, the longest ones can be searched for in no other way.
+        let single = caps.loop_rounds().map(|_| split(Config { rows: 1, codes: 1, ..whole }));
+        staged.into_iter().chain([direct]).chain(single).collect()
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         let Config { algorithm, wg_size, rows, codes, tile, parts, native_f16 } = *config;
-        let (top, chunks) = (self.top as u64, u64::from(views.chunks));
+        let chunks = u64::from(views.chunks);
         caps.check_wg_size(wg_size)?;
+        caps.check_wg_size(finish_size(wg_size))?;
         caps.check_native_f16(native_f16, self.has_f16())?;
         Misfit::unless(rows.min(codes).min(parts) > 0, "rows, codes and parts must be at least 1", 0u32)?;
         Misfit::at_most("rows", rows, 64u32)?;
@@ -459,10 +529,9 @@ impl Plan for Problem {
             }
         }
         Misfit::at_most("words of scratch", self.scratch(views, config) / 4, u32::MAX)?;
-        // Of an invocation that searches, that joins the parts, and that adds up the loss.
-        let joined = top * top * u64::from(parts) + (top + 3) * chunks;
-        let lost = self.loss.map_or(0, |_| product!(self.n, self.books) / u64::from(LOSS_SIZE));
-        caps.check_rounds(self.rounds(views, config).max(joined).max(lost + u64::from(LOSS_SIZE)))
+        caps.check_rounds(self.search_rounds(views, config))?;
+        caps.check_rounds(self.finish_rounds(views, config, false))?;
+        self.loss.map_or(Ok(()), |_| caps.check_rounds(self.loss_rounds()))
     }
 
     /// Some words per vector and part, whose number does not grow with the codes but where the driver cuts long loops
@@ -506,6 +575,7 @@ impl Plan for Problem {
             steps.push(clear(&whole, USAGE, view)?);
         }
         let at_once = self.at_once();
+        let again = self.again(views, config, &common.caps);
         for book in (0..self.searches()).filter(|_| n > 0) {
             let mut args = common.clone();
             let (memory, reach) = section(0, first_rest);
@@ -525,7 +595,7 @@ impl Plan for Problem {
             let searchers = product!(self.blocks(config), at_once, config.parts);
             for (pass, workgroups) in [(search, searchers), (finish, finishers)] {
                 let grid = args.fold(workgroups)?;
-                steps.push(args.step(&pass, &Params::of(self, views, config, x, book, grid), grid)?);
+                steps.push(args.step(&pass, &Params::of(self, views, config, x, book, again, grid), grid)?);
             }
         }
         if let Some(at) = self.loss {

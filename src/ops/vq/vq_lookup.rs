@@ -94,6 +94,13 @@ struct Shared {
     flat: bool,
 }
 
+impl Shared {
+    /// Vectors that are written out, without a loop.
+    fn round(&self) -> u32 {
+        (TURNS / self.turns).clamp(1, 4)
+    }
+}
+
 impl Form {
     /// Whether every vector is moved by itself, in chunks that are its own.
     fn moves(&self) -> bool {
@@ -130,6 +137,8 @@ pub(crate) struct Views {
     codebook: View<2>,
     y: View<2>,
     bad: Option<View<1>>,
+    /// Elements are only moved.
+    moves: bool,
     /// Elements that move as one: 2 where pairs of 16-bit elements are only moved, which are words then.
     unit: u32,
     /// Elements of a code, those that move as one counted once.
@@ -179,17 +188,19 @@ impl Problem {
         self.combine == Combine::Sum && self.books > 1
     }
 
-    /// Whether some tensor is f16 and not moved as words.
+    /// Whether some tensor is f16 and not only moved.
     fn has_f16(&self, views: &Views) -> bool {
-        views.unit == 1 && [self.x, self.y].contains(&Dtype::F16)
+        !views.moves && [self.x, self.y].contains(&Dtype::F16)
     }
 
     /// The form but for what the tiles decide of it.
     fn form(&self, views: &Views, native_f16: bool) -> Form {
         let planes = self.order == Order::ChannelsFirst;
-        let [x, y] = match views.unit {
-            1 => [self.x, self.y].map(|dtype| Storage::held(dtype, native_f16)),
-            _ => [Storage::F32; 2],
+        let [x, y] = match views.moves {
+            false => [self.x, self.y].map(|dtype| Storage::held(dtype, native_f16)),
+            // Words, or halves of words that keep their bits, whatever they mean.
+            true if views.unit == 1 && self.x.bytes() == 2 => [Storage::Halves; 2],
+            true => [Storage::F32; 2],
         };
         let wide = 4 * views.unit as usize;
         let vec = match views.codebook.multiple_of(wide) && views.y.multiple_of(wide) && !planes {
@@ -217,7 +228,7 @@ impl Problem {
         let cols = views.cols;
         let chunks = cols / form.vec;
         let shared = (form.moves() && lanes == wg_size).then(|| {
-            let turns = chunks.div_ceil(wg_size).max(1);
+            let turns = chunks.div_ceil(wg_size.max(1)).max(1);
             let parts = turns.div_ceil(TURNS);
             Shared { turns: turns.div_ceil(parts), parts, flat: self.books == 1 && views.one_batch }
         });
@@ -236,22 +247,33 @@ impl Problem {
         Pass { stem, config: Config { rows, ..*config }, form, writable }
     }
 
-    /// Rounds of an invocation's loops, at most.
-    fn rounds(&self, views: &Views, config: &Config) -> u64 {
-        let form = self.form(views, config.native_f16);
-        let [lanes, wg_size, rows] = [config.lanes, config.wg_size, config.rows].map(u64::from);
-        let (chunks, books) = (u64::from(views.cols / form.vec) + 1, self.books as u64);
+    /// Rounds of the loops of an invocation, at most.
+    fn rounds(&self, views: &Views, config: &Config) -> Rounds {
+        let Pass { form, .. } = self.pass(views, config, Slots::NONE);
+        let (lanes, rows, books) = (config.lanes, config.rows, self.books as u64);
+        // A row that starts within a word has a chunk more.
+        let chunks = Rounds::plain((views.cols / form.vec + 1).div_ceil(lanes));
         match form {
-            _ if form.moves() && lanes == wg_size => rows * (2 + 2 * chunks.div_ceil(wg_size)),
-            // An invocation has some channels of one position, or of several in turn.
-            Form { planes: true, .. } => (lanes + 1) * (books + 2),
-            Form { sum: true, .. } => rows * (2 + chunks.div_ceil(lanes) * (books + 1)),
-            _ => rows * (2 + books * (1 + chunks.div_ceil(lanes))),
+            Form { shared: Some(shared), .. } => {
+                let vector = Rounds::nest(shared.parts, Rounds::plain(shared.turns));
+                Rounds::nest(rows.div_ceil(shared.round()), Rounds::nest(shared.round(), vector))
+            }
+            // An invocation has some channels of one chunk of positions, whose indices it may count.
+            Form { planes: true, vec, .. } => {
+                let books = Rounds::plain(books);
+                Rounds::nest(lanes, books.times(vec.into())) + Rounds::nest(vec, books)
+            }
+            Form { sum: true, .. } => {
+                let chunks = Rounds::nest((views.cols / form.vec + 1).div_ceil(lanes), Rounds::plain(books));
+                Rounds::nest(rows, Rounds::nest(1u32, chunks))
+            }
+            // The chunks of a code, or of none.
+            _ => Rounds::nest(rows, Rounds::nest(books, chunks.times(2))),
         }
     }
 }
 
-/// Invocations per workgroup and, at most, per row; channels per invocation where channels come first.
+/// The tiles of a class of adapters.
 ///
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores, 65,536 rows of 64 f32 from 8192, where a copy takes 3.2 ms: an
 /// invocation per row, which follows its index once, 5.1 ms; a row shared by `lanes` of a larger workgroup 6 to 11; by
@@ -260,11 +282,19 @@ impl Problem {
 /// and write side by side.
 /// Compiled for GPUs that are not here, nothing spills: 12 VGPRs on RADV (navi31, gfx1201), 24 registers and 48 warps per
 /// SM on NVK (Ampere, Ada), channels last or first.
-const fn tiles(class: Class) -> (u32, u32, u32) {
+struct Tiles {
+    wg_size: u32,
+    /// Invocations per row, at most.
+    lanes: u32,
+    /// Channels per invocation, where channels come first.
+    channels: u32,
+}
+
+const fn tiles(class: Class) -> Tiles {
     match class {
-        Class::Software => (64, 1, 16),
-        Class::Integrated => (128, 32, 4),
-        Class::Discrete => (256, 32, 4),
+        Class::Software => Tiles { wg_size: 64, lanes: 1, channels: 16 },
+        Class::Integrated => Tiles { wg_size: 128, lanes: 32, channels: 4 },
+        Class::Discrete => Tiles { wg_size: 256, lanes: 32, channels: 4 },
     }
 }
 
@@ -286,10 +316,10 @@ impl Pipeline for Pass<Config, Form> {
             .writes_if(form.count, BAD, "bad", "atomic<u32>", "vq_bad")
             .import("vq_find");
         match form.shared {
-            Some(Shared { turns, parts, flat }) => shader
-                .constants([("TURNS", turns), ("PARTS", parts), ("ROUND", (TURNS / turns).clamp(1, 4))])
+            Some(shared) => shader
+                .constants([("TURNS", shared.turns), ("PARTS", shared.parts), ("ROUND", shared.round())])
                 .flag("EVEN", form.even)
-                .flag("FLAT", flat),
+                .flag("FLAT", shared.flat),
             None if form.planes => shader.constant("CHANNELS", lanes).gather("value"),
             None => shader.constants([("LANES", lanes), ("ROWS", rows)]).flag("SUM", form.sum).flag("EVEN", form.even),
         }
@@ -317,15 +347,16 @@ impl Plan for Problem {
         let (sizes, inner) = self.y_shape();
         let y = self.y_layout.view("y", sizes, inner)?.apart("y_layout")?;
         let channels_last = self.order == Order::ChannelsLast;
-        let copies = self.x == self.y && !self.sums() && channels_last;
-        let even = codebook.multiple_of(2) && y.multiple_of(2);
-        let unit = if copies && self.x.bytes() == 2 && even { 2 } else { 1 };
+        let moves = self.x == self.y && !self.sums();
+        let even = channels_last && codebook.multiple_of(2) && y.multiple_of(2);
+        let unit = if moves && self.x.bytes() == 2 && even { 2 } else { 1 };
         let batch = self.spatial as u128 * u128::from(y.stride(1));
         Ok(Views {
             indices: self.indices.view("indices", [self.positions(), self.books], 1)?,
             codebook,
             y,
             bad: self.bad.map(|offset| Layout::<1>::at(offset).view("bad", [1], 1)).transpose()?,
+            moves,
             unit,
             cols: self.code_dim as u32 / unit,
             one_batch: channels_last && (self.batch == 1 || u128::from(y.stride(0)) == batch),
@@ -335,7 +366,7 @@ impl Plan for Problem {
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
         let native_f16 = caps.prefers_native_f16(self.has_f16(views));
         let form = self.form(views, native_f16);
-        let (wg_size, lanes, channels) = tiles(caps.class());
+        let Tiles { wg_size, lanes, channels } = tiles(caps.class());
         let most = caps.most_invocations();
         let chunks = views.cols / form.vec;
         let lanes = if form.planes { channels } else { lanes.min(chunks.max(1).next_power_of_two()) };

@@ -143,25 +143,31 @@ impl Problem {
 
     /// Positions of one run: all, or as many as the driver lets an invocation loop over, should all be of one code.
     fn run(&self, views: &Views, caps: &Caps, lanes: u32) -> Result<usize, Misfit> {
-        let chunks = (self.code_dim as u64 / u64::from(views.vec)).div_ceil(lanes.into());
-        // To begin with the sums, then of each position its quad, itself, and its chunks.
-        caps.check_rounds(chunks + 4 * (2 + chunks))?;
-        let limit = caps
-            .loop_rounds()
-            .map_or(usize::MAX, |limit| ((u64::from(limit) - chunks) / (2 + chunks) / 4 * 4) as usize);
-        Ok(limit.min(self.positions()).max(1).next_multiple_of(4))
+        let chunks = Rounds::plain((self.code_dim as u64 / u64::from(views.vec)).div_ceil(lanes.into()));
+        // The sums begin, then go on with each quad of positions.
+        let rounds = |quads: u64| chunks + Rounds::nest(quads, Rounds::nest(4u32, chunks));
+        caps.check_rounds(rounds(1))?;
+        let [none, one] = [0, 1].map(|quads| rounds(quads).count());
+        let quads = caps.loop_rounds().map_or(u64::MAX, |limit| (u64::from(limit) - none) / (one - none));
+        Ok((self.positions() as u64).div_ceil(4).min(quads).max(1) as usize * 4)
     }
 }
 
-/// Invocations per workgroup, and those that share a code, at most. On software adapters each has a code of its own, since
-/// an index costs all of them one load.
+/// The tiles of a class of adapters. On software adapters each invocation has a code of its own, since an index costs all of
+/// them one load.
 /// Compiled for GPUs that are not here, nothing goes to memory: 24 VGPRs on RADV (navi31, gfx1201); on NVK (Ampere, Ada)
 /// 40 registers, 48 warps per SM, and six predicates kept in registers.
-const fn tiles(class: Class) -> (u32, u32) {
+struct Tiles {
+    wg_size: u32,
+    /// Invocations that share a code, at most.
+    lanes: u32,
+}
+
+const fn tiles(class: Class) -> Tiles {
     match class {
-        Class::Software => (64, 1),
-        Class::Integrated => (64, 16),
-        Class::Discrete => (128, 32),
+        Class::Software => Tiles { wg_size: 64, lanes: 1 },
+        Class::Integrated => Tiles { wg_size: 64, lanes: 16 },
+        Class::Discrete => Tiles { wg_size: 128, lanes: 32 },
     }
 }
 
@@ -222,7 +228,7 @@ impl Plan for Problem {
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let (wg_size, lanes) = tiles(caps.class());
+        let Tiles { wg_size, lanes } = tiles(caps.class());
         let chunks = (self.code_dim as u32 / views.vec).max(1).next_power_of_two();
         let (wg_size, mut lanes) = (wg_size.min(caps.most_invocations()), lanes.min(chunks));
         // Where the driver cuts long loops short: more lanes, rather than many runs over few positions each.

@@ -223,9 +223,10 @@ impl Plan for Problem {
         config.check(caps, self.x == Dtype::F16)?;
         let bytes = counts_bytes(config.wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
-        // Of an invocation that has a code, and of one that has its share of the counts.
+        // Of an invocation that has its share of the counts, and of one that has a code, replaced or not.
         let wg_size = u64::from(config.wg_size);
-        caps.check_rounds((2 * self.code_dim as u64).max(self.num_codes as u64 / wg_size + wg_size))
+        caps.check_rounds(Rounds::plain((self.num_codes as u64).div_ceil(wg_size)) + Rounds::plain(wg_size))?;
+        caps.check_rounds(Rounds::plain(self.code_dim as u64).times(2))
     }
 
     fn compose(&self, _x: &View<2>, config: &Config, writable: Slots) -> Vec<Shader> {
@@ -324,7 +325,8 @@ const MOST_ITERATIONS: usize = 1 << 14;
 
 /// k-means in one recorded sequence: codes are drawn from the batch, each from a share of its own, then moved
 /// `iterations` times to the mean of what is nearest; one that nothing is nearest to is drawn again. The rates of
-/// the Problem are ignored; counts and sums are left as of the last iteration, a fit start for moving averages.
+/// the Problem are ignored; counts and sums are left as of the last iteration, a fit start for moving averages. An empty
+/// batch leaves counts and sums of 0, and the codebook as it is.
 ///
 /// # Errors
 /// As [`prepare`], [`vq_assign::prepare`] and [`vq_scatter::prepare`].
@@ -365,6 +367,12 @@ fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMe
     let nearest = vq_assign::Buffers::new(step.x, step.codebook, indices);
     let summed = vq_scatter::Buffers::new(indices, step.x, step.sums).counts(step.counts);
 
+    // Without a batch nothing is drawn or moved: counts and sums are 0, the codebook is what it was.
+    if n == 0 {
+        let mut steps = plan(kernels, &scatter, None, &summed)?.into_steps();
+        steps.extend(moved(seed)?);
+        return Ok(Dispatch::of(steps).named(Problem::NAME));
+    }
     let counts = Layout::default().view("counts", [books, num_codes], 1)?;
     let mut args = Args::new(kernels);
     args.write(COUNTS, "counts", step.counts, counts.of(WORD))?;

@@ -27,14 +27,18 @@ pub struct Inputs<'a> {
     pub lengths: Option<&'a [[usize; 2]]>,
 }
 
-/// `o [batch, heads, seq_q, value_dim]` and `lse [batch, heads, seq_q]`, NaN where a batch has no such query; and
-/// `mag`, one per row, of each.
+/// `o [batch, heads, seq_q, value_dim]`, and `[batch, heads, seq_q]` of `lse`, `max` and `sum`, NaN where a batch has no
+/// such query; and `mag`, one per row, of o and LSE.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Output {
     /// `[batch, heads, seq_q, value_dim]`.
     pub o: Vec<f64>,
     /// `[batch, heads, seq_q]`.
     pub lse: Vec<f64>,
+    /// `[batch, heads, seq_q]`: the largest score.
+    pub max: Vec<f64>,
+    /// `[batch, heads, seq_q]`: of `exp(s - max)`.
+    pub sum: Vec<f64>,
     /// Of `o`, one per row.
     pub mag: Vec<f64>,
     /// Of `lse`, one per row.
@@ -43,7 +47,8 @@ pub struct Output {
 
 /// `o[i] = sum_j p[j] v[j]`, `p[j] = exp(s[j] - max s) / sum exp(s - max s)`, over the visible keys `j` and, in the
 /// sum, the sink. With `t = i + n_kv - n_q`, the key that query `i` stands at:
-/// `s = scale * q.k`; `softcap * tanh(s / softcap)`; `- slope * |t - j|`; `+ bias`.
+/// `s = scale * q.k`; `softcap * tanh(s / softcap)`; `- slope * |t - j|`; `+ bias`. Slopes and sinks are at most the
+/// largest f32.
 /// Visible are keys from `t - left` to `t + right` (`causal`: to `t`), less what the bias and the tree hide.
 /// `round` is applied to `exp(s - max s)`, after it went into the sum: for `low`, the dtype of v.
 /// Layouts and dtypes of the Problem are ignored.
@@ -58,7 +63,9 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
         let [n_q, n_kv] = x.lengths.map_or([p.seq_q, p.seq_kv], |lengths| lengths[b]);
         if i >= n_q {
             out.o.extend(vec![f64::NAN; dv]);
-            out.lse.push(f64::NAN);
+            for all in [&mut out.lse, &mut out.max, &mut out.sum] {
+                all.push(f64::NAN);
+            }
             out.mag.push(0.0);
             out.lse_mag.push(0.0);
             continue;
@@ -67,19 +74,21 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
         let q = &x.q[row * d..][..d];
         let t = i as i64 + n_kv as i64 - n_q as i64;
         let ancestors = x.parents.map(|parents| ancestors(&parents[b * p.seq_q..][..n_q], i));
-        let score = |j: usize| -> Option<R> {
+        // The score, and scale q.k alone.
+        let score = |j: usize| -> Option<(R, f64)> {
             let k = &x.k[(kv + j) * d..][..d];
             let mut dot = R::ZERO;
             for (a, b) in q.iter().zip(k) {
                 dot += R::of(*a) * R::of(*b);
             }
             let mut s = R::of(p.scale as f64) * dot;
+            let product = s.f64();
             if p.softcap > 0.0 {
                 let cap = R::of(p.softcap as f64);
                 s = cap * (s / cap).tanh();
             }
             if let Some(slopes) = x.slopes {
-                s = s - R::of(slopes[b * p.heads + h]) * R::of((t - j as i64).abs() as f64);
+                s = s - R::of(finite(slopes[b * p.heads + h])) * R::of((t - j as i64).abs() as f64);
             }
             let bias = x.bias.map_or(0.0, |bias| bias[row * p.seq_kv + j]);
             if x.bias.is_some() {
@@ -89,22 +98,28 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
             let right = if p.causal { Some(0) } else { p.window[1] };
             let before = right.is_none_or(|right| j as i64 <= t + (right as u64).min(1 << 40) as i64);
             let in_tree = ancestors.as_ref().is_none_or(|ancestors| j + n_q < n_kv || ancestors[j + n_q - n_kv]);
-            let hidden = bias == f64::NEG_INFINITY || s.f64() == f64::NEG_INFINITY;
-            (after && before && in_tree && !hidden).then_some(s)
+            let hidden = bias == f64::NEG_INFINITY;
+            (after && before && in_tree && !hidden).then_some((s, product))
         };
-        let scores: Vec<(usize, R)> = (0..n_kv).filter_map(|j| Some((j, score(j)?))).collect();
-        let sink = x.sinks.map(|sinks| R::of(sinks[h])).filter(|sink| sink.f64() > f64::NEG_INFINITY);
-        let max = scores.iter().map(|(_, s)| *s).chain(sink).fold(R::NEG_INFINITY, R::max);
+        let visible: Vec<(usize, (R, f64))> = (0..n_kv).filter_map(|j| Some((j, score(j)?))).collect();
+        let products = || visible.iter().map(|(_, (_, product))| product).filter(|product| product.is_finite());
+        let mean = products().sum::<f64>() / products().count() as f64;
+        let scores: Vec<(usize, R, f64)> =
+            visible.into_iter().map(|(j, (s, product))| (j, s, (product - mean).abs())).collect();
+        let sink =
+            x.sinks.map(|sinks| sinks[h]).filter(|&sink| sink > f64::NEG_INFINITY).map(|sink| R::of(finite(sink)));
+        let max = scores.iter().map(|(_, s, _)| *s).chain(sink).fold(R::NEG_INFINITY, R::max);
         let mut sum = sink.map_or(R::ZERO, |sink| (sink - max).exp());
         let mut o = vec![R::ZERO; dv];
-        let (mut mag, mut reach) = (vec![0f64; dv], 1.0f64);
-        for (j, s) in &scores {
+        let (mut mag, mut distance, mut largest) = (vec![0f64; dv], 0f64, sink.map_or(0.0, |sink| sink.f64().abs()));
+        for (j, s, own) in &scores {
             let weight = (*s - max).exp();
             sum += weight;
             let weight = R::of(round(weight.f64()));
             // Scores far below the maximum have no weight, and no error: exp(-120) is below every f32 ULP.
             if s.f64() > max.f64() - 120.0 {
-                reach = reach.max(1.0 + s.f64().abs());
+                distance = distance.max(*own);
+                largest = largest.max(s.f64().abs());
             }
             let size = weight.f64();
             for ((o, mag), v) in o.iter_mut().zip(&mut mag).zip(&x.v[(kv + j) * dv..][..dv]) {
@@ -116,10 +131,16 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
         let norm = if dead { R::of(1.0) } else { sum };
         out.o.extend(o.iter().map(|o| (*o / norm).f64()));
         out.lse.push(if dead { f64::NEG_INFINITY } else { (max + sum.ln()).f64() });
-        out.mag.push(mag.iter().fold(0.0, |peak: f64, v| peak.max(v / norm.f64())) * reach);
-        out.lse_mag.push(reach.max(1.0 + sink.map_or(0.0, |sink| sink.f64().abs())));
+        out.max.push(if dead { f64::NEG_INFINITY } else { max.f64() });
+        out.sum.push(sum.f64());
+        out.mag.push(mag.iter().fold(0.0, |peak: f64, v| peak.max(v / norm.f64())) * (1.0 + distance));
+        out.lse_mag.push(1.0 + largest);
     }
     out
+}
+
+fn finite(value: f64) -> f64 {
+    value.min(f32::MAX.into())
 }
 
 /// Which tokens of a tree `token` sees: itself, and up the chain of parents, each before its child.
@@ -168,6 +189,7 @@ mod tests {
         let out = run(&shape(1, 3), &Inputs { sinks: Some(&[8f64.ln()]), ..x });
         near(&out.o, &[10.0]);
         near(&out.lse, &[16f64.ln()]);
+        near(&[out.max[0], out.sum[0]], &[8f64.ln(), 2.0]);
         // Slope ln 2 at position 2: distances 2, 1, 0 make the weights 1/4 : 1 : 5.
         let out = run(&shape(1, 3), &Inputs { slopes: Some(&[2f64.ln()]), ..x });
         near(&out.o, &[(2.0 + 16.0 + 120.0) / 6.25]);
@@ -194,6 +216,19 @@ mod tests {
         // One key before a tree of a root, its child, and a second root; a parent past its child is none.
         let parents = [9, 0, u32::MAX];
         near(&run(&shape(3, 4), &Inputs { parents: Some(&parents), ..x }).o, &[1.5, 7.0 / 3.0, 4.5]);
+        // What is hidden may hold anything.
+        let (nan, bias) = (f64::NAN, [0.0, -inf, -inf, 0.0]);
+        let v = [1.0, nan, inf, 8.0];
+        near(&run(&shape(1, 4), &Inputs { v: &v, k: &[0.0, nan, nan, 0.0], bias: Some(&bias), ..x }).o, &[4.5]);
+        // An infinite score below, an infinite value, and scores beyond f32.
+        near(&run(&shape(1, 2), &Inputs { q: &[1.0], k: &[0.0, -inf], v: &[5.0, 7.0], ..x }).o, &[5.0]);
+        assert_eq!(run(&shape(1, 2), &Inputs { v: &[5.0, inf], ..x }).o, [inf]);
+        let far = Inputs { q: &[1e20], k: &[-3e38, -3e38, -3.1e38], v: &[1.0, 3.0, 7.0], ..x };
+        near(&run(&shape(1, 3), &far).o, &[2.0]);
+        // A slope and a sink of infinity.
+        let x1 = Inputs { q: &[0.0], slopes: Some(&[inf]), ..x };
+        near(&run(&shape(1, 2), &x1).o, &[2.0]);
+        near(&run(&shape(1, 2), &Inputs { slopes: None, sinks: Some(&[inf]), ..x1 }).o, &[0.0]);
         // A batch of fewer queries and keys than there is room for.
         let lengths = [[1, 2]];
         let out = run(&Problem { causal: true, ..shape(2, 4) }, &Inputs { lengths: Some(&lengths), ..x });

@@ -220,17 +220,17 @@ fn everywhere(suite: &mut Suite) {
             Ok::<_, String>((bytes, u64::from(config.parts())))
         };
         let ((small, parts), (large, _)) = (bytes(1 << 16)?, bytes(1 << 20)?);
-        if large > small.max(1) * 16 || small > parts * 9 * 65 * 4 + 256 {
+        if large > small.max(1) * 16 || small > parts * 9 * 66 * 4 + 256 {
             return Err(format!("{small} bytes at 64k tokens in {parts} parts, {large} at 1M"));
         }
         // None, but for the parts of a walk that the driver would cut short.
         let short = gpu.kernels.caps().loop_rounds().is_some();
-        let seq_q = if short { 1 << 12 } else { 1 << 16 };
+        let seq_q = if short { 1 << 11 } else { 1 << 16 };
         let prefill = Problem { seq_q, seq_kv: 1 << 16, ..shape(1, 1) };
         let config = choose(&gpu.kernels.caps(), &prefill).map_err(|error| error.to_string())?;
         let parts = if short { u64::from(config.parts()) } else { 0 };
         let bytes = scratch_bytes(&prefill, &config).map_err(|error| error.to_string())?;
-        match bytes <= parts * seq_q as u64 * 9 * 65 * 4 + 256 && parts <= 16 {
+        match bytes <= parts * seq_q as u64 * 9 * 66 * 4 + 256 && parts <= 64 {
             true => Ok(()),
             false => Err(format!("{config} needs more than {parts} rows per query")),
         }
@@ -278,6 +278,10 @@ fn errors(suite: &mut Suite) {
             (say(&Problem { value_dim: 577, ..ok }, all()), "value_dim: 577"),
             (say(&Problem { scale: f32::NAN, ..ok }, all()), "scale: NaN"),
             (say(&Problem { softcap: -1.0, ..ok }, all()), "softcap: -1"),
+            (say(&Problem { softcap: 1e-40, ..ok }, all()), "softcap: 0.0000"),
+            (say(&Problem { sum: Some(0), ..ok }, all()), "sums go with maxima"),
+            (say(&Problem { lse: Some(1), sum: Some(2), ..ok }, all().lse(&small)), "2 sums from 2 on overlap"),
+            (say(&Problem { lse: Some(0), sum: Some(3), ..ok }, all().lse(&small)), "buffer `lse` is too small"),
             (say(&Problem { seq_kv: 1 << 29, ..ok }, all()), "more than 2^28"),
             (say(&Problem { o_layout: Layout::strided(0, [0, 0, 0]), ..ok }, all()), "o_layout: rows overlap"),
             (say(&ok, Buffers::new(&bytes, &bytes, &bytes, &bytes)), "overlap"),

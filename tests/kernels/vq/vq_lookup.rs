@@ -2,7 +2,7 @@
 
 use loom::Gpu;
 use loom::harness::Call;
-use tileloom::vq_lookup::{self, Buffers, Combine, Config, Problem};
+use tileloom::vq_lookup::{self, Buffers, Combine, Config, Order, Problem};
 use tileloom::{Context, Dtype, Error, ErrorKind, Layout};
 
 use super::refused;
@@ -23,23 +23,66 @@ fn with_tiles(gpu: &Gpu, problem: Problem, seed: u64, tiles: &[(Option<[u32; 2]>
     Ok(())
 }
 
+/// Elements of these bits, 65,536 of them and more, in one book: as many codes as hold them, looked up out of order in two
+/// batches, come back as they are, and nothing else is written.
+fn moves(gpu: &Gpu, shape: Problem, bits: impl Fn(usize) -> u32) -> Result<(), String> {
+    let (dim, bytes) = (shape.code_dim, shape.x.bytes() as usize);
+    let spatial = (1usize << 16).div_ceil(dim).div_ceil(2);
+    let n = 2 * spatial;
+    let problem = Problem { batch: 2, spatial, num_codes: n, ..shape };
+    let code_of = |i: usize| i * 577 % n;
+    let image = |offset: usize, element: &dyn Fn(usize) -> u32| {
+        let elements = (0..offset + n * dim + 3)
+            .map(|i| i.checked_sub(offset).filter(|&i| i < n * dim).map_or(0x5a5a_5a5a, element));
+        let mut all: Vec<u8> = elements.flat_map(|word| word.to_le_bytes()[..bytes].to_vec()).collect();
+        all.resize(all.len().next_multiple_of(4), 0x5a);
+        all
+    };
+    let looked_up = |i: usize| {
+        let (row, col) = match shape.order {
+            Order::ChannelsLast => (i / dim, i % dim),
+            Order::ChannelsFirst => (i / dim / spatial * spatial + i % spatial, i / spatial % dim),
+        };
+        bits(code_of(row) * dim + col)
+    };
+    let indices: Vec<u8> = (0..n).flat_map(|i| (code_of(i) as u32).to_le_bytes()).collect();
+    let (indices, codebook) = (gpu.buffer(&indices), gpu.buffer(&image(shape.codebook.offset, &bits)));
+    let y = gpu.buffer(&image(shape.y_layout.offset, &|_| 0x5a5a_5a5a));
+    let dispatch = vq_lookup::prepare(&gpu.kernels, &problem, Buffers::new(&indices, &codebook, &y));
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    dispatch.map_err(|error| error.to_string())?.record(&mut encoder);
+    gpu.queue.submit([encoder.finish()]);
+    let (after, want) = (gpu.read(&y)?, image(shape.y_layout.offset, &looked_up));
+    let wrong = (0..want.len()).find(|&i| after[i] != want[i]);
+    wrong.map_or(Ok(()), |at| Err(format!("{problem:?}: element {} differs", at / bytes)))
+}
+
 #[linkme::distributed_slice(crate::SUITES)]
 static SUITE: (&str, crate::Cases) = ("vq_lookup", cases);
 
 pub fn cases(suite: &mut Suite) {
     suite.case("every bit pattern of 16 bits moves", |gpu| {
-        let problem = Problem { bad: None, x: Dtype::F16, y: Dtype::F16, ..shape(1, 1024, 1, 1024, 64) };
-        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-        let indices: Vec<u8> = (0..1024u32).flat_map(|i| (i * 577 % 1024).to_le_bytes()).collect();
-        let (indices, codebook) = (gpu.buffer(&indices), gpu.buffer(&bytes));
-        let y = gpu.buffer(&vec![0; bytes.len()]);
-        let dispatch = vq_lookup::prepare(&gpu.kernels, &problem, Buffers::new(&indices, &codebook, &y));
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        dispatch.map_err(|error| error.to_string())?.record(&mut encoder);
-        gpu.queue.submit([encoder.finish()]);
-        let after = gpu.read(&y)?;
-        let wrong = (0..1024).find(|i| after[i * 128..][..128] != bytes[i * 577 % 1024 * 128..][..128]);
-        wrong.map_or(Ok(()), |row| Err(format!("bits of row {row} differ")))
+        for x in [Dtype::F16, Dtype::Bf16] {
+            let even = Problem { x, y: x, code_dim: 64, ..Problem::default() };
+            let odd = Problem { code_dim: 63, codebook: Layout::at(1), y_layout: Layout::at(1), ..even };
+            let apart = Problem { code_dim: 62, codebook: Layout::at(3), y_layout: Layout::at(2), ..even };
+            for problem in [even, odd, apart] {
+                moves(gpu, problem, |i| i as u32)?;
+                moves(gpu, Problem { order: Order::ChannelsFirst, ..problem }, |i| i as u32)?;
+            }
+        }
+        Ok(())
+    });
+    suite.case("NaN and subnormals of 32 bits move", |gpu| {
+        let bits = |i: usize| (i as u32).wrapping_mul(0x9e37_79b9) | [0, 0x7f80_0000][i / 2 % 2];
+        let bits = move |i: usize| if i.is_multiple_of(2) { bits(i) } else { bits(i) & 0x807f_ffff };
+        for (code_dim, offset) in [(64, 4), (63, 1)] {
+            let (codebook, y_layout) = (Layout::at(offset), Layout::at(offset));
+            let problem = Problem { code_dim, codebook, y_layout, ..Problem::default() };
+            moves(gpu, problem, bits)?;
+            moves(gpu, Problem { order: Order::ChannelsFirst, ..problem }, bits)?;
+        }
+        Ok(())
     });
     // Vectors that the rounds of a workgroup do not divide; one book with batches apart.
     suite.case("rows of a workgroup's own", |gpu| {

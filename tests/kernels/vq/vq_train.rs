@@ -15,7 +15,42 @@ static SUITE: (&str, crate::Cases) = ("vq_train", cases);
 
 pub fn cases(suite: &mut Suite) {
     suite.case("k-means finds clusters", kmeans);
+    suite.case("no batch", nothing);
     suite.case("errors", errors);
+}
+
+/// Buffers of no bytes for the batch: a step moves what runs, k-means leaves the codebook.
+fn nothing(gpu: &Gpu) -> Result<(), String> {
+    let problem = Problem { n: 0, num_codes: 2, code_dim: 2, decay: 0.5, epsilon: 0.0, ..Problem::default() };
+    let usage = wgpu::BufferUsages::STORAGE;
+    let empty =
+        gpu.device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 0, usage, mapped_at_creation: false });
+    let floats = |all: &[f64]| gpu.buffer(&Dtype::F32.encode(all));
+    for means in [false, true] {
+        let [counts, sums] = [2, 4].map(|words| gpu.buffer(&vec![if means { 0x7f } else { 0 }; words * 4]));
+        let (ema_counts, stats) = (floats(&[2.0, 6.0]), floats(&[f64::NAN; 2]));
+        let [ema_sums, codebook] = [[4.0, 8.0, 12.0, 6.0], [7.0, 8.0, 9.0, 10.0]].map(|all| floats(&all));
+        let step = buffers([&counts, &sums, &empty, &ema_counts, &ema_sums, &codebook, &stats]);
+        let dispatch = match means {
+            false => vq_train::prepare(&gpu.kernels, &problem, step),
+            true => {
+                vq_train::prepare_kmeans(&gpu.kernels, &problem, 3, KMeansBuffers { indices: (&empty).into(), step })
+            }
+        };
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        dispatch.map_err(|error| error.to_string())?.record(&mut encoder);
+        gpu.queue.submit([encoder.finish()]);
+        let read = |buffer: &wgpu::Buffer| Ok::<_, String>(Dtype::F32.decode(&gpu.read(buffer)?));
+        let found = [read(&ema_counts)?, read(&ema_sums)?, read(&codebook)?, read(&stats)?];
+        let want = match means {
+            false => [vec![1.0, 3.0], vec![2.0, 4.0, 6.0, 3.0], vec![2.0, 4.0, 2.0, 1.0], vec![4.0, 0.0]],
+            true => [vec![0.0; 2], vec![0.0; 4], vec![7.0, 8.0, 9.0, 10.0], vec![0.0; 2]],
+        };
+        if found != want {
+            return Err(format!("k-means {means}: {found:?}, expected {want:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Buffers of `counts`, `sums`, `x`, then of the running counts and sums, the codebook and stats.

@@ -197,8 +197,10 @@ fields!(attention_bias::Problem = Self::default();
 op!(attention_bias: [bias], [slopes, table]; |_dice, _p| ());
 
 fields!(attention_merge::Problem = Self::default();
-    attention_merge::Problem { splits, rows, dim, dims, x, y, o_layout, lse, out_layout, lse_out });
-op!(attention_merge: [o, lse, o_out], [lse_out]; |dice, p| p.rows = rows(dice, &mut p.dims));
+attention_merge::Problem {
+    splits, rows, dim, dims, x, y, o_layout, lse, sum, out_layout, lse_out, sum_out,
+});
+op!(attention_merge: [o, lse, o_out], [sum, lse_out]; |dice, p| p.rows = rows(dice, &mut p.dims));
 
 one_of!(Axis: |d| Axis::Col, Axis::Row);
 fields!(Wave = Wave { frequency: 1.0, cosine: false, axis: Axis::Col }; Wave { frequency, cosine, axis });

@@ -4,6 +4,7 @@ use tileloom::attention_merge::{Buffers, Problem};
 use tileloom::reference::attention_merge::{Output, reference};
 use tileloom::{Dtype, Layout};
 
+use super::{statistics, statistics_rule};
 use crate::case::{self, Case, Fault, Options, Reader, Shown};
 use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
@@ -28,6 +29,9 @@ impl Describe for Problem {
         let out_layout = Layout::strided(4, [5 * 3 * 8, 8, 3 * 8]);
         let tokens_first = Problem { dims: [3, 5], out_layout, y: Dtype::Bf16, lse_out: None, ..shape(4, 30, 8) };
         list.narrow("a result of another layout", tokens_first).seed(2);
+        for (sum, sum_out) in [(Some(3), None), (Some(0), Some(34)), (None, Some(40))] {
+            list.narrow("maxima and sums", Problem { sum, sum_out, lse_out: Some(0), ..shape(4, 33, 64) }).seed(4);
+        }
         list.narrow("5 parts", Problem { lse_out: Some(0), ..shape(5, 37, 128) });
         list.narrow("f16, odd dim", Problem { lse_out: Some(0), ..f16(shape(3, 37, 59)) });
         list.bench("8x4096x128 f32", Problem { lse_out: None, ..shape(8, 4096, 128) }).quick();
@@ -43,8 +47,9 @@ impl Describe for Problem {
         let parts = Rows::new(self.o_layout, [self.splits, self.rows], self.dim, self.x);
         let mut args = vec![Arg::read("parts", parts)];
         args.push(Arg::read("lse_parts", Rows::flat(self.lse, self.splits * self.rows, Dtype::F32)));
+        args.extend(self.sum.map(|at| Arg::read("sum_parts", Rows::flat(at, self.splits * self.rows, Dtype::F32))));
         args.push(Arg::write("o", Rows::new(self.out_layout, self.sizes(), self.dim, self.y)));
-        args.extend(self.lse_out.map(|offset| Arg::write("lse", Rows::flat(offset, self.rows, Dtype::F32))));
+        args.extend(self.lse_out.map(|offset| Arg::write("lse", statistics(offset, self.sum_out, self.rows))));
         args
     }
 
@@ -56,24 +61,28 @@ impl Describe for Problem {
         };
         match name {
             "lse_parts" => (0..len).map(&mut lse).collect(),
+            "sum_parts" => {
+                (0..len).map(|_| if random.below(7) == 0 { 0.0 } else { 1.0 + 300.0 * random.uniform() }).collect()
+            }
             _ => random.outliers(len).into_iter().map(|v| 0.5 + v).collect(),
         }
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("parts"), bound.get("lse_parts"), bound.get("o"));
-        bound.with(buffers, [("lse", Buffers::lse_out)])
+        bound.with(buffers, [("lse", Buffers::lse_out), ("sum_parts", Buffers::sum)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let Problem { splits, rows, dim: cols, y: dtype, .. } = *self;
         let (parts, lse) = (&values["parts"], &values["lse_parts"]);
-        let oracle: Output = reference::<f64>(splits, rows, cols, parts, lse);
-        let low = reference::<f32>(splits, rows, cols, parts, lse);
+        let sum = values.get("sum_parts").map(Vec::as_slice);
+        let oracle: Output = reference::<f64>([splits, rows, cols], parts, lse, sum);
+        let low: Output = reference::<f32>([splits, rows, cols], parts, lse, sum);
         let mut rules = vec![("o", Rule::Rows { cols, dtype, oracle: oracle.o, low: low.o, mag: oracle.mag })];
         if self.lse_out.is_some() {
-            let (oracle, low, mag) = (oracle.lse, low.lse, oracle.lse_mag);
-            rules.push(("lse", Rule::Rows { cols: 1, dtype: Dtype::F32, oracle, low, mag }));
+            let (own, other) = ([oracle.lse, oracle.max, oracle.sum], [low.lse, low.max, low.sum]);
+            rules.push(("lse", statistics_rule(own, other, oracle.lse_mag, self.sum_out)));
         }
         rules
     }
@@ -92,17 +101,27 @@ impl Describe for Problem {
         options.value("o_layout", &mut self.o_layout)?;
         options.value("lse_offset", &mut self.lse)?;
         options.value("out_layout", &mut self.out_layout)?;
-        options.value("lse_out_offset", &mut self.lse_out)
+        options.value("sum_offset", &mut self.sum)?;
+        options.value("lse_out_offset", &mut self.lse_out)?;
+        options.value("sum_out_offset", &mut self.sum_out)
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let (o, x) = reader.values("o", "[splits, .., dv]")?;
-        let (lse, _) = reader.values("lse", "[splits, ..]")?;
+        let sum = reader.optional("sum");
+        let lse = match sum {
+            Some(_) => reader.values("max", "[splits, ..], beside sum")?.0,
+            None => reader.values("lse", "[splits, ..], or max and sum")?.0,
+        };
         let &[splits, ref outer @ .., dim] = &o.shape[..] else {
             return Err(case::bad_shape("o", o, "[splits, .., dv]"));
         };
-        if lse.shape != o.shape[..o.shape.len() - 1] {
-            return Err(case::bad_shape("lse", lse, "that of o without its last axis"));
+        for (name, tensor) in [(if sum.is_some() { "max" } else { "lse" }, Some(lse)), ("sum", sum)] {
+            let Some(tensor) = tensor else { continue };
+            case::float(name, tensor)?;
+            if tensor.shape != o.shape[..o.shape.len() - 1] {
+                return Err(case::bad_shape(name, tensor, "that of o without its last axis"));
+            }
         }
         if splits == 0 {
             return Err(case::bad_shape("o", o, "one part or more"));
@@ -111,17 +130,22 @@ impl Describe for Problem {
         if let (&[_, n1, n2], false) = (outer, o.data.is_empty()) {
             problem.dims = [n1, n2];
         }
+        problem.sum = sum.map(|_| 0);
         problem.options(&mut Options::Read(reader))?;
-        let numbers = [o, lse].map(|tensor| tensor.numbers().unwrap_or_default());
+        let tensors = [("parts", Some(o)), ("lse_parts", Some(lse)), ("sum_parts", sum)];
+        let values =
+            tensors.into_iter().filter_map(|(name, tensor)| Some((name, tensor?.numbers().unwrap_or_default())));
         let mut given = Given {
             problem,
-            values: ["parts", "lse_parts"].into_iter().zip(numbers).collect(),
-            outputs: vec![Shown::new("o", [outer, &[dim]].concat()), Shown::new("lse", outer)],
+            values: values.collect(),
+            outputs: vec![Shown::new("o", [outer, &[dim]].concat()), Shown::new("lse", shape_of_lse(&problem, outer))],
             known: Values::new(),
         };
         if o.data.is_empty() {
             // Without elements there is still an LSE per row.
-            let lse = reference::<f64>(splits, problem.rows, dim, &[], &given.values["lse_parts"]).lse;
+            let sum = given.values.get("sum_parts").map(Vec::as_slice);
+            let out = reference::<f64>([splits, problem.rows, dim], &[], &given.values["lse_parts"], sum);
+            let lse = if problem.sum_out.is_some() { [out.max, out.sum].concat() } else { out.lse };
             given.known = [("o", Vec::new()), ("lse", lse)].into();
         }
         Ok(given)
@@ -132,12 +156,24 @@ impl Describe for Problem {
         let shape = [self.splits, n0, n1, n2, self.dim];
         let tensor = |dtype, shape: &[usize], name| case::Tensor::values(dtype, shape, &values[name]);
         let case = self.header().tensor("o", tensor(self.x, &shape, "parts"));
-        case.tensor("lse", tensor(Dtype::F32, &shape[..4], "lse_parts"))
+        let lse = |name| tensor(Dtype::F32, &shape[..4], name);
+        match self.sum {
+            None => case.tensor("lse", lse("lse_parts")),
+            Some(_) => case.tensor("max", lse("lse_parts")).tensor("sum", lse("sum_parts")),
+        }
     }
 
     fn shape(&self, arg: &Arg) -> Vec<usize> {
-        if arg.name == "o" { [&self.sizes()[..], &[self.dim]].concat() } else { self.sizes().into() }
+        match arg.name {
+            "o" => [&self.sizes()[..], &[self.dim]].concat(),
+            _ => shape_of_lse(self, &self.sizes()),
+        }
     }
+}
+
+/// That of the rows; two of these where sums are written.
+fn shape_of_lse(problem: &Problem, rows: &[usize]) -> Vec<usize> {
+    [if problem.sum_out.is_some() { &[2][..] } else { &[] }, rows].concat()
 }
 
 #[cfg(test)]

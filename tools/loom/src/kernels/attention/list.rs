@@ -1,12 +1,12 @@
 //! Attention's Problems of interest.
 
-use tileloom::attention::{Algorithm, Config, Load, Problem, Reduce};
+use tileloom::attention::{Algorithm, Config, Hide, Load, Problem, Reduce};
 use tileloom::caps::Class;
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::{Caps, Dtype, Layout};
 
-use super::{alibi_and_sinks, packed, paged, parents, placed, sequences, tree};
-use crate::kernel::List;
+use super::{alibi_and_sinks, cut, packed, paged, parents, placed, sequences, tree};
+use crate::kernel::{List, Values};
 
 /// f32, 9 heads over 3 of 64, with LSE.
 pub fn shape(seq_q: usize, seq_kv: usize) -> Problem {
@@ -42,6 +42,7 @@ pub const PARENTS: [u32; 18] = [u32::MAX, 0, 0, 1, 1, 2, 5, 6, 99, 0, 0, 1, 2, 3
 
 pub(super) fn all(list: &mut List<Problem>) {
     everywhere(list);
+    faults(list);
     checks(list);
     wide(list);
     full(list);
@@ -49,6 +50,7 @@ pub(super) fn all(list: &mut List<Problem>) {
     composed(list);
 }
 
+const HIDDEN: &str = "what a hidden key holds does not show";
 const TILED: &str = "algorithm=tiled";
 const DECODE: &str = "algorithm=decode";
 
@@ -140,6 +142,119 @@ fn everywhere(list: &mut List<Problem>) {
     }
 }
 
+/// Sets elements of the last axis, [`Problem::head_dim`] or `value_dim` of them, of keys: `(tensor, key, element, value)`;
+/// of every key for `None`, of every head.
+fn planted(
+    cells: &[(&'static str, Option<usize>, usize, f64)],
+) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static {
+    let cells = cells.to_vec();
+    move |p, values| {
+        for &(name, key, at, value) in &cells {
+            let (dim, seq) = match name {
+                "q" => (p.head_dim, p.seq_q),
+                "k" => (p.head_dim, p.seq_kv),
+                _ => (p.value_dim, p.seq_kv),
+            };
+            for (row, vector) in values.get_mut(name).into_iter().flat_map(|all| all.chunks_exact_mut(dim)).enumerate()
+            {
+                if key.is_none_or(|key| key == row % seq) {
+                    vector[at] = value;
+                }
+            }
+        }
+    }
+}
+
+/// Everything is 0 but for what is planted, and v, which is as it comes.
+fn bare(cells: &[(&'static str, Option<usize>, usize, f64)]) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static {
+    let plant = planted(cells);
+    move |p, values| {
+        for name in ["q", "k"] {
+            values.get_mut(name).into_iter().flatten().for_each(|v| *v = 0.0);
+        }
+        plant(p, values);
+    }
+}
+
+/// What is hidden, and what pads, is not seen; and what is far from 0 is right.
+fn faults(list: &mut List<Problem>) {
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    // Of rows that see a NaN nothing is judged.
+    let cells = [("k", Some(50), 3, nan), ("v", Some(50), 2, nan), ("v", Some(40), 0, inf), ("v", Some(45), 9, -inf)];
+    let name = HIDDEN;
+    for window in [[None, None], [Some(4), None], [Some(9), Some(2)]] {
+        let causal = window[1].is_none();
+        let problem = Problem { causal, window, ..shape(33, 65) };
+        list.narrow(name, problem).seed(31).candidate(TILED).set(planted(&cells));
+    }
+    let cells =
+        [("k", Some(899), 3, nan), ("v", Some(899), 2, inf), ("v", Some(898), 5, -inf), ("v", Some(700), 1, inf)];
+    for window in [None, Some(50)] {
+        let problem = Problem { window: [window, None], ..causal(shape(3, 900)) };
+        list.narrow(name, problem).seed(32).candidate(DECODE).set(planted(&cells));
+    }
+    for (kind, hidden) in [(MaskKind::Bytes, 0.0), (MaskKind::Additive(Dtype::F32), f64::NEG_INFINITY)] {
+        let shared = Mask::shared(kind, 79);
+        let mut entry = |seq_q, algorithm| {
+            let problem = Problem { mask: Some(shared), ..shape(seq_q, 79) };
+            list.narrow(name, problem).seed(33).candidate(algorithm).set(move |p, values| {
+                for (i, v) in values.get_mut("mask").into_iter().flatten().enumerate() {
+                    if i % 79 % 7 == 3 {
+                        *v = hidden;
+                    }
+                }
+                planted(&[("k", Some(3), 3, nan), ("v", Some(10), 2, inf), ("v", Some(73), 5, nan)])(p, values);
+            });
+        };
+        entry(9, TILED);
+        if hidden != 0.0 {
+            entry(1, DECODE);
+        }
+    }
+    let name = "what pads is not seen";
+    let end = Problem { lse: Some(0), ..shape(3, 79) };
+    list.narrow(name, end).seed(34).candidate(TILED).set(planted(&[("v", Some(78), 3, inf), ("v", Some(0), 5, -inf)]));
+    for d in [40, 59] {
+        let problem = typed(Dtype::F16, Problem { seq_q: 3, seq_kv: 20, ..Problem::new(1, 6, 2, d) });
+        let cells = [("q", None, d - 1, 1.0), ("k", Some(1), d - 1, -inf), ("k", Some(19), d - 1, -inf)];
+        list.narrow(name, problem).seed(35).candidate(TILED).set(planted(&cells));
+    }
+
+    let name = "scores that are large and equal";
+    // scale is 1/8.
+    for score in [1e7, 1e8, -1e9, 1e30] {
+        let cells = [("q", None, 0, 8.0 * score), ("k", None, 0, 1.0)];
+        list.narrow(name, shape(1, 700)).seed(36).candidate(DECODE).set(bare(&cells));
+    }
+    let mask = Some(Mask { layout: Layout::strided(0, [0; 3]), ..Mask::new(MaskKind::Additive(Dtype::F32)) });
+    list.narrow(name, cut(Problem { mask, ..shape(1, 257) })).seed(37).candidate(DECODE).set(|p, values| {
+        values.insert("indices", vec![137.0]);
+        values.get_mut("mask").into_iter().flatten().for_each(|v| *v = -1e9);
+        values.get_mut("v").into_iter().flatten().for_each(|v| *v = 0.0);
+        bare(&[("v", Some(136), 0, 1.0)])(p, values);
+    });
+    let name = "scores beyond f32";
+    for q in [3e38, -3e38] {
+        let cells = [("q", None, 0, q), ("k", None, 0, 100.0)];
+        list.narrow(name, Problem { lse: None, ..shape(3, 79) }).seed(38).candidate(TILED).set(bare(&cells));
+        list.wide(name, Problem { lse: None, ..shape(1, 700) }).seed(38).candidate(DECODE).set(bare(&cells));
+        let cells = [("q", None, 0, q), ("k", Some(7), 0, q.signum() * 100.0)];
+        list.narrow(name, Problem { lse: None, ..shape(3, 79) }).seed(39).candidate(TILED).set(bare(&cells));
+    }
+    let name = "an infinite slope leaves the query's own key, an infinite sink nothing";
+    list.narrow(name, alibi_and_sinks(false, causal(shape(17, 33)))).seed(40).candidate(TILED).set(|p, values| {
+        let tables = values.get_mut("tables").expect("slopes and sinks");
+        tables[0] = f64::INFINITY;
+        tables[p.heads + 1] = f64::INFINITY;
+    });
+    let name = "maximum and sum";
+    for (problem, algorithm) in [(shape(17, 33), TILED), (shape(1, 700), DECODE)] {
+        let rows = problem.heads * problem.seq_q;
+        let problem = Problem { lse: Some(1), sum: Some(rows + 5), ..causal(problem) };
+        list.narrow(name, problem).seed(41).candidate(algorithm);
+    }
+}
+
 /// As a caller has them, by the chosen Config.
 fn checks(list: &mut List<Problem>) {
     let of = |heads, kv_heads, seq_q, seq_kv, d| Problem {
@@ -184,6 +299,7 @@ fn wide(list: &mut List<Problem>) {
         load,
         splits: 1,
         reduce,
+        hide: Hide::Branch,
         native_f16: false,
     };
     let split = Config {
@@ -193,6 +309,7 @@ fn wide(list: &mut List<Problem>) {
         splits: 3,
         ..tile(Load::Direct, 1, Reduce::None, 1)
     };
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
     for config in [
         tile(Load::Direct, 1, Reduce::None, 2),
         tile(Load::Staged(8), 1, Reduce::None, 1),
@@ -201,6 +318,15 @@ fn wide(list: &mut List<Problem>) {
         split,
     ] {
         list.wide("every way of loading and adding up", causal(shape(21, 50))).seed(4).config(config);
+        let cells =
+            [("k", Some(40), 3, nan), ("v", Some(40), 2, nan), ("v", Some(45), 1, inf), ("v", Some(35), 0, -inf)];
+        list.wide(HIDDEN, causal(shape(21, 50))).seed(5).config(config).set(planted(&cells));
+        let mask = Some(Mask::shared(MaskKind::Bytes, 50));
+        let masked = list.wide(HIDDEN, Problem { mask, ..shape(21, 50) });
+        masked.seed(6).config(config).set(move |p, values| {
+            values.get_mut("mask").into_iter().flatten().enumerate().for_each(|(i, v)| *v = f64::from(i % 5 != 0));
+            planted(&[("k", Some(40), 3, nan), ("v", Some(10), 2, inf), ("v", Some(45), 1, nan)])(p, values);
+        });
     }
     for d in [1, 40, 80, 111, 128, 256] {
         let problem = Problem { seq_q: 9, seq_kv: 33, lse: Some(0), ..Problem::new(1, 4, 2, d) };

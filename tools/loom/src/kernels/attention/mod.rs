@@ -4,10 +4,10 @@ pub mod attention_bias;
 pub mod attention_merge;
 pub mod list;
 
-use tileloom::Dtype;
 use tileloom::attention::{self, Algorithm, Alibi, Buffers, Packed, Paged, Problem, Reduce, Tree, bshd};
 use tileloom::reference::attention::{Inputs, Output, reference};
 use tileloom::softmax::Mask;
+use tileloom::{Dtype, Layout};
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
 use crate::harness::Call;
@@ -260,7 +260,7 @@ impl Describe for Problem {
         args.extend(self.mask_arg());
         args.push(Arg::write("o", q_rows(self.o_layout, dv, self.o)));
         let rows = self.q_sizes().iter().product();
-        args.extend(self.lse.map(|offset| Arg::write("lse", Rows::flat(offset, rows, Dtype::F32))));
+        args.extend(self.lse.map(|offset| Arg::write("lse", statistics(offset, self.sum, rows))));
         args
     }
 
@@ -349,13 +349,12 @@ impl Describe for Problem {
             let low = scope.spawn(|| reference::<f32>(self, &inputs, |v| self.x.round(v)));
             (reference::<f64>(self, &inputs, |v| v), low.join().expect("the formula does not panic"))
         });
-        let rows = |dim: usize, dtype, [oracle, low, mag]: [&[f64]; 3]| {
-            let [oracle, low] = [oracle, low].map(|all| q_places.scatter(all, dim));
-            Rule::Rows { cols: dim, dtype, oracle, low, mag: q_places.scatter(mag, 1) }
-        };
-        let mut rules = vec![("o", rows(dv, self.o, [&oracle.o, &low.o, &oracle.mag]))];
+        let [o, low_o] = [&oracle.o, &low.o].map(|all| q_places.scatter(all, dv));
+        let mag = q_places.scatter(&oracle.mag, 1);
+        let mut rules = vec![("o", Rule::Rows { cols: dv, dtype: self.o, oracle: o, low: low_o, mag })];
         if self.lse.is_some() {
-            rules.push(("lse", rows(1, Dtype::F32, [&oracle.lse, &low.lse, &oracle.lse_mag])));
+            let of = |out: &Output| [&out.lse, &out.max, &out.sum].map(|all| q_places.scatter(all, 1));
+            rules.push(("lse", statistics_rule(of(&oracle), of(&low), q_places.scatter(&oracle.lse_mag, 1), self.sum)));
         }
         rules
     }
@@ -422,6 +421,7 @@ impl Describe for Problem {
         options.value("v_layout", &mut self.v_layout)?;
         options.value("o_layout", &mut self.o_layout)?;
         options.value("lse_offset", &mut self.lse)?;
+        options.value("sum_offset", &mut self.sum)?;
         mask::options(&mut self.mask, options)
     }
 
@@ -538,7 +538,7 @@ impl Describe for Problem {
             (None, true) => vec![q_batch, seq, heads, dv],
             (None, false) => vec![q_batch, heads, seq, dv],
         };
-        let lse = if problem.packed.is_some() { vec![heads, seq] } else { vec![q_batch, heads, seq] };
+        let lse = shape_of_lse(&problem);
         let outputs = vec![Shown { name: "o", shape: o, swapped }, Shown::new("lse", lse)];
         Ok(Given { problem, values, outputs, known: Values::new() })
     }
@@ -551,8 +551,7 @@ impl Describe for Problem {
             "k" | "v" if self.paged.is_some() => vec![batch, seq, heads, arg.view.cols],
             "k" | "v" if packed => vec![seq, heads, arg.view.cols],
             "q" | "o" | "k" | "v" => vec![batch, heads, seq, arg.view.cols],
-            "lse" if packed => vec![heads, seq],
-            "lse" => vec![batch, heads, seq],
+            "lse" => shape_of_lse(self),
             // As it lies in memory.
             _ => vec![arg.view.len()],
         }
@@ -586,6 +585,34 @@ impl Describe for Problem {
         }
         case
     }
+}
+
+/// Log-sum-exps; or maxima, and from `sum` on the sums.
+fn statistics(offset: usize, sum: Option<usize>, rows: usize) -> Rows {
+    match sum {
+        None => Rows::flat(offset, rows, Dtype::F32),
+        Some(sum) => Rows::new(Layout::strided(offset, [sum.saturating_sub(offset)]), [2], rows, Dtype::F32),
+    }
+}
+
+/// `[batch, heads, seq_q]`, packed `[heads, total_q]`; two of these where there are sums.
+fn shape_of_lse(p: &Problem) -> Vec<usize> {
+    let rows = &p.q_sizes()[usize::from(p.packed.is_some())..];
+    [if p.sum.is_some() { &[2][..] } else { &[] }, rows].concat()
+}
+
+/// Judges log-sum-exps; or maxima as these, and sums, which a maximum that is off by `d` changes by a factor of `exp(d)`.
+fn statistics_rule(oracle: [Vec<f64>; 3], low: [Vec<f64>; 3], mag: Vec<f64>, sum: Option<usize>) -> Rule {
+    let ([lse, max, exp_sum], [low_lse, low_max, low_sum]) = (oracle, low);
+    let (oracle, low, mag) = match sum {
+        None => (lse, low_lse, mag),
+        Some(_) => {
+            let sum_mag = exp_sum.iter().zip(&mag).map(|(sum, mag)| sum * mag);
+            let mag = mag.iter().copied().chain(sum_mag).collect();
+            ([max, exp_sum].concat(), [low_max, low_sum].concat(), mag)
+        }
+    };
+    Rule::Rows { cols: 1, dtype: Dtype::F32, oracle, low, mag }
 }
 
 /// Whether the tensor of a case has tokens before heads, whatever its `layout`.

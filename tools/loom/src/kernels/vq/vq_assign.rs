@@ -329,8 +329,31 @@ fn narrow(list: &mut List<Problem>) {
             }
         });
     }
+    for metric in [Metric::L2, Metric::Dot, Metric::Cosine] {
+        for scale in [1e-30, 1e-25, 1e25, 1e37] {
+            let name = "past the range of f32 squares";
+            list.narrow(name, everything(Problem { metric, ..shape(30, 1, 40, 32) })).seed(8).set(move |_, values| {
+                for (name, numbers) in values {
+                    // The lengths of codes are squared for cosines.
+                    if metric != Metric::Cosine || *name == "x" {
+                        numbers.iter_mut().for_each(|v| *v *= scale);
+                    }
+                }
+            });
+        }
+    }
+    for scale in [1e-30, 1e37] {
+        let entry = list.narrow("past the range of f32 squares", shape(9, 1, 37, 260));
+        entry.seed(9).says(&[REREAD]).set(move |_, values| values.values_mut().flatten().for_each(|v| *v *= scale));
+    }
     // More rounds than some drivers let an invocation take, were the book not searched in parts.
     list.narrow("long loops", shape(130, 1, 1200, 2048)).seed(13).says(&[REREAD]);
+    for dtype in [Dtype::F16, Dtype::Bf16] {
+        for (num_codes, code_dim) in [(1000, 256), (128, 2048)] {
+            let problem = Problem { x: dtype, codebook: dtype, ..shape(9, 1, num_codes, code_dim) };
+            list.narrow("long loops of 16 bits", problem).seed(14).says(&[REREAD]);
+        }
+    }
     let base = shape(70, 1, 300, 32);
     for (name, problem) in [
         ("two books", Problem { books: 2, ..base }),
