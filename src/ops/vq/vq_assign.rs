@@ -316,7 +316,7 @@ impl Problem {
     /// Rounds of the loops of an invocation that adds up the loss, at most.
     fn loss_rounds(&self) -> Rounds {
         let size = u64::from(LOSS_SIZE);
-        Rounds::plain((self.n as u64 * self.books as u64).div_ceil(size)) + Rounds::plain(size)
+        Rounds::plain(product!(self.n, self.books).div_ceil(size)) + Rounds::plain(size)
     }
 
     /// Where the sections of scratch memory lie, in bytes: behind the best codes of each part the loss, what books leave
