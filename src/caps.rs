@@ -287,13 +287,13 @@ impl Caps {
     }
 
     /// Refuses more rounds than this driver takes.
-    pub(crate) fn check_rounds(&self, rounds: impl Into<Rounds>) -> Result<(), Misfit> {
+    pub(crate) fn check_rounds(&self, rounds: Rounds) -> Result<(), Misfit> {
         let what = "rounds of an invocation's loops, which this driver cuts short";
-        self.loop_rounds().map_or(Ok(()), |limit| Misfit::at_most(what, rounds.into().count(), limit))
+        self.loop_rounds().map_or(Ok(()), |limit| Misfit::at_most(what, rounds.count(), limit))
     }
 
     /// The fewest parts from `least` to `most` in each of which this driver takes the rounds; else `most`.
-    pub(crate) fn parts<R: Into<Rounds>>(&self, least: u32, most: u32, rounds: impl Fn(u32) -> R) -> u32 {
+    pub(crate) fn parts(&self, least: u32, most: u32, rounds: impl Fn(u32) -> Rounds) -> u32 {
         let mut parts = least.max(1);
         while parts < most && self.check_rounds(rounds(parts)).is_err() {
             parts = parts.saturating_add(parts.div_ceil(8)).min(most);

@@ -200,12 +200,6 @@ fn load_rows(a: Walk, lane: Lane, rows: ptr<function, Rows>) {
 // Within the finite numbers. The bound is a parameter: a compiler may assume that nothing is past a constant.
 fn finite(s: f32) -> f32 { return clamp(s, params.lowest, -params.lowest); }
 
-// A score, where it may be past them: products of f16 are not.
-fn bounded(s: f32) -> f32 {
-  if !BOUND { return s; }
-  return finite(s);
-}
-
 // tanh: a series near 0, where 1 - exp cancels; elsewhere an exponential that cannot overflow.
 fn tanh_safe(x: f32) -> f32 {
   let z = x * x;
@@ -242,9 +236,9 @@ fn bias(a: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>
     } }
     if HAS_MASK {
       let value = mask_bias((*rows).mask_row[i / KEYS] + min(first + i % KEYS, a.end - 1u) * params.mask_step);
-      (*s)[i] = select(bounded((*s)[i] + value), params.neg_inf, bitcast<u32>(value) == NEG_INF_BITS);
+      (*s)[i] = select(finite((*s)[i] + value), params.neg_inf, bitcast<u32>(value) == NEG_INF_BITS);
     } else {
-      (*s)[i] = bounded((*s)[i]);
+      (*s)[i] = finite((*s)[i]);
     }
   }
 }
@@ -287,8 +281,8 @@ struct Weighed {
   hidden: bool,
 }
 
-// Scores become weights; whether any of them is hidden, where that `may` be.
-fn weigh(rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, may: bool) -> Weighed {
+// Scores become weights; whether any of them is hidden, where it `may_hide` one.
+fn weigh(rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, may_hide: bool) -> Weighed {
   var w: Weighed;
   for (var r = 0u; r < ROWS; r++) {
     var top = (*rows).row_max[r];
@@ -299,7 +293,7 @@ fn weigh(rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, may: b
     for (var t = 0u; t < KEYS; t++) {
       let i = r * KEYS + t;
       let weight = exp2(((*s)[i] - top) * LOG2_E);
-      if may {
+      if may_hide {
         let is_hidden = bitcast<u32>((*s)[i]) == NEG_INF_BITS;
         w.hidden = w.hidden || is_hidden;
         (*s)[i] = select(weight, 0.0, is_hidden);
@@ -353,7 +347,7 @@ fn accumulate_seen(
 
 // One step of the walk, from key j on; `full` if all rows see all of its keys.
 fn step(a: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, ids: Ids) {
-  let may = HAS_MASK || !full;
+  let may_hide = HAS_MASK || !full;
   stage(a.seq, j, a.end - 1u, ids);
   for (var u = 0u; u < TILE; u += KEYS) {
     let first = j + lane.slot * TILE + u;
@@ -366,12 +360,12 @@ fn step(a: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, ids:
     var s = scores(rows, &places, lane.part, ids);
     bias(a, rows, &s, first);
     if !full { hide(a, rows, &s, first); }
-    var w = weigh(rows, &s, may);
+    var w = weigh(rows, &s, may_hide);
     for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t].v, ids); }
-    if BRANCH && may && w.hidden {
+    if BRANCH && may_hide && w.hidden {
       accumulate_seen(rows, &w, &s, &places, lane.part);
     } else {
-      accumulate(rows, &w, &s, &places, lane.part, !BRANCH && may);
+      accumulate(rows, &w, &s, &places, lane.part, !BRANCH && may_hide);
     }
   }
 }

@@ -305,7 +305,7 @@ impl Plan for Problem {
         // Numbers of invocations are u32, those past the end of the grid included.
         let room = u64::from(u32::MAX).saturating_sub(u64::from(config.wg_size) << 16);
         Misfit::at_most("invocations", self.invocations(views, config), room)?;
-        caps.check_rounds((self.seq_q as u64).min(config.queries.into()))
+        caps.check_rounds(Rounds::plain((self.seq_q as u64).min(config.queries.into())))
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {

@@ -2,7 +2,8 @@
 //! attention; Liu et al., 2023).
 //!
 //! `o = sum_s w_s o_s / sum w` and `lse = max lse + ln(sum w)`, where `w_s = exp(lse_s - max lse)`. A part with an
-//! LSE of minus infinity is the identity: its `o` is not looked at. Sums are f32 whatever the dtypes.
+//! LSE of minus infinity is the identity, and so is one whose weight is less than the smallest f32: its `o` is not looked at.
+//! Sums are f32 whatever the dtypes.
 //!
 //! An f32 LSE loses the sum where scores are large: near 1e8 its neighbours are 8 apart. Parts may tell their maximum and
 //! sum instead ([`Problem::sum`]): `w_s = sum_s exp(max_s - max)`. Then large scores cost nothing.
@@ -171,7 +172,7 @@ impl Plan for Problem {
         let lse = Layout::at(self.lse).view("lse", [splits, rows], 1)?;
         let out = self.out_layout.view("o_out", self.sizes(), dim)?.apart("out_layout")?;
         let sum = self.sum.map(|offset| Layout::at(offset).view("sum", [splits, rows], 1)).transpose()?;
-        let lse_out = statistics("lse_out", [rows], self.lse_out, self.sum_out)?;
+        let lse_out = statistics(["lse_out", "sum_out"], [rows], self.lse_out, self.sum_out)?;
         let vec = if o.multiple_of(4) && out.multiple_of(4) { 4 } else { 1 };
         let chunks = product!(rows, dim as u64 / u64::from(vec));
         Ok(Views { o, lse, sum, out, lse_out, vec, chunks })

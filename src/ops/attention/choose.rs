@@ -21,20 +21,42 @@ struct Row {
     wg_size: u32,
     /// Chunks of q and of o that an invocation may hold before more of them share a row.
     hold: u32,
-    /// Rows per invocation, where it holds at most so many chunks of each; else one.
-    rows: (u32, u32),
+    /// Rows per invocation, at most.
+    rows: u32,
+    /// Where it holds at most so many chunks of each; else one.
+    held: u32,
     /// Up to so many rows per head of k and v, they are decoded.
     few: usize,
-    /// Invocations per row there, and workgroups to reach by splitting keys.
-    decode: (u32, usize),
+    /// Invocations per row there.
+    decode_lanes: u32,
+    /// Workgroups to reach there by splitting keys.
+    decode_fill: usize,
 }
 
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (see the module). Discrete and Integrated are not measured
 /// yet: 64 chunks (256 registers) of q and o are too many for any GPU, and 16 leave room for two waves.
 const TABLE: [Row; 3] = [
-    Row { class: Class::Software, wg_size: 8, hold: 128, rows: (2, 32), few: 8, decode: (4, 4) },
-    Row { class: Class::Integrated, wg_size: 64, hold: 16, rows: (1, 16), few: 16, decode: (16, 64) },
-    Row { class: Class::Discrete, wg_size: 128, hold: 16, rows: (1, 16), few: 16, decode: (16, 512) },
+    Row { class: Class::Software, wg_size: 8, hold: 128, rows: 2, held: 32, few: 8, decode_lanes: 4, decode_fill: 4 },
+    Row {
+        class: Class::Integrated,
+        wg_size: 64,
+        hold: 16,
+        rows: 1,
+        held: 16,
+        few: 16,
+        decode_lanes: 16,
+        decode_fill: 64,
+    },
+    Row {
+        class: Class::Discrete,
+        wg_size: 128,
+        hold: 16,
+        rows: 1,
+        held: 16,
+        few: 16,
+        decode_lanes: 16,
+        decode_fill: 512,
+    },
 ];
 
 /// Keys per block.
@@ -56,7 +78,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     let software = row.class == Class::Software;
     // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
     let old = software && caps.mesa_before((25, 0));
-    let (keys, hold, (most_rows, held)) = if old { (1, 64, (1, 0)) } else { (KEYS, row.hold, row.rows) };
+    let [keys, hold, most_rows, held] = if old { [1, 64, 1, 0] } else { [KEYS, row.hold, row.rows, row.held] };
     let subgroup = caps.trusted_subgroup_size().filter(|_| software);
     let wg_size = subgroup.unwrap_or(row.wg_size).min(most);
     let rows = problem.group().saturating_mul(problem.seq_q).clamp(1, FAR);
@@ -90,13 +112,13 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     };
 
     // Rows are held by each invocation; the rest of the workgroup takes turns at the keys.
-    let lanes = row.decode.0.max(lanes).min(wg_size);
+    let lanes = row.decode_lanes.max(lanes).min(wg_size);
     let shares = (hold * lanes / chunks).max(1);
     let held = 1 << (rows.next_power_of_two().min(4) as u32).min(shares).ilog2();
     let groups = rows.div_ceil(held as usize).next_power_of_two().min((wg_size / lanes) as usize) as u32;
     let tiles = rows.div_ceil((groups * held) as usize);
     let workgroups = tiles.saturating_mul(problem.kv_heads).saturating_mul(problem.batch).max(1);
-    let splits = row.decode.1.div_ceil(workgroups).min(problem.seq_kv.div_ceil(SPLIT_KEYS)).clamp(1, MAX_SPLITS);
+    let splits = row.decode_fill.div_ceil(workgroups).min(problem.seq_kv.div_ceil(SPLIT_KEYS)).clamp(1, MAX_SPLITS);
     let slots = wg_size / lanes / groups;
     let decode = Config { lanes, rows: held, slots, load: Load::Direct, splits: splits as u32, ..tiled };
 
@@ -249,7 +271,12 @@ impl Config {
         let products = Rounds::nest(k_chunks, each(keys, plain(rows))) + sum_lanes;
         // Each row of a tree walks up from each block of the tree's keys.
         let climb = |in_tree| Rounds::plain(if in_tree { problem.seq_q as u64 } else { 0 });
-        let hide = |in_tree| scores + problem.tree.map_or(scores, |_| each(rows, climb(in_tree) + plain(keys)));
+        // The loops of a tree are there wherever indices are bound, and a loop of loops is not unrolled.
+        let in_branch = |in_tree| match problem.has_indices() {
+            true => Rounds::nest(rows, climb(in_tree) + plain(keys)),
+            false => Rounds::default(),
+        };
+        let hide = |in_tree| scores + in_branch(in_tree);
         let weigh = each(rows, plain(keys).times(2));
         let accumulate = Rounds::nest(v_chunks, plain(rows) + each(keys, plain(rows)));
         let common = plain(keys) + scores.times(2) + fetch(k_chunks) + products + weigh + fetch(v_chunks) + accumulate;

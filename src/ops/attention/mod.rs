@@ -10,6 +10,7 @@
 //! * What is hidden does not show, whatever its k and v hold. NaN in what is visible is not specified.
 //! * Scores beyond the largest f32 count as that, infinite ones included; so do ALiBi slopes and sinks.
 //! * A key whose weight is less than the smallest f32 counts nothing: its v, if infinite, may show or not.
+//! * `scale * q`, partial sums of `q.k`, and sums of the values by their weights must not be beyond f32.
 //!
 //! Query heads come in groups of `heads / kv_heads` that share a head of k and v (GQA; MQA with one). Sequences are
 //! dense, or packed one after the other ([`Packed`]); k and v contiguous, or in pages ([`Paged`]); both with
@@ -194,9 +195,9 @@ pub const fn fused(first: usize, seq: usize, dim: usize, width: usize) -> Layout
     Layout::strided(first.saturating_mul(dim), [seq.saturating_mul(width), dim, width])
 }
 
-/// What is reached of the binding of log-sum-exps, or of maxima and sums.
+/// What is reached of the binding `arg` of log-sum-exps, or of maxima and sums; `sum_arg` asks for these.
 fn statistics<const N: usize>(
-    arg: &'static str,
+    [arg, sum_arg]: [&'static str; 2],
     sizes: [usize; N],
     lse: Option<usize>,
     sum: Option<usize>,
@@ -205,7 +206,7 @@ fn statistics<const N: usize>(
     match (lse, sum) {
         (None, None) => Ok(None),
         (None, Some(_)) => {
-            Err(ErrorKind::invalid("sum", format!("sums go with maxima, which `{arg}` does not ask for")))
+            Err(ErrorKind::invalid(sum_arg, format!("sums go with maxima, which `{arg}` does not ask for")))
         }
         (Some(lse), None) => Ok(Some(view(lse)?.of(WORD))),
         (Some(lse), Some(sum)) => {
@@ -214,7 +215,7 @@ fn statistics<const N: usize>(
             let apart = lse.abs_diff(sum) as u64 >= rows;
             ErrorKind::unless(
                 apart,
-                "sum",
+                sum_arg,
                 format_args!("{rows} sums from {sum} on overlap the maxima from {lse} on"),
             )?;
             Ok(Some(maxima.of(WORD).and(sums.of(WORD))))
@@ -271,6 +272,11 @@ impl Problem {
     /// Whether there is no row to compute.
     fn is_empty(&self) -> bool {
         self.q_sizes().contains(&0) || self.batch == 0 || self.seq_q == 0
+    }
+
+    /// Whether sequences, pages or a tree are read.
+    fn has_indices(&self) -> bool {
+        self.packed.is_some() || self.paged.is_some() || self.lengths.is_some() || self.tree.is_some()
     }
 
     /// Whether q, k and v, or o, are f16.

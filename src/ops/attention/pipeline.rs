@@ -2,7 +2,6 @@
 
 use super::prepare::{Params, Views};
 use super::{Algorithm, Config, Hide, Load, Problem, Reduce};
-use crate::Dtype;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 use crate::softmax::MaskKind;
@@ -37,8 +36,6 @@ pub(super) struct Form {
     x: Storage,
     o: Storage,
     softcap: bool,
-    /// Scores may be beyond f32.
-    bound: bool,
     mask: Option<MaskKind>,
     /// ALiBi slopes or sinks are read.
     tables: bool,
@@ -70,8 +67,6 @@ impl Problem {
             // Parts are f32.
             o: if decode { Storage::F32 } else { Storage::held(self.o, config.native_f16) },
             softcap: self.softcap > 0.0,
-            // A product of two f16 is below 2^32, a sum of 576 of them below 2^42.
-            bound: self.x != Dtype::F16 || self.scale.abs() > 1e20,
             mask: self.mask.map(|mask| mask.kind),
             tables: views.tables.is_some(),
             indices: views.indices.is_some(),
@@ -87,7 +82,7 @@ slots!(pub(super) Q, K, V, O, MASK, TABLES, INDICES, LSE);
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { wg_size, lanes, rows, slots, keys, load, reduce, hide, .. } = self.config;
-        let Form { vec, chunks, padded, x, o, softcap, bound, mask, tables, indices, lse } = self.form;
+        let Form { vec, chunks, padded, x, o, softcap, mask, tables, indices, lse } = self.form;
         // Single elements of a packed o are stored half by half of a word.
         let edge = vec == 1 && o.packed();
         let shader = self
@@ -103,7 +98,6 @@ impl Pipeline for Pass<Config, Form> {
             .constant("V_CHUNKS", chunks[1] / lanes)
             .flag("PADDED", padded)
             .flag("SOFTCAP", softcap)
-            .flag("BOUND", bound)
             .flag("BRANCH", hide == Hide::Branch)
             .flag("APART", hide == Hide::Apart)
             .input(Q, "q", x)

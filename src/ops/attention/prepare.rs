@@ -81,7 +81,7 @@ pub(crate) struct Views {
     paged: Paged,
 }
 
-/// Scratch among the arguments of the whole call. No shader declares it: the walk has its parts as o and LSE.
+/// Scratch among the arguments of the whole call. No shader declares it: the walk has its parts as o and LSE, whose bindings they are.
 const SCRATCH: u32 = 8;
 
 /// Stands for pages where there are none.
@@ -139,7 +139,7 @@ impl Plan for Problem {
             o: self.q_strides(self.o_layout, value_dim).view("o", q_sizes, value_dim)?.apart("o_layout")?,
             mask: self.mask.map(|mask| mask.view([batch, heads, seq_q], seq_kv)).transpose()?,
             lse: Layout::at(self.lse.unwrap_or(0)).view("lse", q_sizes, 1)?,
-            statistics: statistics("lse", q_sizes, self.lse, self.sum)?,
+            statistics: statistics(["lse", "sum"], q_sizes, self.lse, self.sum)?,
             tables: reach(
                 "tables",
                 &[
@@ -249,7 +249,7 @@ impl Problem {
             dims: [n1, n2],
             y: self.o,
             out_layout: self.q_strides(self.o_layout, self.value_dim),
-            sum: Some(config.parts() as usize * n0 * n1 * n2),
+            sum: Some(product!(config.parts(), n0, n1, n2).min(usize::MAX as u64) as usize),
             lse_out: self.lse,
             sum_out: self.sum,
             ..Default::default()

@@ -248,7 +248,9 @@ impl Config {
         // A block has two loops where it is reduced, one where it is written; what is left, and what is hidden, go one by one.
         let blocks = part / self.lanes.saturating_mul(self.keep);
         let reduces = Rounds::nest(blocks, keep.times(2)) + keep + reduced.times(5) + Rounds::plain(4u32);
-        let writes = Rounds::nest(blocks, keep) + keep.times(2) + joined;
+        // Of rows that run in step, one may be seen to its end and another be hidden from its start.
+        let hidden = Rounds::plain(part.div_ceil(self.lanes));
+        let writes = Rounds::nest(blocks, keep) + keep.times(2) + hidden + joined;
         match self.algorithm {
             Algorithm::Registers => vec![keep.times(3) + joined],
             Algorithm::Online => vec![reduces + writes],

@@ -15,8 +15,10 @@ pub struct Output {
     pub sum: Vec<f64>,
     /// Of `o`, one per row.
     pub mag: Vec<f64>,
-    /// Of `lse`, one per row.
+    /// Of `lse` and `max`, one per row.
     pub lse_mag: Vec<f64>,
+    /// Of `sum`, one per row.
+    pub sum_mag: Vec<f64>,
 }
 
 /// `o = sum_s w_s o_s / sum w`, `lse = max + ln(sum w)`, where `w_s = exp(lse_s - max lse)`; times `sum_s`, where parts
@@ -53,6 +55,7 @@ pub fn reference<R: Real>([splits, rows, dim]: [usize; 3], o: &[f64], lse: &[f64
         out.max.push(max.f64());
         out.sum.push(sum.f64());
         out.mag.push(peak * (1.0 + distance));
+        out.sum_mag.push(sum.f64() * (1.0 + distance));
         out.lse_mag.push(1.0 + weighty().map(f64::abs).fold(0.0, f64::max));
     }
     out

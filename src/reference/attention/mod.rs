@@ -41,14 +41,16 @@ pub struct Output {
     pub sum: Vec<f64>,
     /// Of `o`, one per row.
     pub mag: Vec<f64>,
-    /// Of `lse`, one per row.
+    /// Of `lse` and `max`, one per row.
     pub lse_mag: Vec<f64>,
+    /// Of `sum`, one per row.
+    pub sum_mag: Vec<f64>,
 }
 
 /// `o[i] = sum_j p[j] v[j]`, `p[j] = exp(s[j] - max s) / sum exp(s - max s)`, over the visible keys `j` and, in the
 /// sum, the sink. With `t = i + n_kv - n_q`, the key that query `i` stands at:
-/// `s = scale * q.k`; `softcap * tanh(s / softcap)`; `- slope * |t - j|`; `+ bias`. Slopes and sinks are at most the
-/// largest f32.
+/// `s = scale * q.k`; `softcap * tanh(s / softcap)`; `- slope * |t - j|`; `+ bias`. Scores, slopes and sinks
+/// beyond the largest f32 count as that.
 /// Visible are keys from `t - left` to `t + right` (`causal`: to `t`), less what the bias and the tree hide.
 /// `round` is applied to `exp(s - max s)`, after it went into the sum: for `low`, the dtype of v.
 /// Layouts and dtypes of the Problem are ignored.
@@ -68,6 +70,7 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
             }
             out.mag.push(0.0);
             out.lse_mag.push(0.0);
+            out.sum_mag.push(0.0);
             continue;
         }
         let kv = (b * p.kv_heads + h / (p.heads / p.kv_heads)) * p.seq_kv;
@@ -82,7 +85,7 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
                 dot += R::of(*a) * R::of(*b);
             }
             let mut s = R::of(p.scale as f64) * dot;
-            let product = s.f64();
+            let product = finite(s.f64());
             if p.softcap > 0.0 {
                 let cap = R::of(p.softcap as f64);
                 s = cap * (s / cap).tanh();
@@ -99,10 +102,10 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
             let before = right.is_none_or(|right| j as i64 <= t + (right as u64).min(1 << 40) as i64);
             let in_tree = ancestors.as_ref().is_none_or(|ancestors| j + n_q < n_kv || ancestors[j + n_q - n_kv]);
             let hidden = bias == f64::NEG_INFINITY;
-            (after && before && in_tree && !hidden).then_some((s, product))
+            (after && before && in_tree && !hidden).then_some((R::of(finite(s.f64())), product))
         };
         let visible: Vec<(usize, (R, f64))> = (0..n_kv).filter_map(|j| Some((j, score(j)?))).collect();
-        let products = || visible.iter().map(|(_, (_, product))| product).filter(|product| product.is_finite());
+        let products = || visible.iter().map(|(_, (_, product))| product);
         let mean = products().sum::<f64>() / products().count() as f64;
         let scores: Vec<(usize, R, f64)> =
             visible.into_iter().map(|(j, (s, product))| (j, s, (product - mean).abs())).collect();
@@ -124,7 +127,7 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
             let size = weight.f64();
             for ((o, mag), v) in o.iter_mut().zip(&mut mag).zip(&x.v[(kv + j) * dv..][..dv]) {
                 *o += weight * R::of(*v);
-                *mag += size * v.abs();
+                *mag += if v.is_finite() { size * v.abs() } else { 0.0 };
             }
         }
         let dead = scores.is_empty() && sink.is_none();
@@ -135,12 +138,13 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
         out.sum.push(sum.f64());
         out.mag.push(mag.iter().fold(0.0, |peak: f64, v| peak.max(v / norm.f64())) * (1.0 + distance));
         out.lse_mag.push(1.0 + largest);
+        out.sum_mag.push(sum.f64() * (1.0 + distance));
     }
     out
 }
 
 fn finite(value: f64) -> f64 {
-    value.min(f32::MAX.into())
+    value.clamp(f32::MIN.into(), f32::MAX.into())
 }
 
 /// Which tokens of a tree `token` sees: itself, and up the chain of parents, each before its child.
@@ -224,7 +228,8 @@ mod tests {
         near(&run(&shape(1, 2), &Inputs { q: &[1.0], k: &[0.0, -inf], v: &[5.0, 7.0], ..x }).o, &[5.0]);
         assert_eq!(run(&shape(1, 2), &Inputs { v: &[5.0, inf], ..x }).o, [inf]);
         let far = Inputs { q: &[1e20], k: &[-3e38, -3e38, -3.1e38], v: &[1.0, 3.0, 7.0], ..x };
-        near(&run(&shape(1, 3), &far).o, &[2.0]);
+        near(&run(&shape(1, 3), &far).o, &[11.0 / 3.0]);
+        near(&run(&shape(1, 2), &Inputs { q: &[1.0], k: &[inf, 0.0], v: &[5.0, 7.0], ..x }).o, &[5.0]);
         // A slope and a sink of infinity.
         let x1 = Inputs { q: &[0.0], slopes: Some(&[inf]), ..x };
         near(&run(&shape(1, 2), &x1).o, &[2.0]);

@@ -307,8 +307,20 @@ impl<T: Target> Call<T> {
 /// The Config with one of its values changed.
 fn altered(dice: &mut Dice, config: &str) -> String {
     let words = ["none", "tree", "shuffle", "subgroup", "memory", "registers", "online", "split", "direct", "tiled"];
-    let more =
-        ["vector", "coop", "decode", "staged", "reread", "staged(4)", "staged(64)", "broadcast(8)", "broadcast(0)"];
+    let more = [
+        "vector",
+        "coop",
+        "decode",
+        "branch",
+        "apart",
+        "select",
+        "staged",
+        "reread",
+        "staged(4)",
+        "staged(64)",
+        "broadcast(8)",
+        "broadcast(0)",
+    ];
     let at = dice.below(config.split(' ').count());
     let changed = config.split(' ').enumerate().map(|(i, field)| match field.split_once('=') {
         Some((key, value)) if i == at => {

@@ -92,6 +92,7 @@ fn main() -> ExitCode {
     let Tally { prepared, recorded } = tally;
     let took = start.elapsed().as_secs();
     println!("slowest: case {slow_case} of {slow_op}, {} ms", slow.as_millis());
+    assert!(cases > 0, "no case was drawn: is TILELOOM_FUZZ_OP an op, and is there time?");
     println!("fuzz: {cases} cases, {prepared} calls of prepare, {recorded} recorded, in {took} s; seed {seed}");
     let (word, passed, failed) = if faults.is_empty() { ("ok", 1, 0) } else { ("FAILED", 0, faults.len()) };
     println!("test result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");

@@ -4,7 +4,7 @@ use tileloom::attention_merge::{Buffers, Problem};
 use tileloom::reference::attention_merge::{Output, reference};
 use tileloom::{Dtype, Layout};
 
-use super::{statistics, statistics_rule};
+use super::{after, statistics, statistics_rule};
 use crate::case::{self, Case, Fault, Options, Reader, Shown};
 use crate::image::Rows;
 use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
@@ -82,7 +82,7 @@ impl Describe for Problem {
         let mut rules = vec![("o", Rule::Rows { cols, dtype, oracle: oracle.o, low: low.o, mag: oracle.mag })];
         if self.lse_out.is_some() {
             let (own, other) = ([oracle.lse, oracle.max, oracle.sum], [low.lse, low.max, low.sum]);
-            rules.push(("lse", statistics_rule(own, other, oracle.lse_mag, self.sum_out)));
+            rules.push(("lse", statistics_rule(own, other, [oracle.lse_mag, oracle.sum_mag], self.sum_out)));
         }
         rules
     }
@@ -103,7 +103,8 @@ impl Describe for Problem {
         options.value("out_layout", &mut self.out_layout)?;
         options.value("sum_offset", &mut self.sum)?;
         options.value("lse_out_offset", &mut self.lse_out)?;
-        options.value("sum_out_offset", &mut self.sum_out)
+        options.value("sum_out_offset", &mut self.sum_out)?;
+        after(self.lse_out, self.sum_out, "sum_out_offset")
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {

@@ -239,7 +239,8 @@ fn faults(list: &mut List<Problem>) {
         list.narrow(name, Problem { lse: None, ..shape(3, 79) }).seed(38).candidate(TILED).set(bare(&cells));
         list.wide(name, Problem { lse: None, ..shape(1, 700) }).seed(38).candidate(DECODE).set(bare(&cells));
         let cells = [("q", None, 0, q), ("k", Some(7), 0, q.signum() * 100.0)];
-        list.narrow(name, Problem { lse: None, ..shape(3, 79) }).seed(39).candidate(TILED).set(bare(&cells));
+        let alone = list.narrow(name, Problem { lse: None, ..shape(3, 79) });
+        alone.seed(39).candidate(TILED).within(1e-5).set(bare(&cells));
     }
     let name = "an infinite slope leaves the query's own key, an infinite sink nothing";
     list.narrow(name, alibi_and_sinks(false, causal(shape(17, 33)))).seed(40).candidate(TILED).set(|p, values| {
@@ -247,7 +248,13 @@ fn faults(list: &mut List<Problem>) {
         tables[0] = f64::INFINITY;
         tables[p.heads + 1] = f64::INFINITY;
     });
+    let inf_f16 = typed(Dtype::F16, Problem { seq_q: 3, seq_kv: 20, ..Problem::new(1, 6, 2, 40) });
+    let cells = [("q", None, 7, 1.0), ("k", Some(4), 7, inf)];
+    list.narrow(name, inf_f16).seed(42).candidate(TILED).within(1e-3).set(bare(&cells));
     let name = "maximum and sum";
+    let large = Problem { sum: Some(20), ..shape(1, 700) };
+    let cells = [("q", None, 0, 8e8), ("k", None, 0, 1.0)];
+    list.narrow(name, large).seed(43).candidate(DECODE).within(1e-6).set(bare(&cells));
     for (problem, algorithm) in [(shape(17, 33), TILED), (shape(1, 700), DECODE)] {
         let rows = problem.heads * problem.seq_q;
         let problem = Problem { lse: Some(1), sum: Some(rows + 5), ..causal(problem) };

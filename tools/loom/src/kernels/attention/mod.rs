@@ -354,7 +354,8 @@ impl Describe for Problem {
         let mut rules = vec![("o", Rule::Rows { cols: dv, dtype: self.o, oracle: o, low: low_o, mag })];
         if self.lse.is_some() {
             let of = |out: &Output| [&out.lse, &out.max, &out.sum].map(|all| q_places.scatter(all, 1));
-            rules.push(("lse", statistics_rule(of(&oracle), of(&low), q_places.scatter(&oracle.lse_mag, 1), self.sum)));
+            let mag = [&oracle.lse_mag, &oracle.sum_mag].map(|mag| q_places.scatter(mag, 1));
+            rules.push(("lse", statistics_rule(of(&oracle), of(&low), mag, self.sum)));
         }
         rules
     }
@@ -422,6 +423,7 @@ impl Describe for Problem {
         options.value("o_layout", &mut self.o_layout)?;
         options.value("lse_offset", &mut self.lse)?;
         options.value("sum_offset", &mut self.sum)?;
+        after(self.lse, self.sum, "sum_offset")?;
         mask::options(&mut self.mask, options)
     }
 
@@ -601,16 +603,20 @@ fn shape_of_lse(p: &Problem) -> Vec<usize> {
     [if p.sum.is_some() { &[2][..] } else { &[] }, rows].concat()
 }
 
-/// Judges log-sum-exps; or maxima as these, and sums, which a maximum that is off by `d` changes by a factor of `exp(d)`.
-fn statistics_rule(oracle: [Vec<f64>; 3], low: [Vec<f64>; 3], mag: Vec<f64>, sum: Option<usize>) -> Rule {
+/// The view of both takes the sums behind the maxima.
+fn after(maxima: Option<usize>, sums: Option<usize>, name: &'static str) -> Result<(), Fault> {
+    match sums.filter(|&sums| maxima.is_none_or(|maxima| sums < maxima)) {
+        Some(sums) => Err(bad_option(name, sums, "sums after the maxima")),
+        None => Ok(()),
+    }
+}
+
+/// Judges log-sum-exps; or maxima, and sums. `mag` is that of log-sum-exps and maxima, and that of sums.
+fn statistics_rule(oracle: [Vec<f64>; 3], low: [Vec<f64>; 3], mag: [Vec<f64>; 2], sum: Option<usize>) -> Rule {
     let ([lse, max, exp_sum], [low_lse, low_max, low_sum]) = (oracle, low);
     let (oracle, low, mag) = match sum {
-        None => (lse, low_lse, mag),
-        Some(_) => {
-            let sum_mag = exp_sum.iter().zip(&mag).map(|(sum, mag)| sum * mag);
-            let mag = mag.iter().copied().chain(sum_mag).collect();
-            ([max, exp_sum].concat(), [low_max, low_sum].concat(), mag)
-        }
+        None => (lse, low_lse, mag.into_iter().next().unwrap_or_default()),
+        Some(_) => ([max, exp_sum].concat(), [low_max, low_sum].concat(), mag.concat()),
     };
     Rule::Rows { cols: 1, dtype: Dtype::F32, oracle, low, mag }
 }
