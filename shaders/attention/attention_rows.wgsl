@@ -113,30 +113,30 @@ struct Walk {
 fn walk_of(wg: vec3<u32>) -> Walk {
   let w = wg.y * params.grid_x + wg.x;
   let head_tile = w / params.tiles;
-  var a: Walk;
-  a.kv_head = head_tile % params.kv_heads;
-  a.b = head_tile / params.kv_heads % params.batch;
-  a.split = head_tile / params.kv_heads / params.batch;
-  a.tile = w % params.tiles * TILE_ROWS;
-  a.seq = sequence(a.b, a.kv_head);
-  a.rows = params.group * a.seq.q_len;
-  a.shift = i32(a.seq.kv_len) - i32(a.seq.q_len);
-  let first = min(a.split * params.split_keys, a.seq.kv_len);
-  let last = min(first + params.split_keys, a.seq.kv_len);
-  let i_first = i32(a.tile / params.group);
-  let i_last = i32((max(min(a.tile + TILE_ROWS, a.rows), 1u) - 1u) / params.group);
-  a.begin = max(from_key(a, i_first), first);
-  a.end = min(to_key(a, i_last), last);
-  a.full_begin = from_key(a, i_last);
-  a.full_end = min(to_key(a, i_first), a.end);
+  var walk: Walk;
+  walk.kv_head = head_tile % params.kv_heads;
+  walk.b = head_tile / params.kv_heads % params.batch;
+  walk.split = head_tile / params.kv_heads / params.batch;
+  walk.tile = w % params.tiles * TILE_ROWS;
+  walk.seq = sequence(walk.b, walk.kv_head);
+  walk.rows = params.group * walk.seq.q_len;
+  walk.shift = i32(walk.seq.kv_len) - i32(walk.seq.q_len);
+  let first = min(walk.split * params.split_keys, walk.seq.kv_len);
+  let last = min(first + params.split_keys, walk.seq.kv_len);
+  let i_first = i32(walk.tile / params.group);
+  let i_last = i32((max(min(walk.tile + TILE_ROWS, walk.rows), 1u) - 1u) / params.group);
+  walk.begin = max(from_key(walk, i_first), first);
+  walk.end = min(to_key(walk, i_last), last);
+  walk.full_begin = from_key(walk, i_last);
+  walk.full_end = min(to_key(walk, i_first), walk.end);
   // Of the keys before a tree all are seen.
-  if HAS_INDICES { if (params.flags & TREE) != 0u { a.full_end = min(a.full_end, u32(max(a.shift, 0))); } }
-  return a;
+  if HAS_INDICES { if (params.flags & TREE) != 0u { walk.full_end = min(walk.full_end, u32(max(walk.shift, 0))); } }
+  return walk;
 }
 
 // The keys that query i sees, from the first to one past the last.
-fn from_key(a: Walk, i: i32) -> u32 { return u32(clamp(i + a.shift - params.left, 0, i32(a.seq.kv_len))); }
-fn to_key(a: Walk, i: i32) -> u32 { return u32(clamp(i + a.shift + params.right + 1, 0, i32(a.seq.kv_len))); }
+fn from_key(walk: Walk, i: i32) -> u32 { return u32(clamp(i + walk.shift - params.left, 0, i32(walk.seq.kv_len))); }
+fn to_key(walk: Walk, i: i32) -> u32 { return u32(clamp(i + walk.shift + params.right + 1, 0, i32(walk.seq.kv_len))); }
 
 // The rows of an invocation.
 struct Rows {
@@ -163,26 +163,26 @@ fn lane_of(ids: Ids) -> Lane {
   return Lane(ids.local % LANES, ids.local / LANES % ROW_LANES, ids.local / LANES / ROW_LANES);
 }
 
-fn load_rows(a: Walk, lane: Lane, rows: ptr<function, Rows>) {
+fn load_rows(walk: Walk, lane: Lane, rows: ptr<function, Rows>) {
   for (var r = 0u; r < ROWS; r++) {
     // Rows past the last repeat it, and are not stored.
-    let n = min(a.tile + lane.row + r * ROW_LANES, a.rows - 1u);
+    let n = min(walk.tile + lane.row + r * ROW_LANES, walk.rows - 1u);
     let i = n / params.group;
-    let h = a.kv_head * params.group + n % params.group;
+    let h = walk.kv_head * params.group + n % params.group;
     (*rows).query[r] = i;
     (*rows).head[r] = h;
-    let first = from_key(a, i32(i));
+    let first = from_key(walk, i32(i));
     (*rows).from_key[r] = first;
-    (*rows).span[r] = max(min(to_key(a, i32(i)), a.end), first) - first;
-    (*rows).mask_row[r] = view_at(params.mask, a.b, h, i);
+    (*rows).span[r] = max(min(to_key(walk, i32(i)), walk.end), first) - first;
+    (*rows).mask_row[r] = view_at(params.mask, walk.b, h, i);
     (*rows).row_max[r] = LOWEST;
     (*rows).exp_sum[r] = 0.0;
     if HAS_TABLES {
       if (params.flags & ALIBI) != 0u {
-        (*rows).slope[r] = finite(tables_load(params.alibi + a.b * params.alibi_s0 + h));
+        (*rows).slope[r] = finite(tables_load(params.alibi + walk.b * params.alibi_s0 + h));
       }
       // The sink is a logit that was there before any key.
-      if (params.flags & SINKS) != 0u && a.split == 0u && lane.slot == 0u {
+      if (params.flags & SINKS) != 0u && walk.split == 0u && lane.slot == 0u {
         let sink = tables_load(params.sinks + h);
         // Minus infinity: this head has none.
         if bitcast<u32>(sink) != NEG_INF_BITS {
@@ -191,7 +191,7 @@ fn load_rows(a: Walk, lane: Lane, rows: ptr<function, Rows>) {
         }
       }
     }
-    let base = view_at(params.q, a.b, h, a.seq.q + i);
+    let base = view_at(params.q, walk.b, h, walk.seq.q + i);
     for (var c = 0u; c < K_CHUNKS; c++) { (*rows).q[r * K_CHUNKS + c] = params.scale * q4(base, c * LANES + lane.part); }
     for (var c = 0u; c < V_CHUNKS; c++) { (*rows).o[r * V_CHUNKS + c] = vec4<f32>(0.0); }
   }
@@ -228,14 +228,14 @@ fn scores(rows: ptr<function, Rows>, places: ptr<function, array<Place, KEYS>>, 
 }
 
 // Softcap, ALiBi and mask, which may hide.
-fn bias(a: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, first: u32) {
+fn bias(walk: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, first: u32) {
   for (var i = 0u; i < SCORES; i++) {
     if SOFTCAP { (*s)[i] = params.softcap * tanh_safe((*s)[i] / params.softcap); }
     if HAS_TABLES { if (params.flags & ALIBI) != 0u {
-      (*s)[i] -= (*rows).slope[i / KEYS] * abs(f32(i32((*rows).query[i / KEYS]) + a.shift - i32(first + i % KEYS)));
+      (*s)[i] -= (*rows).slope[i / KEYS] * abs(f32(i32((*rows).query[i / KEYS]) + walk.shift - i32(first + i % KEYS)));
     } }
     if HAS_MASK {
-      let value = mask_bias((*rows).mask_row[i / KEYS] + min(first + i % KEYS, a.end - 1u) * params.mask_step);
+      let value = mask_bias((*rows).mask_row[i / KEYS] + min(first + i % KEYS, walk.end - 1u) * params.mask_step);
       (*s)[i] = select(finite((*s)[i] + value), params.neg_inf, bitcast<u32>(value) == NEG_INF_BITS);
     } else {
       (*s)[i] = finite((*s)[i]);
@@ -244,16 +244,16 @@ fn bias(a: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>
 }
 
 // Hides by position: what causal, window and the end of the keys cut off, and what is not of a row's branch of the tree.
-fn hide(a: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, first: u32) {
+fn hide(walk: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, first: u32) {
   for (var i = 0u; i < SCORES; i++) {
     // A key before the first wraps round, and is past the span, too.
     (*s)[i] = select(params.neg_inf, (*s)[i], first + i % KEYS - (*rows).from_key[i / KEYS] < (*rows).span[i / KEYS]);
   }
-  if HAS_INDICES { if (params.flags & TREE) != 0u && i32(first + KEYS) > a.shift {
+  if HAS_INDICES { if (params.flags & TREE) != 0u && i32(first + KEYS) > walk.shift {
     for (var r = 0u; r < ROWS; r++) {
       // Of the keys before the tree all are seen.
-      let before = clamp(a.shift - i32(first), 0, i32(KEYS));
-      let bits = tree_bits(a.seq.parents, (*rows).query[r], a.shift, i32(first)) | u32((1u << u32(before)) - 1u);
+      let before = clamp(walk.shift - i32(first), 0, i32(KEYS));
+      let bits = tree_bits(walk.seq.parents, (*rows).query[r], walk.shift, i32(first)) | u32((1u << u32(before)) - 1u);
       for (var t = 0u; t < KEYS; t++) {
         (*s)[r * KEYS + t] = select(params.neg_inf, (*s)[r * KEYS + t], ((bits >> t) & 1u) != 0u);
       }
@@ -346,20 +346,20 @@ fn accumulate_seen(
 }
 
 // One step of the walk, from key j on; `full` if all rows see all of its keys.
-fn step(a: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, ids: Ids) {
+fn step(walk: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, ids: Ids) {
   let may_hide = HAS_MASK || !full;
-  stage(a.seq, j, a.end - 1u, ids);
+  stage(walk.seq, j, walk.end - 1u, ids);
   for (var u = 0u; u < TILE; u += KEYS) {
     let first = j + lane.slot * TILE + u;
     var places: array<Place, KEYS>;
     for (var t = 0u; t < KEYS; t++) {
       var key = first + t;
-      if !full { key = min(key, a.end - 1u); }
-      places[t] = staged_place(a.seq, u + t, key);
+      if !full { key = min(key, walk.end - 1u); }
+      places[t] = staged_place(walk.seq, u + t, key);
     }
     var s = scores(rows, &places, lane.part, ids);
-    bias(a, rows, &s, first);
-    if !full { hide(a, rows, &s, first); }
+    bias(walk, rows, &s, first);
+    if !full { hide(walk, rows, &s, first); }
     var w = weigh(rows, &s, may_hide);
     for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t].v, ids); }
     if BRANCH && may_hide && w.hidden {
@@ -370,20 +370,20 @@ fn step(a: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, ids:
   }
 }
 
-fn store_rows(a: Walk, lane: Lane, rows: ptr<function, Rows>) {
-  let result = a.split * SLOTS + lane.slot;
+fn store_rows(walk: Walk, lane: Lane, rows: ptr<function, Rows>) {
+  let result = walk.split * SLOTS + lane.slot;
   for (var r = 0u; r < ROWS; r++) {
-    if a.tile + lane.row + r * ROW_LANES < a.rows {
+    if walk.tile + lane.row + r * ROW_LANES < walk.rows {
       let row_max = (*rows).row_max[r];
       let exp_sum = (*rows).exp_sum[r];
       // Of a row that sees something, the largest weight is 1.
       let dead = exp_sum == 0.0;
       let total = select(exp_sum, 1.0, dead);
-      let token = a.seq.q + (*rows).query[r];
-      let base = view_at(params.o, a.b, (*rows).head[r], token) + result * params.o_part;
+      let token = walk.seq.q + (*rows).query[r];
+      let base = view_at(params.o, walk.b, (*rows).head[r], token) + result * params.o_part;
       for (var c = 0u; c < V_CHUNKS; c++) { store4(base, c * LANES + lane.part, (*rows).o[r * V_CHUNKS + c] / total); }
       if lane.part == 0u {
-        let at = result * params.lse_part + a.b * params.lse_s0 + (*rows).head[r] * params.lse_s1 + token;
+        let at = result * params.lse_part + walk.b * params.lse_s0 + (*rows).head[r] * params.lse_s1 + token;
         if (params.flags & SUMS) != 0u {
           lse_store(at, select(row_max, params.neg_inf, dead));
           lse_store(params.sums + at, exp_sum);
@@ -396,20 +396,20 @@ fn store_rows(a: Walk, lane: Lane, rows: ptr<function, Rows>) {
 }
 
 fn attend(wg: vec3<u32>, ids: Ids) {
-  let a = walk_of(wg);
-  if a.split >= params.splits || a.tile >= a.rows { return; } // uniform: a whole workgroup
+  let walk = walk_of(wg);
+  if walk.split >= params.splits || walk.tile >= walk.rows { return; } // uniform: a whole workgroup
   let lane = lane_of(ids);
   var rows: Rows;
-  load_rows(a, lane, &rows);
-  var j = a.begin;
+  load_rows(walk, lane, &rows);
+  var j = walk.begin;
   if APART {
     // Where a shader runs on a CPU, the body of a loop without a branch is one block, which compilers make 1.3 times as fast:
     // the first steps, as long as all rows see all of their keys, are a loop of their own. (Within the other one each turn
     // would go through it.)
-    for (; j >= a.full_begin && j + STEP <= a.full_end; j += STEP) { step(a, lane, &rows, j, true, ids); }
+    for (; j >= walk.full_begin && j + STEP <= walk.full_end; j += STEP) { step(walk, lane, &rows, j, true, ids); }
   }
-  for (; j < a.end; j += STEP) {
-    step(a, lane, &rows, j, BRANCH && j >= a.full_begin && j + STEP <= a.full_end, ids);
+  for (; j < walk.end; j += STEP) {
+    step(walk, lane, &rows, j, BRANCH && j >= walk.full_begin && j + STEP <= walk.full_end, ids);
   }
-  store_rows(a, lane, &rows);
+  store_rows(walk, lane, &rows);
 }
