@@ -393,7 +393,6 @@ fn beyond_f32(list: &mut List<Problem>) {
     let codes = [1.5e37, 1.7e37, 1.8e37, 1.6e37].map(|v| [v; 32]);
     let codes = codes.each_ref().map(|code| &code[..]);
     add("large codes, no large vector", Metric::Dot, 1, &[0.9; 32], &codes);
-    add("a large vector, nearly at right angles", cosine, 1, &[2f64.powi(65)], &[&[2f64.powi(-16), 1.0]]);
 }
 
 /// What one driver is enough for.
