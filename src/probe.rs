@@ -1,7 +1,7 @@
 //! The probe of cooperative matrices: drivers list shapes that they get wrong.
 
 use crate::args::{Args, Memory, Reach};
-use crate::caps::{CoopScalar, CoopShape};
+use crate::caps::{CoopScalar, CoopShape, LEAST_INVOCATIONS};
 use crate::compose::Shader;
 use crate::error::Checked;
 use crate::kernels::Pipeline;
@@ -46,7 +46,7 @@ impl Pipeline for Probe {
 
 /// Whole subgroups, whatever their size.
 fn wg_size(caps: &Caps) -> u32 {
-    caps.subgroup.map_or(64, |subgroup| subgroup.max.max(64))
+    caps.subgroup.map_or(LEAST_INVOCATIONS, |subgroup| subgroup.max.max(LEAST_INVOCATIONS))
 }
 
 /// Rank-1 factors `u p^T` and `q v^T`: the product is `u v^T (p . q)`, and neither a transpose nor a

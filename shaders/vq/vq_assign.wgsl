@@ -11,7 +11,7 @@
 // in registers; otherwise vectors are read again for every CODES codes.
 //
 // Squared distances are sums of squared differences: |c|^2 - 2xc would need an operation less, and lose all
-// digits where vectors are far from the origin and near to each other. What f32 squares cannot tell apart is searched for
+// digits where vectors are far from the origin and near to each other. What f32 cannot tell apart is searched for
 // again by the second step.
 #import view
 #import vq_furthest
@@ -21,6 +21,14 @@
 fn within(code: u32, end: u32) -> u32 {
   if CODES == 1u { return code; }
   return min(code, end - 1u);
+}
+
+// A distance to compare. Sums of products that overflow, perhaps with both signs, tell nothing: where the second step can
+// search again, such a code is the nearest, which makes it do so.
+fn compared(d: f32) -> f32 {
+  if METRIC == METRIC_L2 { return min(d, FAR); }
+  let overflow = (bitcast<u32>(d) & 0x7fffffffu) >= 0x7f000000u;
+  return select(d, select(FAR, -FURTHEST, params.again != 0u), overflow);
 }
 
 @compute @workgroup_size(WG_SIZE)
@@ -87,7 +95,7 @@ fn vq_assign(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
         if CODES == 1u || at + c < end { // uniform
           let inverse = inverse_norm(h_sum(norms[c]));
           for (var r = 0u; r < ROWS; r++) {
-            var d = min(measure(h_sum(sums[r * CODES + c]), inverse), FAR);
+            var d = compared(measure(h_sum(sums[r * CODES + c]), inverse));
             if TOP == 1u {
               let nearer = d < best[r];
               best[r] = select(best[r], d, nearer);

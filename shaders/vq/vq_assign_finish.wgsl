@@ -9,7 +9,7 @@
 //   6 rest      f32 [n, cols], what the code leaves of the vector, for the next book (where HAS_REST)
 //
 // An invocation has a vector of one book. With HAS_LOSS the squared distance to its code goes into scratch. A vector whose
-// squares f32 does not hold is scaled and held against all codes again, where params.again allows for it.
+// distances f32 does not hold is held against all codes again, scaled, where params.again allows for it.
 
 #import view
 #import vq_furthest
@@ -24,36 +24,32 @@ fn differ(x: u32, code: u32) -> f32 {
   return h_sum(sum);
 }
 
-// One over the length of a scaled vector; that of zeros is at right angles to everything.
-fn inverse_length(x: u32, scale: f32) -> f32 {
-  var sum = V(0.0);
-  for (var j = 0u; j < params.chunks; j++) {
-    let scaled = scale * x_chunk(x, j, 0u, params.cols);
-    sum = fma(scaled, scaled, sum);
-  }
-  let square = h_sum(sum);
-  return select(0.0, 1.0 / sqrt(square), square > 0.0);
-}
-
-struct Nearest { d: f32, code: u32 }
+// A code at distance d * 2^e.
+struct Nearest { d: f32, e: i32, code: u32 }
 const NO_CODE = 0xffffffffu;
 
-// The nearest code behind the last one taken, if one was: of the best of all parts, or of all codes where the vector is
-// scaled.
-fn next_nearest(last: Nearest, i: u32, x: u32, codes: u32, scale: f32) -> Nearest {
+fn before(a: Nearest, b: Nearest) -> bool {
+  let e = max(a.e, b.e);
+  let d = a.d * power(a.e - e);
+  let other = b.d * power(b.e - e);
+  return d < other || (d == other && a.code < b.code);
+}
+
+// The nearest code behind the last one taken, if one was: of the best of all parts, or of all codes, scaled.
+fn next_nearest(last: Nearest, i: u32, x: u32, codes: u32, again: bool) -> Nearest {
   let start = 2u * i * params.parts * TOP;
-  let again = scale != 1.0;
-  var found = Nearest(FURTHEST, 0u);
+  var found = Nearest(FURTHEST, select(0, MOST_EXPONENT, again), 0u);
   for (var k = 0u; k < select(params.parts * TOP, params.num_codes, again); k++) {
-    var other = Nearest(0.0, k);
+    var other = Nearest(0.0, 0, k);
     if again {
-      other.d = scaled_distance(x, codes + k * params.codebook.w, scale);
+      let scaled = scaled_distance(x, codes + k * params.codebook.w);
+      other.d = scaled.d;
+      other.e = scaled.e;
     } else {
       other.d = bitcast<f32>(scratch[start + 2u * k]);
       other.code = min(scratch[start + 2u * k + 1u], params.num_codes - 1u);
     }
-    let behind = last.code == NO_CODE || other.d > last.d || (other.d == last.d && other.code > last.code);
-    if behind && (other.d < found.d || (other.d == found.d && other.code < found.code)) { found = other; }
+    if (last.code == NO_CODE || before(last, other)) && before(other, found) { found = other; }
   }
   return found;
 }
@@ -68,22 +64,34 @@ fn vq_assign_finish(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocat
   let x = view_at(params.x, 0u, row, book);
   let codes = view_at(params.codebook, 0u, book, 0u);
 
-  let none = Nearest(0.0, NO_CODE);
-  var found = next_nearest(none, i, x, codes, 1.0);
-  let scale = scale_for(found.d, x, codes + found.code * params.codebook.w);
-  var nearest = found.code;
-  if scale != 1.0 { found = none; }
+  let none = Nearest(0.0, 0, NO_CODE);
+  var found: array<Nearest, TOP>;
+  var last = none;
+  var again = false;
   for (var t = 0u; t < TOP; t++) {
-    if t > 0u || scale != 1.0 { found = next_nearest(found, i, x, codes, scale); }
-    if t == 0u { nearest = found.code; }
-    indices[to + t] = found.code;
+    last = next_nearest(last, i, x, codes, false);
+    again = again || unsure(last.d, x, codes + last.code * params.codebook.w);
+    found[t] = last;
+  }
+  if again {
+    last = none;
+    for (var t = 0u; t < TOP; t++) {
+      last = next_nearest(last, i, x, codes, true);
+      found[t] = last;
+    }
+  }
+  var inverse = Distance(1.0, 0);
+  if HAS_DISTANCE && METRIC == METRIC_COSINE { inverse = inverse_length(x); }
+  for (var t = 0u; t < TOP; t++) {
+    indices[to + t] = found[t].code;
     if HAS_DISTANCE {
-      var d = unscaled(found.d, scale);
-      if METRIC == METRIC_COSINE { d = 1.0 + found.d * inverse_length(x, scale); }
-      distance_store(row * params.indices.z + book * params.indices.w + t, d);
+      let d = unscaled(found[t].d * inverse.d, found[t].e + inverse.e);
+      let at = row * params.indices.z + book * params.indices.w + t;
+      distance_store(at, select(d, 1.0 + d, METRIC == METRIC_COSINE));
     }
   }
 
+  let nearest = found[0].code;
   let code = view_at(params.codebook, 0u, book, nearest);
   if HAS_USAGE { count_use(book * params.num_codes + nearest); }
   if HAS_LOSS { scratch[params.loss_offset + i] = bitcast<u32>(differ(x, code)); }

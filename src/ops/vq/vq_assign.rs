@@ -5,10 +5,11 @@
 //!
 //! A distance is the f32 sum of squared differences, not `|c|^2 - 2xc`: it keeps its digits however far the data
 //! lie from the origin, so that a near tie needs no second look. Where differences (for dot products: elements) are all
-//! below 1e-18 or above 1e18, f32 does not hold their squares: such a vector is scaled by a power of two and held against all
-//! codes again by one invocation, which is right from 1e-30 to 1e37. That is done for books of up to 2^22 chunks (2^24
-//! elements where vectors go by fours); vectors of larger books, and of llvmpipe where it cuts such loops short, must lie
-//! within. For cosines the codes must.
+//! below 1e-15 or above 1e18, f32 does not hold their squares: such a vector is held against all codes again by one
+//! invocation, each difference (or vector and code) scaled by a power of two of its own, which is right from 1e-30 to
+//! 1e37. That is done where `top` times the chunks of a book are at most 2^22, and of all vectors 2^36 (a chunk is of
+//! four elements, or of one where strides and sizes are no multiples of four); others, and what llvmpipe cuts short,
+//! must lie within. For cosines the codes must.
 //!
 //! Measured on Mesa 26.2 lavapipe, 2 cores, 4096 vectors of 64 elements to 8192 codes (seconds): each invocation
 //! with 1 vector in registers and 1, 2, 4 codes at a time 0.297, 0.256, 0.263; 2 vectors and 2 codes 0.148; 4 vectors
@@ -293,24 +294,23 @@ impl Problem {
     /// Rounds of the loops of an invocation that joins the parts, and may search all codes again, at most.
     fn finish_rounds(&self, views: &Views, config: &Config, again: bool) -> Rounds {
         let (top, vector) = (self.top as u64, Rounds::plain(views.chunks));
-        let parts = u64::from(config.parts) * top;
-        let next = match again {
-            true => Rounds::nest(parts.max(self.num_codes as u64), vector),
-            false => Rounds::nest(parts, Rounds::plain(0u32)),
+        // The loops of a scaled distance, gone through once where it is not taken.
+        let idle = Rounds::plain(0u32).times(2);
+        let first = Rounds::nest(u64::from(config.parts) * top, idle);
+        let (unsure, second) = match again {
+            true => (vector, Rounds::nest(top, Rounds::nest(self.num_codes as u64, vector.times(2)))),
+            false => (Rounds::plain(0u32), Rounds::nest(0u32, Rounds::nest(0u32, idle))),
         };
-        // The first code is found in the parts, and, where that does not tell, among all.
-        let first = match again {
-            true => next,
-            false => Rounds::plain(0u32).times(2),
-        };
-        let written = Rounds::nest(1u32, first + vector) + Rounds::nest(top - 1, next + vector);
-        next + vector + written + vector.times(2)
+        // Its length, the writing of what was found, the loss and the rest.
+        Rounds::nest(top, first + unsure) + second + vector.times(4) + Rounds::plain(top)
     }
 
     /// Whether an invocation may hold a vector against all codes again.
     fn again(&self, views: &Views, config: &Config, caps: &Caps) -> bool {
-        let chunks = self.num_codes as u64 * u64::from(views.chunks);
-        chunks <= AGAIN && caps.check_rounds(self.finish_rounds(views, config, true)).is_ok()
+        let chunks = product!(self.num_codes, self.top, views.chunks);
+        chunks <= AGAIN
+            && product!(chunks, self.n, self.at_once()) <= AGAIN_OF_ALL
+            && caps.check_rounds(self.finish_rounds(views, config, true)).is_ok()
     }
 
     /// Rounds of the loops of an invocation that adds up the loss, at most.
@@ -341,8 +341,11 @@ const MOST_SEARCHES: usize = 1 << 10;
 /// Codes at a time where vectors are read again.
 const REREAD_CODES: u32 = 8;
 
-/// Chunks of a book that an invocation goes through again by itself, at most: a fraction of a second.
+/// Chunks of codes that an invocation goes through again by itself, at most: a fraction of a second.
 const AGAIN: u64 = 1 << 22;
+
+/// Those of all invocations of a step: a second or two of a GPU.
+const AGAIN_OF_ALL: u64 = 1 << 36;
 
 /// Chunks that are added up before they join a sum, where vectors are read again: keeps rounding small.
 const RUN: u32 = 32;
@@ -370,7 +373,7 @@ const fn tiles(class: Class) -> Tiles {
 
 /// Invocations of a workgroup that finishes a search by `wg_size`.
 fn finish_size(wg_size: u32) -> u32 {
-    wg_size.max(64)
+    wg_size.max(LEAST_INVOCATIONS)
 }
 
 // The lookup writes `QUANTIZED`, no shader here.

@@ -54,6 +54,15 @@ pub fn cases(suite: &mut Suite) {
         let distance = &output.values["distance"];
         if distance[0] == 1.0 { Ok(()) } else { Err(format!("{distance:?}")) }
     });
+    suite.case("the length of a large vector", |gpu| {
+        // Its square is beyond f32, and that of the reference in f32: the rule allows for a distance of 1.
+        let problem = everything(Problem { metric: Metric::Cosine, ..shape(1, 1) });
+        let row = |start: [f64; 2]| start.into_iter().chain([0.0; 30]).collect();
+        let least = 2f64.powi(-16);
+        let output = expect_indices(gpu, problem, row([2f64.powi(65), 0.0]), row([least, 1.0]), &[0])?;
+        let distance = output.values["distance"][0];
+        if (distance - (1.0 - least)).abs() < 1e-6 { Ok(()) } else { Err(format!("{distance}")) }
+    });
     suite.case("far from the origin", |gpu| {
         // At 4096 a square has 24 bits for 2^24 * 32; neighbours differ by 2^-10: |c|^2 - 2xc knows nothing of them.
         let code = |i: usize| (0..32).map(move |d| 4096.0 + ((i * 37 + d * 11) % 64) as f64 / 1024.0);

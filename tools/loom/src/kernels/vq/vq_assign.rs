@@ -346,6 +346,7 @@ fn narrow(list: &mut List<Problem>) {
         let entry = list.narrow("past the range of f32 squares", shape(9, 1, 37, 260));
         entry.seed(9).says(&[REREAD]).set(move |_, values| values.values_mut().flatten().for_each(|v| *v *= scale));
     }
+    beyond_f32(list);
     // More rounds than some drivers let an invocation take, were the book not searched in parts.
     list.narrow("long loops", shape(130, 1, 1200, 2048)).seed(13).says(&[REREAD]);
     for dtype in [Dtype::F16, Dtype::Bf16] {
@@ -363,6 +364,35 @@ fn narrow(list: &mut List<Problem>) {
     ] {
         list.narrow(name, everything(problem));
     }
+}
+
+/// A vector and codes whose distances f32 squares and products do not hold, or seem not to; the elements behind are zero.
+fn beyond_f32(list: &mut List<Problem>) {
+    let mut add = |name, metric, top, vector: &[f64], codes: &[&[f64]]| {
+        let problem = everything(Problem { metric, top, ..shape(1, 1, codes.len(), 32) });
+        let pad = |row: &&[f64]| row.iter().copied().chain(std::iter::repeat(0.0)).take(32).collect::<Vec<_>>();
+        let given = [("x", pad(&vector)), ("codebook", codes.iter().flat_map(pad).collect())];
+        list.narrow(name, problem).set(move |_, values| values.extend(given.clone()));
+    };
+    let large = 3e4;
+    let cosine = Metric::Cosine;
+    add("a tiny difference far from the origin", Metric::L2, 1, &[1e25, 1e-10], &[&[0.0], &[1e25]]);
+    add("a tinier difference far from the origin", Metric::L2, 1, &[1e25, 1e-20], &[&[0.0], &[1e25]]);
+    for x in [1e-10, 1e-20] {
+        let codes: [&[f64]; 5] = [&[0.0], &[large], &[2e4], &[5e4], &[4e4]];
+        add("one near, others far", Metric::L2, 5, &[x], &codes);
+    }
+    let codes: [&[f64]; 5] = [&[1.0], &[3e19], &[2e19], &[5e25], &[4e19]];
+    add("one near, others further than f32 squares", Metric::L2, 5, &[0.0], &codes);
+    let codes: [&[f64]; 5] = [&[0.0, 1.0], &[-1.0], &[-1.0, 0.5], &[-1.0, 2.0], &[-1.0, 1.0]];
+    add("one at right angles, others opposite", cosine, 5, &[9e-10], &codes);
+    let codes: [&[f64]; 2] = [&[2e10, 1e10], &[1.0]];
+    add("products of both signs overflow", Metric::Dot, 1, &[1e30, -1e30], &codes);
+    let codes: [&[f64]; 2] = [&[3e14, 3e14, 1e14], &[1.0]];
+    add("products of both signs overflow", cosine, 1, &[1e25, 1e25, -1e25], &codes);
+    let codes = [1.5e37, 1.7e37, 1.8e37, 1.6e37].map(|v| [v; 32]);
+    let codes = codes.each_ref().map(|code| &code[..]);
+    add("large codes, no large vector", Metric::Dot, 1, &[0.9; 32], &codes);
 }
 
 /// What one driver is enough for.
