@@ -5,8 +5,6 @@
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
 pub mod attention;
-#[cfg(test)]
-mod differences;
 pub mod gemm;
 mod numerics;
 mod position;

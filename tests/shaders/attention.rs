@@ -1,6 +1,7 @@
 //! What attention chooses.
 
-use tileloom::attention::{Algorithm, Load, Problem, choose};
+use tileloom::Op;
+use tileloom::attention::{Algorithm, Config, Load, Problem, choose};
 use tileloom::caps::{Class, presets};
 
 #[test]
@@ -33,7 +34,12 @@ fn long_walks_are_split_where_the_driver_cuts_loops_short() {
     for caps in presets() {
         let of = |seq_q, seq_kv, d| choose(&caps, &Problem { seq_q, seq_kv, ..Problem::new(1, 32, 8, d) }).unwrap();
         let short = caps.loop_rounds().is_some();
-        assert!(!short || of(1, 65_536, 128).splits >= 4, "{}", caps.name);
+        // No more parts than the driver needs, and each of them taken whole.
+        let problem = Problem { seq_q: 1, seq_kv: 65_536, ..Problem::new(1, 32, 8, 128) };
+        let config = of(1, 65_536, 128);
+        let halved = problem.fits(&caps, &Config { splits: config.splits / 2, ..config });
+        let refused = halved.is_err_and(|error| error.to_string().contains("which this driver cuts short"));
+        assert_eq!(refused, short, "{}: {config}", caps.name);
         let long = of(64, 65_536, 256);
         assert_eq!(long.algorithm == Algorithm::Decode, short, "{}: {long}", caps.name);
     }

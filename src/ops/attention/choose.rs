@@ -134,7 +134,10 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     }
     let mut found = found.concat();
     if caps.loop_rounds().is_some() {
-        found.extend(each(tiled).map(split));
+        // Longer blocks take fewer rounds per key, and so fewer parts, for which scratch may have no room otherwise.
+        for keys in [keys, KEYS] {
+            found.extend(each(Config { keys, ..tiled }).map(split));
+        }
     }
     // With one invocation per row: for devices of small workgroups.
     found.push(Config { lanes: 1, rows: 1, load: Load::Direct, ..tiled });

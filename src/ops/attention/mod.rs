@@ -37,8 +37,8 @@
 //! * No branch in the walk (softcap is a constant, masks by position are always applied): 41 with two rows. Four rows or
 //!   blocks of eight keys are slower: they spill.
 //! * Hidden values replaced by 0, scores bounded, the wholly visible steps in a loop apart (`hide=apart`): in turns with the
-//!   above, the median of 24 pairs takes 1.00 of the time, causal 1.05, decode 1.04. Nested in the loop of the others, it takes
-//!   1.15 when causal, since each turn goes through it; with `hide=select` decode takes 1.2.
+//!   above, two runs of 10 and 14 pairs, the median takes 1.04 and 0.97 of the time, causal 1.08 and 1.03, decode 1.10 and 1.01.
+//!   Nested in the loop of the others, it takes 1.15 when causal, since each turn goes through it; with `hide=select` decode 1.2.
 //! * Heads of 128 in f16: 24 with one row, 20 with two, 16 with four.
 //! * Decode, 32 heads over 8 of 128, 8192 keys in f16: four invocations share a key, so that neighbours read neighbouring
 //!   chunks, and hold the rows of a group: 22 with four rows, 17 with two. With eight invocations per key 5 % less, and for

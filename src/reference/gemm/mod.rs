@@ -144,7 +144,7 @@ pub fn normal_below(x: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::gemm::{Epilogue, Matrix, backward};
-    use crate::reference::differences::{Input, hold, product, values};
+    use crate::reference::numerics::differences::{Input, hold, product, values};
     use crate::{Dtype, Layout};
     use approx::assert_relative_eq;
 

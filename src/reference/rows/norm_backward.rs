@@ -85,8 +85,8 @@ pub fn reference<R: Real>(problem: &Problem, x: &[f64], weight: Option<&[f64]>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::differences::{Input, hold, product, values};
     use crate::reference::norm;
+    use crate::reference::numerics::differences::{Input, hold, product, values};
     use approx::assert_relative_eq;
 
     fn close(have: &[f64], want: &[f64]) {

@@ -51,7 +51,7 @@ pub fn reference<R: Real>(problem: &Problem, y: &[f64], dy: &[f64]) -> Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::differences::{Input, hold, product, values};
+    use crate::reference::numerics::differences::{Input, hold, product, values};
     use crate::reference::softmax;
     use approx::assert_relative_eq;
 

@@ -95,7 +95,7 @@ pub fn gradient<R: Real>(commit: f64, pull: f64, x: &[f64], q: &[f64], dy: &[f64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::differences::{Input, hold, product, values};
+    use crate::reference::numerics::differences::{Input, hold, product, values};
     use crate::vq_lookup::{Combine, Order, OutOfRange};
     use crate::{reference, vq_lookup, vq_scatter};
 

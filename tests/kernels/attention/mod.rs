@@ -225,12 +225,12 @@ fn everywhere(suite: &mut Suite) {
         }
         // None, but for the parts of a walk that the driver would cut short.
         let short = gpu.kernels.caps().loop_rounds().is_some();
-        let seq_q = if short { 1 << 11 } else { 1 << 16 };
+        let seq_q = if short { 1 << 12 } else { 1 << 16 };
         let prefill = Problem { seq_q, seq_kv: 1 << 16, ..shape(1, 1) };
         let config = choose(&gpu.kernels.caps(), &prefill).map_err(|error| error.to_string())?;
         let parts = if short { u64::from(config.parts()) } else { 0 };
         let bytes = scratch_bytes(&prefill, &config).map_err(|error| error.to_string())?;
-        match bytes <= parts * seq_q as u64 * 9 * 66 * 4 + 256 && parts <= 64 {
+        match bytes <= parts * seq_q as u64 * 9 * 66 * 4 + 256 && parts <= 16 {
             true => Ok(()),
             false => Err(format!("{config} needs more than {parts} rows per query")),
         }

@@ -211,6 +211,22 @@ fn faults(list: &mut List<Problem>) {
             entry(1, DECODE);
         }
     }
+    // As GPUs do it, on any adapter.
+    let branch = Config {
+        algorithm: Algorithm::Tiled,
+        wg_size: 16,
+        lanes: 1,
+        rows: 2,
+        slots: 1,
+        keys: 4,
+        load: Load::Staged(8),
+        splits: 1,
+        reduce: Reduce::None,
+        hide: Hide::Branch,
+        native_f16: false,
+    };
+    let cells = [("k", Some(40), 3, nan), ("v", Some(40), 2, nan), ("v", Some(45), 1, inf), ("v", Some(35), 0, -inf)];
+    list.narrow(name, causal(shape(21, 50))).seed(5).config(branch).set(planted(&cells));
     let name = "what pads is not seen";
     let end = Problem { lse: Some(0), ..shape(3, 79) };
     list.narrow(name, end).seed(34).candidate(TILED).set(planted(&[("v", Some(78), 3, inf), ("v", Some(0), 5, -inf)]));
