@@ -127,6 +127,21 @@ pub enum Class {
     Discrete,
 }
 
+/// The adapters that a row of a table of Configs is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Adapters {
+    class: Class,
+    /// Those of any vendor, where there is none.
+    vendor: Option<Vendor>,
+}
+
+impl Class {
+    /// All adapters of this class.
+    pub(crate) const fn any(self) -> Adapters {
+        Adapters { class: self, vendor: None }
+    }
+}
+
 impl Caps {
     /// The facts of `adapter` and of `device`, which was made from it.
     pub fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
@@ -259,6 +274,15 @@ impl Caps {
             (wgpu::DeviceType::DiscreteGpu, _) => Class::Discrete,
             _ => Class::Integrated,
         }
+    }
+
+    /// The first row of `table` that is for this adapter, else the first of all: rows of a vendor come before those of any.
+    pub(crate) fn row<'a, T>(&self, table: &'a [T], adapters: impl Fn(&T) -> Adapters) -> &'a T {
+        let fits = |row: &&T| {
+            let Adapters { class, vendor } = adapters(row);
+            class == self.class() && vendor.is_none_or(|vendor| vendor == self.vendor)
+        };
+        table.iter().find(fits).unwrap_or(&table[0])
     }
 
     /// The subgroup size, where it is one size and the driver's word on it can be trusted. wgpu's

@@ -14,7 +14,7 @@ use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
 pub(crate) mod prelude {
     pub(crate) use super::Plan;
     pub(crate) use crate::args::{Args, Reach, WORD};
-    pub(crate) use crate::caps::Class;
+    pub(crate) use crate::caps::{Adapters, Class};
     pub(crate) use crate::compose::{Shader, Slots, Storage, Strides, slots};
     pub(crate) use crate::config::{config, defaults, words};
     pub(crate) use crate::error::Checked;

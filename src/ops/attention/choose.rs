@@ -1,7 +1,7 @@
 //! The Config of attention: tables by class of adapters, and what fits a device.
 
 use super::{Algorithm, Config, Hide, Load, Problem, Reduce, attention_merge};
-use crate::caps::Class;
+use crate::caps::{Adapters, Class};
 use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
 
@@ -16,7 +16,7 @@ pub(super) const MOST_DIM: usize = 4 * CHUNKS[CHUNKS.len() - 1] as usize;
 
 /// A row of the table: the tiles of one class of adapters.
 struct Row {
-    class: Class,
+    adapters: Adapters,
     /// Invocations of a workgroup; of software adapters a subgroup, in which keys are handed round.
     wg_size: u32,
     /// Chunks of q and of o that an invocation may hold before more of them share a row.
@@ -36,9 +36,9 @@ struct Row {
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (see the module). Discrete and Integrated are not measured
 /// yet: 64 chunks (256 registers) of q and o are too many for any GPU, and 16 leave room for two waves.
 const TABLE: [Row; 3] = [
-    Row { class: Class::Software, wg_size: 8, hold: 128, rows: 2, held: 32, few: 8, decode_lanes: 4, decode_fill: 4 },
+    Row { adapters: Class::Software.any(), wg_size: 8, hold: 128, rows: 2, held: 32, few: 8, decode_lanes: 4, decode_fill: 4 },
     Row {
-        class: Class::Integrated,
+        adapters: Class::Integrated.any(),
         wg_size: 64,
         hold: 16,
         rows: 1,
@@ -48,7 +48,7 @@ const TABLE: [Row; 3] = [
         decode_fill: 64,
     },
     Row {
-        class: Class::Discrete,
+        adapters: Class::Discrete.any(),
         wg_size: 128,
         hold: 16,
         rows: 1,
@@ -73,9 +73,9 @@ const MOST_SPLITS: u32 = 1 << 16;
 
 /// Every Config of the table, the best first.
 pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
-    let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
+    let row = caps.row(&TABLE, |row| row.adapters);
     let most = caps.most_invocations();
-    let software = row.class == Class::Software;
+    let software = caps.class() == Class::Software;
     // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
     let old = software && caps.mesa_before((25, 0));
     let [keys, hold, most_rows, held] = if old { [1, 64, 1, 0] } else { [KEYS, row.hold, row.rows, row.held] };

@@ -1,7 +1,7 @@
 //! Which Config: tables of tiles by class of adapter, what fits, what is best.
 
 use super::{Algorithm, Config, Problem, Views};
-use crate::caps::{Class, CoopScalar};
+use crate::caps::{Adapters, Class, CoopScalar};
 use crate::layout::product;
 use crate::rounds::Rounds;
 use crate::{Caps, Dtype, Misfit};
@@ -11,7 +11,7 @@ const FEW: usize = 8;
 
 /// A row of the table: the tiles of one class of adapters.
 struct Row {
-    class: Class,
+    adapters: Adapters,
     tiles: &'static [Tile],
     /// Time per product of cooperative matrices, as of a tile.
     coop: f64,
@@ -71,7 +71,7 @@ const fn tiled(tile: [u32; 3], thread: [u32; 2], stages: u32, cost: f64) -> Tile
 /// spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada).
 const TABLE: [Row; 3] = [
     Row {
-        class: Class::Software,
+        adapters: Class::Software.any(),
         tiles: &[
             direct(16, 128, [16, 16], 1.0),
             direct(16, 64, [16, 8], 1.15),
@@ -88,7 +88,7 @@ const TABLE: [Row; 3] = [
         fill: 4,
     },
     Row {
-        class: Class::Integrated,
+        adapters: Class::Integrated.any(),
         tiles: &[tiled([64, 64, 16], [4, 4], 1, 1.0), tiled([32, 32, 16], [4, 4], 2, 1.5), direct(32, 32, [4, 4], 2.0)],
         coop: 0.3,
         vector: Few {
@@ -99,7 +99,7 @@ const TABLE: [Row; 3] = [
         fill: 32,
     },
     Row {
-        class: Class::Discrete,
+        adapters: Class::Discrete.any(),
         tiles: &[
             tiled([128, 128, 8], [8, 8], 1, 1.0),
             tiled([64, 64, 16], [4, 4], 1, 1.3),
@@ -119,7 +119,7 @@ const TABLE: [Row; 3] = [
 /// Where loops count ([`Caps::loop_rounds`]): not unrolled, those over more than one vec4 of columns cost twice as much.
 /// Mesa 22.3, 128 x 512 x 512 f32: 16 rows by 1 vec4 of columns 5.6 GFLOP/s, 8 rows 5.2, 16 rows by 4 vec4 3.1.
 const OLD_MESA: Row = Row {
-    class: Class::Software,
+    adapters: Class::Software.any(),
     tiles: &[direct(16, 32, [16, 4], 1.0), direct(8, 32, [8, 4], 1.15), tiled([64, 64, 16], [4, 4], 1, 5.0)],
     coop: 20.0,
     vector: Few {
@@ -141,7 +141,7 @@ const MAX_PARTS: u32 = 256;
 pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<Config> {
     let row = match caps.loop_rounds() {
         Some(_) => &OLD_MESA,
-        None => TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]),
+        None => caps.row(&TABLE, |row| row.adapters),
     };
     let native_f16 = caps.prefers_native_f16(problem.has_f16());
     let of =

@@ -17,7 +17,7 @@ config! {
 
 /// The tile of one class of adapters.
 struct Row {
-    class: Class,
+    adapters: Adapters,
     wg_size: u32,
     /// At most.
     share: u32,
@@ -29,14 +29,14 @@ struct Row {
 /// with a share of 4, 8, 16, 32, and 14.3, 13.4, 10.7, 15.6 in f16; the workgroup size hardly counts. Discrete and
 /// Integrated are not measured yet: a share of four hides the angle behind the memory, as long as the GPU is full.
 const TABLE: [Row; 3] = [
-    Row { class: Class::Software, wg_size: 64, share: 16, fill: 256 },
-    Row { class: Class::Integrated, wg_size: 128, share: 4, fill: 1 << 14 },
-    Row { class: Class::Discrete, wg_size: 256, share: 4, fill: 1 << 17 },
+    Row { adapters: Class::Software.any(), wg_size: 64, share: 16, fill: 256 },
+    Row { adapters: Class::Integrated.any(), wg_size: 128, share: 4, fill: 1 << 14 },
+    Row { adapters: Class::Discrete.any(), wg_size: 256, share: 4, fill: 1 << 17 },
 ];
 
 /// Every Config of the table, the best first, of a Problem that has an f16 tensor or not.
 pub(super) fn candidates(caps: &Caps, has_f16: bool, invocations: impl Fn(&Config) -> u64) -> Vec<Config> {
-    let &Row { wg_size, share, fill, .. } = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
+    let &Row { wg_size, share, fill, .. } = caps.row(&TABLE, |row| row.adapters);
     let (wg_size, native_f16) = (wg_size.min(caps.most_invocations()), caps.prefers_native_f16(has_f16));
     let mut best = Config { wg_size, share, native_f16 };
     while best.share > 1 && invocations(&best) < fill {

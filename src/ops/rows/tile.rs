@@ -1,6 +1,6 @@
 //! The Config of ops that reduce each row to a few numbers and then write it, and the tables it comes from.
 
-use crate::caps::Class;
+use crate::caps::{Adapters, Class};
 use crate::compose::{Shader, Storage};
 use crate::config::{config, words};
 use crate::kernels::Pass;
@@ -78,7 +78,7 @@ pub(super) fn chunking(tensors: &[&View<3>], output: &View<3>, storage: Storage)
 
 /// The tiles of one class of adapters.
 struct Row {
-    class: Class,
+    adapters: Adapters,
     /// Rows that stay in registers: the first that is long enough.
     registers: &'static [Held],
     /// Chunks per row, at most, where two arrays are held.
@@ -118,7 +118,7 @@ struct Parted {
 /// f32 of a row per invocation, and neighbours read neighbouring chunks.
 const TABLE: [Row; 3] = [
     Row {
-        class: Class::Software,
+        adapters: Class::Software.any(),
         registers: &[Held { chunks: 16, lanes: 1, wg_size: 8 }, Held { chunks: 256, lanes: 8, wg_size: 8 }],
         two_arrays: 256,
         online: &[
@@ -128,7 +128,7 @@ const TABLE: [Row; 3] = [
         split: Parted { rows: 4, wg_size: 8, keep: 8 },
     },
     Row {
-        class: Class::Integrated,
+        adapters: Class::Integrated.any(),
         registers: &[
             Held { chunks: 1, lanes: 1, wg_size: 128 },
             Held { chunks: 4, lanes: 2, wg_size: 128 },
@@ -142,7 +142,7 @@ const TABLE: [Row; 3] = [
         split: Parted { rows: 64, wg_size: 256, keep: 4 },
     },
     Row {
-        class: Class::Discrete,
+        adapters: Class::Discrete.any(),
         registers: &[
             Held { chunks: 1, lanes: 1, wg_size: 256 },
             Held { chunks: 4, lanes: 2, wg_size: 256 },
@@ -163,7 +163,7 @@ const MAX_PARTS: u32 = 256;
 
 /// Every Config of the table, the best first.
 pub(super) fn candidates(caps: &Caps, of: &Rows) -> Vec<Config> {
-    let row = TABLE.iter().find(|row| row.class == caps.class()).unwrap_or(&TABLE[0]);
+    let row = caps.row(&TABLE, |row| row.adapters);
     let most = caps.most_invocations();
 
     let tile = |algorithm, wg_size: u32, lanes: u32, keep| {
@@ -190,7 +190,7 @@ pub(super) fn candidates(caps: &Caps, of: &Rows) -> Vec<Config> {
     let reductions = [Reduce::None, Reduce::Shuffle, Reduce::Subgroup, Reduce::Tree];
     let with = |tile: Config| reductions.map(|reduce| Config { reduce, ..tile });
     let mut found: Vec<Config> = tiles.into_iter().flat_map(with).collect();
-    if row.class == Class::Software {
+    if caps.class() == Class::Software {
         // Whatever waits at a barrier comes last, unless only it keeps more than one core busy.
         found.sort_by_key(|config| !few && matches!(config.reduce, Reduce::Subgroup | Reduce::Tree));
     }
