@@ -4,30 +4,13 @@
 // CPU, a broadcast on a GPU). Caches do what workgroup memory would.
 //
 // Constants: TILE_M, TILE_N of a workgroup; THREAD_M, THREAD_N of an invocation; TRANS_A, TRANS_B where loads go
-// by fours; GATED. Bindings and the epilogue: gemm_epilogue.wgsl.
+// by fours; GATED. Loads of a: gemm_direct_alone.wgsl, gemm_direct_shuffle.wgsl. Bindings and the epilogue:
+// gemm_epilogue.wgsl.
 #import gemm_tile
 
 const LANES_N: u32 = TILE_N / THREAD_N;
 const VECS: u32 = THREAD_N / 4u;
 const SUMS: u32 = THREAD_M * VECS;
-
-// x[r]: four k of row r, from k on.
-fn a_block(base: u32, row: u32, k: u32) -> array<vec4<f32>, THREAD_M> {
-  var x: array<vec4<f32>, THREAD_M>;
-  if TRANS_A {
-    for (var r = 0u; r < THREAD_M; r += 4u) {
-      let t = transpose(mat4x4<f32>(a_m4(base, row + r, k), a_m4(base, row + r, k + 1u), a_m4(base, row + r, k + 2u),
-        a_m4(base, row + r, k + 3u)));
-      x[r] = t[0];
-      x[r + 1u] = t[1];
-      x[r + 2u] = t[2];
-      x[r + 3u] = t[3];
-    }
-  } else {
-    for (var r = 0u; r < THREAD_M; r++) { x[r] = a_k4(base, row + r, k); }
-  }
-  return x;
-}
 
 // Column u: four columns of b, from col on, at k + u.
 fn b_block(base: u32, k: u32, col: u32) -> mat4x4<f32> {
@@ -51,12 +34,12 @@ fn multiply_add(acc: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
 }
 
 @compute @workgroup_size(WG_SIZE)
-fn gemm_direct(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn gemm_direct(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let at = place(wg);
   if at.batch >= params.batches { return; }
   // Where all invocations have the same rows, a constant 0 says so.
-  let row = at.row + select(local / LANES_N, 0u, LANES_N == WG_SIZE) * THREAD_M;
-  let col = at.col + local % LANES_N * 4u;
+  let row = at.row + select(ids.local / LANES_N, 0u, LANES_N == WG_SIZE) * THREAD_M;
+  let col = at.col + ids.local % LANES_N * 4u;
   let a0 = a_base(at);
   let b0 = b_base(at);
   let b20 = b2_base(at);
@@ -69,14 +52,14 @@ fn gemm_direct(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_i
   }
   var k = at.k_first;
   for (; k + 4u <= at.k_end; k += 4u) {
-    let x = a_block(a0, row, k);
+    var x = a_fetch(a0, row, k, ids);
     for (var v = 0u; v < VECS; v++) {
       let w = b_block(b0, k, col + v * 4u * LANES_N);
-      for (var r = 0u; r < THREAD_M; r++) { acc[r * VECS + v] = multiply_add(acc[r * VECS + v], x[r], w); }
+      for (var r = 0u; r < THREAD_M; r++) { acc[r * VECS + v] = multiply_add(acc[r * VECS + v], a_row(&x, r), w); }
       if GATED {
         let gate_w = b2_block(b20, k, col + v * 4u * LANES_N);
         for (var r = 0u; r < THREAD_M; r++) {
-          gate_acc[r * VECS + v] = multiply_add(gate_acc[r * VECS + v], x[r], gate_w);
+          gate_acc[r * VECS + v] = multiply_add(gate_acc[r * VECS + v], a_row(&x, r), gate_w);
         }
       }
     }

@@ -13,6 +13,8 @@ const FEW: usize = 8;
 struct Row {
     adapters: Adapters,
     tiles: &'static [Tile],
+    /// `Direct`: the subgroup hands rows of a round, where it has one trusted width of at least this.
+    shuffle: u32,
     /// Time per product of cooperative matrices, as of a tile.
     coop: f64,
     vector: Few,
@@ -66,7 +68,8 @@ const fn tiled(tile: [u32; 3], thread: [u32; 2], stages: u32, cost: f64) -> Tile
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 shared cores, GFLOP/s, columns across 8 invocations. f32 512^3: 16
 /// rows by 4, 2, 1 vec4 of columns each 38.8, 32.7, 26.9 (1024^3: 37.8, 33.9, 26.6; f16 37.2, 32.7, 26.6), 8 rows by 4
 /// vec4 31.7, 32 rows by 2 34.3; in a run of a quieter minute 16 rows by 1 vec4 50, 8 rows 41, 4 rows 29, single columns
-/// 13 to 29, invocations along the rows 21 to 34. One row of 4096 x 4096 weights, f32 GB/s: along k 8, 4, 1 lanes 13.8,
+/// 13 to 29, invocations along the rows 21 to 34. Rows of a handed round by 8 invocations: the time of 512^3 falls to 0.90
+/// (f32) and 0.95 (f16), by 4 it grows to 2.4. One row of 4096 x 4096 weights, f32 GB/s: along k 8, 4, 1 lanes 13.8,
 /// 13.7, 9.1; across k 16, 4, 1 vec4 7.6, 3.3, 2.6. Discrete and Integrated are not measured yet; no Config of theirs
 /// spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada).
 const TABLE: [Row; 3] = [
@@ -79,6 +82,7 @@ const TABLE: [Row; 3] = [
             direct(8, 32, [8, 4], 1.7),
             tiled([64, 64, 16], [4, 4], 1, 5.0),
         ],
+        shuffle: 8,
         coop: 20.0,
         vector: Few {
             wg_size: 8,
@@ -90,6 +94,7 @@ const TABLE: [Row; 3] = [
     Row {
         adapters: Class::Integrated.any(),
         tiles: &[tiled([64, 64, 16], [4, 4], 1, 1.0), tiled([32, 32, 16], [4, 4], 2, 1.5), direct(32, 32, [4, 4], 2.0)],
+        shuffle: u32::MAX,
         coop: 0.3,
         vector: Few {
             wg_size: 128,
@@ -106,6 +111,7 @@ const TABLE: [Row; 3] = [
             tiled([32, 32, 16], [4, 4], 2, 2.0),
             direct(32, 32, [4, 4], 3.0),
         ],
+        shuffle: u32::MAX,
         coop: 0.3,
         vector: Few {
             wg_size: 256,
@@ -121,6 +127,7 @@ const TABLE: [Row; 3] = [
 const OLD_MESA: Row = Row {
     adapters: Class::Software.any(),
     tiles: &[direct(16, 32, [16, 4], 1.0), direct(8, 32, [8, 4], 1.15), tiled([64, 64, 16], [4, 4], 1, 5.0)],
+    shuffle: u32::MAX,
     coop: 20.0,
     vector: Few {
         wg_size: 8,
@@ -174,7 +181,15 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         // A gated product has twice the sums.
         let halved = problem.products() > 1 && thread_m > 4 && algorithm == Algorithm::Direct;
         let by = if halved { 2 } else { 1 };
-        all.push((cost, of(algorithm, [tile_m / by, tile_n, tile_k], [thread_m / by, thread_n], stages)));
+        let config = of(algorithm, [tile_m / by, tile_n, tile_k], [thread_m / by, thread_n], stages);
+        let shuffles = |width: &u32| {
+            algorithm == Algorithm::Direct
+                && tile_m == thread_m
+                && *width >= row.shuffle
+                && config.wg_size().is_multiple_of(*width)
+        };
+        let lanes = caps.trusted_subgroup_size().filter(shuffles).unwrap_or(1);
+        all.push((cost, Config { lanes, ..config }));
     }
     // What is computed, past the ends of d included, by its cost, as far as it fills the adapter.
     let score = |cost: f64, config: &Config| {
@@ -233,7 +248,11 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
     match algorithm {
         Algorithm::Direct | Algorithm::Tiled => {
             Misfit::unless(tm.is_multiple_of(4), "rows of a thread must be fours", tm)?;
-            Misfit::unless(lanes == 1, "lanes must be 1", lanes)?;
+            let shuffles = algorithm == Algorithm::Direct
+                && caps.trusted_subgroup_size() == Some(lanes)
+                && config.wg_size().is_multiple_of(lanes);
+            Misfit::unless(lanes == 1 || shuffles, "lanes must be 1, of direct 1 or the trusted subgroup", lanes)?;
+            Misfit::unless(lanes == 1 || m == tm, "rows that are handed round must be those of all", m)?;
         }
         Algorithm::Vector => {
             Misfit::at_most("rows of d, or columns if they are fewer", few, u64::from(tm).min(FEW as u64))?;
@@ -274,7 +293,8 @@ impl Config {
     /// Invocations per workgroup.
     pub fn wg_size(&self) -> u32 {
         let [m, n] = [0, 1].map(|i| self.tile[i].checked_div(self.thread[i]).unwrap_or(0));
-        m.saturating_mul(n).saturating_mul(self.lanes)
+        let lanes = if self.algorithm == Algorithm::Direct { 1 } else { self.lanes };
+        m.saturating_mul(n).saturating_mul(lanes)
     }
 
     /// Bytes of workgroup memory for one product, or for two of a gated one.

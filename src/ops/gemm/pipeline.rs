@@ -140,7 +140,8 @@ impl Pipeline for Pass<Config, Form> {
         }
         shader = shader.import_if(form.gated, if form.vec == 4 { "gemm_gate4" } else { "gemm_gate1" });
         shader = match algorithm {
-            Algorithm::Direct | Algorithm::Tiled => shader,
+            Algorithm::Direct => shader.import(if lanes > 1 { "gemm_direct_shuffle" } else { "gemm_direct_alone" }),
+            Algorithm::Tiled => shader,
             Algorithm::Vector => shader.flag("ALONG_K", form.along_k).import(if form.few_columns {
                 "gemm_vector_columns"
             } else {

@@ -29,6 +29,8 @@ const GATED: Config = Config { tile: [4, 32, 4], thread: [4, 4], ..DIRECT };
 /// A tile of packed f16 in workgroup memory.
 pub const TILED: Config = Config { algorithm: Algorithm::Tiled, tile: [64, 64, 16], thread: [4, 4], ..DIRECT };
 
+/// The first candidate whose subgroup hands rows of a round, of [`Algorithm::Direct`] where d has more than eight rows and columns.
+const SHUFFLED: &str = "lanes=8";
 const VECTOR: &str = "algorithm=vector";
 
 /// `[m, k] x [k, n]` of these dtypes, contiguous.
@@ -110,6 +112,7 @@ impl Describe for Problem {
     fn list(list: &mut List<Problem>) {
         everywhere(list);
         forms(list);
+        handed_round(list);
         few(list);
         coop(list);
         wide(list);
@@ -425,6 +428,27 @@ fn forms(list: &mut List<Problem>) {
     }
     list.narrow("one row", Problem { trans_b: true, ..f32s(1, 200, 512) }).candidate(VECTOR);
     list.narrow("one column", f32s(200, 1, 512)).candidate(VECTOR);
+}
+
+/// Rows of a are handed round, where adapters choose that.
+fn handed_round(list: &mut List<Problem>) {
+    let mut exact = |problem| {
+        let entry = list.wide("rows that are handed round", problem).candidate(SHUFFLED);
+        let lack = |caps: &Caps| (!shuffles(caps)).then_some("a software adapter with subgroups of 8");
+        integers(entry.unless(lack), 3, false);
+    };
+    for (trans_a, trans_b) in TRANSPOSES {
+        exact(Problem { trans_a, trans_b, ..f32s(20, 36, 40) });
+    }
+    exact(Problem { trans_a: true, ..f32s(37, 101, 53) });
+    exact(f32s(37, 101, 53));
+    exact(plain(19, 37, 24, [F16; 3]));
+    exact(Problem { epilogue: Epilogue { gate: Some(0), ..Epilogue::default() }, ..f32s(21, 20, 36) });
+}
+
+/// Whether a candidate is [`SHUFFLED`].
+fn shuffles(caps: &Caps) -> bool {
+    software(caps).is_some() && caps.loop_rounds().is_none() && caps.trusted_subgroup_size() == Some(8)
 }
 
 fn few(list: &mut List<Problem>) {
