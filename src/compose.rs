@@ -191,11 +191,12 @@ pub struct Declared {
     pub least_bytes: u64,
 }
 
-/// Bytes of an element: a scalar of WGSL, a `vec2` or `vec4` of one, or an atomic.
+/// Bytes of an element: a scalar of WGSL, a `vec2`, `vec4` or `mat2x4` of one, or an atomic.
 fn element_bytes(element: &str) -> u64 {
     let (count, scalar) = match element.split_once('<') {
         Some(("vec2", scalar)) => (2, scalar),
         Some(("vec4", scalar)) => (4, scalar),
+        Some(("mat2x4", scalar)) => (8, scalar),
         Some((_, scalar)) => (1, scalar),
         None => (1, element),
     };

@@ -36,7 +36,16 @@ struct Row {
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (see the module). Discrete and Integrated are not measured
 /// yet: 64 chunks (256 registers) of q and o are too many for any GPU, and 16 leave room for two waves.
 const TABLE: [Row; 3] = [
-    Row { adapters: Class::Software.any(), wg_size: 8, hold: 128, rows: 2, held: 32, few: 8, decode_lanes: 4, decode_fill: 4 },
+    Row {
+        adapters: Class::Software.any(),
+        wg_size: 8,
+        hold: 128,
+        rows: 2,
+        held: 32,
+        few: 8,
+        decode_lanes: 4,
+        decode_fill: 4,
+    },
     Row {
         adapters: Class::Integrated.any(),
         wg_size: 64,

@@ -78,6 +78,8 @@ defaults! {
         pub c: Option<Matrix> = None,
         /// What happens to the product before it is stored.
         pub epilogue: Epilogue = Epilogue::default(),
+        /// What a and b may be rounded to before they are multiplied.
+        pub inputs: Precision = Precision::Exact,
     }
 }
 
@@ -136,6 +138,19 @@ pub struct Epilogue {
     pub gate: Option<usize>,
     /// Added last: `[.., m, n]`. May be the view of `d`.
     pub residual: Option<Matrix>,
+}
+
+words! {
+    /// What a product may take of its inputs.
+    #[derive(Default)]
+    pub enum Precision {
+        /// Their values.
+        #[default]
+        Exact = "exact",
+        /// Their values rounded to f16, so that products of f32 and bf16 may go by cooperative matrices, where the device has
+        /// them; elsewhere they are taken as they are. What is beyond 65504 may become infinite.
+        F16 = "f16",
+    }
 }
 
 words! {
@@ -207,6 +222,8 @@ pub(crate) struct Views {
     trans_b: bool,
     /// a and b are read by fours: k, their offsets and their strides are multiples of 4.
     by_fours: bool,
+    /// The same of 8, but for k, which only has to be one where it is stored along rows.
+    by_eights: bool,
     a: Operand,
     b: Operand,
     d: Operand,
@@ -347,9 +364,9 @@ impl Plan for Problem {
         let bias = bias.map(|bias| vector("bias", bias, self.products())).transpose()?;
         let scale = scale.map(|scale| vector("scale", scale, 1)).transpose()?;
         // Nothing is read of a and b where k is 0.
-        let fours = [a, b].iter().chain(&b2).all(|operand| operand.view.multiple_of(4));
-        let by_fours = fours && self.k > 0 && self.k.is_multiple_of(4);
-        Ok(Views { trans_a, trans_b, by_fours, a, b, d, b2, c, residual, bias, scale })
+        let by = |n: usize| self.k > 0 && [a, b].iter().chain(&b2).all(|operand| operand.view.multiple_of(n));
+        let (by_fours, by_eights) = (by(4) && self.k.is_multiple_of(4), by(8));
+        Ok(Views { trans_a, trans_b, by_fours, by_eights, a, b, d, b2, c, residual, bias, scale })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
