@@ -1,7 +1,6 @@
-// The tiles of gemm_coop where k has whole tiles, and a and b are read by eights: no test and no clamp in the main loop.
-// Rows and columns past the end repeat the last ones: nobody stores what comes of them.
-//
-// Bindings of a, b and b2: arrays of mat2x4.
+// The tiles of gemm_coop where a and b are read by eights. A tile that has all of its k is filled without a test or a
+// clamp; with TAIL the last one may lack some, which are zeros. Rows and columns past the end repeat the last ones: nobody
+// stores what comes of them.
 
 const A_LOADS: u32 = (TILE_M * TILE_K / 8u + WG_SIZE - 1u) / WG_SIZE;
 const B_LOADS: u32 = (TILE_N * TILE_K / 8u + WG_SIZE - 1u) / WG_SIZE;
@@ -13,16 +12,6 @@ struct Loads {
   a_step: u32,
   b_step: u32,
   gate: u32,  // from an element of b to that of b2
-}
-
-fn a_eight(i: u32) -> mat2x4<f16> {
-  let x = a[i];
-  return mat2x4<f16>(vec4<f16>(x[0u]), vec4<f16>(x[1u]));
-}
-
-fn b_eight(i: u32) -> mat2x4<f16> {
-  let x = b[i];
-  return mat2x4<f16>(vec4<f16>(x[0u]), vec4<f16>(x[1u]));
 }
 
 // Runs of eight along k, or across it, of a tile's rows or columns.
@@ -43,7 +32,7 @@ fn loads_of(at: Place, local: u32) -> Loads {
   let a0 = a_base(at);
   let b0 = b_base(at);
   for (var l = 0u; l < A_LOADS; l++) {
-    let run = a_run(local + l * WG_SIZE) + vec2<u32>(at.row, at.k_first);
+    let run = a_run(min(local + l * WG_SIZE, TILE_M * TILE_K / 8u - 1u)) + vec2<u32>(at.row, at.k_first);
     if TRANS_A {
       loads.a[l] = (a0 + run.y * params.a.w + min(run.x, params.m - 8u)) / 8u;
     } else {
@@ -51,7 +40,7 @@ fn loads_of(at: Place, local: u32) -> Loads {
     }
   }
   for (var l = 0u; l < B_LOADS; l++) {
-    let run = b_run(local + l * WG_SIZE) + vec2<u32>(at.col, at.k_first);
+    let run = b_run(min(local + l * WG_SIZE, TILE_N * TILE_K / 8u - 1u)) + vec2<u32>(at.col, at.k_first);
     if TRANS_B {
       loads.b[l] = (b0 + min(run.x, params.n - 1u) * params.b.w + run.y) / 8u;
     } else {
@@ -79,16 +68,28 @@ fn put_across(to: u32, x: mat2x4<f16>) {
 }
 
 fn fill_tiles(at: Place, loads: Loads, k0: u32, local: u32) {
+  if TAIL && at.k_end - k0 < TILE_K { fill(at, loads, k0, local, true); } else { fill(at, loads, k0, local, false); }
+}
+
+// With `guarded`, runs from k_end on are zeros: one along k is a multiple of 8, as k is where it is stored along rows.
+fn fill(at: Place, loads: Loads, k0: u32, local: u32, guarded: bool) {
   var x: array<mat2x4<f16>, A_LOADS>;
   var w: array<mat2x4<f16>, B_LOADS>;
   var v: array<mat2x4<f16>, B_LOADS>;
   let k = k0 - at.k_first;
   let a0 = k * loads.a_step / 8u;
   let b0 = k * loads.b_step / 8u;
-  for (var l = 0u; l < A_LOADS; l++) { x[l] = a_eight(loads.a[l] + a0); }
+  for (var l = 0u; l < A_LOADS; l++) {
+    x[l] = mat2x4<f16>();
+    if !guarded || k0 + a_run(local + l * WG_SIZE).y < at.k_end { x[l] = a_eight(loads.a[l] + a0); }
+  }
   for (var l = 0u; l < B_LOADS; l++) {
-    w[l] = b_eight(loads.b[l] + b0);
-    if GATED { v[l] = b2_eight(loads.b[l] + b0 + loads.gate); }
+    w[l] = mat2x4<f16>();
+    v[l] = mat2x4<f16>();
+    if !guarded || k0 + b_run(local + l * WG_SIZE).y < at.k_end {
+      w[l] = b_eight(loads.b[l] + b0);
+      if GATED { v[l] = b2_eight(loads.b[l] + b0 + loads.gate); }
+    }
   }
   for (var l = 0u; l < A_LOADS; l++) {
     let i = local + l * WG_SIZE;

@@ -170,9 +170,12 @@ const MAX_PARTS: u32 = 256;
 
 /// Matrices of sums that a subgroup has at most: 16 of 16 x 16 take 64 VGPRs of wave64 on RDNA3, 128 registers on NVIDIA.
 const MATRICES: u64 = 16;
-/// Time of cooperative matrices where loads are guarded, as of whole tiles: by the compilers of RADV and NVK 18 to 28
-/// instructions per multiply instead of 5 to 16.
+/// Time of cooperative matrices where loads are guarded, as of those by eights: by the compilers of RADV (navi31) and NVK
+/// (Ada) 23 and 28 instructions per multiply of 4 x 2 matrices instead of 7 and 15.
 const GUARDED: f64 = 1.5;
+/// k of cooperative matrices that takes the time of storing and adding the sums of one more part: 8 bytes per sum, where
+/// a GPU does some 100 operations on matrices per byte.
+const SPLIT_K: f64 = 400.0;
 
 /// Every Config of the table, the best first.
 pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<Config> {
@@ -211,7 +214,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         for &CoopTile { matrices: [rows, columns], depth, cost } in row.coop {
             let (tile, thread) = ([2 * rows * size, 2 * columns * size, depth * size], [rows * size, columns * size]);
             let config = Config { lanes: width, native_f16: true, ..of(Algorithm::Coop, tile, thread, size) };
-            let cost = if views.is_whole(problem, &config) { cost } else { cost * GUARDED };
+            let cost = if views.by_eights { cost } else { cost * GUARDED };
             all.push((cost, config));
         }
     }
@@ -223,6 +226,8 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
     }
     // What is computed, past the ends of d included, by its cost, as far as it fills the adapter.
     let score = |cost: f64, config: &Config| {
+        let parts = if config.parts > 1 && config.algorithm == Algorithm::Coop { config.parts } else { 0 };
+        let cost = cost * (1.0 + SPLIT_K * f64::from(parts) / problem.k as f64);
         let [m, n, _] = config.tile.map(u64::from);
         let workgroups = config.workgroups(problem);
         let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
@@ -293,7 +298,7 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
             let matrices = product!(rows, columns, problem.products());
             Misfit::unless(coop(caps) == Some((stages, lanes)), "the size and lanes must be probed ones", stages)?;
             Misfit::unless(f16 && native_f16, "matrices need a and b of native f16, or rounded to f16", native_f16)?;
-            Misfit::unless(views.by_fours, "matrices need a and b that are read by fours", 1u32)?;
+            Misfit::unless(views.by_fours || views.by_eights, "matrices need a and b that are read by fours", 1u32)?;
             Misfit::unless(tm.is_multiple_of(stages), "rows of a subgroup must be whole matrices", tm)?;
             Misfit::unless(tn.is_multiple_of(2 * stages), "columns of a subgroup must be pairs of matrices", tn)?;
             Misfit::at_most("matrices of a subgroup", matrices, MATRICES)?;

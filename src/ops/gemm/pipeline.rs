@@ -30,8 +30,10 @@ pub(super) struct Form {
     few_columns: bool,
     /// `Vector`: the weights are stored along k.
     along_k: bool,
-    /// `Coop`: a and b are read by eights, and k has whole tiles.
+    /// `Coop`: a and b are read by eights.
     whole: bool,
+    /// The same, and the last tile lacks some of its k.
+    tail: bool,
     /// `Coop`: matrices that lie wholly in d are stored as they are.
     straight: bool,
     /// What happens to the sums; without it they go to scratch.
@@ -82,14 +84,16 @@ pub(super) fn passes(
         _ => Store::One,
     };
     let finish = Finish { gated, extras: views.has_extras(), d, store };
+    let whole = coop && views.by_eights;
     let form = Form {
         vec: if by_fours { 4 } else { 1 },
-        whole: coop && views.is_whole(problem, config),
+        whole,
+        tail: whole && !problem.k.is_multiple_of(config.tile[2].max(1) as usize),
         straight,
         a: held(views.a.dtype),
         b: held(views.b.dtype),
-        trans_a: by_fours && views.trans_a,
-        trans_b: by_fours && views.trans_b,
+        trans_a: (by_fours || whole) && views.trans_a,
+        trans_b: (by_fours || whole) && views.trans_b,
         gated,
         few_columns,
         along_k: config.algorithm == Algorithm::Vector && views.weights_along_k(few_columns),
@@ -117,12 +121,6 @@ impl Problem {
 }
 
 impl Views {
-    /// `Coop`: a and b are read by eights, and k has whole tiles. bf16 is not: its halves are unpacked by pairs.
-    pub(super) fn is_whole(&self, problem: &Problem, config: &Config) -> bool {
-        let eights = [self.a, self.b].iter().all(|operand| operand.dtype != Dtype::Bf16);
-        self.by_eights && eights && problem.k.is_multiple_of(config.tile[2].max(1) as usize)
-    }
-
     /// Some of c, residual, bias and scale are there: the pipeline then declares all of them.
     pub(super) fn has_extras(&self) -> bool {
         [self.c, self.residual, self.bias, self.scale].iter().any(Option::is_some)
@@ -172,6 +170,7 @@ impl Pipeline for Pass<Config, Form> {
                     .alias("RIGHT", &matrix("f16", "B"))
                     .alias("PRODUCT", &matrix("f32", "C"))
                     .flag("STRAIGHT", form.straight)
+                    .flag("TAIL", form.tail)
                     .import(if form.whole { "gemm_coop_whole" } else { "gemm_coop_guarded" })
                     .import_if(form.straight, "gemm_store_straight")
             }
@@ -196,13 +195,9 @@ impl Form {
     }
 
     /// The same by eights.
-    fn by_eights(self, mut shader: Shader) -> Shader {
-        let eight = |storage| if storage == Storage::F32 { "mat2x4<f32>" } else { "mat2x4<f16>" };
-        shader = shader.reads(A, "a", eight(self.a)).reads(B, "b", eight(self.b));
-        if self.gated {
-            shader = shader.reads(B2, "b2", eight(self.b));
-        }
-        shader.import_if(self.gated, "gemm_gate8")
+    fn by_eights(self, shader: Shader) -> Shader {
+        let shader = shader.eights(A, "a", self.a).eights(B, "b", self.b);
+        if self.gated { shader.eights(B2, "b2", self.b) } else { shader.no_eights("b2") }
     }
 }
 

@@ -485,9 +485,10 @@ fn coop(list: &mut List<Problem>) {
     for (m, n, k) in [(32, 32, 16), (68, 100, 72), (3, 4, 4), (33, 40, 132)] {
         integers(narrow(list, of(m, n, k)), 3, false);
     }
-    for k in [4, 12, 20] {
+    for k in [4, 12, 20, 16, 24] {
         infinite(narrow(list, of(33, 40, k)));
     }
+    infinite(narrow(list, Problem { trans_a: true, ..of(40, 72, 37) }));
     without_product(narrow(list, Problem { alpha: 0.0, ..of(33, 40, 72) }));
     narrow(list, of(68, 100, 72));
     narrow(list, Problem { batch: [2, 1], epilogue: whole(Activation::Silu), ..of(35, 36, 40) }).seed(3);
@@ -511,6 +512,9 @@ fn coop_wide(list: &mut List<Problem>) {
     }
     let nt = Problem { trans_b: true, ..of(37, 41, 64, F32) };
     coop("odd rows and columns", nt);
+    coop("the last tile has half of its k", of(40, 72, 72, F32));
+    coop("the last tile has half of its k", Problem { trans_b: true, epilogue: swiglu(), ..of(40, 72, 24, F16) });
+    coop("odd k across rows", Problem { trans_a: true, ..of(40, 72, 37, F32) });
     coop("odd rows and columns", Problem { d: Matrix::strided(F16, 3, [0, 0, 43]), ..nt });
     // [2, 2] batches: b shared by the first axis, d by columns of a wider matrix; straight where rows of d allow.
     for offset in [12, 13] {
