@@ -555,18 +555,25 @@ fn coop_wide(list: &mut List<Problem>) {
     for (m, k) in [(40, 64), (1, 64)] {
         list.wide("rounded inputs, as it is chosen", Problem { inputs, ..f32s(m, 72, k) }).seed(3);
     }
-    // Slow to compile: the tiles of lavapipe's matrices.
+    // Other tiles of the matrices that lavapipe has.
     let lavapipe = |caps: &Caps| {
         let fits = caps.subgroup.is_some_and(|subgroup| subgroup.max == 8) && no_coop(caps).is_none();
         (!fits).then_some("the device has no subgroups of 8 with cooperative matrices")
     };
-    for (rows, columns) in [(4, 2), (4, 4)] {
-        let (tile, thread) = ([16 * rows, 16 * columns, 16], [8 * rows, 8 * columns]);
+    let mut tile = |[rows, columns]: [u32; 2], blocks: [u32; 2], depth: u32, problem| {
+        let thread = [8 * rows, 8 * columns];
+        let tile = [thread[0] * blocks[0], thread[1] * blocks[1], 8 * depth];
         let config =
             Config { algorithm: Algorithm::Coop, tile, thread, lanes: 8, stages: 8, native_f16: true, ..DIRECT };
-        let problem = Problem { trans_b: columns == 4, ..of(100, 136, 64, if rows == columns { F32 } else { F16 }) };
-        list.full("cooperative matrices: larger tiles", problem).unless(lavapipe).config(config);
-    }
+        list.wide("cooperative matrices: other tiles", problem).unless(lavapipe).config(config).seed(7);
+    };
+    let nt = |problem| Problem { trans_b: true, ..problem };
+    tile([4, 4], [2, 2], 2, nt(of(100, 136, 72, F32)));
+    tile([4, 2], [2, 2], 2, of(100, 136, 64, F16));
+    tile([4, 2], [2, 2], 4, nt(Problem { epilogue: swiglu(), ..of(100, 104, 64, F16) }));
+    // More invocations than loads of b; blocks that are no power of two.
+    tile([2, 2], [3, 1], 1, of(56, 24, 40, F32));
+    tile([1, 2], [1, 3], 1, Problem { trans_a: true, ..of(56, 104, 37, F16) });
 }
 
 /// What one driver is enough for.
