@@ -83,7 +83,7 @@ const SOFTWARE_COOP: &[CoopTile] = &[coop_tile([2, 2], 2, 20.0)];
 
 /// AMD and NVIDIA, by their compilers. The instructions of the main loop leave of the matrix peak at most, b stored [n, k] and
 /// [k, n], on navi31 for 4 x 4 matrices 94 and 93 %, 4 x 2 94 %, 2 x 2 89 and 84 %; gfx1201 93 and 91, 87 and 86, 86 and 84 %;
-/// on Ada all of it, by 12, 15 and 14 instructions per multiply. A smaller tile reads more of a and b per product.
+/// on Ada all of it, by 12, 10 and 14 instructions per multiply. A smaller tile reads more of a and b per product.
 const COOP: &[CoopTile] = &[coop_tile([4, 4], 2, 0.3), coop_tile([4, 2], 2, 0.33), coop_tile([2, 2], 2, 0.4)];
 
 /// Matrices of 8 x 8, of which four along k give each of 128 invocations a load of eight. Neither measured nor compiled.
@@ -176,7 +176,7 @@ const MAX_PARTS: u32 = 256;
 /// Matrices of sums that a subgroup has at most: 16 of 16 x 16 take 64 VGPRs of wave64 on RDNA3, 128 registers on NVIDIA.
 const MATRICES: u64 = 16;
 /// Time of cooperative matrices where loads are guarded, as of those by eights: by the compilers of RADV (navi31) and NVK
-/// (Ada) 23 and 28 instructions per multiply of 4 x 2 matrices instead of 7 and 15.
+/// (Ada) 23 and 28 instructions per multiply of 4 x 2 matrices instead of 7 and 10.
 const GUARDED: f64 = 1.5;
 /// k of cooperative matrices that takes the time of storing and adding the sums of one more part: 8 bytes per sum, where
 /// a GPU does some 100 operations on matrices per byte.
