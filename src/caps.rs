@@ -140,6 +140,11 @@ impl Class {
     pub(crate) const fn any(self) -> Adapters {
         Adapters { class: self, vendor: None }
     }
+
+    /// Those of one vendor.
+    pub(crate) const fn of(self, vendor: Vendor) -> Adapters {
+        Adapters { class: self, vendor: Some(vendor) }
+    }
 }
 
 impl Caps {

@@ -191,11 +191,12 @@ pub struct Declared {
     pub least_bytes: u64,
 }
 
-/// Bytes of an element: a scalar of WGSL, a `vec2` or `vec4` of one, or an atomic.
+/// Bytes of an element: a scalar of WGSL, a `vec2`, `vec4` or `mat2x4` of one, or an atomic.
 fn element_bytes(element: &str) -> u64 {
     let (count, scalar) = match element.split_once('<') {
         Some(("vec2", scalar)) => (2, scalar),
         Some(("vec4", scalar)) => (4, scalar),
+        Some(("mat2x4", scalar)) => (8, scalar),
         Some((_, scalar)) => (1, scalar),
         None => (1, element),
     };
@@ -284,6 +285,29 @@ impl Shader {
         self.tensor(Tensor { binding, name, storage, writable, output: false, edge: false })
     }
 
+    /// An input that is read by eights: `x_eight(i)` is elements 8 i to 8 i + 7 in f16, however they are held.
+    pub fn eights(mut self, binding: u32, name: &'static str, storage: Storage) -> Self {
+        let unpack = if storage == Storage::F16Packed { "unpack2x16float" } else { "unpack_bf16" };
+        let pairs = |x, y| format!("vec4<f32>({unpack}(x.{x}), {unpack}(x.{y}))");
+        let halves = || ["x[0u]".to_string(), "x[1u]".to_string()];
+        let (element, [low, high]) = match storage {
+            Storage::F32 => ("mat2x4<f32>", halves()),
+            Storage::F16 => ("mat2x4<f16>", halves()),
+            _ => ("vec4<u32>", [pairs("x", "y"), pairs("z", "w")]),
+        };
+        self.enable_f16 = true;
+        if storage.packed() {
+            self.imports.push("pack");
+        }
+        self = self.reads(binding, name, element);
+        let _ = writeln!(
+            self.header,
+            "fn {name}_eight(i: u32) -> mat2x4<f16> {{\n  let x = {name}[i];\n  \
+             return mat2x4<f16>(vec4<f16>({low}), vec4<f16>({high}));\n}}"
+        );
+        self
+    }
+
     /// An output tensor with its accessors; `edge` where rows of a packed one share words.
     pub fn output(self, binding: u32, name: &'static str, storage: Storage, edge: bool) -> Self {
         self.tensor(Tensor { binding, name, storage, writable: true, output: true, edge })
@@ -326,6 +350,12 @@ impl Shader {
         if self.vec != 4 {
             let _ = writeln!(self.header, "fn {name}_load(i: u32) -> f32 {{ return {value}; }}");
         }
+        self
+    }
+
+    /// An input by [`eights`](Self::eights) that the Problem lacks: zeros.
+    pub fn no_eights(mut self, name: &str) -> Self {
+        let _ = writeln!(self.header, "fn {name}_eight(i: u32) -> mat2x4<f16> {{ return mat2x4<f16>(); }}");
         self
     }
 

@@ -2,7 +2,7 @@
 
 use tileloom::Dtype;
 use tileloom::caps::presets;
-use tileloom::gemm::{Algorithm, Matrix, Problem, candidates, choose};
+use tileloom::gemm::{Algorithm, Matrix, Precision, Problem, candidates, choose};
 
 #[test]
 fn every_algorithm_is_a_candidate() {
@@ -30,6 +30,22 @@ fn choices_follow_the_shape() {
         assert_eq!(choice(2048, 4, 2048).algorithm, Algorithm::Vector, "{}", caps.name);
         assert_ne!(choice(512, 512, 512).algorithm, Algorithm::Vector, "{}", caps.name);
         assert!(choice(16, 16, 1 << 16).parts > 1 && choice(2048, 2048, 2048).parts == 1, "{}", caps.name);
+    }
+}
+
+#[test]
+fn tiles_of_matrices_grow_where_they_fill_the_adapter() {
+    for caps in presets().into_iter().filter(|caps| matches!(&caps.name[..], "AMD" | "NVIDIA")) {
+        let choice = |m, n, k| choose(&caps, &Problem::new(m, n, k, Dtype::F16)).unwrap();
+        for (size, tile) in [(512, [64, 64, 32]), (1024, [64, 64, 32]), (4096, [128, 128, 32])] {
+            let config = choice(size, size, size);
+            assert_eq!((config.algorithm, config.tile, config.parts), (Algorithm::Coop, tile, 1), "{}", caps.name);
+        }
+        assert!(choice(64, 64, 1 << 14).parts > 1, "{}", caps.name);
+        // f32 goes that way only where the caller lets it.
+        let inputs = |inputs| Problem { inputs, ..Problem::new(4096, 4096, 4096, Dtype::F32) };
+        assert_eq!(choose(&caps, &inputs(Precision::F16)).unwrap().algorithm, Algorithm::Coop, "{}", caps.name);
+        assert_ne!(choose(&caps, &inputs(Precision::Exact)).unwrap().algorithm, Algorithm::Coop, "{}", caps.name);
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Backward {
 }
 
 /// The gradients of `d = alpha * op(a) op(b) + bias`, where the gradient of d lies as d does. An activation's
-/// derivative is yours to multiply in before.
+/// derivative is yours to multiply in before. Their inputs are taken exactly, whatever those of the product may be.
 ///
 /// # Errors
 /// Of a problem with a scale or a gate; where batches share a or b, and the rows of the others do not follow

@@ -1,7 +1,7 @@
 //! Which Config: tables of tiles by class of adapter, what fits, what is best.
 
-use super::{Algorithm, Config, Problem, Views};
-use crate::caps::{Adapters, Class, CoopScalar};
+use super::{Algorithm, Config, Precision, Problem, Views};
+use crate::caps::{Adapters, Class, CoopScalar, Vendor};
 use crate::layout::product;
 use crate::rounds::Rounds;
 use crate::{Caps, Dtype, Misfit};
@@ -15,11 +15,24 @@ struct Row {
     tiles: &'static [Tile],
     /// `Direct`: the subgroup hands rows of a round, where it has one trusted width of at least this.
     shuffle: u32,
-    /// Time per product of cooperative matrices, as of a tile.
-    coop: f64,
+    coop: &'static [CoopTile],
     vector: Few,
     /// Workgroups that fill the adapter; below, a long k is split.
     fill: u64,
+}
+
+/// What a subgroup has of cooperative matrices; a workgroup has two by two subgroups.
+struct CoopTile {
+    /// Rows and columns.
+    matrices: [u32; 2],
+    /// Matrices along k of a tile.
+    depth: u32,
+    /// Time per product, as of a tile.
+    cost: f64,
+}
+
+const fn coop_tile(matrices: [u32; 2], depth: u32, cost: f64) -> CoopTile {
+    CoopTile { matrices, depth, cost }
 }
 
 /// Tile sizes of `Vector`.
@@ -41,6 +54,8 @@ struct AlongK {
 /// Weights that are stored across k.
 struct AcrossK {
     lanes: u32,
+    /// So many where fewer leave the adapter idle.
+    most_lanes: u32,
     /// vec4 of columns.
     vecs: u32,
     /// Sums of vec4.
@@ -65,14 +80,61 @@ const fn tiled(tile: [u32; 3], thread: [u32; 2], stages: u32, cost: f64) -> Tile
     Tile { algorithm: Algorithm::Tiled, tile, thread, stages, cost }
 }
 
+/// Of a software adapter, where all else is faster.
+const SOFTWARE_COOP: &[CoopTile] = &[coop_tile([2, 2], 2, 20.0)];
+
+/// AMD and NVIDIA, by their compilers. The instructions of the main loop leave of the matrix peak at most, b stored [n, k] and
+/// [k, n], on navi31 for 4 x 4 matrices 94 and 93 %, 4 x 2 94 %, 2 x 2 89 and 84 %; gfx1201 93 and 91, 87 and 86, 86 and 84 %;
+/// on Ada all of it, by 12, 10 and 14 instructions per multiply. A smaller tile reads more of a and b per product.
+const COOP: &[CoopTile] = &[coop_tile([4, 4], 2, 0.3), coop_tile([4, 2], 2, 0.33), coop_tile([2, 2], 2, 0.4)];
+
+/// Matrices of 8 x 8, of which four along k give each of 128 invocations a load of eight. Neither measured nor compiled.
+const APPLE_COOP: &[CoopTile] = &[coop_tile([4, 4], 4, 0.3), coop_tile([4, 2], 4, 0.33), coop_tile([2, 2], 4, 0.4)];
+
+/// By the compilers of Honeykrisp (M1) and Turnip (Adreno 740): 64 x 64 by 8 x 4 spills nowhere (111 and 32 registers); on the M1 it
+/// takes 832 ALU instructions for 512 FMA, by 4 x 4 792 for 256. Not measured.
+const INTEGRATED: Row = Row {
+    adapters: Class::Integrated.any(),
+    tiles: &[tiled([64, 64, 16], [8, 4], 1, 1.0), tiled([32, 32, 16], [4, 4], 2, 1.5), direct(32, 32, [4, 4], 2.0)],
+    shuffle: u32::MAX,
+    coop: COOP,
+    vector: Few {
+        wg_size: 128,
+        along: AlongK { lanes_of_one_row: 32, lanes_of_several: 32, vecs: 1, most_rows: 8 },
+        across: AcrossK { lanes: 4, most_lanes: 16, vecs: 1, most_sums: 8 },
+    },
+    fill: 32,
+};
+
+/// By the compilers of RADV (navi31, gfx1201) and NVK (Ampere, Ada, Blackwell): nothing spills to memory. 64 x 64 by 8 x 4 leaves 59
+/// and 56 % of the f32 peak (navi31, Ada), by 4 x 4 44 and 40 %, 128 x 128 78 and 65 %. navi31 holds 192 workgroups of 4 x 4
+/// matrices at a time, an Ada of 128 processors 256. Across k, 128 workgroups instead of 32 read 4096 columns of weights, 64
+/// bytes of a row each. Not measured.
+const DISCRETE: Row = Row {
+    adapters: Class::Discrete.any(),
+    tiles: &[
+        tiled([128, 128, 8], [8, 8], 1, 1.0),
+        tiled([64, 64, 16], [8, 4], 1, 1.2),
+        tiled([32, 32, 16], [4, 4], 2, 2.0),
+        direct(32, 32, [4, 4], 3.0),
+    ],
+    shuffle: u32::MAX,
+    coop: COOP,
+    vector: Few {
+        wg_size: 256,
+        along: AlongK { lanes_of_one_row: 32, lanes_of_several: 32, vecs: 1, most_rows: 8 },
+        across: AcrossK { lanes: 8, most_lanes: 32, vecs: 1, most_sums: 8 },
+    },
+    fill: 256,
+};
+
 /// Measured on: Software, Mesa 26.2 lavapipe on 2 shared cores, GFLOP/s, columns across 8 invocations. f32 512^3: 16
 /// rows by 4, 2, 1 vec4 of columns each 38.8, 32.7, 26.9 (1024^3: 37.8, 33.9, 26.6; f16 37.2, 32.7, 26.6), 8 rows by 4
 /// vec4 31.7, 32 rows by 2 34.3; in a run of a quieter minute 16 rows by 1 vec4 50, 8 rows 41, 4 rows 29, single columns
 /// 13 to 29, invocations along the rows 21 to 34. Rows of a handed round by 8 invocations: the time of 512^3 falls to 0.90
 /// (f32) and 0.95 (f16), by 4 it grows to 2.4. One row of 4096 x 4096 weights, f32 GB/s: along k 8, 4, 1 lanes 13.8,
-/// 13.7, 9.1; across k 16, 4, 1 vec4 7.6, 3.3, 2.6. Discrete and Integrated are not measured yet; no Config of theirs
-/// spills on RADV (navi31, gfx1201) or NVK (Ampere, Ada).
-const TABLE: [Row; 3] = [
+/// 13.7, 9.1; across k 16, 4, 1 vec4 7.6, 3.3, 2.6.
+const TABLE: [Row; 4] = [
     Row {
         adapters: Class::Software.any(),
         tiles: &[
@@ -83,43 +145,17 @@ const TABLE: [Row; 3] = [
             tiled([64, 64, 16], [4, 4], 1, 5.0),
         ],
         shuffle: 8,
-        coop: 20.0,
+        coop: SOFTWARE_COOP,
         vector: Few {
             wg_size: 8,
             along: AlongK { lanes_of_one_row: 8, lanes_of_several: 4, vecs: 2, most_rows: 4 },
-            across: AcrossK { lanes: 1, vecs: 16, most_sums: 64 },
+            across: AcrossK { lanes: 1, most_lanes: 1, vecs: 16, most_sums: 64 },
         },
         fill: 4,
     },
-    Row {
-        adapters: Class::Integrated.any(),
-        tiles: &[tiled([64, 64, 16], [4, 4], 1, 1.0), tiled([32, 32, 16], [4, 4], 2, 1.5), direct(32, 32, [4, 4], 2.0)],
-        shuffle: u32::MAX,
-        coop: 0.3,
-        vector: Few {
-            wg_size: 128,
-            along: AlongK { lanes_of_one_row: 32, lanes_of_several: 32, vecs: 1, most_rows: 8 },
-            across: AcrossK { lanes: 4, vecs: 1, most_sums: 8 },
-        },
-        fill: 32,
-    },
-    Row {
-        adapters: Class::Discrete.any(),
-        tiles: &[
-            tiled([128, 128, 8], [8, 8], 1, 1.0),
-            tiled([64, 64, 16], [4, 4], 1, 1.3),
-            tiled([32, 32, 16], [4, 4], 2, 2.0),
-            direct(32, 32, [4, 4], 3.0),
-        ],
-        shuffle: u32::MAX,
-        coop: 0.3,
-        vector: Few {
-            wg_size: 256,
-            along: AlongK { lanes_of_one_row: 32, lanes_of_several: 32, vecs: 1, most_rows: 8 },
-            across: AcrossK { lanes: 8, vecs: 1, most_sums: 8 },
-        },
-        fill: 256,
-    },
+    Row { adapters: Class::Integrated.of(Vendor::Apple), coop: APPLE_COOP, ..INTEGRATED },
+    INTEGRATED,
+    DISCRETE,
 ];
 
 /// Where loops count ([`Caps::loop_rounds`]): not unrolled, those over more than one vec4 of columns cost twice as much.
@@ -128,11 +164,11 @@ const OLD_MESA: Row = Row {
     adapters: Class::Software.any(),
     tiles: &[direct(16, 32, [16, 4], 1.0), direct(8, 32, [8, 4], 1.15), tiled([64, 64, 16], [4, 4], 1, 5.0)],
     shuffle: u32::MAX,
-    coop: 20.0,
+    coop: SOFTWARE_COOP,
     vector: Few {
         wg_size: 8,
         along: AlongK { lanes_of_one_row: 8, lanes_of_several: 4, vecs: 2, most_rows: 4 },
-        across: AcrossK { lanes: 1, vecs: 16, most_sums: 16 },
+        across: AcrossK { lanes: 1, most_lanes: 1, vecs: 16, most_sums: 16 },
     },
     fill: 4,
 };
@@ -143,6 +179,15 @@ const PART: u64 = 512;
 const FILLING: u32 = 32;
 /// Parts at most; so many only where the driver cuts long loops short.
 const MAX_PARTS: u32 = 256;
+
+/// Matrices of sums that a subgroup has at most: 16 of 16 x 16 take 64 VGPRs of wave64 on RDNA3, 128 registers on NVIDIA.
+const MATRICES: u64 = 16;
+/// Time of cooperative matrices where loads are guarded, as of those by eights: by the compilers of RADV (navi31) and NVK
+/// (Ada) 23 and 28 instructions per multiply of 4 x 2 matrices instead of 7 and 10.
+const GUARDED: f64 = 1.5;
+/// k of cooperative matrices that takes the time of storing and adding the sums of one more part: 8 bytes per sum, where
+/// a GPU does some 100 operations on matrices per byte.
+const SPLIT_K: f64 = 400.0;
 
 /// Every Config of the table, the best first.
 pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<Config> {
@@ -159,7 +204,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         let few = few.max(1).next_power_of_two() as u32;
         let Few { wg_size, along, across } = &row.vector;
         let along_k = views.weights_along_k(problem.m > problem.n);
-        let (lanes, mut vecs) = match (along_k, few) {
+        let (mut lanes, mut vecs) = match (along_k, few) {
             (true, 1) => (along.lanes_of_one_row, along.vecs),
             (true, _) => (along.lanes_of_several, along.vecs),
             (false, _) => (across.lanes, across.vecs.min(across.most_sums / few)),
@@ -168,14 +213,22 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         while vecs > 1 && many <= (wg_size / lanes * 4 * vecs) as usize {
             vecs /= 2;
         }
+        // Across k, columns are few: more workgroups have fewer each.
+        let fills = |lanes: u32| many.div_ceil((wg_size / lanes * 4 * vecs) as usize) as u64 >= row.fill;
+        while !along_k && lanes < across.most_lanes && !fills(lanes) {
+            lanes *= 2;
+        }
         let cost = if along_k && few > along.most_rows { 2.0 } else { 0.0 };
         let config = of(Algorithm::Vector, [few, wg_size / lanes * 4 * vecs, 4], [few, 4 * vecs], 1);
         all.push((cost, Config { lanes, ..config }));
     }
     if let Some((size, width)) = coop(caps) {
-        // A workgroup has four subgroups of 2 x 2 matrices.
-        let config = of(Algorithm::Coop, [4 * size, 4 * size, 2 * size], [2 * size; 2], size);
-        all.push((row.coop, Config { lanes: width, native_f16: true, ..config }));
+        for &CoopTile { matrices: [rows, columns], depth, cost } in row.coop {
+            let (tile, thread) = ([2 * rows * size, 2 * columns * size, depth * size], [rows * size, columns * size]);
+            let config = Config { lanes: width, native_f16: true, ..of(Algorithm::Coop, tile, thread, size) };
+            let cost = if views.by_eights { cost } else { cost * GUARDED };
+            all.push((cost, config));
+        }
     }
     for &Tile { algorithm, tile: [tile_m, tile_n, tile_k], thread: [thread_m, thread_n], stages, cost } in row.tiles {
         // A gated product has twice the sums.
@@ -193,6 +246,8 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
     }
     // What is computed, past the ends of d included, by its cost, as far as it fills the adapter.
     let score = |cost: f64, config: &Config| {
+        let parts = if config.parts > 1 && config.algorithm == Algorithm::Coop { config.parts } else { 0 };
+        let cost = cost * (1.0 + SPLIT_K * f64::from(parts) / problem.k as f64);
         let [m, n, _] = config.tile.map(u64::from);
         let workgroups = config.workgroups(problem);
         let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
@@ -230,7 +285,7 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
     let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, stages, parts, native_f16 } = *config;
     let sizes = [m, n, k, tm, tn];
     let few = problem.m.min(problem.n) as u64;
-    caps.check_native_f16(native_f16, problem.has_f16())?;
+    caps.check_native_f16(native_f16, problem.has_f16() || algorithm == Algorithm::Coop)?;
     for size in sizes.into_iter().chain([lanes, stages, parts]) {
         Misfit::unless(size > 0, "sizes must be at least 1", size)?;
     }
@@ -261,12 +316,16 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
             Misfit::unless(parts == 1, "few rows must be one part", parts)?;
         }
         Algorithm::Coop => {
-            let f16 = [problem.a, problem.b].iter().all(|matrix| matrix.dtype == Dtype::F16);
+            let f16 = problem.inputs == Precision::F16
+                || [problem.a, problem.b].iter().all(|matrix| matrix.dtype == Dtype::F16);
+            let [rows, columns] = [tm, tn].map(|size| size / stages);
+            let matrices = product!(rows, columns, problem.products());
             Misfit::unless(coop(caps) == Some((stages, lanes)), "the size and lanes must be probed ones", stages)?;
-            Misfit::unless(f16 && native_f16, "matrices need a and b of native f16", native_f16)?;
-            Misfit::unless(views.by_fours, "matrices need a and b that are read by fours", 1u32)?;
-            Misfit::unless([m, n] == [4 * stages; 2], "a tile must be four by four matrices", m)?;
-            Misfit::unless([tm, tn] == [2 * stages; 2], "a subgroup must have two by two matrices", tm)?;
+            Misfit::unless(f16 && native_f16, "matrices need a and b of native f16, or rounded to f16", native_f16)?;
+            Misfit::unless(views.by_fours || views.by_eights, "matrices need a and b that are read by fours", 1u32)?;
+            Misfit::unless(tm.is_multiple_of(stages), "rows of a subgroup must be whole matrices", tm)?;
+            Misfit::unless(tn.is_multiple_of(2 * stages), "columns of a subgroup must be pairs of matrices", tn)?;
+            Misfit::at_most("matrices of a subgroup", matrices, MATRICES)?;
         }
     }
     let (whole_k, most_stages) = match algorithm {
@@ -304,10 +363,10 @@ impl Config {
             Algorithm::Direct => 0,
             Algorithm::Tiled => 4 * self.stages * k * (m + 4 + products * (n + 4)) + 4 * (2 - products),
             Algorithm::Vector => self.wg_size().saturating_mul(16),
-            // Tiles as f16, rows padded by 8, and a patch of f32 per subgroup and product.
+            // Tiles as f16, rows padded by 8, and per subgroup a patch of two matrices as f32, padded by 4.
             Algorithm::Coop => {
-                let patches = self.wg_size() / self.lanes.max(1) * products;
-                2 * (m + products * n) * (k + 8) + 4 * self.stages * self.stages * patches + 6 * (2 - products)
+                let patches = self.wg_size() / self.lanes.max(1);
+                2 * (m + products * n) * (k + 8) + 4 * self.stages * (2 * self.stages + 4) * patches
             }
         }
     }

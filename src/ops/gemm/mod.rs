@@ -10,7 +10,8 @@
 //! * [`Algorithm::Tiled`]: tiles of a and b go through workgroup memory.
 //! * [`Algorithm::Vector`]: d has at most eight rows or eight columns; the larger operand is read once, which is what
 //!   takes the time.
-//! * [`Algorithm::Coop`]: cooperative matrices, f16 in and f32 sums; only after [`Kernels::probe`].
+//! * [`Algorithm::Coop`]: cooperative matrices, f16 in and f32 sums; only after [`Kernels::probe`]. f32 and bf16 go this way
+//!   where [`Problem::inputs`] lets them be rounded to f16.
 //! * With [`field@Config::parts`] above 1, k is split, for few tiles of d and a long k: the sums of each part go to scratch, and
 //!   a second step adds them in their order, so that the result is the same run after run.
 //!
@@ -29,9 +30,24 @@
 //! * one row, weights across k: 512 columns at a time, of which all invocations have the same k: 2.6 to 7.6 GB/s;
 //! * weights along k: eight columns share the k of the row: 2048 x 8192 f16 from 4.34 to 3.91 ms.
 //!
-//! By the compilers of RADV (navi31, gfx1201) and NVK (Ampere, Ada), none of the 68 pipelines that [`choose`] comes to
-//! spills (`tools/drivers compile-for`): `gemm_coop` has at most 96 VGPRs or 64 registers, gated 144 or 96; `gemm_tiled` 128
-//! x 128 has 96 or 88.
+//! # By the compilers
+//! Nothing here ran on a GPU. `gemm_coop`, f16 of 4096^3, tiles of 128 x 128, per trip of the main loop and subgroup, b stored
+//! `[n, k]` / `[k, n]`; the share of the matrix peak that the instructions leave at most (neither latency nor caches are in it);
+//! `tools/drivers compile-for`, Mesa 26.2, on NVIDIA with robustness, which wgpu asks for. No spills, no scratch.
+//!
+//! | GPU | registers | LDS | instructions per multiply | share |
+//! |---|---|---|---|---|
+//! | navi31 (RDNA3) | 192 | 29,696 | 5.2 / 6.0 | 94 / 93 % |
+//! | gfx1201 (RDNA4) | 108 / 120 | 29,696 | 3.4 / 4.1 | 93 / 91 % |
+//! | strix1 (RDNA3.5) | 128 | 29,696 | 6.1 / 8.3 | 91 / 83 % |
+//! | Ampere, Ada, Blackwell | 216 | 29,696 | 11.4 / 11.9; d of f32 13.0 / 13.5 | not the limit |
+//!
+//! Tiles of 128 x 64 take 6.8 / 7.4 on navi31 and 9.9 / 10.4 on Ada, 64 x 64 9.0 / 10.5 and 13.4 / 14.2; with guards, 128 x 64
+//! takes 22.6 and 27.9; f32 and bf16 that are rounded, 128 x 128, 6.4 and 7.2 on navi31, 12.9 on Ada. Half of those of 128 x 128
+//! on NVIDIA are moves that NVK makes round its multiplies.
+//!
+//! `gemm_tiled` f32 leaves, of the f32 peak, 78 % on navi31 and 65 % on Ada by tiles of 128 x 128; 59 and 56 % by 64 x 64 with 8 x 4
+//! per invocation, 44 and 40 % with 4 x 4.
 
 use crate::compose::{Shader, Slots};
 use crate::config::{config, defaults, words};
@@ -81,6 +97,8 @@ defaults! {
         pub c: Option<Matrix> = None,
         /// What happens to the product before it is stored.
         pub epilogue: Epilogue = Epilogue::default(),
+        /// What a and b may be rounded to before they are multiplied.
+        pub inputs: Precision = Precision::Exact,
     }
 }
 
@@ -139,6 +157,19 @@ pub struct Epilogue {
     pub gate: Option<usize>,
     /// Added last: `[.., m, n]`. May be the view of `d`.
     pub residual: Option<Matrix>,
+}
+
+words! {
+    /// What a product may take of its inputs.
+    #[derive(Default)]
+    pub enum Precision {
+        /// Their values.
+        #[default]
+        Exact = "exact",
+        /// Their values rounded to f16, so that products of f32 and bf16 may go by cooperative matrices, where the device has
+        /// them; elsewhere they are taken as they are. What is beyond 65504 may become infinite.
+        F16 = "f16",
+    }
 }
 
 words! {
@@ -211,6 +242,8 @@ pub(crate) struct Views {
     trans_b: bool,
     /// a and b are read by fours: k, their offsets and their strides are multiples of 4.
     by_fours: bool,
+    /// The same of 8, but that k only has to be a multiple where it lies along rows.
+    by_eights: bool,
     a: Operand,
     b: Operand,
     d: Operand,
@@ -351,9 +384,9 @@ impl Plan for Problem {
         let bias = bias.map(|bias| vector("bias", bias, self.products())).transpose()?;
         let scale = scale.map(|scale| vector("scale", scale, 1)).transpose()?;
         // Nothing is read of a and b where k is 0.
-        let fours = [a, b].iter().chain(&b2).all(|operand| operand.view.multiple_of(4));
-        let by_fours = fours && self.k > 0 && self.k.is_multiple_of(4);
-        Ok(Views { trans_a, trans_b, by_fours, a, b, d, b2, c, residual, bias, scale })
+        let by = |n: usize| self.k > 0 && [a, b].iter().chain(&b2).all(|operand| operand.view.multiple_of(n));
+        let (by_fours, by_eights) = (by(4) && self.k.is_multiple_of(4), by(8));
+        Ok(Views { trans_a, trans_b, by_fours, by_eights, a, b, d, b2, c, residual, bias, scale })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {

@@ -1,7 +1,7 @@
 //! What names a pipeline, and the shader that it gives.
 
 use super::prepare::Params;
-use super::{Activation, Algorithm, Config, Problem, Views};
+use super::{Activation, Algorithm, Config, Epilogue, Problem, Views};
 use crate::Dtype;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
@@ -30,6 +30,12 @@ pub(super) struct Form {
     few_columns: bool,
     /// `Vector`: the weights are stored along k.
     along_k: bool,
+    /// `Coop`: a and b are read by eights.
+    whole: bool,
+    /// The same, and the last tile lacks some of its k.
+    tail: bool,
+    /// `Coop`: matrices that lie wholly in d are stored as they are.
+    straight: bool,
     /// What happens to the sums; without it they go to scratch.
     finish: Option<Finish>,
 }
@@ -68,19 +74,26 @@ pub(super) fn passes(
     let few_columns = config.few_columns(problem);
     let gated = problem.products() > 1;
     let d = held(views.d.dtype);
+    let coop = config.algorithm == Algorithm::Coop;
+    let split = config.parts > 1;
+    let straight = coop && !split && problem.is_plain(views) && views.d.view.multiple_of(4);
     let store = match d {
+        _ if straight => Store::One,
         _ if by_fours && !few_columns && views.d.view.multiple_of(4) => Store::Four,
         storage if storage.packed() => Store::Halves,
         _ => Store::One,
     };
     let finish = Finish { gated, extras: views.has_extras(), d, store };
-    let split = config.parts > 1;
+    let whole = coop && views.by_eights;
     let form = Form {
         vec: if by_fours { 4 } else { 1 },
+        whole,
+        tail: whole && !problem.k.is_multiple_of(config.tile[2].max(1) as usize),
+        straight,
         a: held(views.a.dtype),
         b: held(views.b.dtype),
-        trans_a: by_fours && views.trans_a,
-        trans_b: by_fours && views.trans_b,
+        trans_a: (by_fours || whole) && views.trans_a,
+        trans_b: (by_fours || whole) && views.trans_b,
         gated,
         few_columns,
         along_k: config.algorithm == Algorithm::Vector && views.weights_along_k(few_columns),
@@ -96,6 +109,15 @@ pub(super) fn passes(
     let first = Pass { stem, config: Config { parts: 1, ..*config }, form, writable };
     let second = Pass { stem: "gemm_split_k", config: (), form: finish, writable };
     (first, split.then_some(second))
+}
+
+impl Problem {
+    /// Nothing is done to the products, and d holds them as they are.
+    fn is_plain(&self, views: &Views) -> bool {
+        let Epilogue { activation, gate, .. } = self.epilogue;
+        let as_it_is = self.alpha == 1.0 && activation == Activation::None && gate.is_none();
+        as_it_is && !views.has_extras() && views.d.dtype == Dtype::F32
+    }
 }
 
 impl Views {
@@ -131,14 +153,8 @@ impl Pipeline for Pass<Config, Form> {
             .flag("TRANS_A", form.trans_a)
             .flag("TRANS_B", form.trans_b)
             .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
-            .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes), ("STAGES", stages)])
-            .input(A, "a", form.a)
-            .input(B, "b", form.b)
-            .import(if form.vec == 4 { "gemm_load4" } else { "gemm_load1" });
-        if form.gated {
-            shader = shader.input(B2, "b2", form.b);
-        }
-        shader = shader.import_if(form.gated, if form.vec == 4 { "gemm_gate4" } else { "gemm_gate1" });
+            .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes), ("STAGES", stages)]);
+        shader = if form.whole { form.by_eights(shader) } else { form.by_chunks(shader) };
         shader = match algorithm {
             Algorithm::Direct => shader.import(if lanes > 1 { "gemm_direct_shuffle" } else { "gemm_direct_alone" }),
             Algorithm::Tiled => shader,
@@ -154,12 +170,35 @@ impl Pipeline for Pass<Config, Form> {
                     .alias("LEFT", &matrix("f16", "A"))
                     .alias("RIGHT", &matrix("f16", "B"))
                     .alias("PRODUCT", &matrix("f32", "C"))
+                    .flag("STRAIGHT", form.straight)
+                    .flag("TAIL", form.tail)
+                    .import(if form.whole { "gemm_coop_whole" } else { "gemm_coop_guarded" })
+                    .import_if(form.straight, "gemm_store_straight")
             }
         };
         match form.finish {
             Some(finish) => finish.to(shader),
             None => shader.writes(SCRATCH, "scratch", "vec4<f32>").import("gemm_partial"),
         }
+    }
+}
+
+impl Form {
+    /// a, b and b2, and their loads by 4 elements or 1.
+    fn by_chunks(self, mut shader: Shader) -> Shader {
+        let fours = self.vec == 4;
+        shader = shader.input(A, "a", self.a).input(B, "b", self.b);
+        shader = shader.import(if fours { "gemm_load4" } else { "gemm_load1" });
+        if self.gated {
+            shader = shader.input(B2, "b2", self.b);
+        }
+        shader.import_if(self.gated, if fours { "gemm_gate4" } else { "gemm_gate1" })
+    }
+
+    /// The same by eights.
+    fn by_eights(self, shader: Shader) -> Shader {
+        let shader = shader.eights(A, "a", self.a).eights(B, "b", self.b);
+        if self.gated { shader.eights(B2, "b2", self.b) } else { shader.no_eights("b2") }
     }
 }
 

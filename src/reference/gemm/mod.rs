@@ -1,6 +1,7 @@
 //! The matrix product by its definition.
 
-use crate::gemm::{Activation, Along, Problem, Vector};
+use crate::Dtype;
+use crate::gemm::{Activation, Along, Precision, Problem, Vector};
 use crate::reference::Real;
 
 /// What gemm gives, contiguous `[batch, batch, m, n]`; and `mag`, one per row.
@@ -104,6 +105,15 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
         }
     }
     out
+}
+
+/// Values of a, b or b2 as `low` has them: rounded, where the Problem lets them be.
+pub fn rounded(problem: &Problem, values: &[f64]) -> Vec<f64> {
+    let as_taken = |&value: &f64| match problem.inputs {
+        Precision::Exact => value,
+        Precision::F16 => Dtype::F16.round(value),
+    };
+    values.iter().map(as_taken).collect()
 }
 
 /// The activation, its transcendental part in f64.

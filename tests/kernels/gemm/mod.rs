@@ -273,6 +273,7 @@ fn problems() -> impl Strategy<Value = Problem> {
             beta: f32::from(factors.1) - 1.0,
             c: c.map(|place| matrix(place, m, n)),
             epilogue,
+            ..Problem::default()
         }
     })
 }

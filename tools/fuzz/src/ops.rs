@@ -2,7 +2,7 @@
 
 use tileloom::attention::{Alibi, Packed, Paged, Tree};
 use tileloom::attention_bias::Buckets;
-use tileloom::gemm::{Activation, Along, Epilogue, Matrix};
+use tileloom::gemm::{Activation, Along, Epilogue, Matrix, Precision};
 use tileloom::position_encoding::{Axis, Encoding, Table, Wave};
 use tileloom::rope::{Angles, Axes, Frequencies, Heads, Style};
 use tileloom::vq_assign::{Metric, Quantized};
@@ -152,13 +152,14 @@ norm_backward::Problem {
 op!(norm_backward: [x, dy], [weight, dx, dweight, dbias, scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
 
 one_of!(Activation: |d| d.of_these(Activation::ALL));
+one_of!(Precision: |d| Precision::Exact, Precision::F16);
 one_of!(Along: |d| Along::Rows, Along::Columns);
 fields!(Matrix = Matrix::default(); Matrix { dtype, layout });
 fields!(gemm::Vector = gemm::Vector { dtype: Dtype::F32, along: Along::Rows, offset: 0 };
     gemm::Vector { dtype, along, offset });
 fields!(Epilogue = Epilogue::default(); Epilogue { scale, bias, activation, gate, residual });
 fields!(gemm::Problem = Self::default();
-    gemm::Problem { m, n, k, batch, trans_a, trans_b, a, b, d, alpha, beta, c, epilogue });
+    gemm::Problem { m, n, k, batch, trans_a, trans_b, a, b, d, alpha, beta, c, epilogue, inputs });
 op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
     if dice.one_in(2) {
         p.c = None;

@@ -1,7 +1,7 @@
 //! The matrix product, described.
 
-use tileloom::gemm::{Activation, Algorithm, Along, Buffers, Config, Epilogue, Matrix, Problem, Vector};
-use tileloom::reference::gemm::{Inputs, Output, reference};
+use tileloom::gemm::{Activation, Algorithm, Along, Buffers, Config, Epilogue, Matrix, Precision, Problem, Vector};
+use tileloom::reference::gemm::{Inputs, Output, reference, rounded};
 use tileloom::{Caps, Dtype, Layout};
 
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
@@ -115,6 +115,7 @@ impl Describe for Problem {
         handed_round(list);
         few(list);
         coop(list);
+        coop_wide(list);
         wide(list);
         full(list);
         benches(list);
@@ -167,7 +168,8 @@ impl Describe for Problem {
         let [b2, c, residual, bias, scale] = OPTIONAL.map(|name| values.get(name).map(Vec::as_slice));
         let inputs = Inputs { a: &values["a"], b: &values["b"], b2, c, residual, bias, scale };
         let Output { d: oracle, mag } = reference::<f64>(self, &inputs);
-        let low = reference::<f32>(self, &inputs).d;
+        let [a, b, gate] = ["a", "b", "b2"].map(|name| rounded(self, values.get(name).map_or(&[], Vec::as_slice)));
+        let low = reference::<f32>(self, &Inputs { a: &a, b: &b, b2: b2.and(Some(&gate)), ..inputs }).d;
         vec![("d", Rule::Rows { cols: self.n, dtype: self.d.dtype, oracle, low, mag })]
     }
 
@@ -193,6 +195,8 @@ impl Describe for Problem {
         options.value("trans_a", &mut self.trans_a)?;
         options.value("trans_b", &mut self.trans_b)?;
         options.value("out_dtype", &mut self.d.dtype)?;
+        let precisions: Vec<_> = Precision::ALL.iter().map(|&precision| (precision.name(), precision)).collect();
+        options.word("inputs", &mut self.inputs, &precisions)?;
         options.value("alpha", &mut self.alpha)?;
         options.value("beta", &mut self.beta)?;
         options.value("a_layout", &mut self.a.layout)?;
@@ -490,26 +494,110 @@ fn few(list: &mut List<Problem>) {
     list.wide("gated, few rows and few columns", problem).seed(3).candidate(VECTOR);
 }
 
+const COOP: &str = "algorithm=coop";
+
+fn no_coop(caps: &Caps) -> Option<&'static str> {
+    let reason = caps.coop_denied.unwrap_or("the device has no cooperative matrices");
+    caps.coop.is_empty().then_some(reason)
+}
+
 fn coop(list: &mut List<Problem>) {
     fn narrow(list: &mut List<Problem>, problem: Problem) -> &mut Entry<Problem> {
-        let lack = |caps: &Caps| {
-            let reason = caps.coop_denied.unwrap_or("the device has no cooperative matrices");
-            caps.coop.is_empty().then_some(reason)
-        };
-        list.narrow("cooperative matrices", problem).unless(lack).candidate("algorithm=coop")
+        list.narrow("cooperative matrices", problem).unless(no_coop).candidate(COOP)
     }
     let of = |m, n, k| plain(m, n, k, [F16, F16, F32]);
     for (m, n, k) in [(32, 32, 16), (68, 100, 72), (3, 4, 4), (33, 40, 132)] {
         integers(narrow(list, of(m, n, k)), 3, false);
     }
-    for k in [4, 12, 20] {
+    for k in [4, 12, 20, 16, 24] {
         infinite(narrow(list, of(33, 40, k)));
     }
+    infinite(narrow(list, Problem { trans_a: true, ..of(40, 72, 37) }));
     without_product(narrow(list, Problem { alpha: 0.0, ..of(33, 40, 72) }));
     narrow(list, of(68, 100, 72));
     narrow(list, Problem { batch: [2, 1], epilogue: whole(Activation::Silu), ..of(35, 36, 40) }).seed(3);
     narrow(list, of(20, 40, 2052)).seed(4).says(&["gemm_split_k"]);
     narrow(list, Problem { epilogue: swiglu(), ..of(35, 68, 72) }).seed(5);
+}
+
+/// Where k has whole tiles, by eights: sizes, layouts, and all that is done to the products.
+fn coop_wide(list: &mut List<Problem>) {
+    let mut coop = |name: &'static str, problem| {
+        list.wide(format!("cooperative matrices: {name}"), problem).unless(no_coop).candidate(COOP).seed(6);
+    };
+    let of = |m, n, k, d| plain(m, n, k, [F16, F16, d]);
+    for (trans_a, trans_b) in TRANSPOSES {
+        coop("whole tiles, every transpose", Problem { trans_a, trans_b, ..of(40, 72, 64, F32) });
+    }
+    // The pipelines of the last two.
+    for (m, n) in [(64, 32), (8, 8), (33, 40)] {
+        coop("whole tiles of f16", of(m, n, 96, F16));
+        coop("edges of d", of(m, n, 96, F32));
+    }
+    let nt = Problem { trans_b: true, ..of(37, 41, 64, F32) };
+    coop("odd rows and columns", nt);
+    coop("the last tile has half of its k", of(40, 72, 72, F32));
+    coop("the last tile has half of its k", Problem { trans_b: true, epilogue: swiglu(), ..of(40, 72, 24, F16) });
+    coop("odd k across rows", Problem { trans_a: true, ..of(40, 72, 37, F32) });
+    coop("odd rows and columns", Problem { d: Matrix::strided(F16, 3, [0, 0, 43]), ..nt });
+    // [2, 2] batches: b shared by the first axis, d by columns of a wider matrix; straight where rows of d allow.
+    for offset in [12, 13] {
+        let problem = Problem {
+            batch: [2, 2],
+            a: Matrix::strided(F16, 8, [4096, 0, 80]),
+            b: Matrix::strided(F16, 16, [0, 5120, 72]),
+            d: Matrix::strided(F32, offset, [40 * 160, 80, 160]),
+            ..of(40, 64, 64, F32)
+        };
+        coop("offsets, strides and batches", problem);
+    }
+    // By fours only.
+    coop("guarded", Problem { a: Matrix::strided(F16, 4, [0, 0, 68]), ..of(40, 72, 64, F32) });
+    coop("guarded", Problem { trans_a: true, trans_b: true, ..of(36, 40, 64, F16) });
+    let c = Some(Matrix::new(F32));
+    coop("epilogue", Problem { alpha: 0.3, beta: -1.5, c, epilogue: whole(Activation::Gelu), ..of(40, 72, 64, F16) });
+    coop(
+        "alpha and an activation",
+        Problem {
+            alpha: 0.5,
+            epilogue: Epilogue { activation: Activation::Relu, ..Epilogue::default() },
+            ..of(40, 72, 64, F32)
+        },
+    );
+    let bias = along(Along::Columns, F16, 3);
+    for trans_b in [false, true] {
+        let epilogue = Epilogue { gate: Some(8), bias, ..swiglu() };
+        coop("gated", Problem { trans_b, b: Matrix::strided(F16, 16, [0, 0, 80]), epilogue, ..of(40, 72, 64, F16) });
+    }
+    coop("k in parts", of(40, 40, 2048, F32));
+    coop("k in parts", Problem { trans_b: true, epilogue: swiglu(), ..of(20, 40, 2048, F16) });
+    // Rounded to f16: by eights, by fours, bf16.
+    let inputs = Precision::F16;
+    for (dtypes, k) in [([F32; 3], 64), ([F32; 3], 68), ([Bf16, Bf16, F32], 64), ([F16, F32, F16], 64)] {
+        coop("rounded inputs", Problem { inputs, ..plain(40, 72, k, dtypes) });
+    }
+    for (m, k) in [(40, 64), (1, 64)] {
+        list.wide("rounded inputs, as it is chosen", Problem { inputs, ..f32s(m, 72, k) }).seed(3);
+    }
+    // Other tiles of the matrices that lavapipe has.
+    let lavapipe = |caps: &Caps| {
+        let fits = caps.subgroup.is_some_and(|subgroup| subgroup.max == 8) && no_coop(caps).is_none();
+        (!fits).then_some("the device has no subgroups of 8 with cooperative matrices")
+    };
+    let mut tile = |[rows, columns]: [u32; 2], blocks: [u32; 2], depth: u32, problem| {
+        let thread = [8 * rows, 8 * columns];
+        let tile = [thread[0] * blocks[0], thread[1] * blocks[1], 8 * depth];
+        let config =
+            Config { algorithm: Algorithm::Coop, tile, thread, lanes: 8, stages: 8, native_f16: true, ..DIRECT };
+        list.wide("cooperative matrices: other tiles", problem).unless(lavapipe).config(config).seed(7);
+    };
+    let nt = |problem| Problem { trans_b: true, ..problem };
+    tile([4, 4], [2, 2], 2, nt(of(100, 136, 72, F32)));
+    tile([4, 2], [2, 2], 2, of(100, 136, 64, F16));
+    tile([4, 2], [2, 2], 4, nt(Problem { epilogue: swiglu(), ..of(100, 104, 64, F16) }));
+    // More invocations than loads of b; blocks that are no power of two.
+    tile([2, 2], [3, 1], 1, of(56, 24, 40, F32));
+    tile([1, 2], [1, 3], 1, Problem { trans_a: true, ..of(56, 104, 37, F16) });
 }
 
 /// What one driver is enough for.
