@@ -4,8 +4,8 @@
 // k, as the left-hand ones are (row by row, RDNA3 loads them two bytes at a time).
 //
 // Sums go through workgroup memory, too: only there is it known which element is where. A patch has two matrices of a
-// block side by side: neighbours in d, or where GATED the two products. Where STRAIGHT, matrices that lie wholly in d are
-// stored as they are, if there is nothing else to do to them.
+// block side by side: neighbours in d, or where GATED the two products. Where STRAIGHT there is nothing to do to
+// them: tiles that lie wholly in d are stored as they are, matrix by matrix.
 //
 // Where a workgroup has fewer subgroups than blocks, because they are wider than expected, each takes one block after the
 // other: slower, and right at any width.
@@ -103,7 +103,7 @@ fn gemm_coop(
       }
       workgroupBarrier();
     }
-    if STRAIGHT && is_plain() && at.row + TILE_M <= params.m && at.col + TILE_N <= params.n {
+    if STRAIGHT && at.row + TILE_M <= params.m && at.col + TILE_N <= params.n {
       for (var o = 0u; o < MATRICES; o++) { store_straight(at, row + o / COLS * SIZE, col + o % COLS * SIZE, acc[o]); }
     } else {
       for (var p = 0u; p < MATRICES; p += 2u / PRODUCTS) {

@@ -1,7 +1,5 @@
-// d of f32 one by one; or whole matrices, where nothing is to be done to the product.
+// d of f32, to which nothing is done: one by one, or whole matrices as they are.
 #import gemm_store_one
-
-fn is_plain() -> bool { return params.alpha == 1.0 && params.activation == ACTIVATION_NONE; }
 
 // A matrix whose first element is (row, col) of the tile.
 fn store_straight(at: Place, row: u32, col: u32, sums: PRODUCT) {

@@ -6,6 +6,7 @@ use crate::Dtype;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
+use crate::ops::Plan;
 
 slots!(pub(super) A, B, D, B2, C, RESIDUAL, BIAS, SCALE, SCRATCH);
 
@@ -34,7 +35,7 @@ pub(super) struct Form {
     whole: bool,
     /// The same, and the last tile lacks some of its k.
     tail: bool,
-    /// `Coop`: matrices that lie wholly in d are stored as they are.
+    /// `Coop`: matrices that lie wholly in d, or in its sums in scratch, are stored as they are.
     straight: bool,
     /// What happens to the sums; without it they go to scratch.
     finish: Option<Finish>,
@@ -76,9 +77,13 @@ pub(super) fn passes(
     let d = held(views.d.dtype);
     let coop = config.algorithm == Algorithm::Coop;
     let split = config.parts > 1;
-    let straight = coop && !split && problem.is_plain(views) && views.d.view.multiple_of(4);
+    let straight = coop
+        && match split {
+            true => problem.has_whole_sums(views, config),
+            false => problem.is_plain(views) && views.d.view.multiple_of(4),
+        };
     let store = match d {
-        _ if straight => Store::One,
+        _ if straight && !split => Store::One,
         _ if by_fours && !few_columns && views.d.view.multiple_of(4) => Store::Four,
         storage if storage.packed() => Store::Halves,
         _ => Store::One,
@@ -117,6 +122,12 @@ impl Problem {
         let Epilogue { activation, gate, .. } = self.epilogue;
         let as_it_is = self.alpha == 1.0 && activation == Activation::None && gate.is_none();
         as_it_is && !views.has_extras() && views.d.dtype == Dtype::F32
+    }
+
+    /// Rows of scratch have no more than n sums, and all of them can be counted.
+    fn has_whole_sums(&self, views: &Views, config: &Config) -> bool {
+        let bytes = self.scratch(views, config);
+        self.epilogue.gate.is_none() && self.n.is_multiple_of(4) && bytes <= u32::MAX.into()
     }
 }
 
@@ -173,17 +184,23 @@ impl Pipeline for Pass<Config, Form> {
                     .flag("STRAIGHT", form.straight)
                     .flag("TAIL", form.tail)
                     .import(if form.whole { "gemm_coop_whole" } else { "gemm_coop_guarded" })
-                    .import_if(form.straight, "gemm_store_straight")
+                    .import_if(form.straight, form.store_straight())
             }
         };
         match form.finish {
             Some(finish) => finish.to(shader),
+            None if form.straight => shader.writes(SCRATCH, "scratch", "f32"),
             None => shader.writes(SCRATCH, "scratch", "vec4<f32>").import("gemm_partial"),
         }
     }
 }
 
 impl Form {
+    /// The file that stores matrices as they are.
+    fn store_straight(self) -> &'static str {
+        if self.straight && self.finish.is_none() { "gemm_partial_matrices" } else { "gemm_store_straight" }
+    }
+
     /// a, b and b2, and their loads by 4 elements or 1.
     fn by_chunks(self, mut shader: Shader) -> Shader {
         let fours = self.vec == 4;

@@ -1,7 +1,7 @@
 //! The matrix product on tensors.
 
 use crate::error::Checked;
-use crate::gemm::{self, Activation, Along, Buffers, Epilogue, Matrix, Problem, Vector};
+use crate::gemm::{self, Activation, Along, Buffers, Epilogue, Matrix, Precision, Problem, Vector};
 use crate::{Batch, Element, ErrorKind, Result, Tensor};
 
 const OP: &str = "gemm";
@@ -23,6 +23,8 @@ pub struct MatmulOptions<'a, T> {
     pub gate: Option<&'a Tensor<T>>,
     /// Of the result's shape, added last.
     pub residual: Option<&'a Tensor<T>>,
+    /// What both sides may be rounded to.
+    pub inputs: Precision,
 }
 
 impl<T> Default for MatmulOptions<'_, T> {
@@ -35,6 +37,7 @@ impl<T> Default for MatmulOptions<'_, T> {
             activation: Activation::None,
             gate: None,
             residual: None,
+            inputs: Precision::Exact,
         }
     }
 }
@@ -172,7 +175,8 @@ fn plain<T: Element>(a: &Tensor<T>, b: &Tensor<T>, options: &MatmulOptions<T>) -
         return Err(ErrorKind::shape("b", b.shape(), format!("k of {k}, and {outer:?} or nothing before")));
     }
     let batch = outer.iter().fold(1usize, |n, &size| n.saturating_mul(size));
-    let of = Problem { trans_a, trans_b, alpha: options.alpha, ..Problem::new(m, n, k, T::DTYPE) };
+    let MatmulOptions { alpha, inputs, .. } = *options;
+    let of = Problem { trans_a, trans_b, alpha, inputs, ..Problem::new(m, n, k, T::DTYPE) };
     let problem = match (shared, trans_a) {
         (true, false) => Problem { m: batch.saturating_mul(m), ..of },
         (true, true) => {

@@ -573,7 +573,7 @@ fn coop_wide(list: &mut List<Problem>) {
     coop("k in parts", Problem { trans_b: true, epilogue: swiglu(), ..of(20, 40, 2048, F16) });
     // Rounded to f16: by eights, by fours, bf16.
     let inputs = Precision::F16;
-    for (dtypes, k) in [([F32; 3], 64), ([F32; 3], 68), ([Bf16, Bf16, F32], 64), ([F16, F32, F16], 64)] {
+    for (dtypes, k) in [([F32; 3], 64), ([F32; 3], 68), ([Bf16; 3], 64), ([F16, F32, F16], 64)] {
         coop("rounded inputs", Problem { inputs, ..plain(40, 72, k, dtypes) });
     }
     for (m, k) in [(40, 64), (1, 64)] {
