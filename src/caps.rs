@@ -299,6 +299,18 @@ impl Caps {
         }
     }
 
+    /// Size of a cooperative matrix of f16 with f32 sums, and the widest subgroup, where such matrices are known to work.
+    pub(crate) fn coop_f16(&self) -> Option<(u32, u32)> {
+        let fits = |s: &&CoopShape| s.ab == CoopScalar::F16 && s.acc == CoopScalar::F32;
+        let shape = self.coop.iter().filter(fits).max_by_key(|s| s.m)?;
+        // Metal's simdgroups are 32 wide on every GPU that has matrices.
+        let width = match self.backend {
+            wgpu::Backend::Metal => Some(32),
+            _ => self.subgroup.map(|subgroup| subgroup.max),
+        };
+        width.filter(|_| self.coop_probed && self.f16).map(|width| (shape.m, width))
+    }
+
     /// Whether this is llvmpipe of a Mesa before `version` (year, quarter), or of one that does not tell.
     pub(crate) fn mesa_before(&self, version: (u32, u32)) -> bool {
         let told = || {

@@ -1,6 +1,8 @@
 // Vectors of any length and alignment, in chunks of four elements. Elements of q and k past the last are 0; those of v
 // repeat it, and are not stored. Words of a packed o may be shared: each element is stored as a row of one column, which
 // changes its own half of the word.
+#import attention_store_elements
+
 fn elements_of(c: u32) -> vec4<u32> { return vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u); }
 fn q4(base: u32, c: u32) -> vec4<f32> {
   let e = elements_of(c);
@@ -15,10 +17,4 @@ fn k4(base: u32, c: u32) -> vec4<f32> {
 fn v4(base: u32, c: u32) -> vec4<f32> {
   let i = min(elements_of(c), vec4<u32>(params.value_dim - 1u)) + base;
   return vec4<f32>(v_load(i.x), v_load(i.y), v_load(i.z), v_load(i.w));
-}
-fn store4(base: u32, c: u32, v: vec4<f32>) {
-  for (var e = 0u; e < 4u; e++) {
-    let i = base + 4u * c + e;
-    if 4u * c + e < params.value_dim { o_store(i, 0u, i & 1u, 1u, V(v[e])); }
-  }
 }

@@ -1,6 +1,6 @@
 //! The Config of attention: tables by class of adapters, and what fits a device.
 
-use super::{Algorithm, Config, Hide, Load, Problem, Reduce, attention_merge};
+use super::{Algorithm, Config, Hide, Load, Problem, Reduce, attention_merge, coop};
 use crate::caps::{Adapters, Class};
 use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
@@ -150,11 +150,16 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     }
     // With one invocation per row: for devices of small workgroups.
     found.push(Config { lanes: 1, rows: 1, load: Load::Direct, ..tiled });
+    let at = if coop::first(caps, problem) { 0 } else { found.len() };
+    found.splice(at..at, coop::candidates(caps, problem));
     found
 }
 
 /// The first thing of `config` that does not fit the Problem or the device.
 pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(), Misfit> {
+    if config.algorithm == Algorithm::Coop {
+        return coop::check(caps, problem, config);
+    }
     let limits = &caps.limits;
     let Config { algorithm, wg_size, lanes, rows, slots, keys, load, splits, reduce, hide, native_f16 } = *config;
     let subgroup = caps.trusted_subgroup_size();
@@ -180,6 +185,7 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
             Misfit::unless(lanes == 1, "broadcast needs one lane", lanes)?;
             Misfit::unless(hide != Hide::Branch, "broadcast shuffles, which hide=branch must not do", size)?;
         }
+        Load::Matrices(size) => Misfit::unless(false, "matrices are for coop", size)?,
     }
     Misfit::unless(load == Load::Direct || slots == 1, "staged and broadcast keys need one slot", slots)?;
     Misfit::unless((reduce == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
@@ -253,7 +259,7 @@ impl Config {
     /// Bytes of scratch: o of each part and row, padded so that what follows may be bound; and their maxima and sums.
     /// The number of parts grows with the keys only where the driver cuts long walks short.
     pub(super) fn scratch_parts(&self, problem: &Problem) -> [u64; 2] {
-        if self.algorithm == Algorithm::Tiled {
+        if self.algorithm != Algorithm::Decode {
             return [0; 2];
         }
         let rows = problem.q_sizes().iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));

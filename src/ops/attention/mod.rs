@@ -52,6 +52,7 @@
 pub mod attention_bias;
 pub mod attention_merge;
 mod choose;
+mod coop;
 mod pipeline;
 mod prepare;
 
@@ -324,6 +325,8 @@ words! {
         Tiled = "tiled",
         /// The keys are split, and the parts joined.
         Decode = "decode",
+        /// As tiled, by cooperative matrices of f16 with f32 sums.
+        Coop = "coop",
     }
 }
 
@@ -337,15 +340,18 @@ pub enum Load {
     /// The invocations of a subgroup of this size, which is trusted, load neighbouring chunks and hand them round;
     /// with one lane and one slot.
     Broadcast(u32),
+    /// A tile of [`Config::keys`] goes through workgroup memory, and on as matrices of this size; `Coop` only.
+    Matrices(u32),
 }
 
-/// `direct`, `staged(64)`, `broadcast(8)`.
+/// `direct`, `staged(64)`, `broadcast(8)`, `matrices(16)`.
 impl Field for Load {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Load::Direct => f.write_str("direct"),
             Load::Staged(keys) => write!(f, "staged({keys})"),
             Load::Broadcast(size) => write!(f, "broadcast({size})"),
+            Load::Matrices(size) => write!(f, "matrices({size})"),
         }
     }
 
@@ -353,7 +359,9 @@ impl Field for Load {
         let number = |word| text.strip_prefix(word)?.strip_prefix('(')?.strip_suffix(')')?.parse().ok();
         match text {
             "direct" => Some(Load::Direct),
-            _ => number("staged").map(Load::Staged).or_else(|| Some(Load::Broadcast(number("broadcast")?))),
+            _ => (number("staged").map(Load::Staged))
+                .or_else(|| number("broadcast").map(Load::Broadcast))
+                .or_else(|| number("matrices").map(Load::Matrices)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The pipelines of attention: what follows from a Problem, and the shader.
 
 use super::prepare::{Params, Views};
-use super::{Algorithm, Config, Hide, Load, Problem, Reduce};
+use super::{Algorithm, Config, Hide, Load, Problem, Reduce, coop};
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 use crate::softmax::MaskKind;
@@ -28,20 +28,29 @@ const FLAGS: [Flag; 7] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Form {
     /// Elements per load: 4 or 1.
-    vec: u32,
+    pub vec: u32,
     /// Chunks of four of a head vector, and of a value vector.
-    chunks: [u32; 2],
+    pub chunks: [u32; 2],
     /// Vectors do not fill their chunks.
-    padded: bool,
-    x: Storage,
-    o: Storage,
-    softcap: bool,
-    mask: Option<MaskKind>,
+    pub padded: bool,
+    pub x: Storage,
+    pub o: Storage,
+    pub softcap: bool,
+    pub mask: Option<MaskKind>,
     /// ALiBi slopes or sinks are read.
-    tables: bool,
+    pub tables: bool,
     /// Sequences, pages or a tree are read.
-    indices: bool,
-    lse: bool,
+    pub indices: bool,
+    pub lse: bool,
+    /// `Coop`: q, k and v are read by eights.
+    pub eights: bool,
+    /// `Coop`: matrices of f16 that a weight is the sum of; else 0.
+    pub parts: u32,
+}
+
+/// The flags by their names in shaders, with their bits.
+pub(super) fn flag_bits() -> impl Iterator<Item = (&'static str, u32)> {
+    (0..).zip(FLAGS).map(|(bit, flag)| (flag.name, 1 << bit))
 }
 
 /// The bit of the last flag.
@@ -56,9 +65,11 @@ impl Problem {
     /// The pipeline of the walk; `splits` is a parameter, the rest of the Config names the pipeline.
     pub(super) fn pass(&self, views: &Views, config: &Config, writable: Slots) -> Pass<Config, Form> {
         let decode = config.algorithm == Algorithm::Decode;
-        let inputs = [&views.q, &views.k, &views.v].iter().all(|view| view.multiple_of(4));
+        let coop = config.algorithm == Algorithm::Coop;
+        let by = |n| [&views.q, &views.k, &views.v].iter().all(|view| view.multiple_of(n));
+        let inputs = coop || by(4);
         let output = if decode { self.value_dim.is_multiple_of(4) } else { views.o.multiple_of(4) };
-        let chunks = self.chunks(config.lanes);
+        let chunks = if coop { self.columns(config).map(|columns| columns / 4) } else { self.chunks(config.lanes) };
         let form = Form {
             vec: if inputs && output { 4 } else { 1 },
             chunks,
@@ -71,8 +82,14 @@ impl Problem {
             tables: views.tables.is_some(),
             indices: views.indices.is_some(),
             lse: decode || self.lse.is_some(),
+            eights: coop && by(8),
+            parts: if coop { self.weight_parts() } else { 0 },
         };
-        let stem = if decode { "attention_decode" } else { "attention_tiled" };
+        let stem = match config.algorithm {
+            Algorithm::Tiled => "attention_tiled",
+            Algorithm::Decode => "attention_decode",
+            Algorithm::Coop => "attention_coop",
+        };
         Pass { stem, config: Config { splits: 1, ..*config }, form, writable }
     }
 }
@@ -81,14 +98,17 @@ slots!(pub(super) Q, K, V, O, MASK, TABLES, INDICES, LSE);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
+        if self.config.algorithm == Algorithm::Coop {
+            return coop::shader(self);
+        }
         let Config { wg_size, lanes, rows, slots, keys, load, reduce, hide, .. } = self.config;
-        let Form { vec, chunks, padded, x, o, softcap, mask, tables, indices, lse } = self.form;
+        let Form { vec, chunks, padded, x, o, softcap, mask, tables, indices, lse, .. } = self.form;
         // Single elements of a packed o are stored half by half of a word.
         let edge = vec == 1 && o.packed();
         let shader = self
             .begin(wg_size, self.config.wg_bytes(chunks), if edge { 2 } else { vec })
             .params::<Params>()
-            .constants((0..).zip(FLAGS).map(|(bit, flag)| (flag.name, 1 << bit)))
+            .constants(flag_bits())
             .constant("LANES", lanes)
             .constant("ROWS", rows)
             .constant("SLOTS", slots)
@@ -118,6 +138,7 @@ impl Pipeline for Pass<Config, Form> {
             Load::Direct => shader.import("attention_direct"),
             Load::Staged(_) => shader.import("attention_staged"),
             Load::Broadcast(size) => shader.constant("LOAD_LANES", size).import("attention_broadcast"),
+            Load::Matrices(_) => unreachable!("the check leaves them to coop"),
         };
         shader.writes_if(lse, LSE, "lse", "f32", "lse")
     }

@@ -202,7 +202,7 @@ impl Plan for Problem {
         let tiles = product!(self.group(), self.seq_q).div_ceil(config.tile_rows().into());
         let grid = call.fold(product!(tiles, self.kv_heads, self.batch, config.splits))?;
         let params = Params::of(self, views, config, self.flags(), tiles as u32, grid);
-        if config.algorithm == Algorithm::Tiled {
+        if config.algorithm != Algorithm::Decode {
             call.check()?;
             return call.dispatch(&[self.pass(views, config, call.writable())], &params, grid);
         }

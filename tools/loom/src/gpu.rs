@@ -175,7 +175,12 @@ impl Gpu {
     pub fn checked(&self) -> &Kernels {
         self.checked.get_or_init(|| {
             let options = KernelsOptions { checked: true, ..Default::default() };
-            Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options)
+            let kernels = Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options);
+            if self.kernels.caps().coop_probed {
+                // A device that is lost tells so when it is used.
+                let _ = pollster::block_on(kernels.probe(&self.queue));
+            }
+            kernels
         })
     }
 

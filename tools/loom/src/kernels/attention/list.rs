@@ -43,6 +43,7 @@ pub const PARENTS: [u32; 18] = [u32::MAX, 0, 0, 1, 1, 2, 5, 6, 99, 0, 0, 1, 2, 3
 pub(super) fn all(list: &mut List<Problem>) {
     everywhere(list);
     faults(list);
+    coop(list);
     checks(list);
     wide(list);
     full(list);
@@ -53,6 +54,7 @@ pub(super) fn all(list: &mut List<Problem>) {
 const HIDDEN: &str = "what a hidden key holds does not show";
 const TILED: &str = "algorithm=tiled";
 const DECODE: &str = "algorithm=decode";
+const COOP: &str = "algorithm=coop";
 
 /// About ten pipelines: all but head dims, dtypes and what is bound are parameters.
 fn everywhere(list: &mut List<Problem>) {
@@ -278,6 +280,137 @@ fn faults(list: &mut List<Problem>) {
     }
 }
 
+/// By cooperative matrices, where there are some: all options over few pipelines, then what is special to matrices.
+fn coop(list: &mut List<Problem>) {
+    // Groups of 4 rows: a tile has 64 rows, or fewer where there are fewer.
+    let shape = |seq_q, seq_kv| typed(Dtype::F16, Problem { seq_q, seq_kv, lse: Some(1), ..Problem::new(1, 8, 2, 32) });
+    let name = "matrices: sizes, causal, windows";
+    for (seq_q, seq_kv) in [(1, 1), (2, 0), (1, 39), (3, 79), (33, 65), (40, 23), (70, 131)] {
+        for (causal, window) in [
+            (false, [None, None]),
+            (true, [None, None]),
+            (false, [Some(9), Some(2)]),
+            (true, [Some(0), None]),
+            (true, [Some(usize::MAX), Some(usize::MAX)]),
+            (false, [None, Some(5)]),
+        ] {
+            list.wide(name, Problem { causal, window, ..shape(seq_q, seq_kv) }).seed(7 + seq_kv as u64).candidate(COOP);
+        }
+    }
+    let name = "matrices: biases and sequences";
+    let capped = Problem { softcap: 2.0, window: [Some(9), Some(2)], ..shape(33, 65) };
+    list.wide(name, capped).seed(4).candidate(COOP);
+    for (batch, per_batch) in [(1, false), (2, true)] {
+        let of = |seq_q, seq_kv| Problem { batch, ..causal(shape(seq_q, seq_kv)) };
+        list.wide(name, alibi_and_sinks(per_batch, of(17, 33))).seed(5).candidate(COOP);
+        list.wide(name, sinks(of(33, 17))).seed(6).candidate(COOP);
+    }
+    let none = list.wide(name, sinks(causal(shape(33, 17))));
+    none.seed(5).candidate(COOP).set(|_, values| drop(values.insert("tables", vec![f64::NEG_INFINITY; 8])));
+    for kind in [MaskKind::Bytes, MaskKind::Additive(Dtype::F16)] {
+        for (mask, causal) in [(Mask::new(kind), false), (Mask::new(kind), true), (Mask::shared(kind, 70), false)] {
+            let problem = Problem { batch: 2, causal, mask: Some(mask), ..shape(17, 70) };
+            list.wide(name, problem).seed(7).candidate(COOP);
+        }
+    }
+    for (seq_kv, per_batch, all) in [(9, false, &PARENTS[..9]), (30, true, &PARENTS), (70, false, &PARENTS[..9])] {
+        let problem = tree(per_batch, Problem { batch: 2, ..shape(9, seq_kv) });
+        list.wide(name, problem).seed(8).candidate(COOP).set(parents(all));
+    }
+    let base = Problem { batch: 5, ..causal(shape(33, 40)) };
+    list.wide(name, packed(&LENGTHS, base)).seed(9).candidate(COOP).set(sequences(&LENGTHS));
+    let lengths: [_; 5] = std::array::from_fn(|b| [LENGTHS[b][0], KEYS[b]]);
+    let queries = Problem { packed: packed(&LENGTHS, base).packed, ..base };
+    list.wide(name, paged(16, &lengths, queries)).seed(10).candidate(COOP).set(sequences(&lengths));
+    let rows = 8 * 33;
+    let parts = Problem { sum: Some(rows + 5), ..causal(shape(33, 65)) };
+    list.wide(name, parts).seed(11).candidate(COOP);
+
+    // A tile of a diagonal is 32 keys: those of a row, before it and behind it, with what is not finite.
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let name = "matrices: what a hidden key holds does not show";
+    for key in [32, 33, 47, 48, 62, 63] {
+        for value in [nan, inf] {
+            let cells =
+                [("v", Some(key), key % 32, value), ("k", Some(key), 3, if value.is_nan() { nan } else { 0.5 })];
+            list.wide(name, causal(shape(64, 64))).seed(key as u64).candidate(COOP).set(planted(&cells));
+        }
+    }
+    let cells = [("k", Some(40), 3, nan), ("v", Some(40), 2, nan), ("v", Some(45), 1, inf), ("v", Some(35), 0, -inf)];
+    list.wide(name, causal(shape(21, 50))).seed(5).candidate(COOP).set(planted(&cells));
+    let cells = [("k", Some(64), 3, nan), ("v", Some(64), 2, nan), ("v", Some(1), 0, nan), ("v", Some(69), 5, inf)];
+    let lengths = Problem { batch: 1, ..shape(33, 70) };
+    list.wide(name, cut(lengths)).seed(6).candidate(COOP).set(move |p, values| {
+        values.insert("indices", vec![64.0]);
+        planted(&cells[..2])(p, values);
+        planted(&cells[3..])(p, values);
+    });
+    let mask = Some(Mask::shared(MaskKind::Bytes, 70));
+    list.wide(name, Problem { mask, ..shape(21, 70) }).seed(7).candidate(COOP).set(move |p, values| {
+        values.get_mut("mask").into_iter().flatten().enumerate().for_each(|(i, v)| *v = f64::from(i % 5 != 0));
+        planted(&[("k", Some(40), 3, nan), ("v", Some(10), 2, inf), ("v", Some(65), 1, nan)])(p, values);
+    });
+    // Visible, with weights from 1 to what f16 does not hold.
+    let name = "matrices: what is infinite shows";
+    for key in [0, 40, 79] {
+        let cells =
+            [("v", Some(key), 3, inf), ("v", Some(5), 9, -inf), ("k", Some(key), 0, 9.0), ("q", None, 0, -12.0)];
+        list.wide(name, shape(33, 80)).seed(key as u64).candidate(COOP).set(planted(&cells));
+    }
+    let name = "matrices: scores far apart";
+    for (at, far) in [(0.05, 200.0), (1.0, -300.0), (1.0, 60000.0)] {
+        let problem = Problem { scale: at, ..shape(33, 80) };
+        list.wide(name, problem).seed(12).candidate(COOP).set(move |p, values| {
+            for (i, v) in values.get_mut("k").into_iter().flatten().enumerate() {
+                if i % p.head_dim == 0 {
+                    *v = (i / p.head_dim % 7) as f64 * far / 50.0;
+                }
+            }
+        });
+    }
+
+    let name = "matrices: head dims";
+    let of = |d, value_dim| Problem { value_dim, ..typed(Dtype::F16, Problem::new(1, 4, 2, d)) };
+    for (d, value_dim) in [(1, 1), (40, 40), (59, 41), (64, 64)] {
+        let problem = Problem { seq_q: 9, seq_kv: 70, lse: Some(0), o: Dtype::F32, ..of(d, value_dim) };
+        list.wide(name, causal(problem)).seed(d as u64).candidate(COOP);
+        // Rows that see few keys.
+        list.wide(name, causal(Problem { seq_q: 21, seq_kv: 21, ..problem })).seed(d as u64).candidate(COOP);
+        let odd = Problem { o_layout: Layout::at(3), o: Dtype::F16, ..problem };
+        list.wide(name, odd).seed(d as u64).candidate(COOP);
+    }
+    for (d, value_dim) in [(128, 128), (192, 128), (256, 256), (576, 512)] {
+        let problem = Problem { seq_q: 35, seq_kv: 70, lse: Some(0), ..of(d, value_dim) };
+        list.full(name, causal(problem)).seed(d as u64).candidate(COOP);
+    }
+    let name = "matrices: slots, and more subgroups than blocks";
+    for (lanes, slots, keys) in [(1, 1, 16), (1, 2, 32), (2, 1, 16), (2, 2, 8), (1, 4, 64)] {
+        let config = Config {
+            algorithm: Algorithm::Coop,
+            wg_size: 16 * lanes * slots,
+            lanes,
+            rows: 1,
+            slots,
+            keys,
+            load: Load::Matrices(8),
+            splits: 1,
+            reduce: Reduce::Memory,
+            hide: Hide::Branch,
+            native_f16: true,
+        };
+        list.wide(name, causal(shape(21, 90))).seed(13).config(config);
+        let cells = [("v", Some(75), 2, inf), ("v", Some(80), 1, inf), ("v", Some(20), 0, -inf)];
+        list.wide(name, causal(shape(21, 90))).seed(14).config(config).set(planted(&cells));
+    }
+    let name = "matrices: checked modules give the same";
+    let lengths = [[5, 33], [5, 20]];
+    let all = paged(4, &lengths, tree(false, Problem { batch: 2, ..shape(5, 33) }));
+    list.wide(name, all).seed(2).candidate(COOP).checked().set(move |p, values| {
+        parents(&[9, 0, 0, 1, 9])(p, values);
+        sequences(&lengths)(p, values);
+    });
+}
+
 /// As a caller has them, by the chosen Config.
 fn checks(list: &mut List<Problem>) {
     let of = |heads, kv_heads, seq_q, seq_kv, d| Problem {
@@ -444,6 +577,8 @@ fn composed(list: &mut List<Problem>) {
             list.compose(Problem { mask: Some(Mask::new(kind)), lse: Some(0), ..all });
         }
         list.compose(Problem { value_dim: 512, ..of(Dtype::F16, Dtype::F16, 576) });
+        list.compose(of(Dtype::F16, Dtype::F16, 128));
+        list.compose(Problem { value_dim: 128, ..of(Dtype::F16, Dtype::F16, 192) });
         list.compose(of(Dtype::Bf16, Dtype::Bf16, 256));
     }
 }
