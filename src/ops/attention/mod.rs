@@ -375,7 +375,7 @@ words! {
     pub enum Reduce {
         /// One invocation per row.
         None = "none",
-        /// Within a subgroup of trusted size; `lanes` is at most that.
+        /// Within a subgroup; `lanes` is at most the least size of one, which is trusted.
         Shuffle = "shuffle",
         /// Through workgroup memory; works everywhere.
         Memory = "memory",
