@@ -91,8 +91,9 @@ const TABLE: [Row; 6] = [
         wg_size: 128,
         tiled: Tiled { hold: 9, hold_apart: 9, rows: 2, held: 9 },
         few: 16,
-        // By the compiler of Turnip (Adreno 740) four rows take 32 registers, two 19, of which more waves fit.
-        decode: Decode { lanes: 16, hold: 16, rows: 2, fill: 64 },
+        // By the compiler of Turnip (Adreno 740) four rows take 32 registers, two 19, of which more waves fit;
+        // two of 255 elements that are loaded one by one, with a mask, spill.
+        decode: Decode { lanes: 16, hold: 8, rows: 2, fill: 64 },
     },
     Row {
         adapters: Class::Discrete.any(),

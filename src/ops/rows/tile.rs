@@ -114,8 +114,9 @@ struct Parted {
 
 /// The tiles of all ops on rows. Measured with softmax on: Software, Mesa 26.2 lavapipe on 2 cores, where a workgroup is
 /// one subgroup and nothing waits (a barrier costs two thirds of the speed), short rows go one per invocation, and half a
-/// kilobyte per invocation still stays in registers. Discrete and Integrated are not measured yet: they keep at most 64
-/// f32 of a row per invocation, and neighbours read neighbouring chunks.
+/// kilobyte per invocation still stays in registers. Discrete and Integrated are not measured: they keep at most 64
+/// f32 of a row per invocation, and neighbours read neighbouring chunks. By the compilers of RADV, NVK and Honeykrisp nothing
+/// spills (1024 and 4096 columns: 60 and 48 VGPRs on navi31, 56 and 40 registers on Ada).
 const TABLE: [Row; 3] = [
     Row {
         adapters: Class::Software.any(),
