@@ -147,6 +147,133 @@ impl Class {
     }
 }
 
+/// What some adapters do wrong, or slowly, so that kernels leave it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Avoid {
+    /// Cooperative matrices.
+    Matrices,
+    /// Workgroups of 32 invocations.
+    Workgroup32,
+    /// Shuffles among neighbours, by the driver's word on the least size of a subgroup.
+    Shuffles,
+    /// A subgroup size that is taken for that of every pipeline.
+    FixedSubgroup,
+    /// Shuffles of vectors of f16: kernels shuffle f32 only.
+    F16Shuffles,
+    /// Filling memory by the invocation's number in its subgroup: kernels fill by its number in the workgroup.
+    SubgroupFill,
+    /// `f16` in storage: tensors are held as pairs in u32.
+    NativeF16,
+}
+
+/// A row of the table of what is avoided.
+#[derive(Debug)]
+pub struct Avoided {
+    /// What.
+    pub what: Avoid,
+    /// Why, in a few words.
+    pub why: &'static str,
+    /// Public threads that tell of it; empty where it was seen in this repository.
+    pub threads: &'static str,
+    on: fn(&Facts) -> bool,
+}
+
+/// What the table of what is avoided goes by.
+struct Facts {
+    /// In lower case.
+    name: String,
+    /// Driver name and version, in lower case.
+    driver: String,
+    vendor: Vendor,
+    backend: wgpu::Backend,
+    device_type: wgpu::DeviceType,
+    subgroup: (u32, u32),
+}
+
+impl Facts {
+    fn named(&self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.name.contains(word))
+    }
+}
+
+const TURING: [&str; 11] =
+    ["rtx 20", "gtx 16", "quadro rtx", "tesla t4", "titan rtx", "t400", "t600", "t1000", "mx450", "tu10", "tu11"];
+
+/// Repositories are named as on GitHub.
+const AVOIDED: [Avoided; 11] = [
+    Avoided {
+        what: Avoid::Matrices,
+        why: "llvmpipe has them at subgroup width 8 only: at 4 request_device panics, at 16 the driver crashes",
+        threads: "",
+        on: |f| f.vendor == Vendor::Mesa && f.subgroup != (8, 8),
+    },
+    Avoided {
+        what: Avoid::Matrices,
+        why: "NVIDIA Turing: wrong results or device loss on some drivers",
+        threads: "ggml-org/llama.cpp#19075, #19290",
+        on: |f| f.vendor == Vendor::Nvidia && !f.named(&["ada"]) && f.named(&TURING),
+    },
+    Avoided {
+        what: Avoid::Matrices,
+        why: "Intel Xe3: wrong results on some drivers",
+        threads: "mesa/mesa#15932 (GitLab), tracel-ai/cubecl#1444",
+        on: |f| f.vendor == Vendor::Intel && f.named(&["xe3", "panther lake", "ptl"]),
+    },
+    Avoided {
+        what: Avoid::Workgroup32,
+        why: "naga tells Metal's compiler the number, which then corrupts rows 4 to 7 of matrices of 8 x 8",
+        threads: "tracel-ai/cubecl#1636, tracel-ai/cubek#645",
+        on: |f| f.backend == wgpu::Backend::Metal,
+    },
+    Avoided {
+        what: Avoid::Shuffles,
+        why: "wgpu reports 4 to 64 on Metal whatever the GPU, and sums over subgroups were wrong on an Intel one",
+        threads: "KhronosGroup/MoltenVK#2757",
+        on: |f| f.backend == wgpu::Backend::Metal,
+    },
+    Avoided {
+        what: Avoid::Shuffles,
+        why: "not tried on anything but Vulkan: the order of lanes is the driver's own",
+        threads: "gpuweb/gpuweb#4963",
+        on: |f| !matches!(f.backend, wgpu::Backend::Vulkan | wgpu::Backend::Metal),
+    },
+    Avoided {
+        what: Avoid::FixedSubgroup,
+        why: "Intel: the size varies by pipeline, and subgroups are not always full",
+        threads: "ggml-org/llama.cpp#17297, #18831, IGCIT/Intel-GPU-Community-Issue-Tracker-IGCIT#1402",
+        on: |f| f.vendor == Vendor::Intel,
+    },
+    Avoided {
+        what: Avoid::F16Shuffles,
+        why: "AMD's driver for Windows up to RDNA2 gets vectors of f16 wrong",
+        threads: "ggml-org/llama.cpp#19921",
+        on: |f| f.vendor == Vendor::Amd && !f.driver.contains("radv"),
+    },
+    Avoided {
+        what: Avoid::SubgroupFill,
+        why: "Adreno: tiles that are filled so are wrong",
+        threads: "Tencent/ncnn#6972",
+        on: |f| f.vendor == Vendor::Qualcomm,
+    },
+    Avoided {
+        what: Avoid::NativeF16,
+        why: "adapters in software convert native f16 one by one in a library call, pairs by one instruction",
+        threads: "",
+        on: |f| is_software(f.device_type, f.vendor),
+    },
+    Avoided {
+        what: Avoid::NativeF16,
+        why: "NVK loads each f16 by itself where buffers are checked, pairs by words; what NVIDIA's own driver does is not known",
+        threads: "",
+        on: |f| f.vendor == Vendor::Nvidia && f.driver.contains("nvk"),
+    },
+];
+
+/// Whether shaders run on the CPU.
+fn is_software(device_type: wgpu::DeviceType, vendor: Vendor) -> bool {
+    device_type == wgpu::DeviceType::Cpu || matches!(vendor, Vendor::Mesa | Vendor::SwiftShader | Vendor::Microsoft)
+}
+
 impl Caps {
     /// The facts of `adapter` and of `device`, which was made from it.
     pub fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
@@ -251,19 +378,37 @@ impl Caps {
         self.limits.max_compute_invocations_per_workgroup.min(self.limits.max_compute_workgroup_size_x).min(1 << 14)
     }
 
-    /// Refuses a workgroup of no or of too many invocations, and on Metal one of 32: naga tells the compiler the number, and
-    /// Apple's then corrupts rows 4 to 7 of matrices of 8 x 8. With 64 it does not.
+    /// Refuses a workgroup of no or of too many invocations, and one of 32 where these are avoided.
     pub(crate) fn check_wg_size(&self, wg_size: u32) -> Result<(), Misfit> {
         Misfit::unless(wg_size > 0, "wg_size must be at least 1", wg_size)?;
-        let corrupted = self.backend == wgpu::Backend::Metal && wg_size == 32;
+        let corrupted = wg_size == 32 && self.avoids(Avoid::Workgroup32);
         Misfit::unless(!corrupted, "wg_size must not be 32 on Metal", wg_size)?;
         Misfit::at_most("wg_size", wg_size, self.most_invocations())
     }
 
-    /// Whether f16 tensors are better held natively. Software adapters convert native f16 one by one in a library call,
-    /// packed pairs by one instruction.
+    /// Whether f16 tensors are better held natively. By the compilers of Mesa: RADV makes the same loads of both, and rounds
+    /// native ones by one instruction when they are stored (norm of 4096 columns 354 instructions for 650); NVK (Ada) loads
+    /// native ones one by one (attention's decode 224 loads for 112, 3499 instructions for 2889; a turn of gemm_vector 204 for
+    /// 144; norm 651 for 737, with half the loads and stores). Vectors of four words are split there, too.
     pub(crate) fn prefers_native_f16(&self, has_f16: bool) -> bool {
-        has_f16 && self.f16 && self.class() != Class::Software
+        has_f16 && self.f16 && !self.avoids(Avoid::NativeF16)
+    }
+
+    /// What kernels leave on this adapter, and why.
+    pub fn avoided(&self) -> impl Iterator<Item = &'static Avoided> {
+        let facts = Facts {
+            name: self.name.to_lowercase(),
+            driver: self.driver.to_lowercase(),
+            vendor: self.vendor,
+            backend: self.backend,
+            device_type: self.device_type,
+            subgroup: self.subgroup.map_or((0, 0), |subgroup| (subgroup.min, subgroup.max)),
+        };
+        AVOIDED.iter().filter(move |row| (row.on)(&facts))
+    }
+
+    fn avoids(&self, what: Avoid) -> bool {
+        self.avoided().any(|row| row.what == what)
     }
 
     /// Refuses native f16 where the device has none, or the Problem.
@@ -274,9 +419,9 @@ impl Caps {
 
     /// The row of the Config tables that this adapter goes by.
     pub fn class(&self) -> Class {
-        match (self.device_type, self.vendor) {
-            (wgpu::DeviceType::Cpu, _) | (_, Vendor::Mesa | Vendor::SwiftShader | Vendor::Microsoft) => Class::Software,
-            (wgpu::DeviceType::DiscreteGpu, _) => Class::Discrete,
+        match self.device_type {
+            _ if is_software(self.device_type, self.vendor) => Class::Software,
+            wgpu::DeviceType::DiscreteGpu => Class::Discrete,
             _ => Class::Integrated,
         }
     }
@@ -290,13 +435,23 @@ impl Caps {
         table.iter().find(fits).unwrap_or(&table[0])
     }
 
-    /// The subgroup size, where it is one size and the driver's word on it can be trusted. wgpu's
-    /// Metal and DX12 backends report ranges that hold for some GPU, not for this one.
+    /// The subgroup size, where it is one size and the driver's word on it can be trusted.
     pub fn trusted_subgroup_size(&self) -> Option<u32> {
-        match self.backend {
-            wgpu::Backend::Vulkan => self.subgroup?.fixed().filter(|&size| size > 0),
-            _ => None,
-        }
+        let size = self.subgroup?.fixed().filter(|&size| size > 0)?;
+        let trusted = self.backend == wgpu::Backend::Vulkan && !self.avoids(Avoid::FixedSubgroup);
+        trusted.then_some(size)
+    }
+
+    /// The least size of a subgroup, where the driver's word on it can be trusted: so many invocations of a workgroup, from a
+    /// multiple of it on, lie in one subgroup, in order. A power of two of them, at most this, may shuffle among themselves,
+    /// whatever sizes pipelines get and whether or not their last subgroup is full.
+    ///
+    /// Vulkan gives each pipeline a size from the least to the greatest, a power of two. It does not tie lanes to
+    /// `local_invocation_index`, but in workgroups of one dimension, as all are here, drivers number both alike; the kernel
+    /// tests look whether this one does.
+    pub fn least_subgroup(&self) -> Option<u32> {
+        let least = self.subgroup?.min;
+        (least.is_power_of_two() && !self.avoids(Avoid::Shuffles)).then_some(least)
     }
 
     /// Size of a cooperative matrix of f16 with f32 sums, and the widest subgroup, where such matrices are known to work.
@@ -369,7 +524,8 @@ impl fmt::Display for Caps {
         )?;
         match self.subgroup {
             Some(s) if self.trusted_subgroup_size().is_some() => writeln!(f, "  subgroup        {}", s.min)?,
-            Some(s) => writeln!(f, "  subgroup        {} to {}, not trusted to be one size", s.min, s.max)?,
+            Some(s) if self.least_subgroup().is_some() => writeln!(f, "  subgroup        {} to {}", s.min, s.max)?,
+            Some(s) => writeln!(f, "  subgroup        {} to {}, not trusted", s.min, s.max)?,
             None => writeln!(f, "  subgroup        none")?,
         }
         writeln!(f, "  f16             {}", if self.f16 { "native" } else { "packed in u32" })?;
@@ -427,37 +583,15 @@ impl Vendor {
 
 /// Why cooperative matrices must not even be requested on this adapter.
 fn deny_coop(info: &wgpu::AdapterInfo) -> Option<&'static str> {
-    let name = info.name.to_lowercase();
-    match Vendor::of(info) {
-        Vendor::Mesa if info.subgroup_min_size != 8 || info.subgroup_max_size != 8 => {
-            Some("llvmpipe has them at subgroup width 8 only: at 4 request_device panics, at 16 the driver crashes")
-        }
-        // Turing reports the shapes; the multiply hangs or faults on some drivers.
-        Vendor::Nvidia
-            if !name.contains("ada")
-                && [
-                    "rtx 20",
-                    "gtx 16",
-                    "quadro rtx",
-                    "tesla t4",
-                    "titan rtx",
-                    "t400",
-                    "t600",
-                    "t1000",
-                    "mx450",
-                    "tu10",
-                    "tu11",
-                ]
-                .iter()
-                .any(|word| name.contains(word)) =>
-        {
-            Some("NVIDIA Turing: wrong results or device loss on some drivers")
-        }
-        Vendor::Intel if ["xe3", "panther lake", "ptl"].iter().any(|word| name.contains(word)) => {
-            Some("Intel Xe3: wrong results on some drivers")
-        }
-        _ => None,
-    }
+    let facts = Facts {
+        name: info.name.to_lowercase(),
+        driver: format!("{} {}", info.driver, info.driver_info).to_lowercase(),
+        vendor: Vendor::of(info),
+        backend: info.backend,
+        device_type: info.device_type,
+        subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+    };
+    AVOIDED.iter().find(|row| row.what == Avoid::Matrices && (row.on)(&facts)).map(|row| row.why)
 }
 
 fn coop_shapes(adapter: &wgpu::Adapter) -> Vec<CoopShape> {
@@ -527,39 +661,36 @@ pub fn presets() -> Vec<Caps> {
     };
     let coop = |size, ab, acc| CoopShape { m: size, n: size, k: size, ab, acc };
     use CoopScalar::{F16, F32};
+    let matrices = |caps| Caps { coop: vec![coop(16, F16, F16), coop(16, F16, F32)], coop_probed: true, ..caps };
+    let driven = |driver: &str, caps| Caps { driver: driver.into(), ..caps };
+    let vulkan =
+        |name, vendor, device_type, subgroup, limits| gpu(name, vendor, Backend::Vulkan, device_type, subgroup, limits);
+    let (discrete, integrated) = (DeviceType::DiscreteGpu, DeviceType::IntegratedGpu);
+    // RADV, NVK, Honeykrisp, Turnip: what Mesa 26.2 says of GPUs that its shims put in their place. RDNA3 and 4 differ in
+    // nothing that is chosen by, nor do Turing, Ampere, Ada and Blackwell on NVK.
+    let (radv, nvk) = ("radv Mesa 26.2.6", "NVK Mesa 26.2.6");
+    let amd = |name, device_type, subgroup| {
+        driven(radv, vulkan(name, Vendor::Amd, device_type, subgroup, limits(1024, 65536, 256)))
+    };
+    let nvidia = |name| matrices(vulkan(name, Vendor::Nvidia, discrete, (32, 32), limits(1024, 49152, 256)));
     vec![
         Caps {
             coop: vec![coop(8, F32, F32), coop(8, F16, F16), coop(8, F16, F32)],
             coop_probed: true,
-            ..gpu("Apple", Vendor::Apple, Backend::Metal, DeviceType::IntegratedGpu, (4, 64), limits(1024, 32768, 4096))
+            ..gpu("Apple", Vendor::Apple, Backend::Metal, integrated, (4, 64), limits(1024, 32768, 4096))
         },
-        Caps {
-            coop: vec![coop(16, F16, F16), coop(16, F16, F32)],
-            coop_probed: true,
-            ..gpu("AMD", Vendor::Amd, Backend::Vulkan, DeviceType::DiscreteGpu, (32, 64), limits(1024, 65536, 128))
-        },
-        gpu("AMD on DX12", Vendor::Amd, Backend::Dx12, DeviceType::DiscreteGpu, (32, 64), limits(1024, 32768, 128)),
-        gpu("Intel", Vendor::Intel, Backend::Vulkan, DeviceType::IntegratedGpu, (8, 32), limits(1024, 65536, 256)),
-        Caps {
-            coop: vec![coop(16, F16, F16), coop(16, F16, F32)],
-            coop_probed: true,
-            ..gpu(
-                "NVIDIA",
-                Vendor::Nvidia,
-                Backend::Vulkan,
-                DeviceType::DiscreteGpu,
-                (32, 32),
-                limits(1024, 49152, 256),
-            )
-        },
-        gpu(
-            "Qualcomm",
-            Vendor::Qualcomm,
-            Backend::Vulkan,
-            DeviceType::IntegratedGpu,
-            (64, 128),
-            limits(1024, 32768, 128),
-        ),
+        matrices(amd("AMD", discrete, (32, 64))),
+        gpu("AMD on DX12", Vendor::Amd, Backend::Dx12, discrete, (32, 64), limits(1024, 32768, 128)),
+        amd("AMD RDNA2", discrete, (32, 64)),
+        amd("AMD Vega", discrete, (64, 64)),
+        matrices(amd("AMD RDNA3.5 APU", integrated, (32, 64))),
+        nvidia("NVIDIA"),
+        driven(nvk, nvidia("NVIDIA on NVK")),
+        vulkan("Intel", Vendor::Intel, integrated, (8, 32), limits(1024, 65536, 256)),
+        vulkan("Intel Xe2", Vendor::Intel, discrete, (16, 32), limits(1024, 65536, 256)),
+        vulkan("Apple on Honeykrisp", Vendor::Apple, integrated, (32, 32), limits(1024, 32768, 256)),
+        Caps { f16: false, ..vulkan("Qualcomm", Vendor::Qualcomm, integrated, (64, 128), limits(2048, 32768, 256)) },
+        vulkan("Mali", Vendor::Arm, integrated, (16, 16), limits(1024, 32768, 256)),
         Caps {
             coop: vec![coop(8, F16, F16), coop(8, F16, F32)],
             coop_probed: true,
@@ -652,6 +783,37 @@ mod tests {
     }
 
     #[test]
+    fn shuffles_go_by_the_least_subgroup() {
+        let of = |name: &str| presets().into_iter().find(|caps| caps.name == name).unwrap();
+        for (name, least, fixed) in [
+            ("AMD", Some(32), None),
+            ("AMD Vega", Some(64), Some(64)),
+            ("NVIDIA", Some(32), Some(32)),
+            ("Intel", Some(8), None),
+            ("lavapipe, Mesa 26", Some(8), Some(8)),
+            ("Apple", None, None),
+            ("AMD on DX12", None, None),
+            ("WebGPU baseline", None, None),
+        ] {
+            let caps = of(name);
+            assert_eq!((caps.least_subgroup(), caps.trusted_subgroup_size()), (least, fixed), "{name}");
+        }
+        let odd = Caps { subgroup: Some(Subgroup { min: 12, max: 12 }), ..of("NVIDIA") };
+        assert_eq!(odd.least_subgroup(), None);
+        let fixed = Caps { subgroup: Some(Subgroup { min: 16, max: 16 }), ..of("Intel") };
+        assert_eq!((fixed.least_subgroup(), fixed.trusted_subgroup_size()), (Some(16), None));
+    }
+
+    #[test]
+    fn f16_is_native_where_that_is_no_slower() {
+        for caps in presets() {
+            let native = caps.f16 && caps.class() != Class::Software && caps.name != "NVIDIA on NVK";
+            assert_eq!(caps.prefers_native_f16(true), native, "{}", caps.name);
+            assert!(!caps.prefers_native_f16(false), "{}", caps.name);
+        }
+    }
+
+    #[test]
     fn presets_print_and_have_a_class() {
         for caps in presets() {
             let text = caps.to_string();
@@ -662,5 +824,6 @@ mod tests {
         assert_eq!(class("llvmpipe GL"), Class::Software);
         assert_eq!(class("NVIDIA"), Class::Discrete);
         assert_eq!(class("Apple"), Class::Integrated);
+        assert_eq!(class("AMD RDNA3.5 APU"), Class::Integrated);
     }
 }

@@ -1,5 +1,5 @@
 // Sums over runs of LANES neighbours by a butterfly within the subgroup. LANES is a power of two, at most the
-// subgroup size, on which the device's word is trusted.
+// least size of a subgroup, on which the device's word is trusted.
 struct Ids {
   @builtin(local_invocation_index) local: u32,
 }

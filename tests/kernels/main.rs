@@ -15,6 +15,7 @@ mod ledger;
 mod position;
 mod rounds;
 mod rows;
+mod subgroups;
 mod vq;
 
 use std::sync::{Arc, Mutex};

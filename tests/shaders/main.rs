@@ -58,10 +58,11 @@ fn check_shader(caps: &Caps, shader: &Shader, what: &str, seen: &mut Seen) {
     // unpack2x16float: every device but those of WebGL.
     let mut allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     allowed.set(Capabilities::IMMEDIATES, immediates);
-    allowed.set(Capabilities::SUBGROUP, caps.subgroup.is_some());
-    allowed.set(Capabilities::SHADER_FLOAT16, caps.f16);
-    allowed.set(Capabilities::COOPERATIVE_MATRIX, !caps.coop.is_empty());
+    // What a shader does not use is not allowed it: then presets that differ in nothing else share its validation.
     let source = shader.source(immediates);
+    allowed.set(Capabilities::SUBGROUP, source.contains("subgroup") && caps.subgroup.is_some());
+    allowed.set(Capabilities::SHADER_FLOAT16, shader.needs_f16() && caps.f16);
+    allowed.set(Capabilities::COOPERATIVE_MATRIX, shader.needs_coop() && !caps.coop.is_empty());
     if !seen.insert((source.clone(), caps.backend, allowed.bits())) {
         return;
     }
@@ -174,19 +175,28 @@ fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
     let mut list = kernel.list();
     list.retain(|run| run.what() != Use::Test(Depth::Full));
     let (mut stems, mut words, mut seen) = (HashSet::new(), HashSet::new(), Seen::new());
-    let mut able: Vec<bool> = vec![false; list.len()];
+    // Of each run, the Configs that were composed for a backend and limits.
+    let mut able: Vec<(bool, HashSet<_>)> = vec![(false, HashSet::new()); list.len()];
     for caps in presets().into_iter().chain(uniforms) {
-        for (run, able) in list.iter().zip(&mut able) {
+        let limits = &caps.limits;
+        let device = [
+            caps.immediate_bytes.min(128),
+            limits.max_compute_invocations_per_workgroup,
+            limits.max_compute_workgroup_storage_size,
+            limits.max_storage_buffers_per_shader_stage,
+        ];
+        for (run, (able, composed)) in list.iter().zip(&mut able) {
             let told = |reason| format!("{} {} on {}: {reason}", kernel.name(), run.problem(), caps.name);
             *able |= run.lack(&caps).map_err(told).unwrap().is_none();
-            for (config, shader) in run.shaders(&caps).map_err(told).unwrap() {
+            let mut wanted = |config: &str| composed.insert((config.to_string(), caps.backend, device));
+            for (config, shader) in run.shaders_of(&caps, &mut wanted).map_err(told).unwrap() {
                 words.extend(config.split_whitespace().map(str::to_string));
                 stems.insert(shader.stem());
                 check_shader(&caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name), &mut seen);
             }
         }
     }
-    for (run, able) in list.iter().zip(able) {
+    for (run, (able, _)) in list.iter().zip(able) {
         let what = || format!("{} {}: {}", kernel.name(), run.name(), run.problem());
         assert!(able, "no preset can run {} as it is meant", what());
     }
@@ -219,12 +229,16 @@ fn what_the_lists_hold_composes_on_every_preset() {
 /// Apple's compiler gets matrices of 8 x 8 wrong then.
 #[test]
 fn no_workgroup_of_32_on_metal() {
-    for caps in presets().into_iter().map(|caps| Caps { backend: wgpu::Backend::Metal, ..caps }) {
-        for kernel in registry::all() {
-            let list = kernel.list();
-            for run in list.iter().filter(|run| run.lack(&caps) == Ok(None)) {
+    for kernel in registry::all() {
+        for run in kernel.list() {
+            let mut composed = HashSet::new();
+            for caps in presets().into_iter().map(|caps| Caps { backend: wgpu::Backend::Metal, ..caps }) {
+                if run.lack(&caps) != Ok(None) {
+                    continue;
+                }
                 let what = || format!("{} {} on {}", kernel.name(), run.problem(), caps.name);
-                for (config, shader) in run.shaders(&caps).unwrap_or_else(|error| panic!("{}: {error}", what())) {
+                let shaders = run.shaders_of(&caps, &mut |config| composed.insert(config.to_string()));
+                for (config, shader) in shaders.unwrap_or_else(|error| panic!("{}: {error}", what())) {
                     assert_ne!(shader.wg_size(), 32, "{}: {config}", what());
                 }
             }
@@ -236,8 +250,8 @@ fn no_workgroup_of_32_on_metal() {
 #[test]
 fn devices_without_compute_are_refused() {
     let limits = wgpu::Limits::downlevel_webgl2_defaults();
-    for caps in presets().into_iter().map(|caps| Caps { limits: limits.clone(), ..caps }) {
-        for run in registry::all().into_iter().flat_map(|kernel| kernel.list()) {
+    for run in registry::all().into_iter().flat_map(|kernel| kernel.list()) {
+        for caps in presets().into_iter().map(|caps| Caps { limits: limits.clone(), ..caps }) {
             let refused = run.candidates(&caps).is_err_and(|error| error.contains("the device is too small"));
             assert!(refused, "{} on {}", run.problem(), caps.name);
         }

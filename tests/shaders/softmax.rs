@@ -16,8 +16,10 @@ fn choices_are_what_the_tables_say() {
         let short = choice(&caps, 10_000, 16);
         assert!(short.algorithm == Algorithm::Registers && short.lanes < short.wg_size, "{}: {short}", caps.name);
         // Without a trusted size no choice depends on one.
-        if caps.trusted_subgroup_size().is_none() {
-            assert_ne!(choice(&caps, 10_000, 1024).reduce, Reduce::Shuffle, "{}", caps.name);
+        let middling = choice(&caps, 10_000, 1024);
+        match caps.least_subgroup() {
+            None => assert_ne!(middling.reduce, Reduce::Shuffle, "{}", caps.name),
+            Some(least) => assert!(middling.reduce != Reduce::Shuffle || middling.lanes <= least, "{}", caps.name),
         }
         // On a CPU nothing waits at a barrier.
         if caps.class() == Class::Software {
@@ -25,6 +27,9 @@ fn choices_are_what_the_tables_say() {
             assert!(matches!(long.reduce, Reduce::None | Reduce::Shuffle), "{}: {long}", caps.name);
         }
     }
+    // Rows that a subgroup holds need no workgroup memory, however wide subgroups may be.
+    assert_eq!(choice(&of("AMD"), 4096, 1024).reduce, Reduce::Shuffle);
+    assert_eq!(choice(&of("AMD on DX12"), 4096, 1024).reduce, Reduce::Tree);
     assert_eq!(choice(&of("NVIDIA"), 4096, 4096).reduce, Reduce::Subgroup);
     assert_eq!(choice(&of("WebGPU baseline"), 4096, 4096).reduce, Reduce::Tree);
 }

@@ -1,7 +1,7 @@
 //! The Config of attention: tables by class of adapters, and what fits a device.
 
 use super::{Algorithm, Config, Hide, Load, Problem, Reduce, attention_merge, coop};
-use crate::caps::{Adapters, Class};
+use crate::caps::{Adapters, Class, Vendor};
 use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
 
@@ -14,62 +14,99 @@ const CHUNKS: [u32; 8] = [8, 16, 24, 32, 48, 64, 128, 144];
 /// The largest head dim.
 pub(super) const MOST_DIM: usize = 4 * CHUNKS[CHUNKS.len() - 1] as usize;
 
-/// A row of the table: the tiles of one class of adapters.
+/// A row of the table: the tiles of some adapters.
 struct Row {
     adapters: Adapters,
     /// Invocations of a workgroup; of software adapters a subgroup, in which keys are handed round.
     wg_size: u32,
-    /// Chunks of q and of o that an invocation may hold before more of them share a row.
+    tiled: Tiled,
+    /// Up to so many rows per head of k and v, they are decoded.
+    few: usize,
+    decode: Decode,
+}
+
+#[derive(Clone, Copy)]
+struct Tiled {
+    /// Chunks of q and of o that an invocation may hold per row before more of them share a row.
+    hold: u32,
+    /// The same where these add up through workgroup memory.
+    hold_apart: u32,
+    /// Rows per invocation, at most.
+    rows: u32,
+    /// Where it holds at most so many chunks per row; else one.
+    held: u32,
+}
+
+struct Decode {
+    /// Invocations per row, if its subgroup has so many.
+    lanes: u32,
+    /// Chunks of q and of o, of all its rows, that an invocation may hold.
     hold: u32,
     /// Rows per invocation, at most.
     rows: u32,
-    /// Where it holds at most so many chunks of each; else one.
-    held: u32,
-    /// Up to so many rows per head of k and v, they are decoded.
-    few: usize,
-    /// Invocations per row there.
-    decode_lanes: u32,
-    /// Workgroups to reach there by splitting keys.
-    decode_fill: usize,
+    /// Workgroups to reach by splitting keys.
+    fill: usize,
 }
 
-/// Measured on: Software, Mesa 26.2 lavapipe on 2 cores (see the module). Discrete and Integrated are not measured
-/// yet: 64 chunks (256 registers) of q and o are too many for any GPU, and 16 leave room for two waves.
-const TABLE: [Row; 3] = [
+/// Software is measured on Mesa 26.2 lavapipe, 2 cores (see the module). What GPUs do is not measured. By the compilers of RADV
+/// (navi31) and NVK (Ada), and an estimate of issue slots and workgroup memory, a tile of 128 x 128 causal f16 reaches at most,
+/// of the f32 peak, by lanes and rows: 4 and 1: 22, 22 % (bound by workgroup memory); 8 and 2: 46, 46 (120 VGPRs, 112 GPRs); 8
+/// and 4: 56, 52 (192, 248: a wave or two less, and Honeykrisp and Turnip spill); 16 and 4: 40, 37; 4 and 2: 48, 48 (192, 168,
+/// spills on Honeykrisp). Through workgroup memory instead of shuffles 4 and 1 reach 22, 8 and 2 30, 4 and 2 42.
+const TABLE: [Row; 6] = [
     Row {
         adapters: Class::Software.any(),
         wg_size: 8,
-        hold: 128,
-        rows: 2,
-        held: 32,
+        tiled: Tiled { hold: 128, hold_apart: 128, rows: 2, held: 32 },
         few: 8,
-        decode_lanes: 4,
-        decode_fill: 4,
+        decode: Decode { lanes: 4, hold: 128, rows: 4, fill: 4 },
+    },
+    Row {
+        adapters: Class::Integrated.of(Vendor::Arm),
+        wg_size: 128,
+        // Not compiled: an invocation has 64 registers at most.
+        tiled: Tiled { hold: 4, hold_apart: 4, rows: 1, held: 4 },
+        few: 16,
+        decode: Decode { lanes: 16, hold: 4, rows: 1, fill: 64 },
+    },
+    Row {
+        adapters: Class::Integrated.of(Vendor::Amd),
+        wg_size: 128,
+        tiled: Tiled { hold: 9, hold_apart: 9, rows: 2, held: 9 },
+        few: 16,
+        decode: Decode { lanes: 16, hold: 16, rows: 4, fill: 64 },
+    },
+    Row {
+        adapters: Class::Integrated.of(Vendor::Apple),
+        wg_size: 128,
+        // By the compiler of Honeykrisp, of 255 registers: with 4 chunks 193 to 199, whatever hides and however odd the head dim;
+        // with 8 some of these spill.
+        tiled: Tiled { hold: 5, hold_apart: 9, rows: 2, held: 8 },
+        few: 16,
+        // Four rows spill (17 to 29 registers), two take 131 to 209, heads of 256 but one.
+        decode: Decode { lanes: 16, hold: 8, rows: 2, fill: 64 },
     },
     Row {
         adapters: Class::Integrated.any(),
-        wg_size: 64,
-        hold: 16,
-        rows: 1,
-        held: 16,
+        wg_size: 128,
+        tiled: Tiled { hold: 9, hold_apart: 9, rows: 2, held: 9 },
         few: 16,
-        decode_lanes: 16,
-        decode_fill: 64,
+        // By the compiler of Turnip (Adreno 740) four rows take 32 registers, two 19, of which more waves fit;
+        // two of 255 elements that are loaded one by one, with a mask, spill.
+        decode: Decode { lanes: 16, hold: 8, rows: 2, fill: 64 },
     },
     Row {
         adapters: Class::Discrete.any(),
         wg_size: 128,
-        hold: 16,
-        rows: 1,
-        held: 16,
+        tiled: Tiled { hold: 9, hold_apart: 18, rows: 2, held: 18 },
         few: 16,
-        decode_lanes: 16,
-        decode_fill: 512,
+        decode: Decode { lanes: 16, hold: 16, rows: 4, fill: 512 },
     },
 ];
 
-/// Keys per block.
+/// Keys per block, and where so many do not fit in workgroup memory.
 const KEYS: u32 = 4;
+const FEW_KEYS: u32 = 2;
 
 /// Bytes of workgroup memory for keys and values: with the shares of scores they fit the baseline's 16 KiB.
 const STAGE: u32 = 12288;
@@ -87,20 +124,24 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     let software = caps.class() == Class::Software;
     // An old Mesa writes out loads and shuffles lane by lane: what unrolls far compiles for seconds.
     let old = software && caps.mesa_before((25, 0));
-    let [keys, hold, most_rows, held] = if old { [1, 64, 1, 0] } else { [KEYS, row.hold, row.rows, row.held] };
+    let old_tiled = Tiled { hold: 64, hold_apart: 64, rows: 1, held: 0 };
+    let Tiled { hold, hold_apart, rows: most_rows, held } = if old { old_tiled } else { row.tiled };
+    let keys = if old { 1 } else { KEYS };
     let subgroup = caps.trusted_subgroup_size().filter(|_| software);
     let wg_size = subgroup.unwrap_or(row.wg_size).min(most);
     let rows = problem.group().saturating_mul(problem.seq_q).clamp(1, FAR);
 
     // As many lanes as leave an invocation `hold` chunks, and then as many rows as it may hold.
     let chunks: u32 = problem.chunks(1).iter().sum();
-    let lanes = chunks.div_ceil(hold).next_power_of_two().min(wg_size);
+    let least = caps.least_subgroup();
+    let lanes = lanes_of(chunks, if least.is_some() { hold } else { hold_apart }, least).min(wg_size);
     let want = rows.div_ceil((wg_size / lanes) as usize).min(16) as u32;
-    let staged = STAGE / (16 * chunks) / keys * keys;
+    let staged = STAGE / (16 * chunks);
+    let block = if software || staged >= keys { keys } else { FEW_KEYS };
     let load = match subgroup {
         Some(size) if lanes == 1 && !old => Load::Broadcast(size),
-        _ if software || staged == 0 => Load::Direct,
-        _ => Load::Staged(staged),
+        _ if software || staged < block => Load::Direct,
+        _ => Load::Staged(staged / block * block),
     };
     let tiled = Config {
         algorithm: Algorithm::Tiled,
@@ -108,7 +149,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
         lanes,
         rows: if chunks <= held * lanes { 1 << most_rows.min(want).ilog2() } else { 1 },
         slots: 1,
-        keys,
+        keys: block,
         load,
         splits: 1,
         reduce: Reduce::None,
@@ -121,15 +162,17 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     };
 
     // Rows are held by each invocation; the rest of the workgroup takes turns at the keys.
-    let lanes = row.decode_lanes.max(lanes).min(wg_size);
-    let shares = (hold * lanes / chunks).max(1);
-    let held = 1 << (rows.next_power_of_two().min(4) as u32).min(shares).ilog2();
+    let hold = if old { 64 } else { row.decode.hold };
+    let lanes = least.map_or(row.decode.lanes, |least| least.min(row.decode.lanes));
+    let lanes = lanes.max(lanes_of(chunks, hold, least)).min(wg_size);
+    let shares = (hold * lanes / chunks).clamp(1, row.decode.rows);
+    let held = 1 << (rows.next_power_of_two() as u32).min(shares).ilog2();
     let groups = rows.div_ceil(held as usize).next_power_of_two().min((wg_size / lanes) as usize) as u32;
     let tiles = rows.div_ceil((groups * held) as usize);
     let workgroups = tiles.saturating_mul(problem.kv_heads).saturating_mul(problem.batch).max(1);
-    let splits = row.decode_fill.div_ceil(workgroups).min(problem.seq_kv.div_ceil(SPLIT_KEYS)).clamp(1, MAX_SPLITS);
+    let splits = row.decode.fill.div_ceil(workgroups).min(problem.seq_kv.div_ceil(SPLIT_KEYS)).clamp(1, MAX_SPLITS);
     let slots = wg_size / lanes / groups;
-    let decode = Config { lanes, rows: held, slots, load: Load::Direct, splits: splits as u32, ..tiled };
+    let decode = Config { lanes, rows: held, slots, keys, load: Load::Direct, splits: splits as u32, ..tiled };
 
     let each = |config: Config| [Reduce::None, Reduce::Shuffle, Reduce::Memory].map(|r| Config { reduce: r, ..config });
     // More parts where the driver cuts long walks short.
@@ -153,6 +196,16 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     let at = if coop::first(caps, problem) { 0 } else { found.len() };
     found.splice(at..at, coop::candidates(caps, problem));
     found
+}
+
+/// Invocations that share a row of so many chunks, of which one may hold `hold`; twice as many where they then lie in a
+/// subgroup of the least size.
+fn lanes_of(chunks: u32, hold: u32, least: Option<u32>) -> u32 {
+    let lanes = chunks.div_ceil(hold).next_power_of_two();
+    match least {
+        Some(least) if chunks <= 2 * hold * least => lanes.min(least),
+        _ => lanes,
+    }
 }
 
 /// The first thing of `config` that does not fit the Problem or the device.
@@ -190,7 +243,8 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
     Misfit::unless(load == Load::Direct || slots == 1, "staged and broadcast keys need one slot", slots)?;
     Misfit::unless((reduce == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
     if reduce == Reduce::Shuffle {
-        Misfit::at_most("lanes that shuffle in a trusted subgroup", lanes, subgroup.unwrap_or(0))?;
+        let least = caps.least_subgroup().unwrap_or(0);
+        Misfit::at_most("lanes that shuffle in the least trusted subgroup", lanes, least)?;
     }
     let wg_bytes = config.wg_bytes(problem.chunks(lanes));
     Misfit::at_most("bytes of workgroup memory", wg_bytes, limits.max_compute_workgroup_storage_size)?;

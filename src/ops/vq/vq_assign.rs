@@ -17,11 +17,12 @@
 //! invocations read costs one load, a vector of their own one per invocation. In turns with our own product of the same
 //! matrices, which stores all of it: 0.138 to 0.279.
 //!
-//! Compiled for GPUs that are not here, nothing spills: vectors of 64 elements take 96 VGPRs on RADV (navi31, gfx1201),
-//! 96 registers and 20 warps per SM on NVK (Ampere, Ada).
+//! By the compilers of RADV (RDNA2 to 4, Vega, RDNA3.5), NVK (Turing to Blackwell), Honeykrisp (M1) and Turnip (Adreno 740)
+//! nothing spills. Two vectors of 64 elements per invocation take 192 VGPRs on RDNA3 and 168 registers on Ada, and reach at most
+//! 46 and 42 % of the f32 peak by an estimate of issue slots and workgroup memory, where one reaches 25 (96, 96).
 
 use super::index::check_books;
-use crate::caps::LEAST_INVOCATIONS;
+use crate::caps::{LEAST_INVOCATIONS, Vendor};
 use crate::ops::plan;
 use crate::ops::pointwise::{Clear, clear};
 use crate::ops::prelude::*;
@@ -338,9 +339,6 @@ const KEEP: u32 = 16;
 /// Books that may be searched one after the other: each has steps of its own.
 const MOST_SEARCHES: usize = 1 << 10;
 
-/// Codes at a time where vectors are read again.
-const REREAD_CODES: u32 = 8;
-
 /// Chunks of codes that an invocation goes through again by itself, at most: a fraction of a second.
 const AGAIN: u64 = 1 << 22;
 
@@ -350,26 +348,73 @@ const AGAIN_OF_ALL: u64 = 1 << 36;
 /// Chunks that are added up before they join a sum, where vectors are read again: keeps rounding small.
 const RUN: u32 = 32;
 
-/// A row of the table: the tiles of a class of adapters.
+/// A row of the table: the tiles of some adapters.
 struct Tiles {
+    adapters: Adapters,
     wg_size: u32,
-    /// Vectors per invocation.
+    /// Chunks of its vectors that an invocation holds, at most, where one alone may be longer.
+    hold: u32,
+    /// Vectors per invocation, at most.
     rows: u32,
     /// Codes at a time.
     codes: u32,
+    /// Where vectors are read again: vectors and codes.
+    reread: [u32; 2],
     /// Codes in workgroup memory, where that is what pays.
     staged: Option<u32>,
     /// Workgroups to reach by searching a book in parts.
     fill: u64,
 }
 
-const fn tiles(class: Class) -> Tiles {
-    match class {
-        Class::Software => Tiles { wg_size: 8, rows: 4, codes: 1, staged: None, fill: 4 },
-        Class::Integrated => Tiles { wg_size: 64, rows: 1, codes: 4, staged: Some(16), fill: 64 },
-        Class::Discrete => Tiles { wg_size: 128, rows: 1, codes: 4, staged: Some(32), fill: 256 },
-    }
-}
+/// Software is measured (see the module), GPUs are not. By the compilers of RADV (navi31) and NVK (Ada), and an estimate of issue
+/// slots and workgroup memory, vectors of 64 elements in f32 reach at most, of the f32 peak, by vectors and codes per
+/// invocation: 1 and 4: 25, 25 % (bound by workgroup memory; 96 VGPRs, 96 GPRs); 2 and 2: 46, 42 (192, 168); 2 and 4: 46, 42 (192,
+/// 184, four warps less); 3 and 2: 46, 44 (252, 240); 4 and 1 spill. Of 32 elements: 1 and 4: 25, 25; 2 and 4: 41, 39 (120, 120).
+/// Where vectors are read again, of the instructions of a turn are products and sums: 1 and 8: 19, 9 %; 4 and 4: 32, 19 (192, 176);
+/// 4 and 8 spill. Honeykrisp (M1) keeps 64 elements of two vectors in scratch memory, 32 of them in 249 registers, and spills
+/// where more than one vector is read again.
+const TABLE: [Tiles; 4] = [
+    Tiles {
+        adapters: Class::Software.any(),
+        wg_size: 8,
+        hold: 64,
+        rows: 4,
+        codes: 1,
+        reread: [4, 8],
+        staged: None,
+        fill: 4,
+    },
+    Tiles {
+        adapters: Class::Integrated.of(Vendor::Amd),
+        wg_size: 64,
+        hold: 32,
+        rows: 2,
+        codes: 2,
+        reread: [4, 4],
+        staged: Some(16),
+        fill: 64,
+    },
+    Tiles {
+        adapters: Class::Integrated.any(),
+        wg_size: 64,
+        hold: 16,
+        rows: 2,
+        codes: 4,
+        reread: [1, 8],
+        staged: Some(16),
+        fill: 64,
+    },
+    Tiles {
+        adapters: Class::Discrete.any(),
+        wg_size: 128,
+        hold: 32,
+        rows: 2,
+        codes: 2,
+        reread: [4, 4],
+        staged: Some(32),
+        fill: 256,
+    },
+];
 
 /// Invocations of a workgroup that finishes a search by `wg_size`.
 fn finish_size(wg_size: u32) -> u32 {
@@ -489,12 +534,20 @@ impl Plan for Problem {
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let Tiles { wg_size, rows, codes, staged, fill } = tiles(caps.class());
+        let &Tiles { wg_size, hold, rows, codes, reread, staged, fill, .. } = caps.row(&TABLE, |row| row.adapters);
         let wg_size = wg_size.min(caps.most_invocations());
-        let (algorithm, codes) = match views.chunks <= KEEP {
-            true => (Algorithm::Registers, codes),
-            false => (Algorithm::Reread, REREAD_CODES),
+        // GCN, whose subgroups all have 64: one wave of two such vectors fills a SIMD's registers.
+        let hold = if caps.trusted_subgroup_size() == Some(64) { hold.min(16) } else { hold };
+        let (algorithm, rows, codes) = match views.chunks <= KEEP {
+            true => (Algorithm::Registers, rows.min(hold / views.chunks.max(1)).max(1), codes),
+            false => (Algorithm::Reread, reread[0], reread[1]),
         };
+        // Few vectors do not fill the invocations of a GPU.
+        let most_rows = match caps.class() {
+            Class::Software => rows,
+            _ => 1 << (self.n as u32).div_ceil(wg_size).max(1).ilog2(),
+        };
+        let rows = rows.min(most_rows);
         let native_f16 = caps.prefers_native_f16(self.has_f16());
         let whole = Config { algorithm, wg_size, rows, codes, tile: 1, parts: 1, native_f16 };
         // Parts of at least 64 codes; more where the driver cuts long loops short.

@@ -97,9 +97,9 @@ fn every_kind(gpu: &Gpu) -> Result<(), String> {
         |config: Config| Ok::<_, String>(call.check(gpu, &gpu.kernels, Some(&config))?.0.values.remove("indices"));
     let want = found(chosen)?;
     for config in [
-        Config { algorithm: Algorithm::Staged, wg_size: 64, rows: 1, codes: 4, tile: 16, parts: 1, ..chosen },
+        Config { algorithm: Algorithm::Staged, wg_size: 64, rows: 2, codes: 2, tile: 16, parts: 1, ..chosen },
         Config { algorithm: Algorithm::Registers, wg_size: 16, rows: 2, codes: 2, tile: 1, parts: 3, ..chosen },
-        Config { algorithm: Algorithm::Reread, wg_size: 8, rows: 2, codes: 8, tile: 1, parts: 7, ..chosen },
+        Config { algorithm: Algorithm::Reread, wg_size: 8, rows: 4, codes: 4, tile: 1, parts: 7, ..chosen },
     ] {
         if found(config)? != want {
             return Err(format!("{config} finds other codes than {chosen}"));

@@ -419,7 +419,7 @@ impl<D: Describe> Run for Item<D> {
         Ok(self.0.configs(caps)?.err())
     }
 
-    fn shaders(&self, caps: &Caps) -> Result<Vec<(String, Shader)>, String> {
+    fn shaders_of(&self, caps: &Caps, wanted: &mut dyn FnMut(&str) -> bool) -> Result<Vec<(String, Shader)>, String> {
         let problem = &self.0.problem;
         let mut configs = problem.candidates(caps).map_err(|error| error.to_string())?;
         for config in &configs {
@@ -434,6 +434,7 @@ impl<D: Describe> Run for Item<D> {
             configs.retain(|_| !self.0.alone);
             configs.extend(meant);
         }
+        configs.retain(|config| wanted(&config.to_string()));
         let mut all = Vec::new();
         for (config, writable) in configs.iter().flat_map(|config| [(config, Slots::NONE), (config, Slots::ALL)]) {
             let shaders = problem.shaders(config, writable).map_err(|error| error.to_string())?;

@@ -540,7 +540,19 @@ pub trait Run: Send + Sync {
     ///
     /// # Errors
     /// Those of the Problem, and a candidate that does not fit, or does not parse back.
-    fn shaders(&self, caps: &Caps) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
+    fn shaders(&self, caps: &Caps) -> Result<Vec<(String, tileloom::compose::Shader)>, String> {
+        self.shaders_of(caps, &mut |_| true)
+    }
+
+    /// The same of those Configs whose text is `wanted`.
+    ///
+    /// # Errors
+    /// Those of [`shaders`](Self::shaders).
+    fn shaders_of(
+        &self,
+        caps: &Caps,
+        wanted: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
 
     /// Runs it as it is meant, and judges; what fails leaves its case file.
     fn test(&self, gpu: &Gpu) -> Outcome;

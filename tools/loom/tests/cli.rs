@@ -525,7 +525,7 @@ impl Run for WrongRun {
     fn lack(&self, _: &Caps) -> Result<Option<String>, String> {
         Ok(None)
     }
-    fn shaders(&self, _: &Caps) -> Result<Vec<(String, Shader)>, String> {
+    fn shaders_of(&self, _: &Caps, _: &mut dyn FnMut(&str) -> bool) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
     fn test(&self, _: &Gpu) -> harness::Outcome {

@@ -469,7 +469,8 @@ fn wide(list: &mut List<Problem>) {
     for config in [
         tile(Load::Direct, 1, Reduce::None, 2),
         tile(Load::Staged(8), 1, Reduce::None, 1),
-        tile(Load::Staged(16), 4, Reduce::Memory, 1),
+        tile(Load::Staged(16), 4, Reduce::Memory, 2),
+        tile(Load::Staged(8), 8, Reduce::Shuffle, 2),
         tile(Load::Direct, 4, Reduce::Shuffle, 2),
         split,
     ] {
