@@ -528,6 +528,9 @@ impl Run for WrongRun {
     fn shaders(&self, _: &Caps) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
+    fn chosen(&self, _: &Caps) -> Result<(String, Vec<Shader>), String> {
+        Err("wrong".into())
+    }
     fn test(&self, _: &Gpu) -> harness::Outcome {
         match self.0 {
             "panics" => panic!("device gone"),
