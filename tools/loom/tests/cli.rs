@@ -77,6 +77,28 @@ fn expect(case: Case, shape: &[usize], y: &[f64], lse: &[f64]) -> Case {
 }
 
 #[test]
+fn isa_refuses_what_it_does_not_know() {
+    let folder = Folder::new("isa");
+    let file = folder.file("kernel.wgsl");
+    std::fs::write(&file, "").unwrap();
+    let (code, _, err) = loom(&[&"isa", &"--target", &"amd:navi99"]);
+    assert!(
+        code == 2 && err.contains("target `amd:navi99` is not known, expected one of: amd:vega20, amd:navi21,"),
+        "{err}"
+    );
+    let (code, _, err) = loom(&[&"isa", &"softmix"]);
+    assert!(code == 2 && err.contains("kernel `softmix` is not known"), "{err}");
+    let (code, _, err) = loom(&[&"isa", &"softmax", &file]);
+    assert!(code == 2 && err.contains("kernels and WGSL files cannot be named together"), "{err}");
+    let (code, _, err) = loom(&[&"isa", &folder.file("none.wgsl")]);
+    assert!(code == 2 && err.contains("none.wgsl: "), "{err}");
+    let (code, _, err) = loom(&[&"isa", &"--diff", &file]);
+    assert!(code == 2 && err.contains("kernel.wgsl: "), "{err}");
+    let (code, _, err) = loom(&[&"isa", &"softmax", &"--write"]);
+    assert!(code == 2 && err.contains("--write takes all kernels"), "{err}");
+}
+
+#[test]
 fn right_wrong_and_malformed() {
     let folder = Folder::new("codes");
     let (lse, y) = ([4f64.ln(), 1.0 + 4f64.ln()], [0.25, 0.75, 0.25, 0.75]);

@@ -75,7 +75,12 @@ struct Known {
     reason: &'static str,
 }
 
-const KNOWN: &[Known] = &[];
+const KNOWN: &[Known] = &[Known {
+    target: "apple:m1",
+    shader: "attention_decode",
+    shape: "x128 ",
+    reason: "four rows of 128 per subgroup; at 221 of 256 halves the compiler spills what it keeps over the branches",
+}];
 
 impl Options {
     fn is_file(name: &str) -> bool {
@@ -149,7 +154,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, String> {
         std::fs::create_dir_all(&dir).map_err(io)?;
         for (target, report) in targets.iter().zip(&reports).filter(|(_, report)| report.failed.is_none()) {
             let file = dir.join(target.file());
-            std::fs::write(&file, report.json() + "\n").map_err(|error| format!("{}: {error}", file.display()))?;
+            std::fs::write(&file, report.brief().json() + "\n")
+                .map_err(|error| format!("{}: {error}", file.display()))?;
         }
     }
     Ok(right)
@@ -260,6 +266,9 @@ fn process(options: &Options, target: &Target, report: &mut Report) -> Result<Op
     if options.no_robustness {
         command.arg("--no-robustness");
     }
+    if options.asm.is_some() {
+        command.args(["--asm", "-"]);
+    }
     // What was compiled before is no news; and Honeykrisp tells of assembly on stdout only.
     let set = [("MESA_SHADER_CACHE_DISABLE", "true"), ("RADV_DEBUG", "nocache"), ("AGX_MESA_DEBUG", "shaders")];
     command.envs(set).env_remove("TILELOOM_ADAPTER").env_remove("TILELOOM_PRINT_CONFIG");
@@ -346,6 +355,9 @@ mod linux {
     /// Compiles for the target under which this process runs, and tells.
     pub fn child(options: &Options, target: &Target, from: usize) -> Result<(), String> {
         let mut compiler = Compiler::open(options.of_files(), !options.no_robustness)?;
+        if target.denied {
+            compiler.caps.coop.clear();
+        }
         let caps = &compiler.caps;
         let opened = Told::Opened(format!("{}, {}", caps.name, caps.driver));
         let items = if options.of_files() { files(&options.what)? } else { kernels(options, target, caps)? };
@@ -387,8 +399,7 @@ mod linux {
 
     fn figures(target: &Target, compiled: &Compiled, text: &str, by_memory: bool) -> Figures {
         let program = target.isa.read(text);
-        let mut figures =
-            Figures::of(target.isa, &compiled.statistics, compiled.subgroup, compiled.workgroup_bytes);
+        let mut figures = Figures::of(target.isa, &compiled.statistics, compiled.subgroup, compiled.workgroup_bytes);
         figures.kinds = program.counts();
         figures.main = loops::main(&program);
         figures.estimate = model::estimate(target, figures.counted(), compiled.subgroup, by_memory);

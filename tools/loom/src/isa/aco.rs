@@ -39,7 +39,8 @@ fn kind(op: &str, arguments: &str) -> Kind {
     let op = op.as_str();
     if let Some(vector) = op.strip_prefix("v_") {
         let packed = vector.strip_prefix("pk_").unwrap_or(vector);
-        let float = |word: &str| packed.strip_prefix(word).is_some_and(|rest| rest.contains("_f16") || rest.contains("_f32"));
+        let float =
+            |word: &str| packed.strip_prefix(word).is_some_and(|rest| rest.contains("_f16") || rest.contains("_f32"));
         return match vector {
             _ if starts(vector, &["wmma", "swmmac", "mfma"]) => Kind::Matrix,
             _ if starts(packed, &["fma", "mac_", "mad_f", "mad_mix", "dot2"]) => {
@@ -49,9 +50,16 @@ fn kind(op: &str, arguments: &str) -> Kind {
             _ if starts(vector, &["exp", "log", "rcp", "rsq", "sqrt", "sin", "cos"]) => Kind::Special,
             _ if starts(vector, &["cvt"]) => Kind::Convert,
             _ if starts(vector, &["permlane", "readlane", "writelane", "readfirstlane"]) => Kind::Shuffle,
-            _ if arguments.contains("row_") || arguments.contains("dpp8:") || arguments.contains("quad_perm") => Kind::Shuffle,
+            _ if arguments.contains("row_") || arguments.contains("dpp8:") || arguments.contains("quad_perm") => {
+                Kind::Shuffle
+            }
             _ if starts(vector, &["mov", "perm_", "pack", "swap", "accvgpr", "nop"]) => Kind::Move,
-            _ if ["add", "sub", "mul", "max", "min", "ldexp", "rndne", "floor", "trunc", "ceil", "fract"].into_iter().any(float) => Kind::Float,
+            _ if ["add", "sub", "mul", "max", "min", "ldexp", "rndne", "floor", "trunc", "ceil", "fract"]
+                .into_iter()
+                .any(float) =>
+            {
+                Kind::Float
+            }
             _ => Kind::Int,
         };
     }
@@ -79,7 +87,24 @@ fn kind(op: &str, arguments: &str) -> Kind {
         _ if starts(op, &["image_load"]) => Kind::Load(Space::Global, 16),
         _ if starts(op, &["s_load", "s_buffer_load"]) => Kind::Constant,
         _ if starts(op, &["s_barrier"]) => Kind::Barrier,
-        _ if starts(op, &["s_wait", "s_delay", "s_nop", "s_clause", "s_setprio", "s_set_inst_prefetch", "s_inst_prefetch", "s_sendmsg", "s_sleep", "s_version"]) => Kind::Wait,
+        _ if starts(
+            op,
+            &[
+                "s_wait",
+                "s_delay",
+                "s_nop",
+                "s_clause",
+                "s_setprio",
+                "s_set_inst_prefetch",
+                "s_inst_prefetch",
+                "s_sendmsg",
+                "s_sleep",
+                "s_version",
+            ],
+        ) =>
+        {
+            Kind::Wait
+        }
         _ if starts(op, &["s_branch", "s_cbranch", "s_endpgm"]) => Kind::Branch,
         _ if starts(op, &["s_"]) => Kind::Scalar,
         _ => Kind::Other,

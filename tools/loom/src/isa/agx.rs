@@ -21,7 +21,6 @@ pub fn read(text: &str) -> Program {
     };
     let targets: Vec<i64> = program.iter().filter_map(|&(at, op, arguments)| target(at, op, arguments)).collect();
     let mut reading = Reading::default();
-    reading.begin();
     for &(at, op, arguments) in &program {
         if targets.contains(&at) {
             reading.label(&at.to_string());
@@ -29,11 +28,8 @@ pub fn read(text: &str) -> Program {
         reading.block().counts.add(kind(op, arguments), 1);
         if let Some(to) = target(at, op, arguments) {
             reading.jump(&to.to_string(), false);
-            reading.begin();
         } else if op == "stop" {
             reading.end();
-        } else if starts(op, &["if", "else", "while", "pop_exec", "break", "continue"]) {
-            reading.begin();
         }
     }
     reading.finish()
@@ -53,13 +49,24 @@ fn instruction(line: &str) -> Option<(i64, &str, &str)> {
 
 fn kind(op: &str, arguments: &str) -> Kind {
     let bytes = || {
-        let mask = arguments.split(", ").find(|part| !part.is_empty() && "xyzw".starts_with(*part));
-        let each = if arguments.contains("i8") { 1 } else if arguments.contains("16") { 2 } else { 4 };
+        let mut parts = arguments.split(", ");
+        let mask = parts.clone().find(|part| !part.is_empty() && "xyzw".starts_with(*part));
+        let each = match parts.find(|part| matches!(*part, "i8" | "u8norm" | "i16" | "f16")) {
+            Some("i8" | "u8norm") => 1,
+            Some(_) => 2,
+            None => 4,
+        };
         each * mask.map_or(1, |mask| mask.len() as u32)
     };
     match op {
         _ if starts(op, &["ffma", "fmadd32", "fma"]) => Kind::Fma,
-        _ if starts(op, &["hfma", "hadd", "hmul", "fadd", "fmul", "fcmp", "fmin", "fmax", "floor", "roundeven", "trunc", "ceil"]) => Kind::Float,
+        _ if starts(
+            op,
+            &["hfma", "hadd", "hmul", "fadd", "fmul", "fcmp", "fmin", "fmax", "floor", "roundeven", "trunc", "ceil"],
+        ) =>
+        {
+            Kind::Float
+        }
         _ if starts(op, &["lload", "threadgroup_load"]) => Kind::Load(Space::Workgroup, bytes()),
         _ if starts(op, &["lstore", "threadgroup_store"]) => Kind::Store(Space::Workgroup, bytes()),
         _ if starts(op, &["latomic"]) => Kind::Atomic(Space::Workgroup),
@@ -70,7 +77,13 @@ fn kind(op: &str, arguments: &str) -> Kind {
         _ if starts(op, &["atomic"]) => Kind::Atomic(Space::Global),
         _ if starts(op, &["threadgroup_barrier", "barrier"]) => Kind::Barrier,
         _ if starts(op, &["wait", "nop", "stack_adjust", "memory_barrier", "trap"]) => Kind::Wait,
-        _ if starts(op, &["jmp", "pop_exec", "push_exec", "if", "else", "while", "break", "begin", "continue", "stop"]) => Kind::Branch,
+        _ if starts(
+            op,
+            &["jmp", "pop_exec", "push_exec", "if", "else", "while", "break", "begin", "continue", "stop"],
+        ) =>
+        {
+            Kind::Branch
+        }
         _ if starts(op, &["conv", "cvt"]) => Kind::Convert,
         _ if starts(op, &["exp2", "log2", "rcp", "rsqrt", "sin", "cos"]) => Kind::Special,
         _ if starts(op, &["simd", "quad", "shuffle"]) => Kind::Shuffle,

@@ -15,7 +15,9 @@ use ash::vk;
 use tileloom::Caps;
 use tileloom::wgpu::naga::back::{self, spv};
 use tileloom::wgpu::naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
-use tileloom::wgpu::naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use tileloom::wgpu::naga::valid::{
+    Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+};
 use tileloom::wgpu::naga::{self, AddressSpace, ImageClass, Module, ShaderStage, TypeInner};
 use tileloom::wgpu::{self, hal};
 
@@ -74,7 +76,8 @@ impl Compiler {
                 return Err(format!("the driver lacks {}", name.to_string_lossy()));
             }
         }
-        let mut info = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
+        let mut info =
+            vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
         let mut robustness_info = vk::PhysicalDevicePipelineRobustnessFeaturesEXT::default().pipeline_robustness(true);
         // SAFETY: the features are the adapter's; the callback adds extensions that are supported.
         let open = unsafe {
@@ -124,7 +127,13 @@ impl Compiler {
         Ok(compiled)
     }
 
-    fn pipeline(&mut self, module: &Module, info: &ModuleInfo, assembly: bool, out: &mut Compiled) -> Result<(), String> {
+    fn pipeline(
+        &mut self,
+        module: &Module,
+        info: &ModuleInfo,
+        assembly: bool,
+        out: &mut Compiled,
+    ) -> Result<(), String> {
         let bindings = Bindings::of(module)?;
         let options = options(bindings.map);
         let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: out.entry.clone() };
@@ -145,7 +154,8 @@ impl Compiler {
                 .sets
                 .iter()
                 .map(|set| {
-                    device.create_descriptor_set_layout(&vk::DescriptorSetLayoutCreateInfo::default().bindings(set), None)
+                    device
+                        .create_descriptor_set_layout(&vk::DescriptorSetLayoutCreateInfo::default().bindings(set), None)
                 })
                 .collect();
             let sets = sets.map_err(|result| told("no set layout", result))?;
@@ -166,8 +176,10 @@ impl Compiler {
                 .module(shader)
                 .name(&entry);
             let off = vk::PipelineRobustnessBufferBehaviorEXT::DISABLED;
-            let mut unchecked =
-                vk::PipelineRobustnessCreateInfoEXT::default().storage_buffers(off).uniform_buffers(off).vertex_inputs(off);
+            let mut unchecked = vk::PipelineRobustnessCreateInfoEXT::default()
+                .storage_buffers(off)
+                .uniform_buffers(off)
+                .vertex_inputs(off);
             let mut create = vk::ComputePipelineCreateInfo::default().flags(flags).layout(layout).stage(stage);
             if !self.robust {
                 create = create.push_next(&mut unchecked);
@@ -300,7 +312,12 @@ impl Bindings {
                 (_, TypeInner::Sampler { .. }) => vk::DescriptorType::SAMPLER,
                 (_, TypeInner::Image { class: ImageClass::Storage { .. }, .. }) => vk::DescriptorType::STORAGE_IMAGE,
                 (_, TypeInner::Image { .. }) => vk::DescriptorType::SAMPLED_IMAGE,
-                _ => return Err(format!("binding {} of group {} is of a kind that this does not know", binding.binding, binding.group)),
+                _ => {
+                    return Err(format!(
+                        "binding {} of group {} is of a kind that this does not know",
+                        binding.binding, binding.group
+                    ));
+                }
             };
             all.push((binding, kind));
         }

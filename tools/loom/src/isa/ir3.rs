@@ -5,7 +5,6 @@ use super::program::{Kind, Program, Reading, Space, starts};
 /// The blocks of the text.
 pub fn read(text: &str) -> Program {
     let mut reading = Reading::default();
-    reading.begin();
     for line in text.lines() {
         let line = line.split(';').next().unwrap_or_default().trim();
         if let Some(label) = line.strip_suffix(':').filter(|label| !label.contains(' ')) {
@@ -31,7 +30,6 @@ pub fn read(text: &str) -> Program {
             ("end", _) => reading.end(),
             (_, Some((_, label))) if kind == Kind::Branch => {
                 reading.jump(label.trim(), op == "jump");
-                reading.begin();
             }
             _ => {}
         }
@@ -42,12 +40,20 @@ pub fn read(text: &str) -> Program {
 fn kind(op: &str, arguments: &str) -> Kind {
     let bytes = || {
         let count = arguments.rsplit(',').next().and_then(|count| count.trim().parse().ok()).unwrap_or(1);
-        let each = if op.contains("16") { 2 } else if op.contains("u8") { 1 } else { 4 };
+        let each = if op.contains("16") {
+            2
+        } else if op.contains("u8") {
+            1
+        } else {
+            4
+        };
         each * count
     };
     match op {
         _ if starts(op, &["mad.f32"]) => Kind::Fma,
-        _ if starts(op, &["mad.f16", "mul.f", "add.f", "max.f", "min.f", "rndne", "floor", "trunc", "ceil"]) => Kind::Float,
+        _ if starts(op, &["mad.f16", "mul.f", "add.f", "max.f", "min.f", "rndne", "floor", "trunc", "ceil"]) => {
+            Kind::Float
+        }
         _ if starts(op, &["cov"]) => Kind::Convert,
         _ if starts(op, &["mov", "swz", "gat", "sct"]) => Kind::Move,
         _ if starts(op, &["shfl", "brcst", "quad_shuffle", "getfiberid", "elect"]) => Kind::Shuffle,
@@ -64,7 +70,9 @@ fn kind(op: &str, arguments: &str) -> Kind {
         _ if starts(op, &["br", "jump", "predt", "predf", "prede", "bany", "ball", "end", "kill"]) => Kind::Branch,
         _ if starts(op, &["bar"]) => Kind::Barrier,
         _ if starts(op, &["nop", "fence", "sleep"]) => Kind::Wait,
-        _ if starts(op, &["exp2", "log2", "rcp", "rsq", "sqrt", "sin", "cos", "hlog2", "hexp2", "hrsq"]) => Kind::Special,
+        _ if starts(op, &["exp2", "log2", "rcp", "rsq", "sqrt", "sin", "cos", "hlog2", "hexp2", "hrsq"]) => {
+            Kind::Special
+        }
         _ => Kind::Int,
     }
 }
@@ -91,7 +99,7 @@ mod tests {
         let text = "Native code for unnamed CL shader (null):\n; num_ubos: 0\n@in(r48.x)\tin0\nmov.u32u32 r1.y, 0\nl17:\n\
             cmps.u.ge up0.y, r48.w, c0.x\n(ss)br p0.y, #l81\n(ss)(nop2) add.u r2.z, r0.x, r49.x\n\
             isam.v.base0 (u32)(xyzw)r2.w, r2.z, s#0, t#0\n(sy)stl.u32 l[r2.y], r2.w, 4\n(sy)(ss)bar.g\n\
-            ldl.u32 r3.w, l[r0.w], 1\n(rpt1)mad.f32 r5.z, (r)(last)r5.z, (r)r6.z, (r)(last)r1.w\n(rpt6)nop\njump #l17\n\
+            ldl.u32 r3.w, l[r0.w], 1\n(rpt1)mad.f32 r5.z, (r)(last)r5.z, (r)r6.z, (r)(last)r1.w\n(rpt6)nop\njump #l17\nnop\n\
             l81:\nstib.b.untyped.1d.u32.4.imm.base0 r1.y, r1.x, 2\nend\nnop\n";
         let program = read(text);
         let counts = program.counts();

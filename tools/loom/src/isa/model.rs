@@ -26,7 +26,8 @@ pub struct Estimate {
     pub of: String,
     /// The pipe that is the limit.
     pub limit: String,
-    /// Clocks of a trip, by pipe.
+    /// Clocks of a trip, by pipe; a baseline does without.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub clocks: BTreeMap<String, u32>,
 }
 
@@ -45,7 +46,9 @@ pub fn estimate(target: &Target, counts: &Counts, subgroup: u32, by_memory: bool
     let int = n(Kind::Int) + if target.isa == Isa::Nak { 0.0 } else { n(Kind::Move) };
     let bytes = |space: Space, least: f64| -> f64 {
         let each = |(kind, n): (&Kind, &u32)| match kind {
-            Kind::Load(own, bytes) | Kind::Store(own, bytes) if *own == space => f64::from(*n) * f64::from(*bytes).max(least),
+            Kind::Load(own, bytes) | Kind::Store(own, bytes) if *own == space => {
+                f64::from(*n) * f64::from(*bytes).max(least)
+            }
             Kind::Atomic(own) if *own == space => f64::from(*n) * 4.0,
             _ => 0.0,
         };
@@ -114,7 +117,10 @@ mod tests {
         assert_eq!((found.limit.as_str(), found.of.as_str(), found.at_most), ("workgroup memory", "matrix", 89));
         let product = [("fma", 256), ("workgroup load 16", 32), ("int", 10), ("move", 4)];
         let found = of("nvidia:0x192", &product, 32, false);
-        assert_eq!((found.limit.as_str(), found.clocks["workgroup memory"], found.at_most), ("workgroup memory", 512, 50));
+        assert_eq!(
+            (found.limit.as_str(), found.clocks["workgroup memory"], found.at_most),
+            ("workgroup memory", 512, 50)
+        );
         // f32 at a clock per 64 invocations of RDNA3 is the peak.
         assert_eq!(of("amd:navi31", &[("fma", 100)], 64, false).at_most, 100);
         assert_eq!(of("amd:navi21", &[("fma", 100)], 64, false).at_most, 100);

@@ -14,14 +14,14 @@ pub fn read(text: &str) -> Program {
             // block.u 3 L4 [2] -> {
             let number = head.split_whitespace().find(|word| word.parse::<u32>().is_ok()).unwrap_or_default();
             reading.label(number);
-            reading.end(); // what follows is told behind the closing brace
+            reading.alone(); // what follows is told behind the closing brace
             (inside, marked) = (true, false);
             continue;
         }
         if let Some(tail) = line.strip_prefix('}') {
             let next = tail.trim_start_matches([' ', '-', '>', '[']).trim_end_matches(']');
             for number in next.split(',').map(str::trim).filter(|number| !number.is_empty()) {
-                reading.jump(number, true);
+                reading.follows(number);
             }
             inside = false;
             continue;
@@ -30,10 +30,14 @@ pub fn read(text: &str) -> Program {
             continue;
         }
         let words = line.trim_start();
-        let bare = if words.starts_with('@') { words.split_once(' ').map_or("", |(_, rest)| rest.trim()) } else { words };
+        let bare =
+            if words.starts_with('@') { words.split_once(' ').map_or("", |(_, rest)| rest.trim()) } else { words };
         let operation = bare.split_once(" = ").map_or(bare, |(_, right)| right).trim();
-        let operation =
-            if operation.starts_with('@') { operation.split_once(' ').map_or("", |(_, rest)| rest.trim()) } else { operation };
+        let operation = if operation.starts_with('@') {
+            operation.split_once(' ').map_or("", |(_, rest)| rest.trim())
+        } else {
+            operation
+        };
         let (op, arguments) = operation.split_once(' ').unwrap_or((operation, ""));
         reading.block().counts.add(kind(op), 1);
         if op.starts_with("isetp") {
@@ -61,7 +65,16 @@ fn kind(op: &str) -> Kind {
         _ if op.starts_with("mufu") => Kind::Special,
         _ if starts(op, &["f2f", "f2i", "i2f", "f2fp", "hadd2.f32"]) => Kind::Convert,
         _ if starts(op, &["fadd", "fmul", "fmnmx", "frnd", "hfma2", "hadd2", "hmul2", "hmnmx", "fswz"]) => Kind::Float,
-        _ if op.starts_with("ldsm") => Kind::Load(Space::Workgroup, if op.contains("x4") { 16 } else if op.contains("x2") { 8 } else { 4 }),
+        _ if op.starts_with("ldsm") => Kind::Load(
+            Space::Workgroup,
+            if op.contains("x4") {
+                16
+            } else if op.contains("x2") {
+                8
+            } else {
+                4
+            },
+        ),
         _ if op.starts_with("ldc") => Kind::Constant,
         _ if op.starts_with("ld.") => {
             let (space, bytes) = access(&op[3..]);
@@ -75,10 +88,25 @@ fn kind(op: &str) -> Kind {
         _ if starts(op, &["atom", "red"]) => Kind::Atomic(Space::Global),
         _ if starts(op, &["bar"]) => Kind::Barrier,
         _ if starts(op, &["bra", "brx", "exit"]) => Kind::Branch,
-        _ if starts(op, &["bssy", "bsync", "bclear", "break", "nop", "depbar", "warpsync", "membar", "cctl", "bmov", "errbar"]) => Kind::Wait,
+        _ if starts(
+            op,
+            &["bssy", "bsync", "bclear", "break", "nop", "depbar", "warpsync", "membar", "cctl", "bmov", "errbar"],
+        ) =>
+        {
+            Kind::Wait
+        }
         _ if op.starts_with("shfl") => Kind::Shuffle,
         _ if starts(op, &["mov", "prmt", "sel", "r2ur", "s2r", "cs2r", "s2ur", "swap", "undef", "src"]) => Kind::Move,
-        _ if starts(op, &["i", "lea", "shf", "shl", "shr", "lop", "popc", "flo", "plop", "bmsk", "brev", "fset", "fsel", "hset", "vote", "redux", "match", "p2r", "r2p", "sgxt", "psetp"]) => Kind::Int,
+        _ if starts(
+            op,
+            &[
+                "i", "lea", "shf", "shl", "shr", "lop", "popc", "flo", "plop", "bmsk", "brev", "fset", "fsel", "hset",
+                "vote", "redux", "match", "p2r", "r2p", "sgxt", "psetp",
+            ],
+        ) =>
+        {
+            Kind::Int
+        }
         _ => Kind::Other,
     }
 }

@@ -118,6 +118,10 @@ impl Counts {
         self.0.get(&kind).copied().unwrap_or(0)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn total(&self) -> u32 {
         self.0.values().sum()
     }
@@ -193,7 +197,9 @@ pub(super) struct Reading {
     blocks: Vec<Block>,
     labels: BTreeMap<String, usize>,
     jumps: Vec<(usize, String)>,
-    /// Whether the last block's end is reached by more than its jumps.
+    /// Whether what follows the last instruction belongs to another block.
+    closed: bool,
+    /// Whether that block is reached without a jump.
     falls: bool,
 }
 
@@ -204,35 +210,45 @@ impl Reading {
         self.labels.insert(label.to_string(), self.blocks.len() - 1);
     }
 
-    /// A block without a label begins.
-    pub fn begin(&mut self) {
+    fn begin(&mut self) {
         let new = self.blocks.len();
         if let (true, Some(last)) = (self.falls, self.blocks.last_mut()) {
             last.next.push(new);
         }
         self.blocks.push(Block::default());
-        self.falls = true;
+        (self.closed, self.falls) = (false, true);
     }
 
     /// The block that is read.
     pub fn block(&mut self) -> &mut Block {
-        if self.blocks.is_empty() {
+        if self.blocks.is_empty() || self.closed {
             self.begin();
         }
         self.blocks.last_mut().expect("one was begun")
     }
 
-    /// The block may go on at `label`; what follows belongs to another.
+    /// The block may go on at `label`, and nowhere else if `always`.
     pub fn jump(&mut self, label: &str, always: bool) {
+        self.follows(label);
+        (self.closed, self.falls) = (true, !always);
+    }
+
+    /// `label` may follow the block.
+    pub fn follows(&mut self, label: &str) {
         self.block();
         self.jumps.push((self.blocks.len() - 1, label.to_string()));
-        self.falls = !always;
+    }
+
+    /// Nothing follows the block but what is told.
+    pub fn alone(&mut self) {
+        self.block();
+        self.falls = false;
     }
 
     /// The program ends here.
     pub fn end(&mut self) {
-        self.block();
-        self.falls = false;
+        self.alone();
+        self.closed = true;
     }
 
     pub fn finish(mut self) -> Program {

@@ -31,8 +31,10 @@ pub struct Figures {
     pub subgroup: u32,
     /// Per invocation: VGPRs, GPRs, halves of registers on Apple, vectors of four on Adreno.
     pub registers: u32,
-    /// Values, or instructions, that go to memory or other registers for want of registers.
+    /// Values, or instructions, that go to memory for want of registers.
     pub spills: u32,
+    /// Values that go to registers of another kind: scalars to vectors, predicates to registers.
+    pub parked: u32,
     /// Bytes per invocation of memory of its own: spills, and arrays that an index moves through.
     pub scratch: u32,
     /// Bytes of workgroup memory.
@@ -46,7 +48,8 @@ pub struct Figures {
     /// Clocks that the driver estimates per subgroup where many run (AMD).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub throughput: Option<u32>,
-    /// Of all of it.
+    /// Of all of it; the baseline has them where there is no main loop.
+    #[serde(skip_serializing_if = "Counts::is_empty", default)]
     pub kinds: Counts,
     #[serde(rename = "loop", skip_serializing_if = "Option::is_none", default)]
     pub main: Option<Main>,
@@ -64,7 +67,8 @@ impl Figures {
         match isa {
             Isa::Aco => Figures {
                 registers: one("VGPRs"),
-                spills: sum(&["Spilled VGPRs", "Spilled SGPRs"]),
+                spills: one("Spilled VGPRs"),
+                parked: one("Spilled SGPRs"),
                 scratch: one("Scratch size"),
                 workgroup: one("LDS size").max(workgroup),
                 occupancy: one("Subgroups per SIMD"),
@@ -75,7 +79,8 @@ impl Figures {
             },
             Isa::Nak => Figures {
                 registers: one("Number of GPRs"),
-                spills: sum(&["Spills to memory", "Spills to reg"]),
+                spills: one("Spills to memory"),
+                parked: one("Spills to reg"),
                 scratch: one("SLM size"),
                 occupancy: one("Max warps/SM"),
                 instructions: one("Instruction count"),
@@ -140,6 +145,19 @@ impl Report {
         format!("{}[\n{}\n]}}", head.trim_end_matches("[]}"), rows.join(",\n"))
     }
 
+    /// What a baseline keeps.
+    #[must_use]
+    pub fn brief(&self) -> Report {
+        let mut brief = self.clone();
+        for figures in brief.rows.iter_mut().filter_map(|row| row.figures.as_mut()) {
+            if figures.main.is_some() {
+                figures.kinds = Counts::default();
+            }
+            figures.estimate.iter_mut().for_each(|estimate| estimate.clocks.clear());
+        }
+        brief
+    }
+
     /// Those that spill, with their shapes.
     pub fn spilled(&self) -> impl Iterator<Item = (&Row, &Figures)> {
         self.rows.iter().filter_map(|row| Some((row, row.figures.as_ref()?))).filter(|(_, figures)| figures.spills())
@@ -154,7 +172,7 @@ impl Report {
             return text;
         }
         let rows = self.rows.iter().map(|row| {
-            let mut line = vec![row.shader.clone(), shapes(&row.shapes), row.config.clone()];
+            let mut line = vec![row.shader.clone(), shapes(&row.shapes)];
             match &row.figures {
                 Some(f) => line.extend([
                     f.registers.to_string(),
@@ -164,19 +182,30 @@ impl Report {
                     f.occupancy.to_string(),
                     f.instructions.to_string(),
                     f.latency.map_or(String::new(), |latency| latency.to_string()),
-                    main_loop(f),
                     f.estimate.as_ref().map_or(String::new(), share),
+                    main_loop(f),
                 ]),
                 None => {
-                    line.extend(vec![String::new(); 7]);
-                    line.extend([format!("FAILED: {}", row.failed.as_deref().unwrap_or("nothing told")), String::new()]);
+                    line.extend(vec![String::new(); 8]);
+                    line.push(format!("FAILED: {}", row.failed.as_deref().unwrap_or("nothing told")));
                 }
             }
+            line.push(row.config.clone());
             line
         });
         let header = [
-            "shader", "shape", "config", ">registers", ">spills", ">scratch", ">workgroup", ">occupancy", ">instructions",
-            ">latency", "main loop", "estimate: at most",
+            "shader",
+            "shape",
+            ">registers",
+            ">spills",
+            ">scratch",
+            ">workgroup",
+            ">occupancy",
+            ">instructions",
+            ">latency",
+            "estimate: at most",
+            "main loop",
+            "config",
         ];
         text + &table(&header, rows)
     }
@@ -202,13 +231,21 @@ fn main_loop(figures: &Figures) -> String {
     let mut text = counts.total().to_string();
     match &figures.main {
         Some(main) => {
-            for (n, what) in [(main.rare, "rare"), (main.inner, "loops within")] {
-                if n > 0 {
-                    text += &format!(" + {n} {what}");
-                }
+            let matrix = counts.of(Kind::Matrix);
+            if matrix > 0 {
+                text += &format!(" ({:.1} per matrix)", f64::from(counts.total()) / f64::from(matrix));
             }
-            if main.conditional > 0 {
-                text += &format!(", {} conditional", main.conditional);
+            if main.rare > 0 {
+                text += &format!(" + {} rare", main.rare);
+            }
+            for (n, what) in [
+                (main.conditional, "of these conditional"),
+                (main.aside, "on other ways"),
+                (main.inner, "loops within"),
+            ] {
+                if n > 0 {
+                    text += &format!(", {n} {what}");
+                }
             }
         }
         None => text += " (no loop)",
@@ -219,8 +256,20 @@ fn main_loop(figures: &Figures) -> String {
 /// Kinds by number, with the widths of global accesses.
 pub fn mix(counts: &Counts) -> String {
     let plain = [
-        Kind::Matrix, Kind::Fma, Kind::Float, Kind::Special, Kind::Convert, Kind::Int, Kind::Move, Kind::Shuffle, Kind::Scalar,
-        Kind::Constant, Kind::Branch, Kind::Barrier, Kind::Wait, Kind::Other,
+        Kind::Matrix,
+        Kind::Fma,
+        Kind::Float,
+        Kind::Special,
+        Kind::Convert,
+        Kind::Int,
+        Kind::Move,
+        Kind::Shuffle,
+        Kind::Scalar,
+        Kind::Constant,
+        Kind::Branch,
+        Kind::Barrier,
+        Kind::Wait,
+        Kind::Other,
     ];
     let mut parts = Vec::new();
     for kind in plain {
@@ -228,7 +277,9 @@ pub fn mix(counts: &Counts) -> String {
             parts.push(format!("{kind} {}", counts.of(kind)));
         }
         if kind == Kind::Fma {
-            for (space, name) in [(Space::Workgroup, "workgroup"), (Space::Global, "global"), (Space::Scratch, "scratch")] {
+            for (space, name) in
+                [(Space::Workgroup, "workgroup"), (Space::Global, "global"), (Space::Scratch, "scratch")]
+            {
                 if counts.accesses(space) > 0 {
                     parts.push(format!("{name} {}{}", counts.accesses(space), widths(counts, space)));
                 }
@@ -305,7 +356,11 @@ fn change(old: &Row, new: &Row) -> Vec<String> {
     let mut all = Vec::new();
     let mut tell = |what: &str, old: String, new: String| {
         if old != new {
-            all.push(format!("{what} {} -> {}", if old.is_empty() { "-" } else { &old }, if new.is_empty() { "-" } else { &new }));
+            all.push(format!(
+                "{what} {} -> {}",
+                if old.is_empty() { "-" } else { &old },
+                if new.is_empty() { "-" } else { &new }
+            ));
         }
     };
     tell("shader", old.shader.clone(), new.shader.clone());
@@ -317,6 +372,7 @@ fn change(old: &Row, new: &Row) -> Vec<String> {
         ("subgroup", (|f| Some(f.subgroup)) as fn(&Figures) -> Option<u32>),
         ("registers", |f| Some(f.registers)),
         ("spills", |f| Some(f.spills)),
+        ("parked", |f| Some(f.parked)),
         ("scratch", |f| Some(f.scratch)),
         ("workgroup", |f| Some(f.workgroup)),
         ("occupancy", |f| Some(f.occupancy)),
@@ -339,11 +395,17 @@ mod tests {
 
     fn report(registers: u32, shapes: &[&str]) -> Report {
         let kinds = Counts([(Kind::Fma, 8), (Kind::Load(Space::Global, 16), 2)].into_iter().collect());
-        let main = Main { counts: kinds.clone(), conditional: 0, rare: 3, inner: 0 };
-        let figures = Figures { subgroup: 64, registers, instructions: 40, kinds, main: Some(main), ..Figures::default() };
+        let main = Main { counts: kinds.clone(), rare: 3, ..Main::default() };
+        let figures =
+            Figures { subgroup: 64, registers, instructions: 40, kinds, main: Some(main), ..Figures::default() };
         let shapes = shapes.iter().map(|shape| shape.to_string()).collect();
         let row = Row { shader: "gemm_tiled".into(), shapes, figures: Some(figures), ..Row::default() };
-        let failed = Row { shader: "rope".into(), shapes: vec!["rope 1".into()], failed: Some("crashed".into()), ..Row::default() };
+        let failed = Row {
+            shader: "rope".into(),
+            shapes: vec!["rope 1".into()],
+            failed: Some("crashed".into()),
+            ..Row::default()
+        };
         Report { target: "amd:navi31".into(), driver: "Mesa".into(), rows: vec![row, failed], ..Report::default() }
     }
 
@@ -353,6 +415,9 @@ mod tests {
         let text = report.json();
         assert_eq!(text.lines().count(), 4, "{text}");
         assert_eq!(parse(&text).unwrap(), [report.clone()]);
+        let brief = report.brief();
+        assert_eq!(parse(&brief.json()).unwrap(), [brief.clone()]);
+        assert_eq!(changes(&brief, &report, true), [String::new(); 0]);
         assert_eq!(parse(&format!("[{text},{text}]")).unwrap().len(), 2);
         let empty = Report::default();
         assert_eq!(parse(&empty.json()).unwrap(), [empty]);
@@ -374,11 +439,13 @@ mod tests {
     #[test]
     fn statistics_of_each_driver() {
         let told = |pairs: &[(&str, f64)]| pairs.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-        let nak = told(&[("Number of GPRs", 40.0), ("Spills to memory", 0.0), ("SLM size", 16.0), ("Max warps/SM", 48.0)]);
+        let nak =
+            told(&[("Number of GPRs", 40.0), ("Spills to memory", 0.0), ("SLM size", 16.0), ("Max warps/SM", 48.0)]);
         let figures = Figures::of(Isa::Nak, &nak, 32, 1024);
         assert_eq!((figures.registers, figures.occupancy, figures.workgroup, figures.spills()), (40, 48, 1024, true));
         let aco = told(&[("VGPRs", 96.0), ("Spilled SGPRs", 2.0), ("Latency", 7.0)]);
         let figures = Figures::of(Isa::Aco, &aco, 64, 0);
-        assert_eq!((figures.registers, figures.spills, figures.latency), (96, 2, Some(7)));
+        assert_eq!((figures.registers, figures.spills, figures.latency), (96, 0, Some(7)));
+        assert_eq!((figures.parked, figures.spills()), (2, false));
     }
 }

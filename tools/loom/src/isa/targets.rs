@@ -1,8 +1,8 @@
 //! The GPUs that Mesa's compilers know without having one: names of `tools/drivers compile-for`, and what the estimate
 //! takes for granted of each.
 
-use super::{aco, agx, ir3, nak};
 use super::program::Program;
+use super::{aco, agx, ir3, nak};
 
 /// A compiler, by the text that it prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct Target {
     pub isa: Isa,
     /// One of those that stand for their vendor.
     pub quick: bool,
+    /// Its cooperative matrices are not used, whatever its driver has: `Caps` knows it by a name that only the GPU has.
+    pub denied: bool,
     pub pipes: Pipes,
 }
 
@@ -105,14 +107,7 @@ const TURING: Pipes = Pipes {
 
 /// Ampere to Blackwell: 32 lanes for f32, of which 16 (all on Blackwell) do integers. GeForce: HMMA 16 x 8 x 16 with f32 sums
 /// in 32 clocks.
-const AMPERE: Pipes = Pipes {
-    fma: 1.0,
-    float: 1.0,
-    workgroup: 32.0,
-    dram: 936.0 / 1.7 / 328.0,
-    peak: 32.0,
-    ..TURING
-};
+const AMPERE: Pipes = Pipes { fma: 1.0, float: 1.0, workgroup: 32.0, dram: 936.0 / 1.7 / 328.0, peak: 32.0, ..TURING };
 
 /// All of them, those of one vendor together, the oldest first. Clock rates and bandwidths are those of the product named.
 pub const TARGETS: &[Target] = &[
@@ -121,6 +116,7 @@ pub const TARGETS: &[Target] = &[
         gpu: "Vega 20 (Radeon VII)",
         isa: Isa::Aco,
         quick: false,
+        denied: false,
         // 16 lanes: 64 invocations in four clocks; four SIMDs per CU.
         pipes: Pipes {
             fma: 4.0,
@@ -140,14 +136,23 @@ pub const TARGETS: &[Target] = &[
         gpu: "RDNA2 (Radeon RX 6900 XT)",
         isa: Isa::Aco,
         quick: false,
+        denied: false,
         pipes: Pipes { fma: 2.0, float: 2.0, matrix: 0.0, dram: 512.0 / 2.25 / 160.0, peak: 32.0, ..RDNA3 },
     },
-    Target { name: "amd:navi31", gpu: "RDNA3 (Radeon RX 7900 XTX)", isa: Isa::Aco, quick: true, pipes: RDNA3 },
+    Target {
+        name: "amd:navi31",
+        gpu: "RDNA3 (Radeon RX 7900 XTX)",
+        isa: Isa::Aco,
+        quick: true,
+        denied: false,
+        pipes: RDNA3,
+    },
     Target {
         name: "amd:strix1",
         gpu: "RDNA3.5 (Radeon 890M)",
         isa: Isa::Aco,
         quick: false,
+        denied: false,
         pipes: Pipes { dram: 120.0 / 2.9 / 32.0, ..RDNA3 },
     },
     Target {
@@ -155,15 +160,31 @@ pub const TARGETS: &[Target] = &[
         gpu: "RDNA4 (Radeon RX 9070 XT)",
         isa: Isa::Aco,
         quick: false,
+        denied: false,
         pipes: Pipes { matrix: 16.0, dram: 640.0 / 2.97 / 128.0, ..RDNA3 },
     },
-    Target { name: "nvidia:0x164", gpu: "Turing (GeForce RTX 2080)", isa: Isa::Nak, quick: false, pipes: TURING },
-    Target { name: "nvidia:0x172", gpu: "Ampere (GeForce RTX 3090)", isa: Isa::Nak, quick: false, pipes: AMPERE },
+    Target {
+        name: "nvidia:0x164",
+        gpu: "Turing (GeForce RTX 2080)",
+        isa: Isa::Nak,
+        quick: false,
+        denied: true,
+        pipes: TURING,
+    },
+    Target {
+        name: "nvidia:0x172",
+        gpu: "Ampere (GeForce RTX 3090)",
+        isa: Isa::Nak,
+        quick: false,
+        denied: false,
+        pipes: AMPERE,
+    },
     Target {
         name: "nvidia:0x192",
         gpu: "Ada (GeForce RTX 4090)",
         isa: Isa::Nak,
         quick: true,
+        denied: false,
         pipes: Pipes { dram: 1008.0 / 2.52 / 512.0, ..AMPERE },
     },
     Target {
@@ -171,6 +192,7 @@ pub const TARGETS: &[Target] = &[
         gpu: "Blackwell (GeForce RTX 5090)",
         isa: Isa::Nak,
         quick: false,
+        denied: false,
         pipes: Pipes { int: 1.0, dram: 1792.0 / 2.41 / 680.0, ..AMPERE },
     },
     Target {
@@ -178,6 +200,7 @@ pub const TARGETS: &[Target] = &[
         gpu: "Apple M1",
         isa: Isa::Agx,
         quick: true,
+        denied: false,
         // 32 lanes, four SIMDs per core; integers at the rate of f32, 64 bytes of workgroup memory per clock: assumed.
         pipes: Pipes {
             lanes: 32.0,
@@ -198,6 +221,7 @@ pub const TARGETS: &[Target] = &[
         gpu: "Adreno 740",
         isa: Isa::Ir3,
         quick: true,
+        denied: false,
         // Nothing is published: every vector instruction as long as a multiply-add, workgroup memory a word per lane and clock.
         pipes: Pipes {
             lanes: 64.0,
