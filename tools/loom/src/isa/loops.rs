@@ -38,8 +38,12 @@ fn none(n: &u32) -> bool {
 /// How much of an outer loop's work an inner one must have to be the main one.
 const NEARLY_ALL: f64 = 0.6;
 
-/// How much of a program's operations a loop must have at least: others are of a shuffle, or of a tail.
+/// How much of a program without products a loop must have at least: others are those of a shuffle.
 const LEAST: f64 = 0.05;
+
+fn moved(counts: &Counts) -> u32 {
+    counts.accesses(Space::Global) + counts.accesses(Space::Workgroup) + counts.of(Kind::Float)
+}
 
 /// The main loop of a program, if it has one: the one with the most products, the innermost that has nearly all of them.
 pub fn main(program: &Program) -> Option<Main> {
@@ -55,7 +59,7 @@ pub fn main(program: &Program) -> Option<Main> {
             () if matrix => counts.of(Kind::Matrix),
             () if fma => counts.of(Kind::Fma),
             // Without products, the loop that moves the most.
-            () => counts.accesses(Space::Global) + counts.accesses(Space::Workgroup) + counts.of(Kind::Float),
+            () => moved(counts),
         }
     };
     let mut main = (0..loops.len()).max_by_key(|&i| (work(i), std::cmp::Reverse(loops[i].len())))?;
@@ -67,11 +71,7 @@ pub fn main(program: &Program) -> Option<Main> {
         main = inner;
     }
 
-    let whole = program.counts();
-    let doing = |counts: &Counts| {
-        counts.of(Kind::Matrix) + counts.of(Kind::Fma) + counts.of(Kind::Float) + counts.accesses(Space::Global)
-    };
-    if f64::from(doing(&all[main])) < LEAST * f64::from(doing(&whole)) {
+    if !matrix && !fma && f64::from(work(main)) < LEAST * f64::from(moved(&program.counts())) {
         return None;
     }
     let (body, way) = (&loops[main], &ways[main]);
@@ -307,5 +307,8 @@ mod tests {
     fn a_program_without_a_loop_has_no_main_loop() {
         assert_eq!(main(&program(&[("int", &[1]), ("float", &[])])), None);
         assert_eq!(main(&Program::default()), None);
+        // Nor one with the loop of a shuffle.
+        let loads = "global load 16, float";
+        assert_eq!(main(&program(&[(loads, &[1]), ("int, branch", &[1, 2]), (loads, &[])])), None);
     }
 }
