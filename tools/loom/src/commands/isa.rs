@@ -55,7 +55,7 @@ pub struct Options {
 /// What the process of a target tells.
 #[derive(Debug, Serialize, Deserialize)]
 enum Told {
-    /// The adapter's and the driver's name.
+    /// What the driver calls itself.
     Opened(String),
     /// This pipeline is next.
     Begun(Row),
@@ -359,7 +359,7 @@ mod linux {
             compiler.caps.coop.clear();
         }
         let caps = &compiler.caps;
-        let opened = Told::Opened(format!("{}, {}", caps.name, caps.driver));
+        let opened = Told::Opened(caps.driver.clone());
         let items = if options.of_files() { files(&options.what)? } else { kernels(options, target, caps)? };
         tell(&mut compiler, &opened)?;
         for Item { row, wgsl, by_memory } in items.into_iter().skip(from) {
