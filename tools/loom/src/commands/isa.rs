@@ -439,8 +439,8 @@ mod linux {
                     let shape = if i == 0 { shape.clone() } else { format!("{shape} #{}", i + 1) };
                     let immediates = shader.params_bytes() <= caps.immediate_bytes.min(MAX_IMMEDIATES as u32);
                     let wgsl = shader.source(immediates);
-                    // Later steps go over what the first has written.
-                    let by_memory = by_memory || i > 0;
+                    // Later steps without products go over what the first has written.
+                    let by_memory = by_memory || (i > 0 && !shader.needs_coop());
                     match items.iter_mut().find(|item| item.wgsl == wgsl) {
                         Some(item) => {
                             item.row.shapes.push(shape);

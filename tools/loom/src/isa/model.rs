@@ -34,7 +34,7 @@ pub struct Estimate {
 /// Which peak a Problem can come close to.
 pub fn bound_by_memory(target: &Target, flops: f64, bytes: f64) -> bool {
     let pipes = &target.pipes;
-    pipes.dram > 0.0 && bytes / pipes.dram >= flops / (2.0 * pipes.peak)
+    bytes / pipes.dram >= flops / (2.0 * pipes.peak)
 }
 
 /// The estimate of these instructions, for a subgroup of so many invocations; none where nothing is known to compare with.
@@ -62,7 +62,7 @@ pub fn estimate(target: &Target, counts: &Counts, subgroup: u32, by_memory: bool
     let float = n(Kind::Float) * pipes.float;
     let ints = int * pipes.int + n(Kind::Convert) * pipes.convert;
     let special = n(Kind::Special) * pipes.special;
-    let memory = if pipes.dram > 0.0 { bytes(Space::Global, 1.0) * f64::from(subgroup) / pipes.dram } else { 0.0 };
+    let memory = bytes(Space::Global, 1.0) * f64::from(subgroup) / pipes.dram;
     let mut clocks = BTreeMap::new();
     if pipes.shared {
         let shuffles = if target.isa == Isa::Aco { n(Kind::Shuffle) * pipes.int } else { 0.0 };

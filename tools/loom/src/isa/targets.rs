@@ -46,7 +46,7 @@ pub struct Pipes {
     pub special: f64,
     /// Bytes per clock that workgroup memory gives this SIMD, when all SIMDs of its core ask.
     pub workgroup: f64,
-    /// Bytes per clock of DRAM for this SIMD, when all SIMDs of the GPU ask; 0 where it is not told.
+    /// Bytes per clock of DRAM for this SIMD, when all SIMDs of the GPU ask.
     pub dram: f64,
     /// Multiply-adds of f32 per clock and SIMD at the peak.
     pub peak: f64,
@@ -222,7 +222,8 @@ pub const TARGETS: &[Target] = &[
         isa: Isa::Ir3,
         quick: true,
         denied: false,
-        // Nothing is published: every vector instruction as long as a multiply-add, workgroup memory a word per lane and clock.
+        // Little is published: every vector instruction as long as a multiply-add, workgroup memory a word per lane and
+        // clock, 24 SIMDs of 64 lanes.
         pipes: Pipes {
             lanes: 64.0,
             shared: true,
@@ -233,7 +234,7 @@ pub const TARGETS: &[Target] = &[
             convert: 1.0,
             special: 4.0,
             workgroup: 256.0,
-            dram: 0.0,
+            dram: 67.0 / 0.68 / 24.0,
             peak: 64.0,
         },
     },
