@@ -443,6 +443,13 @@ impl<D: Describe> Run for Item<D> {
         Ok(all)
     }
 
+    fn chosen(&self, caps: &Caps) -> Result<(String, Vec<Shader>), String> {
+        let problem = &self.0.problem;
+        let config = problem.choose(caps).map_err(|error| error.to_string())?;
+        let shaders = problem.shaders(&config, Slots::NONE).map_err(|error| error.to_string())?;
+        Ok((config.to_string(), shaders))
+    }
+
     fn test(&self, gpu: &Gpu) -> Outcome {
         self.0.tested(gpu).unwrap_or_else(Outcome::Failed)
     }

@@ -205,6 +205,8 @@ pub enum Use {
     Test(Depth),
     /// Measured; the quick ones by `loom bench --quick`, too.
     Bench { quick: bool },
+    /// Of a size for large GPUs: what is chosen there is compiled by `loom isa`.
+    Large,
     /// Nothing else.
     Compose,
 }
@@ -366,6 +368,10 @@ impl<P: Op> List<P> {
 
     pub fn bench(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {
         self.push(Use::Bench { quick: false }, shape.into(), problem)
+    }
+
+    pub fn large(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {
+        self.push(Use::Large, shape.into(), problem)
     }
 
     pub fn compose(&mut self, problem: P) -> &mut Entry<P> {
@@ -553,6 +559,12 @@ pub trait Run: Send + Sync {
         caps: &Caps,
         wanted: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
+
+    /// The chosen Config as text, and the shader of each of its steps.
+    ///
+    /// # Errors
+    /// Those of the Problem, and that nothing fits.
+    fn chosen(&self, caps: &Caps) -> Result<(String, Vec<tileloom::compose::Shader>), String>;
 
     /// Runs it as it is meant, and judges; what fails leaves its case file.
     fn test(&self, gpu: &Gpu) -> Outcome;

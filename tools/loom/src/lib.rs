@@ -8,6 +8,7 @@ pub mod flush;
 pub mod gpu;
 pub mod harness;
 pub mod image;
+pub mod isa;
 pub mod kernel;
 pub mod kernels;
 pub mod pool;

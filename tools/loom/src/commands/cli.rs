@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, matrix, results, run};
+use super::{adapters, bench, check, isa, matrix, results, run};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -85,6 +85,13 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Tell what the compilers of GPUs that are not there make of the chosen shaders, or of any WGSL
+    ///
+    /// Mesa's drivers compile for AMD, NVIDIA, Apple and Qualcomm GPUs on a machine that has none (tools/drivers, Linux).
+    /// Registers, spills, memory, occupancy, the instructions of the main loop by kind, and an estimate of the share of a peak
+    /// that is left, at most. The estimate knows pipes and their clocks; it knows nothing of latency, barriers, bank conflicts
+    /// and caches (ARCHITECTURE.md, "What GPU compilers make of it").
+    Isa(isa::Options),
     /// Join the records of several runs in one table
     Matrix {
         /// JSON lines, as `loom check --report` and the tests write them
@@ -162,6 +169,7 @@ where
         Command::Bench { kernels, adapter, json, quick, out: file } => {
             measure(&mut out, &kernels, adapter.as_deref(), json, quick, file)
         }
+        Command::Isa(options) => isa::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Matrix { files, bench } => join(&mut out, &files, &bench),
         Command::Results { dir } => page(&mut out, &dir),
     };

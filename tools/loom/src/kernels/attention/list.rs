@@ -561,6 +561,11 @@ fn benches(list: &mut List<Problem>) {
     list.bench("8/2x512x128 f16", f16(512, 512, 8, 2, 128));
     list.bench("8x1 over 8192x64 f16", f16(1, 8192, 8, 8, 64));
     list.bench("32/8x1 over 8192x128 f16", f16(1, 8192, 32, 8, 128)).quick();
+    for d in [64, 128, 256] {
+        list.large(format!("32/8x4096x{d} f16 causal"), causal(f16(4096, 4096, 32, 8, d)));
+    }
+    let latent = Problem { value_dim: 512, ..f16(4096, 4096, 16, 1, 576) };
+    list.large("16/1x4096x576/512 f16 causal", causal(latent));
 }
 
 /// Dtypes, what is bound, odd layouts; few queries and many. Head dims are in the other lists, but for the largest.

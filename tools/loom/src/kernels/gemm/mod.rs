@@ -662,6 +662,10 @@ fn benches(list: &mut List<Problem>) {
     list.bench("128x2048x2048 f16 NT prefill", transposed(128, 2048, 2048, F16));
     list.bench("128x8192x2048 f16 NT prefill", transposed(128, 8192, 2048, F16));
     list.bench("16x16x16384 f32 long k", f32s(16, 16, 16384));
+    list.large("4096x4096x4096 f32", f32s(4096, 4096, 4096));
+    list.large("4096x4096x4096 f16", plain(4096, 4096, 4096, [F16; 3]));
+    list.large("4096x4096x4096 f16 NT", transposed(4096, 4096, 4096, F16));
+    list.large("1x4096x4096 f16", plain(1, 4096, 4096, [F16; 3]));
 }
 
 /// Dtypes by shapes, with transposes and epilogues in turns.
