@@ -27,6 +27,9 @@ const ROW_LANES: u32 = WG_SIZE / LANES / SLOTS;
 const TILE_ROWS: u32 = ROW_LANES * ROWS;
 const SCORES: u32 = ROWS * KEYS;
 const STEP: u32 = TILE * SLOTS;
+// Chunks whose products are added up apart: in one sum over a long vector, rounding errors of 224 products and more
+// reach the bound of the LSE.
+const RUN: u32 = select(select(8u, 16u, K_CHUNKS % 16u == 0u), K_CHUNKS, K_CHUNKS <= 16u || K_CHUNKS % 8u != 0u);
 
 // The rows of an invocation.
 struct Rows {
@@ -84,14 +87,20 @@ fn scores(rows: ptr<function, Rows>, places: ptr<function, array<Place, KEYS>>, 
   var s: array<f32, SCORES>;
   for (var i = 0u; i < SCORES; i++) { s[i] = 0.0; }
   for (var t = 0u; t < KEYS; t++) { k_fetch(t, (*places)[t].k, ids); }
-  for (var c = 0u; c < K_CHUNKS; c++) {
-    for (var t = 0u; t < KEYS; t++) {
-      let x = k_at(t, (*places)[t].k, c * LANES + part);
-      for (var r = 0u; r < ROWS; r++) {
-        let y = (*rows).q[r * K_CHUNKS + c];
-        s[r * KEYS + t] = fma(y.w, x.w, fma(y.z, x.z, fma(y.y, x.y, fma(y.x, x.x, s[r * KEYS + t]))));
+  for (var first = 0u; first < K_CHUNKS; first += RUN) {
+    var run: array<f32, SCORES>;
+    for (var i = 0u; i < SCORES; i++) { run[i] = 0.0; }
+    for (var u = 0u; u < RUN; u++) {
+      let c = first + u;
+      for (var t = 0u; t < KEYS; t++) {
+        let x = k_at(t, (*places)[t].k, c * LANES + part);
+        for (var r = 0u; r < ROWS; r++) {
+          let y = (*rows).q[r * K_CHUNKS + c];
+          run[r * KEYS + t] = fma(y.w, x.w, fma(y.z, x.z, fma(y.y, x.y, fma(y.x, x.x, run[r * KEYS + t]))));
+        }
       }
     }
+    for (var i = 0u; i < SCORES; i++) { s[i] += run[i]; }
   }
   sum_lanes(&s, ids);
   return s;

@@ -340,7 +340,10 @@ impl Config {
             Reduce::Shuffle => each(rows * keys, plain(lanes.ilog2())),
             Reduce::Memory => scores + each(rows * keys, plain(lanes)),
         };
-        let products = Rounds::nest(k_chunks, each(keys, plain(rows))) + sum_lanes;
+        // Runs of at least 8 chunks are added up apart.
+        let runs = k_chunks.div_ceil(8);
+        let products =
+            Rounds::nest(k_chunks, each(keys, plain(rows))) + Rounds::nest(runs, scores.times(2)) + sum_lanes;
         // Each row of a tree walks up from each block of the tree's keys.
         let climb = |in_tree| Rounds::plain(if in_tree { problem.seq_q as u64 } else { 0 });
         // The loops of a tree are there wherever indices are bound, and a loop of loops is not unrolled.
