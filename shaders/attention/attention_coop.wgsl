@@ -17,8 +17,8 @@
 // Where a workgroup has fewer subgroups than blocks, it walks the keys several times. Conditions of control flow with
 // matrices come from workgroup memory: then they are uniform to see.
 //
-// Constants: SIZE, LANES, SLOTS, KEYS, PARTS; K_COLS and V_COLS, head dims padded to whole matrices; V_ROW;
-// PAD. Types: LEFT, RIGHT, PRODUCT.
+// Constants: SIZE, LANES, SLOTS, KEYS, PARTS; K_COLS and V_COLS, head dims padded to whole matrices; PAD.
+// Types: LEFT, RIGHT, PRODUCT.
 
 #import attention_walk
 
@@ -31,10 +31,12 @@ const KEY_MATRICES: u32 = KEYS / SIZE;
 // Keys of an invocation.
 const OWN: u32 = KEYS / ROW_LANES;
 
-// Rows are apart by some elements more, so that neighbouring rows are in other banks.
+// Rows are apart by some elements more, so that neighbouring rows are in other banks. Rows of matrices start at multiples of
+// 16 bytes, as Vulkan demands: the size of each variable below is one.
 const K_ROW: u32 = K_COLS + 8u;
 const Q_ROW: u32 = SIZE + 8u;
 const SCORE_ROW: u32 = KEYS + PAD;
+const V_ROW: u32 = KEYS + PAD;
 const WEIGHT_ROW: u32 = KEYS + 8u;
 const WEIGHT_PART: u32 = TILE_ROWS * WEIGHT_ROW;
 const PATCH_ROW: u32 = SIZE + PAD;
@@ -80,9 +82,8 @@ var<workgroup> patches: array<f32, BLOCKS * PATCH>;
 var<workgroup> factors: array<f32, TILE_ROWS>;
 // [TILE_ROWS, V_COLS], two bits each: a row sees plus or minus infinity; NaN is both.
 var<workgroup> infinite: array<atomic<u32>, TILE_ROWS * INFINITE_ROW>;
-// RARE: a score is far above its row's reference, or a value is not finite.
-var<workgroup> flags: array<u32, 2>;
-var<workgroup> not_finite: u32;
+// In turns, RARE: a score is far above its row's reference, or a value is not finite. The third: a value is not finite.
+var<workgroup> flags: array<u32, 4>;
 var<workgroup> extent: vec4<u32>;
 
 // Eight f16 from their words.
@@ -362,7 +363,7 @@ fn attention_coop(
         patches[local] = top;
         if local == 0u {
           flags[turn] = 0u;
-          not_finite = 0u;
+          flags[2] = 0u;
         }
         workgroupBarrier();
         let raised = max(m, row_max_of(row));
@@ -370,7 +371,7 @@ fn attention_coop(
         if part == 0u { factors[row] = factor; }
         m = raised;
         sum *= factor;
-        if bad != 0u { not_finite = 1u; }
+        if bad != 0u { flags[2] = 1u; }
         for (var i = 0u; i < OWN; i++) { w[i] = weight_of(s[i], m); }
         added = put_weights(weights_at, &w);
         for (var i = 0u; i < OWN; i++) { scores[scores_at + i] = w[i]; }
@@ -386,7 +387,7 @@ fn attention_coop(
           o[c] = coopLoadT<PRODUCT>(&patches[patch_at], PATCH_ROW);
           workgroupBarrier();
         }
-        if not_finite != 0u { note_infinite(local); }
+        if flags[2] != 0u { note_infinite(local); }
         workgroupBarrier();
       }
       turn = 1u - turn;

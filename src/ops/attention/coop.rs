@@ -24,7 +24,7 @@ const LEAST_KEYS: usize = 64;
 const ONE_SLOT: u32 = 128;
 const TWO_SLOTS: u32 = 256;
 
-/// Value dims from which rows in workgroup memory are padded by less: they then fit in 32 KiB.
+/// Value dims from which rows in workgroup memory are not padded: they then fit in 32 KiB.
 const WIDE: u32 = 512;
 
 /// Value dims from which the largest element of a row is well above what the rounding of weights does to it.
@@ -111,9 +111,9 @@ impl Config {
         if let Load::Matrices(size) = self.load { size } else { 0 }
     }
 
-    /// From one of `value` rows of the tile of v to the next, and elements between the rows of scores.
-    fn pads(&self, value: u32) -> (u32, u32) {
-        if value < WIDE { (self.keys + 8, 8) } else { (self.keys + 4, 0) }
+    /// Elements between the rows of the tile of v, and of scores. Rows of matrices must start at multiples of 16 bytes.
+    fn pad(value: u32) -> u32 {
+        if value < WIDE { 8 } else { 0 }
     }
 
     /// Bytes of workgroup memory for head and value vectors of so many columns.
@@ -121,11 +121,12 @@ impl Config {
         let Config { slots, keys, .. } = *self;
         let (size, rows) = (self.size(), self.tile_rows());
         let lines = rows * slots;
-        let (v_row, pad) = self.pads(value);
-        let tile = (keys * (head + 8)).max(value * v_row).max(lines * (size + 8));
+        let pad = Config::pad(value);
+        let tile = (keys * (head + 8)).max(value * (keys + pad)).max(lines * (size + 8));
         // Scores and patches, f32; weights and the tile, f16; factors, what is infinite, flags and extent.
         let infinite = rows * (value / 16);
-        4 * lines * (keys + size + 2 * pad) + 2 * parts * rows * (keys + 8) + 2 * tile + 4 * (rows + infinite) + 28
+        let f32s = lines * (keys + size + 2 * pad) + rows + infinite + 8;
+        4 * f32s + 2 * (parts * rows * (keys + 8) + tile)
     }
 }
 
@@ -149,7 +150,6 @@ pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
     let columns = chunks.map(|chunks| 4 * chunks);
     let size = config.size();
     let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
-    let (v_row, pad) = config.pads(columns[1]);
     let words = if eights { "vec4<u32>" } else { "u32" };
     pass.begin(config.wg_size, config.coop_bytes(columns, parts), vec)
         .params::<Params>()
@@ -161,7 +161,7 @@ pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
         .constant("PARTS", parts)
         .constant("K_COLS", columns[0])
         .constant("V_COLS", columns[1])
-        .constants([("V_ROW", v_row), ("PAD", pad)])
+        .constant("PAD", Config::pad(columns[1]))
         .flag("PADDED", padded)
         .flag("SOFTCAP", softcap)
         .alias("LEFT", &matrix("f16", "A"))

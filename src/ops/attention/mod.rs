@@ -62,7 +62,7 @@
 //! | 64 | 20.4, 168 registers, 64 % | 18.1, 96, 47 % | 25.2, 128, 56 % | 18.7, 120 | 18.8, 120 |
 //! | 128 | 14.7, 256, 74 % | 11.7, 156, 61 % | 14.7, 256, 74 % | 14.0, 168 | 14.0, 168 |
 //! | 256, two slots | 15.5, 256, 75 % | 12.8, 156, 60 % | 15.9, 256, 73 % | 19.3, 224 | 19.4, 224 |
-//! | 576/512, four slots, 16 keys | 26.1, 192, 60 % | 22.5, 144, 44 % | 24.2, 224, 63 % | 35.4, 224 | 35.9, 224 |
+//! | 576/512, four slots, 16 keys | 26.2, 192, 59 % | 22.2, 144, 45 % | 24.3, 224, 63 % | 34.8, 224 | 35.3, 224 |
 //!
 //! * Rows of scores padded by 4 instead of 8 elements, which leaves the compiler 192 registers on RDNA3: 17.0 at 128, for moves.
 //! * Where each invocation writes its chunks is computed in the loop: kept in registers it takes 14.5 instead of 14.0 on Ada.
