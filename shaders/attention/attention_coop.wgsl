@@ -69,7 +69,6 @@ fn hidden() -> f32 {
 }
 fn is_hidden(s: f32) -> bool { return BIASED && bitcast<u32>(s) == NEG_INF_BITS; }
 
-
 // [TILE_ROWS * SLOTS, SIZE] of q, then [KEYS, K_COLS] of k, then [V_COLS, KEYS] of v.
 var<workgroup> tile: array<f16, TILE>;
 // [BLOCKS * SIZE, KEYS]: of each slot of a row its share; where values are not finite, at slot 0 the weights.
@@ -332,8 +331,11 @@ fn attention_coop(
         var x = scores[scores_at + i];
         for (var u = 1u; u < SLOTS; u++) { x += scores[scores_at + u * SIZE * SCORE_ROW + i]; }
         x *= scale;
-        if BIASED { x = biased(walk, x, query, slope, mask_row, ahead + i); } else { x = clamp(x, 0.5 * params.lowest, -params.lowest); }
-        s[i] = x;
+        if BIASED {
+          s[i] = biased(walk, x, query, slope, mask_row, ahead + i);
+        } else {
+          s[i] = clamp(x, 0.5 * params.lowest, -params.lowest);
+        }
       }
       if HAS_MASK || !full {
         // Of the keys before a tree all are seen.
