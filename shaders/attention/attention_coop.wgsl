@@ -17,8 +17,8 @@
 // Where a workgroup has fewer subgroups than blocks, it walks the keys several times. Conditions of control flow with
 // matrices come from workgroup memory: then they are uniform to see.
 //
-// Constants: SIZE, LANES, SLOTS, KEYS, PARTS; K_COLS and V_COLS, head dims padded to whole matrices; V_ROW;
-// PAD. Types: LEFT, RIGHT, PRODUCT.
+// Constants: SIZE, LANES, SLOTS, KEYS, PARTS; K_COLS and V_COLS, head dims padded to whole matrices; PAD.
+// Types: LEFT, RIGHT, PRODUCT.
 
 #import attention_walk
 
@@ -31,10 +31,12 @@ const KEY_MATRICES: u32 = KEYS / SIZE;
 // Keys of an invocation.
 const OWN: u32 = KEYS / ROW_LANES;
 
-// Rows are apart by some elements more, so that neighbouring rows are in other banks.
+// Rows are apart by some elements more, so that neighbouring rows are in other banks. Rows of matrices start at multiples of
+// 16 bytes, as Vulkan demands: the size of each variable below is one.
 const K_ROW: u32 = K_COLS + 8u;
 const Q_ROW: u32 = SIZE + 8u;
 const SCORE_ROW: u32 = KEYS + PAD;
+const V_ROW: u32 = KEYS + PAD;
 const WEIGHT_ROW: u32 = KEYS + 8u;
 const WEIGHT_PART: u32 = TILE_ROWS * WEIGHT_ROW;
 const PATCH_ROW: u32 = SIZE + PAD;
@@ -67,7 +69,6 @@ fn hidden() -> f32 {
 }
 fn is_hidden(s: f32) -> bool { return BIASED && bitcast<u32>(s) == NEG_INF_BITS; }
 
-
 // [TILE_ROWS * SLOTS, SIZE] of q, then [KEYS, K_COLS] of k, then [V_COLS, KEYS] of v.
 var<workgroup> tile: array<f16, TILE>;
 // [BLOCKS * SIZE, KEYS]: of each slot of a row its share; where values are not finite, at slot 0 the weights.
@@ -80,9 +81,8 @@ var<workgroup> patches: array<f32, BLOCKS * PATCH>;
 var<workgroup> factors: array<f32, TILE_ROWS>;
 // [TILE_ROWS, V_COLS], two bits each: a row sees plus or minus infinity; NaN is both.
 var<workgroup> infinite: array<atomic<u32>, TILE_ROWS * INFINITE_ROW>;
-// RARE: a score is far above its row's reference, or a value is not finite.
-var<workgroup> flags: array<u32, 2>;
-var<workgroup> not_finite: u32;
+// In turns, RARE: a score is far above its row's reference, or a value is not finite. The third: a value is not finite.
+var<workgroup> flags: array<u32, 4>;
 var<workgroup> extent: vec4<u32>;
 
 // Eight f16 from their words.
@@ -331,8 +331,11 @@ fn attention_coop(
         var x = scores[scores_at + i];
         for (var u = 1u; u < SLOTS; u++) { x += scores[scores_at + u * SIZE * SCORE_ROW + i]; }
         x *= scale;
-        if BIASED { x = biased(walk, x, query, slope, mask_row, ahead + i); } else { x = clamp(x, 0.5 * params.lowest, -params.lowest); }
-        s[i] = x;
+        if BIASED {
+          s[i] = biased(walk, x, query, slope, mask_row, ahead + i);
+        } else {
+          s[i] = clamp(x, 0.5 * params.lowest, -params.lowest);
+        }
       }
       if HAS_MASK || !full {
         // Of the keys before a tree all are seen.
@@ -362,7 +365,7 @@ fn attention_coop(
         patches[local] = top;
         if local == 0u {
           flags[turn] = 0u;
-          not_finite = 0u;
+          flags[2] = 0u;
         }
         workgroupBarrier();
         let raised = max(m, row_max_of(row));
@@ -370,7 +373,7 @@ fn attention_coop(
         if part == 0u { factors[row] = factor; }
         m = raised;
         sum *= factor;
-        if bad != 0u { not_finite = 1u; }
+        if bad != 0u { flags[2] = 1u; }
         for (var i = 0u; i < OWN; i++) { w[i] = weight_of(s[i], m); }
         added = put_weights(weights_at, &w);
         for (var i = 0u; i < OWN; i++) { scores[scores_at + i] = w[i]; }
@@ -386,7 +389,7 @@ fn attention_coop(
           o[c] = coopLoadT<PRODUCT>(&patches[patch_at], PATCH_ROW);
           workgroupBarrier();
         }
-        if not_finite != 0u { note_infinite(local); }
+        if flags[2] != 0u { note_infinite(local); }
         workgroupBarrier();
       }
       turn = 1u - turn;

@@ -1,6 +1,5 @@
 // Vectors of any length and alignment, in chunks of four elements. Elements of q and k past the last are 0; those of v
-// repeat it, and are not stored. Words of a packed o may be shared: each element is stored as a row of one column, which
-// changes its own half of the word.
+// repeat it, and are not stored.
 #import attention_store_elements
 
 fn elements_of(c: u32) -> vec4<u32> { return vec4<u32>(4u * c) + vec4<u32>(0u, 1u, 2u, 3u); }

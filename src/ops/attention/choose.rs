@@ -181,7 +181,8 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
         Config { algorithm: Algorithm::Decode, splits: caps.parts(config.splits, MOST_SPLITS, rounds), ..config }
     };
     let mut found = [each(tiled), each(decode).map(split)];
-    if rows <= row.few && problem.seq_kv >= SPLIT_KEYS {
+    let decoded = rows <= row.few && problem.seq_kv >= SPLIT_KEYS;
+    if decoded {
         found.reverse();
     }
     let mut found = found.concat();
@@ -193,7 +194,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     }
     // With one invocation per row: for devices of small workgroups.
     found.push(Config { lanes: 1, rows: 1, load: Load::Direct, ..tiled });
-    let at = if coop::first(caps, problem) { 0 } else { found.len() };
+    let at = if coop::first(caps, problem) && !decoded { 0 } else { found.len() };
     found.splice(at..at, coop::candidates(caps, problem));
     found
 }

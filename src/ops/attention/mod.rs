@@ -11,6 +11,8 @@
 //! * Scores beyond the largest f32 count as that, infinite ones included; so do ALiBi slopes and sinks.
 //! * A key whose weight is less than the smallest f32 counts nothing: its v, if infinite, may show or not.
 //! * `scale * q`, partial sums of `q.k`, and sums of the values by their weights must not be beyond f32.
+//! * `Coop` rounds weights to f16, as large as 2^8 where their row's largest is 1 in other algorithms. With o of f32 a weight is
+//!   the sum of two of them.
 //!
 //! Query heads come in groups of `heads / kv_heads` that share a head of k and v (GQA; MQA with one). Sequences are
 //! dense, or packed one after the other ([`Packed`]); k and v contiguous, or in pages ([`Paged`]); both with
@@ -20,6 +22,8 @@
 //! * [`Algorithm::Tiled`]: a tile of rows per workgroup, which walks the keys that it sees.
 //! * [`Algorithm::Decode`]: few rows and many keys; the keys are split, and
 //!   [`attention_merge`](crate::attention_merge) joins the parts. Scratch does not depend on the number of keys.
+//! * [`Algorithm::Coop`]: as tiled, by cooperative matrices: q, k and v of f16, o of f16 or f32; where `Kernels::probe` has seen
+//!   them work. First on GPUs, for 16 rows of a head of k and v or more. bf16 and f32 are never rounded to f16 for it.
 //!
 //! # Bindings
 //! All eight storage buffers of WebGPU's baseline have a place: q, k, v, o, mask, tables, indices, lse. A further small
@@ -51,6 +55,22 @@
 //! edge of what is causal costs as much again where it runs. Decode, 32 heads over 8 of 128: 108 VGPRs and 1896 instructions on RDNA3
 //! without workgroup memory, by shuffles of 16 lanes (2476 with it); 120 registers on Ada, 2889 instructions with packed f16, 3499
 //! with native. All of it is bound by memory there.
+//!
+//! `Coop` by the same compilers, 64 rows by 32 keys, f16, nothing bound but q, k, v and o; instructions of the main loop (a tile
+//! that is masked; without what is rarely gone through) per product of matrices of 16 x 16 x 16, on NVIDIA 16 x 8 x 16. `loom isa`
+//! estimates the share of the peak that is left, at most. Nothing spills; no array of matrices lies in memory.
+//!
+//! | head dim | RDNA3 | RDNA4 | RDNA3.5 | Ampere, Ada | Blackwell |
+//! |---|---|---|---|---|---|
+//! | 64 | 20.4, 168 registers, 64 % | 18.1, 96, 47 % | 25.2, 128, 56 % | 18.7, 120 | 18.8, 120 |
+//! | 128 | 14.7, 256, 74 % | 11.7, 156, 61 % | 14.7, 256, 74 % | 14.0, 168 | 14.0, 168 |
+//! | 256, two slots | 15.5, 256, 75 % | 12.8, 156, 60 % | 15.9, 256, 73 % | 19.3, 224 | 19.4, 224 |
+//! | 576/512, four slots, 16 keys | 26.2, 192, 59 % | 22.2, 144, 45 % | 24.3, 224, 63 % | 34.8, 224 | 34.8, 224 |
+//!
+//! * Rows of scores padded by 4 instead of 8 elements, which leaves the compiler 192 registers on RDNA3: 17.0 at 128, for moves.
+//! * Where each invocation writes its chunks is computed in the loop: kept in registers it takes 14.5 instead of 14.0 on Ada.
+//! * Both products go matrix by matrix of the result; key by key it takes 15.0 on RDNA3.
+//! * 64 keys a tile spill nothing, and take more instructions for moves.
 
 pub mod attention_bias;
 pub mod attention_merge;
@@ -304,7 +324,7 @@ config! {
         pub lanes: u32,
         /// Rows per invocation.
         pub rows: u32,
-        /// Groups of invocations of a workgroup that take turns at the blocks of keys; 1 for `Tiled`.
+        /// Groups of invocations of a workgroup that take turns at the blocks of keys; 1 for `Tiled`. For `Coop` see there.
         pub slots: u32,
         /// Keys per block, whose scores an invocation holds; at most 16.
         pub keys: u32,
@@ -328,7 +348,8 @@ words! {
         Tiled = "tiled",
         /// The keys are split, and the parts joined.
         Decode = "decode",
-        /// As tiled, by cooperative matrices of f16 with f32 sums.
+        /// As tiled, by cooperative matrices of f16 with f32 sums. `slots` subgroups divide the head dims of a row among them,
+        /// `lanes * slots` invocations its scores; `keys`, at most 128, are a tile.
         Coop = "coop",
     }
 }
