@@ -1,7 +1,7 @@
 //! Which Config: tables of tiles by class of adapter, what fits, what is best.
 
 use super::{Algorithm, Config, Precision, Problem, Views};
-use crate::caps::{Adapters, Class, CoopScalar, Vendor};
+use crate::caps::{Adapters, Class, Vendor};
 use crate::layout::product;
 use crate::rounds::Rounds;
 use crate::{Caps, Dtype, Misfit};
@@ -222,7 +222,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         let config = of(Algorithm::Vector, [few, wg_size / lanes * 4 * vecs, 4], [few, 4 * vecs], 1);
         all.push((cost, Config { lanes, ..config }));
     }
-    if let Some((size, width)) = coop(caps) {
+    if let Some((size, width)) = caps.coop_f16() {
         for &CoopTile { matrices: [rows, columns], depth, cost } in row.coop {
             let (tile, thread) = ([2 * rows * size, 2 * columns * size, depth * size], [rows * size, columns * size]);
             let config = Config { lanes: width, native_f16: true, ..of(Algorithm::Coop, tile, thread, size) };
@@ -267,19 +267,6 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
     found.into_iter().map(|(_, config)| config).collect()
 }
 
-/// Size of a matrix and the subgroup's width, where cooperative matrices are known to work.
-fn coop(caps: &Caps) -> Option<(u32, u32)> {
-    let f16 = |s: &&crate::caps::CoopShape| s.ab == CoopScalar::F16 && s.acc == CoopScalar::F32;
-    let shape = caps.coop.iter().filter(f16).max_by_key(|s| s.m)?;
-    let right = caps.coop_probed && caps.f16;
-    // Metal's simdgroups are 32 wide on every GPU that has matrices.
-    let width = match caps.backend {
-        wgpu::Backend::Metal => Some(32),
-        _ => caps.subgroup.map(|subgroup| subgroup.max),
-    };
-    width.filter(|_| right).map(|width| (shape.m, width))
-}
-
 /// The first thing that does not fit.
 pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, stages, parts, native_f16 } = *config;
@@ -320,7 +307,7 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
                 || [problem.a, problem.b].iter().all(|matrix| matrix.dtype == Dtype::F16);
             let [rows, columns] = [tm, tn].map(|size| size / stages);
             let matrices = product!(rows, columns, problem.products());
-            Misfit::unless(coop(caps) == Some((stages, lanes)), "the size and lanes must be probed ones", stages)?;
+            Misfit::unless(caps.coop_f16() == Some((stages, lanes)), "the size and lanes must be probed ones", stages)?;
             Misfit::unless(f16 && native_f16, "matrices need a and b of native f16, or rounded to f16", native_f16)?;
             Misfit::unless(views.by_fours || views.by_eights, "matrices need a and b that are read by fours", 1u32)?;
             Misfit::unless(tm.is_multiple_of(stages), "rows of a subgroup must be whole matrices", tm)?;

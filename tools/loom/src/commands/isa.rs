@@ -75,12 +75,7 @@ struct Known {
     reason: &'static str,
 }
 
-const KNOWN: &[Known] = &[Known {
-    target: "apple:m1",
-    shader: "attention_decode",
-    shape: "x128 ",
-    reason: "q, o, k and v of four rows and four keys take all of the 256 halves of registers",
-}];
+const KNOWN: &[Known] = &[];
 
 impl Options {
     fn is_file(name: &str) -> bool {
