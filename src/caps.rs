@@ -196,8 +196,24 @@ impl Facts {
     }
 }
 
-const TURING: [&str; 11] =
-    ["rtx 20", "gtx 16", "quadro rtx", "tesla t4", "titan rtx", "t400", "t600", "t1000", "mx450", "tu10", "tu11"];
+const TURING: [&str; 16] = [
+    "rtx 20",
+    "gtx 16",
+    "quadro rtx",
+    "tesla t4",
+    "titan rtx",
+    "t400",
+    "t500",
+    "t550",
+    "t600",
+    "t1000",
+    "t1200",
+    "t2000",
+    "mx450",
+    "mx550",
+    "tu10",
+    "tu11",
+];
 
 /// Repositories are named as on GitHub.
 const AVOIDED: [Avoided; 11] = [
@@ -460,7 +476,7 @@ impl Caps {
         let shape = self.coop.iter().filter(fits).max_by_key(|s| s.m)?;
         // Metal's simdgroups are 32 wide on every GPU that has matrices.
         let width = match self.backend {
-            wgpu::Backend::Metal => Some(32),
+            wgpu::Backend::Metal => self.subgroup.map(|_| 32),
             _ => self.subgroup.map(|subgroup| subgroup.max),
         };
         width.filter(|_| self.coop_probed && self.f16).map(|width| (shape.m, width))

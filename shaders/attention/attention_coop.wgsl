@@ -57,7 +57,7 @@ const NEED: f32 = select(8.0, 8.0 / LOG2_E, BIASED);
 // Chunks of four in the patches.
 const FOURS: u32 = BLOCKS * SIZE * (SIZE / 4u);
 
-// Marks the path that is rarely taken, for those who count instructions ("RARE").
+// Marks the path that `loom isa` counts apart ("RARE").
 const RARE: u32 = 0x52415245u;
 
 // A hidden score, and the lowest of others. Where nothing is added to scores, none is that low, and one that is hidden weighs
@@ -220,7 +220,7 @@ fn attention_coop(
   let slope = slope_of(walk, head);
   let mask_row = view_at(params.mask, walk.b, head, query);
   var scale = params.scale;
-  if !BIASED { scale *= LOG2_E; }
+  if !BIASED { scale = clamp(scale * LOG2_E, params.lowest, -params.lowest); }
   let scores_at = (row / SIZE * SLOTS * SIZE + row % SIZE) * SCORE_ROW + part * OWN;
   let weights_at = row * WEIGHT_ROW + part * OWN;
 

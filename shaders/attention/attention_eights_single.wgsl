@@ -1,4 +1,4 @@
-// Rows of f16 of any length and alignment, in chunks of eight, as words. Elements past the last are 0.
+// Rows of 16-bit elements of any length and alignment, in chunks of eight, as words of f16. Elements past the last are 0.
 fn unit(elements: u32) -> u32 { return elements; }
 fn half_of(word: u32, i: u32) -> u32 { return (word >> (16u * (i & 1u))) & 0xffffu; }
 
@@ -8,7 +8,7 @@ fn q8(base: u32, c: u32) -> vec4<u32> {
     let i = 8u * c + e;
     if i < params.head_dim { words[e / 2u] |= half_of(q[(base + i) >> 1u], base + i) << (16u * (e % 2u)); }
   }
-  return words;
+  return f16_words(words);
 }
 fn k8(base: u32, c: u32) -> vec4<u32> {
   var words = vec4<u32>(0u);
@@ -16,7 +16,7 @@ fn k8(base: u32, c: u32) -> vec4<u32> {
     let i = 8u * c + e;
     if i < params.head_dim { words[e / 2u] |= half_of(k[(base + i) >> 1u], base + i) << (16u * (e % 2u)); }
   }
-  return words;
+  return f16_words(words);
 }
 fn v8(base: u32, c: u32) -> vec4<u32> {
   var words = vec4<u32>(0u);
@@ -24,5 +24,5 @@ fn v8(base: u32, c: u32) -> vec4<u32> {
     let i = 8u * c + e;
     if i < params.value_dim { words[e / 2u] |= half_of(v[(base + i) >> 1u], base + i) << (16u * (e % 2u)); }
   }
-  return words;
+  return f16_words(words);
 }

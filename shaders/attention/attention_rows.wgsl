@@ -1,4 +1,4 @@
-// The walk over the keys that both attention shaders share: online softmax (Milakov and Gimelshein, 2018; Dao et
+// The walk over the keys of attention_tiled and attention_decode: online softmax (Milakov and Gimelshein, 2018; Dao et
 // al., "FlashAttention", 2022), f32 throughout.
 //
 // Bindings (group 0)

@@ -5,7 +5,7 @@
 const A_LOADS: u32 = (TILE_M * TILE_K / 8u + WG_SIZE - 1u) / WG_SIZE;
 const B_LOADS: u32 = (TILE_N * TILE_K / 8u + WG_SIZE - 1u) / WG_SIZE;
 
-// What an invocation loads, in eights: each load at k_first, and from one k to the next tile's.
+// What an invocation loads: each load at k_first, in eights; elements from one k to the next.
 struct Loads {
   a: array<u32, A_LOADS>,
   b: array<u32, B_LOADS>,
@@ -27,12 +27,16 @@ fn b_run(i: u32) -> vec2<u32> {
   return across_k(i, TILE_N);
 }
 
+// Which run load l is of; those past the last repeat it.
+fn a_place(local: u32, l: u32) -> u32 { return min(local + l * WG_SIZE, TILE_M * TILE_K / 8u - 1u); }
+fn b_place(local: u32, l: u32) -> u32 { return min(local + l * WG_SIZE, TILE_N * TILE_K / 8u - 1u); }
+
 fn loads_of(at: Place, local: u32) -> Loads {
   var loads: Loads;
   let a0 = a_base(at);
   let b0 = b_base(at);
   for (var l = 0u; l < A_LOADS; l++) {
-    let run = a_run(min(local + l * WG_SIZE, TILE_M * TILE_K / 8u - 1u)) + vec2<u32>(at.row, at.k_first);
+    let run = a_run(a_place(local, l)) + vec2<u32>(at.row, at.k_first);
     if TRANS_A {
       loads.a[l] = (a0 + run.y * params.a.w + min(run.x, params.m - 8u)) / 8u;
     } else {
@@ -40,7 +44,7 @@ fn loads_of(at: Place, local: u32) -> Loads {
     }
   }
   for (var l = 0u; l < B_LOADS; l++) {
-    let run = b_run(min(local + l * WG_SIZE, TILE_N * TILE_K / 8u - 1u)) + vec2<u32>(at.col, at.k_first);
+    let run = b_run(b_place(local, l)) + vec2<u32>(at.col, at.k_first);
     if TRANS_B {
       loads.b[l] = (b0 + min(run.x, params.n - 1u) * params.b.w + run.y) / 8u;
     } else {
@@ -81,12 +85,12 @@ fn fill(at: Place, loads: Loads, k0: u32, local: u32, guarded: bool) {
   let b0 = k * loads.b_step / 8u;
   for (var l = 0u; l < A_LOADS; l++) {
     x[l] = mat2x4<f16>();
-    if !guarded || k0 + a_run(local + l * WG_SIZE).y < at.k_end { x[l] = a_eight(loads.a[l] + a0); }
+    if !guarded || k0 + a_run(a_place(local, l)).y < at.k_end { x[l] = a_eight(loads.a[l] + a0); }
   }
   for (var l = 0u; l < B_LOADS; l++) {
     w[l] = mat2x4<f16>();
     v[l] = mat2x4<f16>();
-    if !guarded || k0 + b_run(local + l * WG_SIZE).y < at.k_end {
+    if !guarded || k0 + b_run(b_place(local, l)).y < at.k_end {
       w[l] = b_eight(loads.b[l] + b0);
       if GATED { v[l] = b2_eight(loads.b[l] + b0 + loads.gate); }
     }

@@ -13,7 +13,7 @@ pub fn cases(suite: &mut Suite) {
         suite.gpu.kernels.caps().least_subgroup().is_none().then_some("a least subgroup size that can be trusted");
     suite.case_unless(lack, "runs of neighbours lie in one subgroup, in order", |gpu| {
         let least = gpu.kernels.caps().least_subgroup().expect("a size");
-        // One of these does not fill its last subgroup, whatever the size.
+        // The second does not fill its last subgroup where subgroups are wider than the least.
         [least, 3 * least, 256].into_iter().try_for_each(|size| shuffles(gpu, size, least))
     });
 }

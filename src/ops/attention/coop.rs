@@ -4,7 +4,8 @@ use super::pipeline::{Form, INDICES, K, LSE, MASK, O, Q, TABLES, V};
 use super::prepare::Params;
 use super::{Algorithm, Config, Hide, Load, Problem, Reduce};
 use crate::caps::Class;
-use crate::compose::Shader;
+use crate::compose::{Shader, Storage};
+use crate::gemm::Precision;
 use crate::kernels::Pass;
 use crate::{Caps, Dtype, Misfit};
 
@@ -66,8 +67,8 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     }
 }
 
-/// Whether these are to be tried before the others. Not measured: by the compilers of GPUs (see the module) they leave 49 to
-/// 75 % of the peak of matrices on RDNA3, where the tiles of `Tiled` leave a tenth. On a CPU matrices are slower.
+/// Whether these are to be tried before the others. Not measured: by the compilers of GPUs (see the module) they leave 62 to
+/// 74 % of the peak of matrices on RDNA3, where the tiles of `Tiled` leave a tenth. On a CPU matrices are slower.
 pub(super) fn first(caps: &Caps, problem: &Problem) -> bool {
     let rows = problem.group().saturating_mul(problem.seq_q);
     caps.class() != Class::Software && rows >= LEAST_ROWS && problem.seq_kv >= LEAST_KEYS
@@ -75,7 +76,7 @@ pub(super) fn first(caps: &Caps, problem: &Problem) -> bool {
 
 /// Whether matrices take these dtypes.
 fn fits(problem: &Problem) -> bool {
-    problem.x == Dtype::F16 && problem.o != Dtype::Bf16
+    problem.x == Dtype::F16 || (problem.x == Dtype::Bf16 && problem.inputs == Precision::F16)
 }
 
 /// The first thing of `config` that does not fit the Problem or the device.
@@ -83,12 +84,18 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
     let Config { wg_size, lanes, rows, slots, keys, splits, reduce, hide, native_f16, .. } = *config;
     let size = config.size();
     caps.check_wg_size(wg_size)?;
-    caps.check_native_f16(native_f16, problem.has_f16())?;
+    caps.check_native_f16(native_f16, true)?;
     Misfit::unless(size > 0, "coop loads matrices", size)?;
     let (probed, width) = caps.coop_f16().unwrap_or_default();
     Misfit::unless(probed == size, "the size of matrices must be a probed one", size)?;
     Misfit::unless(wg_size >= slots.saturating_mul(width), "each slot needs a subgroup", slots)?;
-    Misfit::unless(fits(problem), "matrices need q, k and v of f16, and o of f16 or f32", size)?;
+    Misfit::unless(wg_size.is_multiple_of(width.max(1)), "matrices need whole subgroups", wg_size)?;
+    Misfit::unless(
+        caps.loop_rounds().is_none(),
+        "loops of coop are not counted, and this driver cuts long ones short",
+        keys,
+    )?;
+    Misfit::unless(fits(problem), "matrices need q, k and v of f16, or of bf16 that may be taken as f16", size)?;
     Misfit::unless(native_f16, "matrices need native f16", native_f16)?;
     Misfit::unless(lanes.is_power_of_two() && lanes <= size, "lanes must be a power of two, at most the size", lanes)?;
     Misfit::unless(matches!(slots, 1 | 2 | 4 | 8), "slots must be 1, 2, 4 or 8", slots)?;
@@ -146,12 +153,14 @@ impl Problem {
 /// The shader of a Pass whose `Form::chunks` are those of [`Problem::columns`].
 pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
     let config = pass.config;
-    let Form { vec, chunks, padded, o, softcap, mask, tables, indices, lse, eights, parts, .. } = pass.form;
+    let Form { vec, chunks, padded, x, o, softcap, mask, tables, indices, lse, eights, parts, .. } = pass.form;
     let columns = chunks.map(|chunks| 4 * chunks);
     let size = config.size();
     let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
     let words = if eights { "vec4<u32>" } else { "u32" };
-    pass.begin(config.wg_size, config.coop_bytes(columns, parts), vec)
+    // Single elements of a packed o are stored half by half of a word.
+    let edge = vec == 1 && o.packed();
+    pass.begin(config.wg_size, config.coop_bytes(columns, parts), if edge { 2 } else { vec })
         .params::<Params>()
         .constants(super::pipeline::flag_bits())
         .constant("SIZE", size)
@@ -170,10 +179,11 @@ pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
         .reads(Q, "q", words)
         .reads(K, "k", words)
         .reads(V, "v", words)
-        .output(O, "o", o, false)
+        .output(O, "o", o, edge)
         .mask(MASK, mask)
         .table(TABLES, "tables", "f32", tables)
         .table(INDICES, "indices", "u32", indices)
+        .import(if x == Storage::F16 { "attention_words_f16" } else { "attention_words_bf16" })
         .import(if eights { "attention_eights" } else { "attention_eights_single" })
         .import(if vec == 4 { "attention_store_chunks" } else { "attention_store_elements" })
         .writes_if(lse, LSE, "lse", "f32", "lse")

@@ -9,6 +9,7 @@
 //! # Limits
 //! * What is hidden does not show, whatever its k and v hold. NaN in what is visible is not specified.
 //! * Scores beyond the largest f32 count as that, infinite ones included; so do ALiBi slopes and sinks.
+//! * Scores of [`Algorithm::Coop`] to which nothing is added count as 2.3e38 beyond that.
 //! * A key whose weight is less than the smallest f32 counts nothing: its v, if infinite, may show or not.
 //! * `scale * q`, partial sums of `q.k`, and sums of the values by their weights must not be beyond f32.
 //! * `Coop` rounds weights to f16, as large as 2^8 where their row's largest is 1 in other algorithms. With o of f32 a weight is
@@ -50,27 +51,27 @@
 //!
 //! By the compilers of real GPUs (RADV for RDNA2 to 4, Vega, RDNA3.5; NVK for Turing to Blackwell; Honeykrisp for M1; Turnip for
 //! Adreno 740) nothing spills at head dims of 32 to 256 and 576, f16, bf16 and f32, masked or not, `hide=branch`. Tiled, d 128 in
-//! f16: 120 VGPRs on RDNA3, 112 registers on Ada, 193 on M1; by an estimate of issue slots and workgroup memory at most 46 % of the f32
-//! peak on both of the first (one row per invocation: 22), 48 at d 64, 42 and 41 at d 256, 29 and 27 at 576 over 512. A mask or the
-//! edge of what is causal costs as much again where it runs. Decode, 32 heads over 8 of 128: 108 VGPRs and 1896 instructions on RDNA3
+//! f16: 120 VGPRs on RDNA3, 112 registers on Ada, 183 on M1; by an estimate of issue slots and workgroup memory a tile that is
+//! wholly visible leaves at most 46 % of the f32 peak on both of the first (one row per invocation: 22), 48 at d 64, 42 and 41 at d 256,
+//! 29 and 27 at 576 over 512. A mask or the edge of what is causal costs as much again where it runs: `loom isa`, which counts
+//! that longer way, says 37 % on RDNA3 and 30 % on Ada at d 64. Decode, 32 heads over 8 of 128: 108 VGPRs and 1896 instructions on RDNA3
 //! without workgroup memory, by shuffles of 16 lanes (2476 with it); 120 registers on Ada, 2889 instructions with packed f16, 3499
 //! with native. All of it is bound by memory there.
 //!
-//! `Coop` by the same compilers, 64 rows by 32 keys, f16, nothing bound but q, k, v and o; instructions of the main loop (a tile
+//! `Coop` by the same compilers, 64 rows by 32 keys, f16, as chosen for the benchmark; instructions of the main loop (a tile
 //! that is masked; without what is rarely gone through) per product of matrices of 16 x 16 x 16, on NVIDIA 16 x 8 x 16. `loom isa`
 //! estimates the share of the peak that is left, at most. Nothing spills; no array of matrices lies in memory.
 //!
 //! | head dim | RDNA3 | RDNA4 | RDNA3.5 | Ampere, Ada | Blackwell |
 //! |---|---|---|---|---|---|
-//! | 64 | 20.4, 168 registers, 64 % | 18.1, 96, 47 % | 25.2, 128, 56 % | 18.7, 120 | 18.8, 120 |
-//! | 128 | 14.7, 256, 74 % | 11.7, 156, 61 % | 14.7, 256, 74 % | 14.0, 168 | 14.0, 168 |
-//! | 256, two slots | 15.5, 256, 75 % | 12.8, 156, 60 % | 15.9, 256, 73 % | 19.3, 224 | 19.4, 224 |
-//! | 576/512, four slots, 16 keys | 26.2, 192, 59 % | 22.2, 144, 45 % | 24.3, 224, 63 % | 34.8, 224 | 34.8, 224 |
+//! | 64 | 20.4, 168 registers, 64 % | 17.9, 96, 47 % | 24.8, 128, 57 % | 18.7, 120 | 18.8, 120 |
+//! | 128 | 14.9, 256, 74 % | 11.5, 156, 61 % | 15.0, 256, 73 % | 14.0, 168 | 14.0, 168 |
+//! | 256, two slots | 16.0, 256, 74 % | 12.8, 156, 60 % | 16.0, 256, 73 % | 19.3, 224 | 19.4, 224 |
+//! | 576/512, four slots; NVIDIA 16 keys | 22.4, 256, 62 % | 17.6, 216, 49 % | 22.4, 256, 62 % | 34.8, 224, 64 % | 34.8, 224, 86 % |
 //!
 //! * Rows of scores padded by 4 instead of 8 elements, which leaves the compiler 192 registers on RDNA3: 17.0 at 128, for moves.
 //! * Where each invocation writes its chunks is computed in the loop: kept in registers it takes 14.5 instead of 14.0 on Ada.
 //! * Both products go matrix by matrix of the result; key by key it takes 15.0 on RDNA3.
-//! * 64 keys a tile spill nothing, and take more instructions for moves.
 
 pub mod attention_bias;
 pub mod attention_merge;
@@ -84,6 +85,7 @@ use std::fmt;
 use crate::args::{Reach, WORD};
 use crate::config::{Field, config, defaults, words};
 use crate::error::Checked;
+use crate::gemm::Precision;
 use crate::ops::Plan;
 use crate::softmax::Mask;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Result};
@@ -116,6 +118,9 @@ defaults! {
         pub x: Dtype = Dtype::F32,
         /// Dtype of `o`.
         pub o: Dtype = Dtype::F32,
+        /// With [`Precision::F16`] q, k and v of bf16 may go by cooperative matrices as f16: what is beyond 65504 then counts as
+        /// that, what is below 6e-8 as 0. It says nothing of f16 and f32.
+        pub inputs: Precision = Precision::Exact,
         /// Where q lies: strides of batch, head, query. Packed: that of the batch is ignored; without strides
         /// `[total_q, heads, head_dim]`.
         pub q_layout: Layout<3> = Layout::default(),
@@ -326,7 +331,7 @@ config! {
         pub rows: u32,
         /// Groups of invocations of a workgroup that take turns at the blocks of keys; 1 for `Tiled`. For `Coop` see there.
         pub slots: u32,
-        /// Keys per block, whose scores an invocation holds; at most 16.
+        /// Keys per block, whose scores an invocation holds; at most 16. `Coop`: of a tile, at most 128.
         pub keys: u32,
         /// How keys and values come to the invocations.
         pub load: Load,

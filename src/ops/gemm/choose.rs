@@ -107,7 +107,7 @@ const INTEGRATED: Row = Row {
 };
 
 /// By the compilers of RADV (navi31, gfx1201) and NVK (Ampere, Ada, Blackwell): nothing spills to memory. 64 x 64 by 8 x 4 leaves 59
-/// and 56 % of the f32 peak (navi31, Ada), by 4 x 4 44 and 40 %, 128 x 128 78 and 65 %. navi31 holds 192 workgroups of 4 x 4
+/// and 57 % of the f32 peak (navi31, Ada), by 4 x 4 44 %, 128 x 128 78 and 66 %. navi31 holds 192 workgroups of 4 x 4
 /// matrices at a time, an Ada of 128 processors 256. Across k, 128 workgroups instead of 32 read 4096 columns of weights, 64
 /// bytes of a row each. Not measured.
 const DISCRETE: Row = Row {

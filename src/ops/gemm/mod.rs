@@ -40,14 +40,14 @@
 //! | navi31 (RDNA3) | 192 | 29,696 | 5.2 / 6.0 | 94 / 93 % |
 //! | gfx1201 (RDNA4) | 108 / 120 | 29,696 | 3.4 / 4.1 | 93 / 91 % |
 //! | strix1 (RDNA3.5) | 128 | 29,696 | 6.1 / 8.3 | 91 / 83 % |
-//! | Ampere, Ada, Blackwell | 216 | 29,696 | 11.4 / 11.9; d of f32 13.0 / 13.5 | not the limit |
+//! | Ampere, Ada, Blackwell | 216 | 29,696 | 11.4 / 11.9; d of f32 13.0 / 13.5 | 100 % |
 //!
 //! Tiles of 128 x 64 take 6.8 / 7.4 on navi31 and 9.9 / 10.4 on Ada, 64 x 64 9.0 / 10.5 and 13.4 / 14.2; with guards, 128 x 64
 //! takes 22.6 and 27.9; f32 and bf16 that are rounded, 128 x 128, 6.4 and 7.2 on navi31, 12.9 on Ada. Half of those of 128 x 128
 //! on NVIDIA are moves that NVK makes round its multiplies.
 //!
-//! `gemm_tiled` f32 leaves, of the f32 peak, 78 % on navi31 and 65 % on Ada by tiles of 128 x 128; 59 and 56 % by 64 x 64 with 8 x 4
-//! per invocation, 44 and 40 % with 4 x 4.
+//! `gemm_tiled` f32 leaves, of the f32 peak, 78 % on navi31 and 66 % on Ada by tiles of 128 x 128; 59 and 57 % by 64 x 64 with 8 x 4
+//! per invocation, 44 % with 4 x 4.
 
 use crate::compose::{Shader, Slots};
 use crate::config::{config, defaults, words};

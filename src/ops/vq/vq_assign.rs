@@ -19,7 +19,7 @@
 //!
 //! By the compilers of RADV (RDNA2 to 4, Vega, RDNA3.5), NVK (Turing to Blackwell), Honeykrisp (M1) and Turnip (Adreno 740)
 //! nothing spills. Two vectors of 64 elements per invocation take 192 VGPRs on RDNA3 and 168 registers on Ada, and reach at most
-//! 46 and 42 % of the f32 peak by an estimate of issue slots and workgroup memory, where one reaches 25 (96, 96).
+//! 43 and 40 % of the f32 peak by `loom isa`, where one reaches 23 (96, 96).
 
 use super::index::check_books;
 use crate::caps::{LEAST_INVOCATIONS, Vendor};

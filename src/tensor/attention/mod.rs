@@ -5,6 +5,7 @@ mod attention_merge;
 
 use crate::attention::{self, Alibi, Buffers, Packed, Paged, Problem, Tree, bshd};
 use crate::error::Checked;
+use crate::gemm::Precision;
 use crate::tensor::SoftmaxMask;
 use crate::{Batch, Element, ErrorKind, Result, Tensor};
 
@@ -21,6 +22,8 @@ pub struct AttentionOptions<'a> {
     pub window: [Option<usize>; 2],
     /// 0 for none.
     pub softcap: f32,
+    /// What q, k and v of bf16 may be taken as.
+    pub inputs: Precision,
     /// Tensors are `[batch, seq, heads, dim]` rather than `[batch, heads, seq, dim]`.
     pub tokens_first: bool,
     /// Broadcast to `[batch, heads, seq_q, seq_kv]` by NumPy's rules.
@@ -80,6 +83,7 @@ impl AttentionOptions<'_> {
             causal: self.causal,
             window: self.window,
             softcap: self.softcap,
+            inputs: self.inputs,
             ..Problem::new(batch, heads, kv_heads, d)
         };
         problem.scale = self.scale.unwrap_or(problem.scale);

@@ -175,8 +175,8 @@ fields!(Paged = Paged { pages: 1, page_size: 1, block_table: 0, max_pages: 1 };
     Paged { pages, page_size, block_table, max_pages });
 fields!(attention::Problem = Self::default();
 attention::Problem {
-    batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, x, o, q_layout, k_layout, v_layout, o_layout, scale,
-    softcap, causal, window, mask, tree, alibi, sinks, packed, paged, lengths, lse, sum,
+    batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, x, o, inputs, q_layout, k_layout, v_layout, o_layout,
+    scale, softcap, causal, window, mask, tree, alibi, sinks, packed, paged, lengths, lse, sum,
 });
 op!(attention: [q, k, v, o], [mask, tables, indices, lse, scratch]; |dice, p| {
     p.kv_heads = p.kv_heads.max(1);

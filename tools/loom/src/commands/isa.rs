@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(value_name = "KERNEL|FILE")]
     pub what: Vec<String>,
     /// Compile for this GPU, as `tools/drivers compile-for` calls it; may be repeated; all of them without it
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", conflicts_with = "quick")]
     pub target: Vec<String>,
     /// One target per vendor: amd:navi31, nvidia:0x192, apple:m1, adreno:740
     #[arg(long)]
@@ -39,7 +39,7 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
     /// Print what has changed since OLD, a file of --json or a folder such as benches/isa, instead of tables
-    #[arg(long, value_name = "OLD")]
+    #[arg(long, value_name = "OLD", conflicts_with = "json")]
     pub diff: Option<PathBuf>,
     /// Write the baseline: a file per target in benches/isa
     #[arg(long)]
@@ -362,7 +362,7 @@ mod linux {
             let mut row = row;
             let mut assembly = None;
             if row.failed.is_none() {
-                match compiler.compile(&wgsl, options.entry.as_deref(), true) {
+                match compiler.compile(&wgsl, options.entry.as_deref()) {
                     Ok(compiled) => {
                         row.shader.clone_from(&compiled.entry);
                         let text = text(target.isa, &compiled);

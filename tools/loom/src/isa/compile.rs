@@ -102,11 +102,11 @@ impl Compiler {
         Ok(Compiler { caps, device, asked, _open: open, printed, robust })
     }
 
-    /// Compiles an entry point, the only one if none is named; `assembly` asks for texts, too.
+    /// Compiles an entry point, the only one if none is named.
     ///
     /// # Errors
     /// What naga or the driver says.
-    pub fn compile(&mut self, source: &str, entry: Option<&str>, assembly: bool) -> Result<Compiled, String> {
+    pub fn compile(&mut self, source: &str, entry: Option<&str>) -> Result<Compiled, String> {
         let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
         let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
         validator.subgroup_stages(ShaderStages::all()).subgroup_operations(SubgroupOperationSet::all());
@@ -123,17 +123,11 @@ impl Compiler {
         let (module, info) = back::pipeline_constants::process_overrides(&module, &info, chosen, &constants)
             .map_err(|error| error.to_string())?;
         let mut compiled = Compiled { workgroup_bytes: workgroup_bytes(&module)?, entry, ..Compiled::default() };
-        self.pipeline(&module, &info, assembly, &mut compiled)?;
+        self.pipeline(&module, &info, &mut compiled)?;
         Ok(compiled)
     }
 
-    fn pipeline(
-        &mut self,
-        module: &Module,
-        info: &ModuleInfo,
-        assembly: bool,
-        out: &mut Compiled,
-    ) -> Result<(), String> {
+    fn pipeline(&mut self, module: &Module, info: &ModuleInfo, out: &mut Compiled) -> Result<(), String> {
         let bindings = Bindings::of(module)?;
         let options = options(bindings.map);
         let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: out.entry.clone() };
@@ -141,10 +135,8 @@ impl Compiler {
             spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("no SPIR-V: {error}"))?;
         let told = |what: &str, result: vk::Result| format!("{what}: {result}");
         let device = &self.device;
-        let mut flags = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR;
-        if assembly {
-            flags |= vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
-        }
+        let flags = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
+            | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
         let entry = CString::new(out.entry.as_str()).map_err(|error| error.to_string())?;
         self.printed.take()?;
         // SAFETY: the module is valid, and its layout follows from its own bindings. What is made here lives until the process
@@ -208,9 +200,7 @@ impl Compiler {
                     };
                     out.statistics.insert(text(statistic.name_as_c_str()), value);
                 }
-                if assembly {
-                    out.texts.extend(self.texts(&asked));
-                }
+                out.texts.extend(self.texts(&asked));
             }
             device.destroy_pipeline(pipeline, None);
             device.destroy_shader_module(shader, None);

@@ -243,6 +243,12 @@ mod tests {
     }
 
     #[test]
+    fn shaders_mark_rare_paths_by_this_number() {
+        let shader = include_str!("../../../../shaders/attention/attention_coop.wgsl");
+        assert!(shader.contains(&format!("const RARE: u32 = {RARE:#x}u;")));
+    }
+
+    #[test]
     fn the_loop_with_the_products_is_the_main_one() {
         // 1: a loop that copies; 2 to 5: an outer loop round 3, 4, which multiplies.
         let program = program(&[

@@ -2,6 +2,7 @@
 
 use tileloom::attention::{Algorithm, Config, Hide, Load, Problem, Reduce};
 use tileloom::caps::Class;
+use tileloom::gemm::Precision;
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::{Caps, Dtype, Layout};
 
@@ -325,6 +326,11 @@ fn coop(list: &mut List<Problem>) {
     let rows = 8 * 33;
     let parts = Problem { sum: Some(rows + 5), ..causal(shape(33, 65)) };
     list.wide(name, parts).seed(11).candidate(COOP);
+
+    for (o, head_dim, seq_kv) in [(Dtype::Bf16, 32, 65), (Dtype::F32, 40, 39), (Dtype::Bf16, 35, 23)] {
+        let problem = Problem { head_dim, value_dim: head_dim, o, inputs: Precision::F16, ..causal(shape(33, seq_kv)) };
+        list.wide("matrices: bf16 as f16", Problem { x: Dtype::Bf16, ..problem }).seed(12).candidate(COOP);
+    }
 
     // A tile of a diagonal is 16 keys: what is not finite at its first, its last and between.
     let (nan, inf) = (f64::NAN, f64::INFINITY);

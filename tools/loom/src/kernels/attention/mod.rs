@@ -5,6 +5,7 @@ pub mod attention_merge;
 pub mod list;
 
 use tileloom::attention::{self, Algorithm, Alibi, Buffers, Packed, Paged, Problem, Reduce, Tree, bshd};
+use tileloom::gemm::Precision;
 use tileloom::reference::attention::{Inputs, Output, reference};
 use tileloom::softmax::Mask;
 use tileloom::{Dtype, Layout};
@@ -410,6 +411,8 @@ impl Describe for Problem {
         if self.softcap < 0.0 {
             return Err(bad_option("softcap", self.softcap, "0 or more"));
         }
+        let precisions: Vec<_> = Precision::ALL.iter().map(|&precision| (precision.name(), precision)).collect();
+        options.word("inputs", &mut self.inputs, &precisions)?;
         // The most that any sequence has, where no shape says it.
         if self.packed.is_some() {
             options.value("seq_q", &mut self.seq_q)?;
