@@ -309,7 +309,8 @@ fn caps_of_another_device_are_cut_to_this_one() {
         let config = gemm::choose(&preset, &half).unwrap();
         let [a, b, d] = [(); 3].map(|()| buffer(&gpu, 8192));
         let prepared = gemm::prepare_with(&kernels, &half, &config, gemm::Buffers::new(&a, &b, &d));
-        match config.native_f16 || config.algorithm == gemm::Algorithm::Coop {
+        let shuffles = config.algorithm == gemm::Algorithm::Direct && config.lanes > 1;
+        match config.native_f16 || shuffles || config.algorithm == gemm::Algorithm::Coop {
             true => assert!(matches!(prepared.unwrap_err().kind, ErrorKind::ConfigUnfit { .. }), "{config}"),
             false => recorded(&gpu, prepared),
         }
