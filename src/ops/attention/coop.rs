@@ -39,8 +39,8 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
     }
     let dims = problem.head_dim.max(problem.value_dim) as u32;
     let least = match dims {
-        0..=ONE_SLOT => 1,
-        0..=TWO_SLOTS => 2,
+        _ if dims <= ONE_SLOT => 1,
+        _ if dims <= TWO_SLOTS => 2,
         _ => 4,
     };
     // Few rows: more subgroups share a row.
