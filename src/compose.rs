@@ -308,6 +308,28 @@ impl Shader {
         self
     }
 
+    /// An input of 16-bit elements that is read by eights, as words: `x_words(row, c, len)` is chunk `c` of a row of `len`
+    /// elements; zeros past its end, where it is `padded`. `row` is its first element, or where rows are whole eights and `aligned`
+    /// to these, its first eight.
+    pub fn words(mut self, binding: u32, name: &'static str, aligned: bool, padded: bool) -> Self {
+        self = self.reads(binding, name, if aligned { "vec4<u32>" } else { "u32" });
+        let body = match aligned {
+            true => format!("return {name}[row + c];"),
+            false => format!(
+                "let first = row + 8u * c;\n  let last = (row + len - 1u) >> 1u;\n  var w: array<u32, 5>;\n  \
+                 for (var i = 0u; i < 5u; i++) {{ w[i] = {name}[min((first >> 1u) + i, last)]; }}\n  \
+                 return eight_of(w, first & 1u, len - 8u * c);"
+            ),
+        };
+        let past = if padded { "if 8u * c >= len { return vec4<u32>(0u); }\n  " } else { "" };
+        if !aligned {
+            self.imports.push("eight_of");
+        }
+        let _ =
+            writeln!(self.header, "fn {name}_words(row: u32, c: u32, len: u32) -> vec4<u32> {{\n  {past}{body}\n}}");
+        self
+    }
+
     /// An output tensor with its accessors; `edge` where rows of a packed one share words.
     pub fn output(self, binding: u32, name: &'static str, storage: Storage, edge: bool) -> Self {
         self.tensor(Tensor { binding, name, storage, writable: true, output: true, edge })

@@ -22,6 +22,10 @@
 
 #import attention_walk
 
+// Elements that places of rows of q, k and v count in.
+const UNIT: u32 = select(1u, 8u, EIGHTS);
+fn unit(elements: u32) -> u32 { return elements / UNIT; }
+
 const ROW_LANES: u32 = LANES * SLOTS;
 const TILE_ROWS: u32 = WG_SIZE / ROW_LANES;
 const BLOCKS: u32 = TILE_ROWS / SIZE * SLOTS;
@@ -191,6 +195,110 @@ fn put_weights(at: u32, w: ptr<function, array<f32, OWN>>) -> f32 {
   return sum;
 }
 
+// The share of the statistics that an invocation has: a row, and some of its keys. Rows past the last repeat it.
+struct Share {
+  row: u32,
+  part: u32,
+  query: u32,
+  head: u32,
+  from_key: u32,
+  span: u32,       // keys seen from there on
+  slope: f32,
+  mask_row: u32,
+  scale: f32,
+  scores_at: u32,  // its first score
+}
+
+fn share_of(walk: Walk, rows: u32, local: u32) -> Share {
+  var own: Share;
+  own.row = local / ROW_LANES;
+  own.part = local % ROW_LANES;
+  let n = min(walk.tile + own.row, max(rows, 1u) - 1u);
+  own.query = n / params.group;
+  own.head = walk.kv_head * params.group + n % params.group;
+  own.from_key = from_key(walk, i32(own.query));
+  own.span = max(min(to_key(walk, i32(own.query)), walk.end), own.from_key) - own.from_key;
+  own.slope = slope_of(walk, own.head);
+  own.mask_row = view_at(params.mask, walk.b, own.head, own.query);
+  own.scale = params.scale;
+  if !BIASED { own.scale = clamp(own.scale * LOG2_E, params.lowest, -params.lowest); }
+  own.scores_at = (own.row / SIZE * SLOTS * SIZE + own.row % SIZE) * SCORE_ROW + own.part * OWN;
+  return own;
+}
+
+// Scores of an invocation's keys, from key `first` on; `hides`, if some of the tile may be hidden.
+fn own_scores(walk: Walk, own: Share, first: u32, hides: bool) -> array<f32, OWN> {
+  var s: array<f32, OWN>;
+  for (var i = 0u; i < OWN; i++) {
+    var x = scores[own.scores_at + i];
+    for (var u = 1u; u < SLOTS; u++) { x += scores[own.scores_at + u * SIZE * SCORE_ROW + i]; }
+    x *= own.scale;
+    if BIASED {
+      s[i] = biased(walk, x, own.query, own.slope, own.mask_row, first + i);
+    } else {
+      s[i] = clamp(x, 0.5 * params.lowest, -params.lowest);
+    }
+  }
+  if hides {
+    // Of the keys before a tree all are seen.
+    var before = OWN;
+    var bits = 0u;
+    if HAS_INDICES { if (params.flags & TREE) != 0u && i32(first + OWN) > walk.shift {
+      before = u32(clamp(walk.shift - i32(first), 0, i32(OWN)));
+      bits = tree_bits(walk.seq.parents, own.query, walk.shift, i32(first), i32(OWN));
+    } }
+    for (var i = 0u; i < OWN; i++) {
+      // A key before the first wraps round, and is past the span, too.
+      var visible = first + i - own.from_key < own.span;
+      if HAS_INDICES { visible = visible && (i < before || ((bits >> i) & 1u) != 0u); }
+      visible = visible && !is_hidden(s[i]);
+      s[i] = select(hidden(), s[i], visible);
+    }
+  }
+  return s;
+}
+
+// The LSE of a row, or its parts: the largest score, in the units of scores, and the sum of the weights by it. `total` is the
+// sum by the row's reference: of a row that sees something, the largest weight was 1 or more.
+fn store_statistics(walk: Walk, own: Share, row_max: f32, total: f32, exp_sum: f32) {
+  let dead = total == 0.0;
+  let at = walk.b * params.lse_s0 + own.head * params.lse_s1 + walk.seq.q + own.query;
+  var highest = row_max;
+  if !BIASED { highest = row_max / LOG2_E; }
+  if (params.flags & SUMS) != 0u {
+    lse_store(at, select(highest, params.neg_inf, dead));
+    lse_store(params.sums + at, exp_sum);
+  } else {
+    lse_store(at, select(highest + log(select(exp_sum, 1.0, dead)), params.neg_inf, dead));
+  }
+}
+
+// Stores what the patches hold: matrix c of o of each slot, of the blocks from `first` on that have a subgroup.
+fn store_patches(walk: Walk, rows: u32, first: u32, subgroups: u32, c: u32, local: u32) {
+  for (var i = 0u; i < (FOURS + WG_SIZE - 1u) / WG_SIZE; i++) {
+    let e = local + i * WG_SIZE;
+    let line = e / (SIZE / 4u);
+    let of_block = line / SIZE;
+    let number = of_block / SLOTS * SIZE + line % SIZE;
+    let of_turn = of_block >= first && of_block < first + subgroups;
+    if of_turn && e < FOURS && walk.tile + number < rows {
+      let h = walk.kv_head * params.group + (walk.tile + number) % params.group;
+      let base = view_at(params.o, walk.b, h, walk.seq.q + (walk.tile + number) / params.group);
+      let chunk = (of_block % SLOTS * V_MATRICES + c) * (SIZE / 4u) + e % (SIZE / 4u);
+      let p = line * PATCH_ROW + e % (SIZE / 4u) * 4u;
+      var x = factors[number] * vec4<f32>(patches[p], patches[p + 1u], patches[p + 2u], patches[p + 3u]);
+      let noted = (atomicLoad(&infinite[number * INFINITE_ROW + chunk / 4u]) >> (chunk % 4u * 8u)) & 0xffu;
+      if noted != 0u {
+        x = vec4<f32>(
+          with_infinite(x.x, noted & 3u), with_infinite(x.y, (noted >> 2u) & 3u),
+          with_infinite(x.z, (noted >> 4u) & 3u), with_infinite(x.w, noted >> 6u),
+        );
+      }
+      store4(base, chunk, x);
+    }
+  }
+}
+
 @compute @workgroup_size(WG_SIZE)
 fn attention_coop(
   @builtin(workgroup_id) wg: vec3<u32>,
@@ -209,19 +317,9 @@ fn attention_coop(
   }
   let span = workgroupUniformLoad(&extent);
 
-  // Of the statistics: a row, and a share of its keys. Rows past the last repeat it.
-  let row = local / ROW_LANES;
-  let part = local % ROW_LANES;
-  let n = min(walk.tile + row, max(rows, 1u) - 1u);
-  let query = n / params.group;
-  let head = walk.kv_head * params.group + n % params.group;
-  let start = from_key(walk, i32(query));
-  let seen = max(min(to_key(walk, i32(query)), walk.end), start) - start;
-  let slope = slope_of(walk, head);
-  let mask_row = view_at(params.mask, walk.b, head, query);
-  var scale = params.scale;
-  if !BIASED { scale = clamp(scale * LOG2_E, params.lowest, -params.lowest); }
-  let scores_at = (row / SIZE * SLOTS * SIZE + row % SIZE) * SCORE_ROW + part * OWN;
+  let own = share_of(walk, rows, local);
+  let row = own.row;
+  let part = own.part;
   let weights_at = row * WEIGHT_ROW + part * OWN;
 
   // Whole groups of slots.
@@ -243,7 +341,7 @@ fn attention_coop(
         var words = vec4<u32>(0u);
         if number < rows {
           let h = walk.kv_head * params.group + number % params.group;
-          words = q8(unit(view_at(params.q, walk.b, h, walk.seq.q + number / params.group)), chunk);
+          words = f16_words(q_words(unit(view_at(params.q, walk.b, h, walk.seq.q + number / params.group)), chunk, params.head_dim));
         }
         put(r * Q_ROW + e % (SIZE / 8u) * 8u, 1u, words);
       }
@@ -256,7 +354,7 @@ fn attention_coop(
     for (var c = 0u; c < V_MATRICES; c++) { o[c] = PRODUCT(); }
 
     // The reference of a row; the largest score, and the sum of the weights, of an invocation's keys.
-    let sink = sink_of(head);
+    let sink = sink_of(own.head);
     var m = select(FLOOR, sink.x, BIASED);
     var peak = m;
     var sum = select(0.0, sink.y, part == 0u);
@@ -273,15 +371,15 @@ fn attention_coop(
     let v_lane = row_of(local, 0u, V_COLS / 8u) * v_step;
     for (var j = span.x; j < span.y; j += KEYS) {
       let full = j >= span.z && j + KEYS <= span.w;
-      var k_words: array<vec4<u32>, K_LOADS>;
-      var v_words: array<vec4<u32>, V_LOADS>;
+      var k_staged: array<vec4<u32>, K_LOADS>;
+      var v_staged: array<vec4<u32>, V_LOADS>;
       for (var i = 0u; i < K_LOADS; i++) {
         if K_EIGHTS % WG_SIZE == 0u || local + i * WG_SIZE < K_EIGHTS {
           let row = row_of(local, i, K_COLS / 8u);
           var at = min(k_from + i * (WG_SIZE / (K_COLS / 8u)) * k_step + k_lane, k_last);
           if WG_SIZE % (K_COLS / 8u) != 0u { at = min(k_from + row * k_step, k_last); }
           if HAS_INDICES { at = unit(place(walk.seq, min(j + row, last)).k); }
-          k_words[i] = k8(at, column_of(local, i, K_COLS / 8u));
+          k_staged[i] = f16_words(k_words(at, column_of(local, i, K_COLS / 8u), params.head_dim));
         }
       }
       for (var i = 0u; i < V_LOADS; i++) {
@@ -290,14 +388,14 @@ fn attention_coop(
           var at = min(v_from + i * (WG_SIZE / (V_COLS / 8u)) * v_step + v_lane, v_last);
           if WG_SIZE % (V_COLS / 8u) != 0u { at = min(v_from + row * v_step, v_last); }
           if HAS_INDICES { at = unit(place(walk.seq, min(j + row, last)).v); }
-          v_words[i] = v8(at, column_of(local, i, V_COLS / 8u));
+          v_staged[i] = f16_words(v_words(at, column_of(local, i, V_COLS / 8u), params.value_dim));
         }
       }
       k_from += KEYS * k_step;
       v_from += KEYS * v_step;
       for (var i = 0u; i < K_LOADS; i++) {
         if K_EIGHTS % WG_SIZE == 0u || local + i * WG_SIZE < K_EIGHTS {
-          put(row_of(local, i, K_COLS / 8u) * K_ROW + column_of(local, i, K_COLS / 8u) * 8u, 1u, k_words[i]);
+          put(row_of(local, i, K_COLS / 8u) * K_ROW + column_of(local, i, K_COLS / 8u) * 8u, 1u, k_staged[i]);
         }
       }
       workgroupBarrier();
@@ -318,41 +416,14 @@ fn attention_coop(
       var bad = 0u;
       for (var i = 0u; i < V_LOADS; i++) {
         if V_EIGHTS % WG_SIZE == 0u || local + i * WG_SIZE < V_EIGHTS {
-          bad |= is_not_finite(v_words[i]);
-          put(column_of(local, i, V_COLS / 8u) * 8u * V_ROW + row_of(local, i, V_COLS / 8u), V_ROW, v_words[i]);
+          bad |= is_not_finite(v_staged[i]);
+          put(column_of(local, i, V_COLS / 8u) * 8u * V_ROW + row_of(local, i, V_COLS / 8u), V_ROW, v_staged[i]);
         }
       }
 
       // Weights by the reference as it is: where some score is far above, they are computed again.
-      var s: array<f32, OWN>;
+      var s = own_scores(walk, own, j + part * OWN, HAS_MASK || !full);
       var w: array<f32, OWN>;
-      let ahead = j + part * OWN;
-      for (var i = 0u; i < OWN; i++) {
-        var x = scores[scores_at + i];
-        for (var u = 1u; u < SLOTS; u++) { x += scores[scores_at + u * SIZE * SCORE_ROW + i]; }
-        x *= scale;
-        if BIASED {
-          s[i] = biased(walk, x, query, slope, mask_row, ahead + i);
-        } else {
-          s[i] = clamp(x, 0.5 * params.lowest, -params.lowest);
-        }
-      }
-      if HAS_MASK || !full {
-        // Of the keys before a tree all are seen.
-        var before = OWN;
-        var bits = 0u;
-        if HAS_INDICES { if (params.flags & TREE) != 0u && i32(ahead + OWN) > walk.shift {
-          before = u32(clamp(walk.shift - i32(ahead), 0, i32(OWN)));
-          bits = tree_bits(walk.seq.parents, query, walk.shift, i32(ahead), i32(OWN));
-        } }
-        for (var i = 0u; i < OWN; i++) {
-          // A key before the first wraps round, and is past the span, too.
-          var visible = ahead + i - start < seen;
-          if HAS_INDICES { visible = visible && (i < before || ((bits >> i) & 1u) != 0u); }
-          visible = visible && !is_hidden(s[i]);
-          s[i] = select(hidden(), s[i], visible);
-        }
-      }
       for (var i = 0u; i < OWN; i++) { w[i] = weight_of(s[i], m); }
       var top = s[0];
       for (var i = 1u; i < OWN; i++) { top = max(top, s[i]); }
@@ -376,7 +447,7 @@ fn attention_coop(
         if bad != 0u { flags[2] = 1u; }
         for (var i = 0u; i < OWN; i++) { w[i] = weight_of(s[i], m); }
         added = put_weights(weights_at, &w);
-        for (var i = 0u; i < OWN; i++) { scores[scores_at + i] = w[i]; }
+        for (var i = 0u; i < OWN; i++) { scores[own.scores_at + i] = w[i]; }
         workgroupBarrier();
         for (var c = 0u; c < V_MATRICES; c++) {
           coopStoreT(o[c], &patches[patch_at], PATCH_ROW);
@@ -417,50 +488,18 @@ fn attention_coop(
     patches[local] = peak;
     workgroupBarrier();
     let row_max = row_max_of(row);
-    // Of a row that sees something, the largest weight was 1 or more.
-    let dead = total == 0.0;
     if part == 0u {
-      factors[row] = 1.0 / select(total, 1.0, dead);
+      factors[row] = 1.0 / select(total, 1.0, total == 0.0);
       let of_block = row / SIZE * SLOTS;
       if walk.tile + row < rows && of_block >= first && of_block < first + subgroups {
-        let at = walk.b * params.lse_s0 + head * params.lse_s1 + walk.seq.q + query;
-        let weight = total * power(m - row_max);
-        var highest = row_max;
-        if !BIASED { highest = row_max / LOG2_E; }
-        if (params.flags & SUMS) != 0u {
-          lse_store(at, select(highest, params.neg_inf, dead));
-          lse_store(params.sums + at, weight);
-        } else {
-          lse_store(at, select(highest + log(select(weight, 1.0, dead)), params.neg_inf, dead));
-        }
+        store_statistics(walk, own, row_max, total, total * power(m - row_max));
       }
     }
     workgroupBarrier();
     for (var c = 0u; c < V_MATRICES; c++) {
       coopStoreT(o[c], &patches[patch_at], PATCH_ROW);
       workgroupBarrier();
-      for (var i = 0u; i < (FOURS + WG_SIZE - 1u) / WG_SIZE; i++) {
-        let e = local + i * WG_SIZE;
-        let line = e / (SIZE / 4u);
-        let of_block = line / SIZE;
-        let number = of_block / SLOTS * SIZE + line % SIZE;
-        let own = of_block >= first && of_block < first + subgroups;
-        if own && e < FOURS && walk.tile + number < rows {
-          let h = walk.kv_head * params.group + (walk.tile + number) % params.group;
-          let base = view_at(params.o, walk.b, h, walk.seq.q + (walk.tile + number) / params.group);
-          let chunk = (of_block % SLOTS * V_MATRICES + c) * (SIZE / 4u) + e % (SIZE / 4u);
-          let p = line * PATCH_ROW + e % (SIZE / 4u) * 4u;
-          var x = factors[number] * vec4<f32>(patches[p], patches[p + 1u], patches[p + 2u], patches[p + 3u]);
-          let noted = (atomicLoad(&infinite[number * INFINITE_ROW + chunk / 4u]) >> (chunk % 4u * 8u)) & 0xffu;
-          if noted != 0u {
-            x = vec4<f32>(
-              with_infinite(x.x, noted & 3u), with_infinite(x.y, (noted >> 2u) & 3u),
-              with_infinite(x.z, (noted >> 4u) & 3u), with_infinite(x.w, noted >> 6u),
-            );
-          }
-          store4(base, chunk, x);
-        }
-      }
+      store_patches(walk, rows, first, subgroups, c, local);
       workgroupBarrier();
     }
   }

@@ -1,6 +1,6 @@
 //! Attention by cooperative matrices: its Configs, what fits them, and the shader.
 
-use super::pipeline::{Form, INDICES, K, LSE, MASK, O, Q, TABLES, V};
+use super::pipeline::{Form, K, O, Q, V};
 use super::prepare::Params;
 use super::{Algorithm, Config, Hide, Load, Problem, Reduce};
 use crate::caps::Class;
@@ -153,14 +153,14 @@ impl Problem {
 /// The shader of a Pass whose `Form::chunks` are those of [`Problem::columns`].
 pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
     let config = pass.config;
-    let Form { vec, chunks, padded, x, o, softcap, mask, tables, indices, lse, eights, parts, .. } = pass.form;
+    let Form { vec, chunks, padded, x, o, softcap, eights, parts, .. } = pass.form;
     let columns = chunks.map(|chunks| 4 * chunks);
     let size = config.size();
     let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
-    let words = if eights { "vec4<u32>" } else { "u32" };
     // Single elements of a packed o are stored half by half of a word.
     let edge = vec == 1 && o.packed();
-    pass.begin(config.wg_size, config.coop_bytes(columns, parts), if edge { 2 } else { vec })
+    let shader = pass
+        .begin(config.wg_size, config.coop_bytes(columns, parts), if edge { 2 } else { vec })
         .params::<Params>()
         .constants(super::pipeline::flag_bits())
         .constant("SIZE", size)
@@ -172,19 +172,16 @@ pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
         .constant("V_COLS", columns[1])
         .constant("PAD", Config::pad(columns[1]))
         .flag("PADDED", padded)
+        .flag("EIGHTS", eights)
         .flag("SOFTCAP", softcap)
         .alias("LEFT", &matrix("f16", "A"))
         .alias("RIGHT", &matrix("f16", "B"))
         .alias("PRODUCT", &matrix("f32", "C"))
-        .reads(Q, "q", words)
-        .reads(K, "k", words)
-        .reads(V, "v", words)
+        .words(Q, "q", eights, padded)
+        .words(K, "k", eights, padded)
+        .words(V, "v", eights, padded)
         .output(O, "o", o, edge)
-        .mask(MASK, mask)
-        .table(TABLES, "tables", "f32", tables)
-        .table(INDICES, "indices", "u32", indices)
         .import(if x == Storage::F16 { "attention_words_f16" } else { "attention_words_bf16" })
-        .import(if eights { "attention_eights" } else { "attention_eights_single" })
-        .import(if vec == 4 { "attention_store_chunks" } else { "attention_store_elements" })
-        .writes_if(lse, LSE, "lse", "f32", "lse")
+        .import(if vec == 4 { "attention_store_chunks" } else { "attention_store_elements" });
+    pass.form.options(shader)
 }

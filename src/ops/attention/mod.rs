@@ -19,12 +19,14 @@
 //! dense, or packed one after the other ([`Packed`]); k and v contiguous, or in pages ([`Paged`]); both with
 //! [`Problem::lengths`]. Whatever these buffers hold, nothing outside the tensors is read or written.
 //!
+//! In a browser `indices` need a buffer that no output lies in.
+//!
 //! # Algorithms
 //! * [`Algorithm::Tiled`]: a tile of rows per workgroup, which walks the keys that it sees.
 //! * [`Algorithm::Decode`]: few rows and many keys; the keys are split, and
 //!   [`attention_merge`](crate::attention_merge) joins the parts. Scratch does not depend on the number of keys.
-//! * [`Algorithm::Coop`]: as tiled, by cooperative matrices: q, k and v of f16, o of f16 or f32; where `Kernels::probe` has seen
-//!   them work. First on GPUs, for 16 rows of a head of k and v or more. bf16 and f32 are never rounded to f16 for it.
+//! * [`Algorithm::Coop`]: as tiled, by cooperative matrices, where `Kernels::probe` has seen them work: q, k and v of f16, or of bf16
+//!   where [`Problem::inputs`] allows it. First on GPUs, for 16 rows of a head of k and v or more.
 //!
 //! # Bindings
 //! All eight storage buffers of WebGPU's baseline have a place: q, k, v, o, mask, tables, indices, lse. A further small

@@ -102,7 +102,7 @@ impl Pipeline for Pass<Config, Form> {
             return coop::shader(self);
         }
         let Config { wg_size, lanes, rows, slots, keys, load, reduce, hide, .. } = self.config;
-        let Form { vec, chunks, padded, x, o, softcap, mask, tables, indices, lse, .. } = self.form;
+        let Form { vec, chunks, padded, x, o, softcap, .. } = self.form;
         // Single elements of a packed o are stored half by half of a word.
         let edge = vec == 1 && o.packed();
         let shader = self
@@ -124,9 +124,6 @@ impl Pipeline for Pass<Config, Form> {
             .input(K, "k", x)
             .input(V, "v", x)
             .output(O, "o", o, edge)
-            .mask(MASK, mask)
-            .table(TABLES, "tables", "f32", tables)
-            .table(INDICES, "indices", "u32", indices)
             .import(if vec == 4 { "attention_chunks" } else { "attention_elements" })
             .import(match reduce {
                 Reduce::None if matches!(load, Load::Broadcast(_)) => "attention_sum_broadcast",
@@ -140,6 +137,15 @@ impl Pipeline for Pass<Config, Form> {
             Load::Broadcast(size) => shader.constant("LOAD_LANES", size).import("attention_broadcast"),
             Load::Matrices(_) => unreachable!("the check leaves them to coop"),
         };
-        shader.writes_if(lse, LSE, "lse", "f32", "lse")
+        self.form.options(shader)
+    }
+}
+
+impl Form {
+    /// The bindings that the Problem may do without.
+    pub(super) fn options(&self, shader: Shader) -> Shader {
+        let Form { mask, tables, indices, lse, .. } = *self;
+        let shader = shader.mask(MASK, mask).table(TABLES, "tables", "f32", tables);
+        shader.table(INDICES, "indices", "u32", indices).writes_if(lse, LSE, "lse", "f32", "lse")
     }
 }

@@ -390,8 +390,11 @@ impl Config {
         let (vecs, lanes) = (columns / 4, u64::from(self.lanes.max(1)));
         let products = problem.products() as u64;
         let (sums, each) = (Rounds::plain(rows * vecs), Rounds::plain(rows));
+        // A row of a that is handed round may be put together from four.
+        let row =
+            if self.algorithm == Algorithm::Direct && lanes > 1 { Rounds::plain(4u32) } else { Rounds::default() };
         // The products of one or four k: those of two matrices where they are gated.
-        let step = Rounds::nest(vecs, each.times(products));
+        let step = Rounds::nest(vecs, Rounds::nest(rows, row).times(products));
         // What is left of k, one by one.
         let rest = Rounds::nest(3u32, Rounds::nest(vecs, each));
         match self.algorithm {

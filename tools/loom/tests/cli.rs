@@ -98,50 +98,6 @@ fn isa_refuses_what_it_does_not_know() {
     assert!(code == 2 && err.contains("--write takes all kernels"), "{err}");
 }
 
-/// Sums of products, and a branch that its number marks as rare.
-const MARKED: &str = "
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
-var<workgroup> flag: u32;
-var<workgroup> tile: array<vec4<f32>, 64>;
-@compute @workgroup_size(64)
-fn marked(@builtin(local_invocation_index) at: u32, @builtin(num_workgroups) rounds: vec3<u32>) {
-  var sum = vec4<f32>();
-  for (var i = 0u; i < rounds.x; i += 1u) {
-    tile[at] = x[i * 64u + at];
-    if tile[at].x > 1.0 { flag = 0x52415245u; }
-    if workgroupUniformLoad(&flag) == 0x52415245u {
-      sum = exp2(sum * tile[at ^ 1u]) + tile[at ^ 2u];
-    }
-    for (var j = 0u; j < 8u; j += 1u) { sum = fma(tile[j], tile[63u - j], sum); }
-    workgroupBarrier();
-  }
-  y[at] = sum;
-}
-";
-
-#[test]
-#[ignore = "needs mesa26 of tools/drivers; tools/test runs it beside loom isa"]
-fn isa_counts_a_marked_path_apart() {
-    let folder = Folder::new("marked");
-    let file = folder.file("marked.wgsl");
-    std::fs::write(&file, MARKED).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
-    command.args(["isa", "--json", "--target", "amd:navi31", "--target", "nvidia:0x172"]).arg(&file);
-    command.args(["--asm", folder.0.to_str().unwrap()]);
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    for report in loom::isa::report::parse(&text).unwrap() {
-        let figures = report.rows[0].figures.as_ref().unwrap_or_else(|| panic!("{text}"));
-        let main = figures.main.as_ref().unwrap_or_else(|| panic!("{text}"));
-        assert!(figures.registers > 0 && figures.occupancy > 0 && !figures.spills(), "{text}");
-        assert!(main.rare >= 8 && main.counts.of("fma".parse().unwrap()) == 32, "{text}");
-        let assembly = folder.0.join(report.target.replace(':', "-"));
-        assert_eq!(std::fs::read_dir(assembly).unwrap().count(), 2);
-    }
-}
-
 #[test]
 fn right_wrong_and_malformed() {
     let folder = Folder::new("codes");

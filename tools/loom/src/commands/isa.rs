@@ -66,17 +66,6 @@ enum Told {
     },
 }
 
-/// A spill in a chosen Config that is known, and why it stays.
-struct Known {
-    target: &'static str,
-    shader: &'static str,
-    /// A part of the shape.
-    shape: &'static str,
-    reason: &'static str,
-}
-
-const KNOWN: &[Known] = &[];
-
 impl Options {
     fn is_file(name: &str) -> bool {
         Path::new(name).extension().is_some_and(|extension| extension == "wgsl")
@@ -141,7 +130,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, String> {
         if !options.of_files() {
             let mut nowhere = std::io::sink();
             let to: &mut dyn Write = if options.json { &mut nowhere } else { out };
-            right &= spills(report, options, to).map_err(io)?;
+            right &= spills(report, to).map_err(io)?;
         }
     }
     if options.write {
@@ -156,34 +145,19 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, String> {
     Ok(right)
 }
 
-/// Tells of chosen Configs that spill; whether all of them are known, and no known one is over.
-fn spills(report: &Report, options: &Options, out: &mut dyn Write) -> std::io::Result<bool> {
-    let mut right = true;
-    let is = |known: &Known, row: &Row| {
-        known.target == report.target
-            && known.shader == row.shader
-            && row.shapes.iter().any(|shape| shape.contains(known.shape))
-    };
+/// Tells of chosen Configs that spill; whether none does.
+fn spills(report: &Report, out: &mut dyn Write) -> std::io::Result<bool> {
     for (row, figures) in report.spilled() {
-        let known = KNOWN.iter().find(|known| is(known, row));
-        right &= known.is_some();
         let (spills, scratch) = (figures.spills, figures.scratch);
         writeln!(
             out,
-            "{}: {} of {}: {spills} spills, {scratch} bytes of scratch: {}",
+            "{}: {} of {}: WRONG in a chosen Config: {spills} spills, {scratch} bytes of scratch",
             report.target,
             row.shader,
-            row.shapes.join(", "),
-            known.map_or("WRONG in a chosen Config".into(), |known| format!("known: {}", known.reason))
+            row.shapes.join(", ")
         )?;
     }
-    for known in KNOWN.iter().filter(|known| known.target == report.target && options.what.is_empty()) {
-        if report.failed.is_none() && !report.spilled().any(|(row, _)| is(known, row)) {
-            right = false;
-            writeln!(out, "{}: {} spills no more: take it off the list of known ones", report.target, known.shader)?;
-        }
-    }
-    Ok(right)
+    Ok(report.spilled().next().is_none())
 }
 
 /// The repository: the scripts and the baseline are part of it.

@@ -434,20 +434,30 @@ fn forms(list: &mut List<Problem>) {
     list.narrow("one column", f32s(200, 1, 512)).candidate(VECTOR);
 }
 
-/// Rows of a are handed round, where adapters choose that.
+/// Rows of a are handed round: as adapters choose it, and in a subgroup of each width.
 fn handed_round(list: &mut List<Problem>) {
-    let mut exact = |problem| {
-        let entry = list.wide("rows that are handed round", problem).candidate(SHUFFLED);
+    let problems = || {
+        let gate = Epilogue { gate: Some(0), ..Epilogue::default() };
+        let turned = TRANSPOSES.map(|(trans_a, trans_b)| Problem { trans_a, trans_b, ..f32s(20, 36, 40) });
+        let odd = [Problem { trans_a: true, ..f32s(37, 101, 53) }, f32s(37, 101, 53), plain(19, 37, 24, [F16; 3])];
+        turned.into_iter().chain(odd).chain([Problem { epilogue: gate, ..f32s(21, 20, 36) }])
+    };
+    for problem in problems() {
+        let entry = list.wide("rows that are handed round, as chosen", problem).candidate(SHUFFLED);
         let lack = |caps: &Caps| (!shuffles(caps)).then_some("a software adapter with subgroups of 8");
         integers(entry.unless(lack), 3, false);
-    };
-    for (trans_a, trans_b) in TRANSPOSES {
-        exact(Problem { trans_a, trans_b, ..f32s(20, 36, 40) });
     }
-    exact(Problem { trans_a: true, ..f32s(37, 101, 53) });
-    exact(f32s(37, 101, 53));
-    exact(plain(19, 37, 24, [F16; 3]));
-    exact(Problem { epilogue: Epilogue { gate: Some(0), ..Epilogue::default() }, ..f32s(21, 20, 36) });
+    // Rows that do not fill the lanes, and several loads of each.
+    for (name, lanes, rows, columns) in [
+        ("rows that are handed round by 4", 4, 12, 32),
+        ("rows that are handed round by 8", 8, 4, 32),
+        ("rows that are handed round by 16", 16, 20, 64),
+    ] {
+        let config = Config { tile: [rows, columns, 4], thread: [rows, 4], lanes, ..DIRECT };
+        for (trans_a, m, n, k) in [(false, 37, 101, 53), (true, 37, 101, 53), (true, 20, 36, 40)] {
+            integers(list.narrow(name, Problem { trans_a, ..f32s(m, n, k) }).config(config), 3, false);
+        }
+    }
 }
 
 /// Whether a candidate is [`SHUFFLED`].
