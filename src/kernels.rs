@@ -64,6 +64,20 @@ pub struct Options {
     /// A folder for wgpu's pipeline cache, read now and written by [`Kernels::save_pipeline_cache`].
     /// Without effect on backends that have none (all but Vulkan).
     pub cache_dir: Option<PathBuf>,
+    /// Changes sources before they are compiled: for tools that inject faults.
+    #[doc(hidden)]
+    pub rewrite: Option<Rewrite>,
+}
+
+/// From a shader's stem and source to the source that is compiled.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct Rewrite(pub Arc<dyn Fn(&str, String) -> String + Send + Sync>);
+
+impl Debug for Rewrite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rewrite")
+    }
 }
 
 /// A compiled pipeline.
@@ -224,11 +238,16 @@ impl Kernels {
         log::debug!("compiling {label}");
         let immediates = self.immediates_hold(shader.params_bytes());
         let checked = self.inner.options.checked;
+        let source = shader.source(immediates);
+        let source = match &self.inner.options.rewrite {
+            Some(Rewrite(rewrite)) => rewrite(shader.stem(), source),
+            None => source,
+        };
 
         let compiled = guarded(device, || {
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(shader.stem()),
-                source: wgpu::ShaderSource::Wgsl(shader.source(immediates).into()),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
             };
             let module = if checked {
                 device.create_shader_module(descriptor)

@@ -139,6 +139,24 @@ impl Gpu {
         Ok(self)
     }
 
+    /// The same device with kernels of these options; with `probe`, its cooperative matrices are probed again.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn with_options(&self, options: KernelsOptions, probe: bool) -> Result<Gpu, String> {
+        let gpu = Gpu {
+            slug: self.slug.clone(),
+            adapter: self.adapter.clone(),
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            kernels: Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options),
+            checked: OnceLock::new(),
+            flushes: OnceLock::from(self.flushes()),
+            fault: self.fault.clone(),
+        };
+        if probe && self.kernels.caps().coop_probed { gpu.probed() } else { Ok(gpu) }
+    }
+
     /// What no error scope has caught since the last call.
     fn fault(&self) -> Result<(), String> {
         match self.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {

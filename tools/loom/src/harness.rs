@@ -443,6 +443,21 @@ impl<D: Describe> Run for Item<D> {
         Ok(all)
     }
 
+    fn meant(&self, caps: &Caps) -> Result<Vec<Shader>, String> {
+        let configs = self.0.configs(caps)?.unwrap_or_default();
+        let shaders = configs.iter().map(|config| self.0.problem.shaders(config, Slots::NONE));
+        let shaders: Result<Vec<_>, _> = shaders.collect();
+        Ok(shaders.map_err(|error| error.to_string())?.into_iter().flatten().collect())
+    }
+
+    fn outputs(&self, gpu: &Gpu) -> Result<Vec<Vec<f64>>, String> {
+        let (call, mut all) = (self.0.call(), Vec::new());
+        for config in self.0.configs(&gpu.kernels.caps())?.unwrap_or_default() {
+            all.extend(call.run(gpu, &gpu.kernels, Some(&config))?.values.into_values());
+        }
+        Ok(all)
+    }
+
     fn chosen(&self, caps: &Caps) -> Result<(String, Vec<Shader>), String> {
         let problem = &self.0.problem;
         let config = problem.choose(caps).map_err(|error| error.to_string())?;

@@ -560,6 +560,18 @@ pub trait Run: Send + Sync {
         wanted: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
 
+    /// The shaders of the Configs that it means to run; none where the device lacks something.
+    ///
+    /// # Errors
+    /// Those of the Problem.
+    fn meant(&self, caps: &Caps) -> Result<Vec<tileloom::compose::Shader>, String>;
+
+    /// What it gives by each Config that it means to run, output by output.
+    ///
+    /// # Errors
+    /// What `prepare` says, a lost device, or what spilled where.
+    fn outputs(&self, gpu: &Gpu) -> Result<Vec<Vec<f64>>, String>;
+
     /// The chosen Config as text, and the shader of each of its steps.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 pub mod case;
 pub mod commands;
+pub mod faults;
 pub mod flush;
 pub mod gpu;
 pub mod harness;

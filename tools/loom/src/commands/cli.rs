@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, isa, matrix, results, run};
+use super::{adapters, bench, check, faults, isa, matrix, results, run};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -92,6 +92,8 @@ enum Command {
     /// that is left, at most. The estimate knows pipes and their clocks; it knows nothing of latency, barriers, bank conflicts
     /// and caches (ARCHITECTURE.md, "What GPU compilers make of it").
     Isa(isa::Options),
+    /// Test the tests: put faults into shaders, and tell which of them the kernels' lists catch
+    Faults(faults::Options),
     /// Join the records of several runs in one table
     Matrix {
         /// JSON lines, as `loom check --report` and the tests write them
@@ -170,6 +172,7 @@ where
             measure(&mut out, &kernels, adapter.as_deref(), json, quick, file)
         }
         Command::Isa(options) => isa::run(&options, &mut out).map_err(Stop::Misuse),
+        Command::Faults(options) => faults::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Matrix { files, bench } => join(&mut out, &files, &bench),
         Command::Results { dir } => page(&mut out, &dir),
     };

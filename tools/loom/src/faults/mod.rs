@@ -1,0 +1,211 @@
+//! The tests, tested: faults that drivers and authors are known for are put into composed shaders, one at a time, and the
+//! kernels' lists are run on them. A fault that changes a result must be caught.
+
+mod edit;
+mod table;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tileloom::KernelsOptions;
+use tileloom::compose::Shader;
+use tileloom::kernels::Rewrite;
+use tileloom::wgpu::naga;
+
+use crate::Gpu;
+use crate::commands::check::caught;
+use crate::harness::Outcome;
+use crate::kernel::{Depth, Kernel, Run, Use};
+
+pub use edit::Edit;
+pub use table::{FAULTS, WITHIN};
+
+/// A way in which a shader, or what compiles and runs it, goes wrong.
+pub struct Fault {
+    /// What goes wrong.
+    pub name: &'static str,
+    /// The public bug, or the slip, that it is modelled on.
+    pub after: &'static str,
+    pub edits: &'static [Edit],
+}
+
+/// Where a fault is put: one place of one shader file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    pub fault: String,
+    pub kernel: String,
+    /// The entry point.
+    pub stem: String,
+    /// The edit of the fault, and which of its places.
+    pub edit: usize,
+    pub place: usize,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Found {
+    /// By the case of this name.
+    Caught(String),
+    /// All outputs have the bits that they had without it.
+    SameBits,
+    /// Some outputs differ, and all of them are within the rule.
+    Within,
+    /// The shader is none any more: the table is to be mended.
+    Invalid(String),
+}
+
+/// A site and what became of it: a line of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    #[serde(flatten)]
+    pub site: Site,
+    pub found: Found,
+}
+
+/// A Problem of a kernel's list, and the shaders that it runs.
+struct Case {
+    run: Box<dyn Run>,
+    shaders: Vec<Shader>,
+}
+
+impl Case {
+    /// Its shaders of this stem with an edit, where that changes them.
+    fn changed<'a>(&'a self, stem: &'a str, edit: &'a Edit, place: usize) -> impl Iterator<Item = String> + 'a {
+        let own = self.shaders.iter().filter(move |shader| shader.stem() == stem);
+        own.filter_map(move |shader| {
+            let source = shader.source(false);
+            edit.apply(&source, place).filter(|changed| *changed != source)
+        })
+    }
+}
+
+/// Puts each fault whose name contains `wanted` into `kernel`, place by place, and tells each `line`.
+///
+/// # Errors
+/// A Problem that is none, or a device that is lost.
+pub fn inject(
+    kernel: &dyn Kernel,
+    gpu: &Gpu,
+    depth: Depth,
+    wanted: &str,
+    mut line: impl FnMut(Line),
+) -> Result<(), String> {
+    let caps = gpu.kernels.caps();
+    let mut cases = Vec::new();
+    for run in kernel.list() {
+        if matches!(run.what(), Use::Test(own) if own <= depth) {
+            let shaders = run.meant(&caps)?;
+            cases.push(Case { run, shaders });
+        }
+    }
+    let stems: BTreeSet<&str> = cases.iter().flat_map(|case| case.shaders.iter().map(Shader::stem)).collect();
+    for fault in FAULTS.iter().filter(|fault| fault.name.contains(wanted)) {
+        for (number, edit) in fault.edits.iter().enumerate() {
+            for stem in stems.iter().copied().filter(|stem| edit.is_of(stem)) {
+                let sources = cases.iter().flat_map(|case| &case.shaders).filter(|shader| shader.stem() == stem);
+                let places = sources.map(|shader| edit.places(&shader.source(false))).max().unwrap_or(0);
+                for place in 0..places {
+                    if let Some(found) = injected(&cases, gpu, stem, edit, place)? {
+                        let site = Site {
+                            fault: fault.name.into(),
+                            kernel: kernel.name().into(),
+                            stem: stem.into(),
+                            edit: number,
+                            place,
+                        };
+                        line(Line { site, found });
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of one edit in one place; nothing where it changes no shader.
+fn injected(
+    cases: &[Case],
+    gpu: &Gpu,
+    stem: &str,
+    edit: &'static Edit,
+    place: usize,
+) -> Result<Option<Found>, String> {
+    let touched: Vec<&Case> = cases.iter().filter(|case| case.changed(stem, edit, place).next().is_some()).collect();
+    let Some(first) = touched.iter().find_map(|case| case.changed(stem, edit, place).next()) else {
+        return Ok(None);
+    };
+    if let Err(reason) = valid(&first) {
+        return Ok(Some(Found::Invalid(reason)));
+    }
+    let own = stem.to_string();
+    let rewrite = move |stem: &str, source: String| match stem == own {
+        true => edit.apply(&source, place).unwrap_or(source),
+        false => source,
+    };
+    // With all of wgpu's checks: a wrong index must not reach what is not its own.
+    let options = KernelsOptions { checked: true, rewrite: Some(Rewrite(Arc::new(rewrite))), ..Default::default() };
+    let broken = gpu.with_options(options, first.contains("coop_mat"))?;
+    for case in &touched {
+        match caught(|| case.run.test(&broken)).unwrap_or_else(Outcome::Failed) {
+            Outcome::Failed(_) => return Ok(Some(Found::Caught(case.run.name().into()))),
+            Outcome::Ran(_) | Outcome::Skipped(_) => {}
+        }
+    }
+    let whole = gpu.with_options(KernelsOptions { checked: true, ..Default::default() }, first.contains("coop_mat"))?;
+    for case in &touched {
+        let bits = |gpu: &Gpu| -> Result<Vec<u64>, String> {
+            Ok(case.run.outputs(gpu)?.into_iter().flatten().map(f64::to_bits).collect())
+        };
+        if bits(&broken)? != bits(&whole)? {
+            return Ok(Some(Found::Within));
+        }
+    }
+    Ok(Some(Found::SameBits))
+}
+
+/// # Errors
+/// What naga says of it.
+fn valid(source: &str) -> Result<(), String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+    validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+    validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
+    validator.validate(&module).map(|_| ()).map_err(|error| error.emit_to_string(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use tileloom::caps::presets;
+
+    use super::*;
+    use crate::registry;
+
+    /// An edit that finds nothing to change tests nothing.
+    #[test]
+    fn every_edit_changes_a_shader() {
+        let all = presets();
+        let mut sources: BTreeSet<(&str, String)> = BTreeSet::new();
+        for run in registry::all().iter().flat_map(|kernel| kernel.list()) {
+            if !matches!(run.what(), Use::Test(Depth::Narrow | Depth::Wide)) {
+                continue;
+            }
+            for caps in &all {
+                for shader in run.meant(caps).unwrap_or_default() {
+                    sources.insert((shader.stem(), shader.source(false)));
+                }
+            }
+        }
+        let mut idle = Vec::new();
+        for fault in FAULTS {
+            for (number, edit) in fault.edits.iter().enumerate() {
+                let changes = |(stem, source): &(&str, String)| edit.is_of(stem) && edit.places(source) > 0;
+                if !sources.iter().any(changes) {
+                    idle.push(format!("{}, edit {number}", fault.name));
+                }
+            }
+        }
+        assert!(idle.is_empty(), "{}", idle.join("\n"));
+    }
+}
