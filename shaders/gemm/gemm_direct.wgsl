@@ -6,7 +6,6 @@
 // Constants: TILE_M, TILE_N of a workgroup; THREAD_M, THREAD_N of an invocation; TRANS_A, TRANS_B where loads go
 // by fours; GATED. Loads of a: gemm_direct_alone.wgsl, gemm_direct_shuffle.wgsl. Bindings and the epilogue:
 // gemm_epilogue.wgsl.
-#import gemm_tile
 
 const LANES_N: u32 = TILE_N / THREAD_N;
 const VECS: u32 = THREAD_N / 4u;

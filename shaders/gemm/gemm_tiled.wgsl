@@ -5,7 +5,6 @@
 //
 // Constants: TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, STAGES; TRANS_A, TRANS_B where loads go by fours; GATED.
 // Bindings and the epilogue: gemm_epilogue.wgsl.
-#import gemm_tile
 
 const LANES_N: u32 = TILE_N / THREAD_N;
 const VECS: u32 = THREAD_N / 4u;

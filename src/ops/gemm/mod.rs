@@ -59,6 +59,7 @@ use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, 
 
 mod backward;
 mod choose;
+pub mod grouped_gemm;
 mod pipeline;
 mod prepare;
 mod split;

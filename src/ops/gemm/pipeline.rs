@@ -39,6 +39,47 @@ pub(super) struct Form {
     straight: bool,
     /// What happens to the sums; without it they go to scratch.
     finish: Option<Finish>,
+    role: Role,
+}
+
+/// What op a product is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) enum Role {
+    /// Its own.
+    #[default]
+    Product,
+    /// Rows of a are those of groups, each with a b of its own: tiles of rows are found in a table.
+    Grouped,
+    /// A product of low rank is added, before the activation.
+    LowRank(LowRank),
+}
+
+/// How the right factor of a product of low rank is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LowRank {
+    /// By fours of elements of 16 bits, of 32 bits, or word by word.
+    pub load: LowRankLoad,
+    /// It is stored [n, r], not [r, n].
+    pub along_rank: bool,
+}
+
+/// See [`LowRank::load`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum LowRankLoad {
+    Halves,
+    Floats,
+    Words,
+}
+
+impl Role {
+    /// The files that tell what a workgroup has: where rows end, and which tile.
+    fn place(self) -> &'static str {
+        if self == Role::Grouped { "grouped_gemm_place" } else { "gemm_place" }
+    }
+
+    fn tile(self) -> &'static str {
+        if self == Role::Grouped { "grouped_gemm_tile" } else { "gemm_tile" }
+    }
 }
 
 /// The epilogue.
@@ -49,6 +90,7 @@ pub(super) struct Finish {
     extras: bool,
     d: Storage,
     store: Store,
+    role: Role,
 }
 
 /// How d is written.
@@ -70,6 +112,17 @@ pub(super) fn passes(
     config: &Config,
     writable: Slots,
 ) -> (Pass<Config, Form>, Option<Pass<(), Finish>>) {
+    passes_of(problem, views, config, writable, Role::Product)
+}
+
+/// The same of another op.
+pub(super) fn passes_of(
+    problem: &Problem,
+    views: &Views,
+    config: &Config,
+    writable: Slots,
+    role: Role,
+) -> (Pass<Config, Form>, Option<Pass<(), Finish>>) {
     let held = |dtype| Storage::held(dtype, config.native_f16);
     let by_fours = views.by_fours;
     let few_columns = config.few_columns(problem);
@@ -80,7 +133,10 @@ pub(super) fn passes(
     let straight = coop
         && match split {
             true => problem.has_whole_sums(views, config),
-            false => problem.is_plain(views) && views.d.view.multiple_of(4),
+            false => {
+                let as_it_is = problem.is_plain(views) && !matches!(role, Role::LowRank(_));
+                as_it_is && views.d.view.multiple_of(4)
+            }
         };
     let store = match d {
         _ if straight && !split => Store::One,
@@ -88,7 +144,7 @@ pub(super) fn passes(
         storage if storage.packed() => Store::Halves,
         _ => Store::One,
     };
-    let finish = Finish { gated, extras: views.has_extras(), d, store };
+    let finish = Finish { gated, extras: views.has_extras(), d, store, role };
     let whole = coop && views.by_eights;
     let form = Form {
         vec: if by_fours { 4 } else { 1 },
@@ -103,6 +159,7 @@ pub(super) fn passes(
         few_columns,
         along_k: config.algorithm == Algorithm::Vector && views.weights_along_k(few_columns),
         finish: (!split).then_some(finish),
+        role,
     };
     let stem = match config.algorithm {
         Algorithm::Direct => "gemm_direct",
@@ -166,6 +223,11 @@ impl Pipeline for Pass<Config, Form> {
             .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes), ("STAGES", stages)]);
         shader = if form.whole { form.by_eights(shader) } else { form.by_chunks(shader) };
+        if form.role == Role::Grouped {
+            // Never written beside it, so that control flow by it is uniform to see.
+            shader = shader.buffer(SCRATCH, "row_tiles", "vec4<u32>", false);
+        }
+        shader = shader.import(form.role.place()).import(form.role.tile());
         shader = match algorithm {
             Algorithm::Direct => shader.import(if lanes > 1 { "gemm_direct_shuffle" } else { "gemm_direct_alone" }),
             Algorithm::Tiled => shader,
@@ -230,7 +292,7 @@ impl Pipeline for Pass<(), Finish> {
 impl Finish {
     /// Adds the epilogue.
     fn to(self, shader: Shader) -> Shader {
-        let Finish { gated, extras, d, store } = self;
+        let Finish { gated, extras, d, store, role } = self;
         let mut shader = match store {
             Store::Four => shader.output(D, "d", d, false).import("gemm_store_four"),
             Store::One => {
@@ -258,6 +320,7 @@ impl Finish {
             .fold(shader, activation)
             .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
             .import(if extras { "gemm_extras" } else { "gemm_plain" })
+            .import(role.place())
             .import("gemm_epilogue")
     }
 }

@@ -73,6 +73,11 @@ impl Product<'_> {
         if self.problem.alpha == 0.0 { 0 } else { self.problem.k as u32 }
     }
 
+    /// Params of a run; `batches`, where rows are those of groups: tiles of rows.
+    pub fn params(&self, batches: u32, grid: [u32; 3]) -> Params {
+        Params::of(self, batches, grid)
+    }
+
     fn strides(&self, slot: u32) -> Strides {
         self.views.all()[slot as usize].map_or([0; 4], |operand| operand.view.params())
     }

@@ -1,5 +1,7 @@
 //! The matrix product by its definition.
 
+pub mod grouped_gemm;
+
 use crate::Dtype;
 use crate::gemm::{Activation, Along, Precision, Problem, Vector};
 use crate::reference::Real;

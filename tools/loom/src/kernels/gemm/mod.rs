@@ -1,5 +1,7 @@
 //! The matrix product, described.
 
+pub mod grouped_gemm;
+
 use tileloom::gemm::{Activation, Algorithm, Along, Buffers, Config, Epilogue, Matrix, Precision, Problem, Vector};
 use tileloom::reference::gemm::{Inputs, Output, reference, rounded};
 use tileloom::{Caps, Dtype, Layout};
@@ -24,14 +26,14 @@ pub const DIRECT: Config = Config {
 };
 
 /// The same for gated products, which have twice the sums.
-const GATED: Config = Config { tile: [4, 32, 4], thread: [4, 4], ..DIRECT };
+pub const GATED: Config = Config { tile: [4, 32, 4], thread: [4, 4], ..DIRECT };
 
 /// A tile of packed f16 in workgroup memory.
 pub const TILED: Config = Config { algorithm: Algorithm::Tiled, tile: [64, 64, 16], thread: [4, 4], ..DIRECT };
 
 /// The first candidate whose subgroup hands rows of a round, of [`Algorithm::Direct`] where d has more than eight rows and columns.
-const SHUFFLED: &str = "lanes=8";
-const VECTOR: &str = "algorithm=vector";
+pub const SHUFFLED: &str = "lanes=8";
+pub const VECTOR: &str = "algorithm=vector";
 
 /// `[m, k] x [k, n]` of these dtypes, contiguous.
 pub fn plain(m: usize, n: usize, k: usize, [a, b, d]: [Dtype; 3]) -> Problem {
@@ -461,7 +463,7 @@ fn handed_round(list: &mut List<Problem>) {
 }
 
 /// Whether a candidate is [`SHUFFLED`].
-fn shuffles(caps: &Caps) -> bool {
+pub fn shuffles(caps: &Caps) -> bool {
     software(caps).is_some() && caps.loop_rounds().is_none() && caps.trusted_subgroup_size() == Some(8)
 }
 
@@ -504,9 +506,9 @@ fn few(list: &mut List<Problem>) {
     list.wide("gated, few rows and few columns", problem).seed(3).candidate(VECTOR);
 }
 
-const COOP: &str = "algorithm=coop";
+pub const COOP: &str = "algorithm=coop";
 
-fn no_coop(caps: &Caps) -> Option<&'static str> {
+pub fn no_coop(caps: &Caps) -> Option<&'static str> {
     let reason = caps.coop_denied.unwrap_or("the device has no cooperative matrices");
     caps.coop.is_empty().then_some(reason)
 }
