@@ -7,6 +7,9 @@
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
+//! | [`grouped_gemm`] | products of rows by group, one matrix each: experts | `src/ops/gemm/grouped_gemm.rs` |
+//! | [`lora`] | a product with adapters of low rank, one or each row's own | `src/ops/gemm/lora.rs` |
+//! | [`lora_backward`] | gradients of the adapters | `src/ops/gemm/lora_backward.rs` |
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/position/rope.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/rows/softmax.rs` |

@@ -12,7 +12,7 @@ mod rows;
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};
-pub use gemm::grouped_gemm;
+pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};
 pub use rows::*;

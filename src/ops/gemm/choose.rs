@@ -383,7 +383,7 @@ impl Config {
     }
 
     /// Rounds of the loops of an invocation, at most.
-    fn rounds(&self, problem: &Problem) -> Rounds {
+    pub(super) fn rounds(&self, problem: &Problem) -> Rounds {
         let k = u64::from(self.parts(problem).1.min(problem.k as u32));
         let [tile_m, tile_n, tile_k] = self.tile.map(|size| u64::from(size.max(1)));
         let [rows, columns] = self.thread.map(u64::from);

@@ -174,7 +174,8 @@ impl Plan for Problem {
         let operand = |arg, dtype, strides: Layout<3>, sizes: [usize; 3], inner| {
             Checked::Ok(Operand { view: strides.view(arg, sizes, inner)?, dtype })
         };
-        let rows = |layout: Layout<1>| Layout { offset: layout.offset, strides: layout.strides.map(|[row]| [0, 0, row]) };
+        let rows =
+            |layout: Layout<1>| Layout { offset: layout.offset, strides: layout.strides.map(|[row]| [0, 0, row]) };
         let ([_, b_rows], b_cols) = self.b_sizes();
         let of_b = |offset| {
             let strides = self.b_layout.strides.map(|[group, row]| [0, group, row]);
@@ -212,8 +213,20 @@ impl Plan for Problem {
         let mean = super::Problem { m: m.div_ceil(groups), batch: [1, groups.min(m)], ..all };
         let none = (None, None, None);
         let (residual, no_bias, scale) = none;
-        let product =
-            ProductViews { trans_a: false, trans_b, by_fours, by_eights, a, b, d, b2, c, residual, bias: no_bias, scale };
+        let product = ProductViews {
+            trans_a: false,
+            trans_b,
+            by_fours,
+            by_eights,
+            a,
+            b,
+            d,
+            b2,
+            c,
+            residual,
+            bias: no_bias,
+            scale,
+        };
         let offsets = Layout::<1>::at(self.offsets).view("offsets", [1], groups.saturating_add(1))?;
         Ok(Views { all, mean, product, offsets, bias })
     }

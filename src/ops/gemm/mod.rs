@@ -60,6 +60,8 @@ use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, 
 mod backward;
 mod choose;
 pub mod grouped_gemm;
+pub mod lora;
+pub mod lora_backward;
 mod pipeline;
 mod prepare;
 mod split;

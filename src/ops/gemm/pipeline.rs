@@ -304,7 +304,20 @@ impl Finish {
                 .writes(D, "d", "atomic<u32>")
                 .import("gemm_store_halves"),
         };
-        if extras {
+        let low_rank = match role {
+            Role::LowRank(low_rank) => Some(low_rank),
+            _ => None,
+        };
+        if let Some(LowRank { load, along_rank }) = low_rank {
+            let (element, file) = match load {
+                LowRankLoad::Halves => ("vec2<u32>", "lora_right_halves"),
+                LowRankLoad::Floats => ("vec4<f32>", "lora_right_floats"),
+                LowRankLoad::Words => ("u32", "lora_right_words"),
+            };
+            shader = shader.flag("ALONG_RANK", along_rank).reads(C, "right", element).import(file);
+            shader = shader.reads(SCALE, "lora_t", "vec4<u32>");
+            shader = shader.reads(RESIDUAL, "residual", "u32").reads(BIAS, "bias", "u32");
+        } else if extras {
             // A gated product has no c.
             if !gated {
                 shader = shader.reads(C, "c", "u32");
@@ -319,7 +332,11 @@ impl Finish {
             .iter()
             .fold(shader, activation)
             .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
-            .import(if extras { "gemm_extras" } else { "gemm_plain" })
+            .import(match low_rank {
+                Some(_) => "lora_extras",
+                None if extras => "gemm_extras",
+                None => "gemm_plain",
+            })
             .import(role.place())
             .import("gemm_epilogue")
     }

@@ -76,13 +76,17 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     let none = prepare(&Problem { groups: 0, ..good }, buffers);
     refused("no groups", none, |error| matches!(error.kind, ErrorKind::InvalidProblem { arg: "groups", .. }))?;
     let small = prepare(&Problem { groups: 5, n: 2, ..good }, buffers);
-    refused("offsets", small, |error| matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "offsets", need: 24, .. }))?;
+    refused("offsets", small, |error| {
+        matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "offsets", need: 24, .. })
+    })?;
     let large = prepare(&Problem { n: 5, ..good }, buffers);
     refused("b", large, |error| matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "b", .. }))?;
     let missing = prepare(&Problem { bias: Some(Vector::of(F32)), ..good }, buffers);
     refused("no bias", missing, |error| matches!(error.kind, ErrorKind::MissingBuffer { buffer: "bias" }))?;
     let gated = Problem { gate: Some(0), bias: Some(Vector::of(F32)), ..good };
-    refused("both", prepare(&gated, buffers), |error| matches!(error.kind, ErrorKind::InvalidProblem { arg: "bias", .. }))?;
+    refused("both", prepare(&gated, buffers), |error| {
+        matches!(error.kind, ErrorKind::InvalidProblem { arg: "bias", .. })
+    })?;
     let aliased = prepare(&good, Buffers::new(&a, &b, &offsets, &a));
     refused("aliased", aliased, |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
     let over = prepare(&good, Buffers::new(&a, &b, &d, &d));

@@ -1,6 +1,7 @@
 //! The matrix product on a GPU: what is more than a Problem of the list.
 
 mod grouped_gemm;
+mod lora;
 
 use loom::Gpu;
 use loom::harness::Call;

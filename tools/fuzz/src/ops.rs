@@ -10,8 +10,8 @@ use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge, gemm,
-    norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    grouped_gemm, lora, lora_backward, norm, norm_backward, position_encoding, rope, softmax, softmax_backward,
+    vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -23,11 +23,14 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 16] = [
+pub const OPS: [(&str, Case); 19] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
     ("gemm", call::case::<gemm::Problem>),
+    ("grouped_gemm", call::case::<grouped_gemm::Problem>),
+    ("lora", call::case::<lora::Problem>),
+    ("lora_backward", call::case::<lora_backward::Problem>),
     ("norm", call::case::<norm::Problem>),
     ("norm_backward", call::case::<norm_backward::Problem>),
     ("position_encoding", call::case::<position_encoding::Problem>),
@@ -166,6 +169,39 @@ op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
     }
     // Gradients are Problems of their own.
     let _ = gemm::backward(p);
+});
+
+fields!(grouped_gemm::Problem = Self::default();
+grouped_gemm::Problem {
+    m, n, k, groups, trans_b, a, a_layout, b, b_layout, d, d_layout, offsets, signed, bias, activation, gate,
+});
+op!(grouped_gemm: [a, b, offsets, d], [b2, bias, scratch]; |dice, p| {
+    p.groups = p.groups.max(1);
+    if dice.one_in(2) {
+        p.bias = None;
+    }
+    let _ = grouped_gemm::backward(p);
+});
+
+fields!(lora::Residual = Self::default(); lora::Residual { dtype, layout });
+fields!(lora::Problem = Self::default();
+lora::Problem {
+    m, n, k, rank, adapters, scale, adapter, transposed, x, x_layout, weight, weight_layout, a, a_layout, b, b_layout, y,
+    y_layout, bias, activation, residual,
+});
+op!(lora: [x, weight, a, b, y], [adapter, bias, residual, scratch]; |_dice, p| {
+    p.rank = p.rank.clamp(1, 256);
+    p.adapters = p.adapters.max(1);
+    let _ = lora::backward(p);
+});
+
+fields!(lora_backward::Problem = Self::default();
+lora_backward::Problem {
+    m, n, k, rank, adapters, scale, adapter, add, x, x_layout, dy, dy_layout, a, a_layout, b, b_layout, da, db,
+});
+op!(lora_backward: [x, dy, a, b, da, db], [adapter, scratch]; |_dice, p| {
+    p.rank = p.rank.clamp(1, 256);
+    p.adapters = p.adapters.max(1);
 });
 
 fields!(Alibi = Alibi { slopes: 0, per_batch: false }; Alibi { slopes, per_batch });

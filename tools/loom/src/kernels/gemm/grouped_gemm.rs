@@ -230,7 +230,11 @@ fn wide(list: &mut List<Problem>) {
     }
     for problem in [base, Problem { trans_b: false, ..base }, of(6, 150, 37, 53, F16)] {
         list.wide("tiles in workgroup memory", problem).seed(2).config(TILED).set(hidden);
-        list.wide("rows that are handed round", problem).seed(3).candidate(SHUFFLED).set(hidden).unless(lack_of_shuffles);
+        list.wide("rows that are handed round", problem)
+            .seed(3)
+            .candidate(SHUFFLED)
+            .set(hidden)
+            .unless(lack_of_shuffles);
     }
     for m in [5, 11, 22, 44] {
         for problem in [of(6, m, 68, 132, F32), Problem { trans_b: false, ..of(6, m, 37, 53, F16) }] {
@@ -306,4 +310,3 @@ fn benches(list: &mut List<Problem>) {
     routed(list.bench("64 of 512x1024, 4096 rows f32", of(64, 4096, 512, 1024, F32)));
     list.large("64 of 2048x4096, 16384 rows f16", of(64, 16384, 2048, 4096, F16));
 }
-

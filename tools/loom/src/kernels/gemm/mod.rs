@@ -1,6 +1,8 @@
 //! The matrix product, described.
 
 pub mod grouped_gemm;
+pub mod lora;
+pub mod lora_backward;
 
 use tileloom::gemm::{Activation, Algorithm, Along, Buffers, Config, Epilogue, Matrix, Precision, Problem, Vector};
 use tileloom::reference::gemm::{Inputs, Output, reference, rounded};
@@ -673,6 +675,9 @@ fn benches(list: &mut List<Problem>) {
     list.bench("1x2048x8192 f16 NT decode", transposed(1, 2048, 8192, F16));
     list.bench("128x2048x2048 f16 NT prefill", transposed(128, 2048, 2048, F16));
     list.bench("128x8192x2048 f16 NT prefill", transposed(128, 8192, 2048, F16));
+    // What grouped_gemm and lora are beside.
+    list.bench("4096x512x1024 f16 NT", transposed(4096, 512, 1024, F16)).quick();
+    list.bench("512x4096x4096 f16 NT", transposed(512, 4096, 4096, F16)).quick();
     list.bench("16x16x16384 f32 long k", f32s(16, 16, 16384));
     list.large("4096x4096x4096 f32", f32s(4096, 4096, 4096));
     list.large("4096x4096x4096 f16", plain(4096, 4096, 4096, [F16; 3]));
