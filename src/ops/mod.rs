@@ -346,6 +346,7 @@ mod rows;
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};
+pub use gemm::gemm_quant;
 pub use position::{position_encoding, rope};
 pub use rows::*;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

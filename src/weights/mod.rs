@@ -26,6 +26,10 @@ use crate::config::words;
 use crate::error::Checked;
 use crate::layout::product;
 
+mod shader;
+
+pub(crate) use shader::{Packed, Place};
+
 words! {
     /// What the bits of a code are.
     #[derive(Default)]
@@ -276,6 +280,10 @@ impl Format {
                 code.name(),
                 scales.name()
             ));
+        }
+        // Shaders find the group of a column by f32.
+        if k >= 1 << 22 {
+            return Err(ErrorKind::invalid("k", format!("{k} is more than 2^22 - 1")));
         }
         if matches!(scales, Scales::K | Scales::K6) && !k.is_multiple_of(256) {
             return invalid(format!("k of {k} is no multiple of 256, as scales {} have it", scales.name()));
