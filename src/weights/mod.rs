@@ -21,6 +21,14 @@
 //! `perm`, the column of W that each packed column holds (k or more: none), and k words `place`, the packed column of each
 //! column of W; both together are padded to a multiple of 8 words.
 
+mod pack;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+pub use pack::{Data, Packed, Source, nested_absmax};
+pub use unpack::{Stored, Tensor, Unpacked};
+
 use crate::ErrorKind;
 use crate::config::words;
 use crate::error::Checked;
