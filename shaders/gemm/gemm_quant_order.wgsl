@@ -5,9 +5,9 @@
 // columns of a row.
 
 fn column(row: u32, i: u32) -> f32 {
-  let from = scales[i];
-  if from >= params.k { return 0.0; }
-  return a_load(row + from);
+  let source = scales[i];
+  if source >= params.k { return 0.0; }
+  return a_load(row + source);
 }
 
 @compute @workgroup_size(WG_SIZE)

@@ -36,7 +36,7 @@ use crate::layout::product;
 
 mod shader;
 
-pub(crate) use shader::{Packed, Place};
+pub(crate) use shader::{Coded, Place};
 
 words! {
     /// What the bits of a code are.

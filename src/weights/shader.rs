@@ -5,7 +5,7 @@ use crate::compose::{Shader, Strides};
 
 /// What of a [`Format`] is constant in a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Packed {
+pub(crate) struct Coded {
     code: Code,
     scales: Scales,
     interleave: u32,
@@ -26,9 +26,9 @@ pub(crate) struct Place {
 
 impl Format {
     /// Its constants; `aligned`: four rows that are read together start at a multiple of 4.
-    pub(crate) fn packed(&self, aligned: bool) -> Packed {
+    pub(crate) fn coded(&self, aligned: bool) -> Coded {
         let Format { code, scales, interleave, .. } = *self;
-        Packed { code, scales, interleave, by_fours: aligned && interleave == 8 }
+        Coded { code, scales, interleave, by_fours: aligned && interleave == 8 }
     }
 
     /// Its parameters, of `matrices` of `[n, k]`, one after the other, the scales of which are preceded by `first` words.
@@ -61,7 +61,7 @@ impl Format {
     }
 }
 
-impl Packed {
+impl Coded {
     /// Whether scales have an offset.
     fn affine(&self) -> bool {
         !matches!(self.scales, Scales::Half | Scales::Float | Scales::Exponent | Scales::Block | Scales::Flat)

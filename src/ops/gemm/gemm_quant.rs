@@ -113,7 +113,9 @@ impl Config {
         let take = (each + Rounds::nest(step / 8, each) + each).times(problem.products() as u64);
         let lanes = u64::from(self.lanes.max(1));
         let over_lanes = Rounds::plain(u64::from(lanes.ilog2())).times(8);
-        each + Rounds::nest((problem.k as u64).div_ceil(step * lanes), take) + take + Rounds::nest(self.thread[0], over_lanes)
+        each + Rounds::nest((problem.k as u64).div_ceil(step * lanes), take)
+            + take
+            + Rounds::nest(self.thread[0], over_lanes)
     }
 }
 
@@ -230,7 +232,7 @@ impl Plan for Problem {
         }
         // Words of four rows are read together; those of the lower half start at n.
         let aligned = !self.gated || self.n.is_multiple_of(4);
-        Ok(Views { packed: Some(self.format.packed(aligned)), ..self.inner().resolve()? })
+        Ok(Views { packed: Some(self.format.coded(aligned)), ..self.inner().resolve()? })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
@@ -247,7 +249,11 @@ impl Plan for Problem {
         caps.check_native_f16(native_f16, self.has_f16())?;
         Misfit::at_most("rows", self.m as u64, u64::from(thread[0]).min(FEW as u64))?;
         Misfit::unless(tile[0] == thread[0] && tile[2] == 4, "few rows must be one tile, by 4 of k", tile[0])?;
-        Misfit::unless(thread[1] == 4 && tile[1] % 4 == 0 && tile[1] > 0, "columns of a thread must be four", thread[1])?;
+        Misfit::unless(
+            thread[1] == 4 && tile[1] % 4 == 0 && tile[1] > 0,
+            "columns of a thread must be four",
+            thread[1],
+        )?;
         Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
         Misfit::unless(parts == 1 && stages == 1, "few rows must be one part, in one stage", parts)?;
         let fits = match reduce {
@@ -280,17 +286,7 @@ impl Plan for Problem {
             problem: self.inner(),
             views: *views,
             config: config.inner(),
-            buffers: super::Buffers {
-                a,
-                b: codes,
-                d,
-                b2: Some(scales),
-                c: None,
-                residual,
-                bias,
-                scale: None,
-                scratch,
-            },
+            buffers: super::Buffers { a, b: codes, d, b2: Some(scales), c: None, residual, bias, scale: None, scratch },
             weights: Some(self.weights(config)),
         };
         if !self.sorts() || self.m == 0 || self.n == 0 || self.k == 0 {

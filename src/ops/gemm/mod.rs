@@ -55,7 +55,7 @@ use crate::error::Checked;
 use crate::kernels::Pipeline;
 use crate::layout::{View, product, sizes_fit};
 use crate::ops::Plan;
-use crate::weights::Packed;
+use crate::weights::Coded;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
 mod backward;
@@ -247,7 +247,7 @@ pub(crate) struct Views {
     /// The same of 8, but that k only has to be a multiple where it lies along rows.
     by_eights: bool,
     /// b is packed weights, `[n, k]`; its view says nothing then.
-    packed: Option<Packed>,
+    packed: Option<Coded>,
     a: Operand,
     b: Operand,
     d: Operand,

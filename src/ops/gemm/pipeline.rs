@@ -7,7 +7,7 @@ use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 use crate::ops::Plan;
-use crate::weights::Packed;
+use crate::weights::Coded;
 
 slots!(pub(super) A, B, D, B2, C, RESIDUAL, BIAS, SCALE, SCRATCH);
 
@@ -25,7 +25,7 @@ pub(super) struct Form {
     a: Storage,
     b: Storage,
     /// b is packed weights.
-    pub packed: Option<Packed>,
+    pub packed: Option<Coded>,
     /// Matter to loads by fours only: single ones go by strides.
     trans_a: bool,
     trans_b: bool,

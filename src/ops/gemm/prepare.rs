@@ -1,7 +1,7 @@
 //! From buffers to a Dispatch.
 
-use super::pipeline::{A, B, B2, BIAS, C, D, NAMES, RESIDUAL, SCALE, SCRATCH, SPLIT_WG, kind, passes};
 use super::gemm_quant::Weights;
+use super::pipeline::{A, B, B2, BIAS, C, D, NAMES, RESIDUAL, SCALE, SCRATCH, SPLIT_WG, kind, passes};
 use super::{Buffers, Config, Problem, Views};
 use crate::args::{Args, Reach, WORD};
 use crate::compose::Strides;

@@ -1,5 +1,7 @@
 //! The matrix product on a GPU: what is more than a Problem of the list.
 
+mod gemm_quant;
+
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};

@@ -10,6 +10,8 @@ use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Given, List, Rule
 use crate::kernels::rows::software;
 use crate::random::Random;
 
+pub mod gemm_quant;
+
 use Dtype::{Bf16, F16, F32};
 
 /// A small tile of packed f16, for problems that share pipelines: needs no feature.
