@@ -83,6 +83,7 @@ pub mod reference;
 mod rounds;
 mod scopes;
 mod tensor;
+pub mod weights;
 
 pub use caps::Caps;
 pub use context::{Batch, Context};

@@ -59,6 +59,7 @@ fn gemm_coop(
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) num_subgroups: u32,
 ) {
+  b_start(local);
   var at = place(wg);
   // A workgroup past the end works on the first batch and stores nothing: matrices need control flow that is
   // uniform to see, and a return would not be.

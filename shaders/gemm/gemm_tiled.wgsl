@@ -88,6 +88,7 @@ fn load_tiles(at: Place, k0: u32, stage: u32, local: u32) {
 
 @compute @workgroup_size(WG_SIZE)
 fn gemm_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  b_start(local);
   let at = place(wg);
   if at.batch >= params.batches { return; } // uniform: a whole workgroup
   let row = local / LANES_N * THREAD_M;

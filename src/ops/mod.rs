@@ -346,7 +346,7 @@ mod rows;
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};
-pub use gemm::{grouped_gemm, lora, lora_backward};
+pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
 pub use rows::*;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

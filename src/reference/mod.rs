@@ -10,6 +10,7 @@ mod numerics;
 mod position;
 mod rows;
 mod vq;
+pub mod weights;
 
 pub use attention::{attention_bias, attention_merge};
 pub use gemm::{grouped_gemm, lora, lora_backward};

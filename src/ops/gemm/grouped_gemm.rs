@@ -12,13 +12,15 @@
 //!
 //! Where the binding of b is too large for the device, groups are taken in several parts.
 
-use super::pipeline::{A, B, B2, BIAS, C, D, RESIDUAL, Role, SCALE, SCRATCH, passes_of};
+use super::pipeline::{A, B, B2, C, D, Role, SCALE, SCRATCH, passes_of};
 use super::prepare::Product;
 use super::{Activation, Epilogue, Matrix, Operand, Views as ProductViews, choose as of_gemm};
 use crate::caps::LEAST_INVOCATIONS;
 use crate::dispatch::Step;
+use super::gemm_quant::{self, Weights};
 use crate::norm::Vector;
 use crate::ops::prelude::*;
+use crate::weights::{Format, Scales};
 
 pub use super::{Algorithm, Config};
 
@@ -44,6 +46,9 @@ defaults! {
         pub b: Dtype = Dtype::F32,
         /// Strides of groups and of rows of b.
         pub b_layout: Layout<2> = Layout::default(),
+        /// b is packed weights `[n, k]` of this format per group, or where gated `[2 n, k]` with the gate above: all codes, one matrix after
+        /// the other, in the buffer of b, all scales likewise in that of the scales. Its dtype and layout have no say then.
+        pub format: Option<Format> = None,
         /// Dtype of d.
         pub d: Dtype = Dtype::F32,
         /// Where its rows lie. They must not overlap.
@@ -57,7 +62,7 @@ defaults! {
         /// Applied to the sum of product and bias.
         pub activation: Activation = Activation::None,
         /// The second right-hand side, in the dtype and strides of b, from this element of its binding: the activated
-        /// product of b is multiplied by that of b2.
+        /// product of b is multiplied by that of b2. Of packed weights 0, without a binding.
         pub gate: Option<usize> = None,
     }
 }
@@ -71,6 +76,9 @@ pub fn backward(problem: &Problem) -> Result<Problem> {
     crate::ops::named::<Problem, _>(|| {
         if problem.activation != Activation::None || problem.gate.is_some() {
             return Err(ErrorKind::invalid("activation", "gradients are those of a plain product"));
+        }
+        if problem.format.is_some() {
+            return Err(ErrorKind::invalid("format", "packed weights are not transposed"));
         }
         let turned = Problem { n: k, k: n, trans_b: !trans_b, bias: None, ..*problem };
         Ok(Problem { a: d, a_layout: d_layout, d: a, d_layout: a_layout, ..turned })
@@ -130,6 +138,8 @@ buffers! {
         a, b, offsets, d;
         /// The second right-hand side of a gated product.
         b2,
+        /// Scales of packed weights, whose codes are b.
+        scales,
         /// The bias that the Problem asks for.
         bias,
         /// The caller's scratch of [`scratch_bytes`]; without it, or where it lies in the buffer of d, that of `Kernels` is used.
@@ -146,10 +156,46 @@ impl Problem {
         ([self.groups, rows], cols)
     }
 
+    fn products(&self) -> usize {
+        1 + usize::from(self.gate.is_some())
+    }
+
+    /// Refuses packed weights that a group cannot have.
+    fn check_format(&self, format: &Format) -> Checked {
+        format.check(self.k)?;
+        if !self.trans_b || self.b_layout != Layout::default() || self.gate.is_some_and(|offset| offset > 0) {
+            return Err(ErrorKind::invalid("format", "packed weights are [n, k], one matrix after the other"));
+        }
+        let flat = format.scales == Scales::Flat && self.groups > 1;
+        if format.order > 0 || flat {
+            let reason = "groups have neither an order of columns nor scales that run across rows";
+            return Err(ErrorKind::invalid("format", reason));
+        }
+        let rows = self.n.saturating_mul(self.products());
+        let words = format.code_bytes(rows, self.k).max(format.scale_bytes(rows, self.k)) / 4;
+        match product!(words, self.groups) {
+            last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "codes", last: last.into() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The product of packed weights of as many rows as a group has in the mean.
+    fn quant(&self, views: &Views) -> Option<gemm_quant::Problem> {
+        let super::Problem { m, n, k, a, d, .. } = views.mean;
+        let (format, gated) = (self.format?, self.gate.is_some());
+        Some(gemm_quant::Problem { m, n, k, format, a, d, gated, ..Default::default() })
+    }
+
+    /// Packed weights, and the Config as gemm has it.
+    fn weights(&self, config: &Config) -> (Option<Weights>, Config) {
+        let quant = gemm_quant::Config::within(config);
+        let weights = self.format.map(|format| Weights::of(format, self.k, self.groups, quant));
+        (weights, if weights.is_some() { quant.inner() } else { *config })
+    }
+
     /// Operations of the product, should every row be of a group.
     pub fn flops(&self) -> f64 {
-        let products = if self.gate.is_some() { 2 } else { 1 };
-        [2, products, self.m, self.n, self.k].iter().map(|&size| size as f64).product()
+        [2, self.products(), self.m, self.n, self.k].iter().map(|&size| size as f64).product()
     }
 
     /// Tiles of rows of `groups` groups and of none, at most.
@@ -183,17 +229,28 @@ impl Plan for Problem {
         };
         let (layout, sizes, cols) = of_b(self.b_layout.offset);
         let a = operand("a", self.a, rows(self.a_layout), [1, 1, m], k)?;
-        let b = operand("b", self.b, layout, sizes, cols)?;
+        let b = match self.format {
+            None => operand("b", self.b, layout, sizes, cols)?,
+            // Rows of weights are counted: a matrix has so many.
+            Some(format) => {
+                self.check_format(&format)?;
+                let rows = format.rows(n.saturating_mul(self.products())) as usize;
+                operand("b", Dtype::F32, Layout::strided(0, [0, rows, 0]), [1, groups, 1], 1)?
+            }
+        };
         let d = operand("d", self.d, rows(self.d_layout), [1, 1, m], n)?;
         d.view.apart("d")?;
-        let b2 = gate.map(|offset| operand("b2", self.b, of_b(offset).0, sizes, cols)).transpose()?;
+        let gate_of_b = gate.filter(|_| self.format.is_none());
+        let b2 = gate_of_b.map(|offset| operand("b2", self.b, of_b(offset).0, sizes, cols)).transpose()?;
         let bias = self.bias.map(|bias| Layout::<2>::at(bias.offset).view("bias", [1, groups], n)).transpose()?;
         // A row of the bias for all rows of a group: that is a c.
         let c = self.bias.map(|Vector { dtype, offset }| {
             operand("bias", dtype, Layout::strided(offset, [0, n, 0]), [1, groups, m.max(1)], n)
         });
         let c = c.transpose()?;
-        let by = |n: usize| k > 0 && [a, b].iter().chain(&b2).all(|operand| operand.view.multiple_of(n));
+        let packed = self.format.map(|format| format.coded(gate.is_none() || n.is_multiple_of(4)));
+        let right = Some(b).filter(|_| packed.is_none());
+        let by = |n: usize| k > 0 && [Some(a), right, b2].iter().flatten().all(|operand| operand.view.multiple_of(n));
         let (by_fours, by_eights) = (by(4) && k.is_multiple_of(4), by(8));
         let of = Matrix::new;
         let (a_matrix, b_matrix, d_matrix) = (of(self.a), of(self.b), of(self.d));
@@ -211,13 +268,12 @@ impl Plan for Problem {
             ..super::Problem::default()
         };
         let mean = super::Problem { m: m.div_ceil(groups), batch: [1, groups.min(m)], ..all };
-        let none = (None, None, None);
-        let (residual, no_bias, scale) = none;
+        let (residual, no_bias, scale) = (None, None, None);
         let product = ProductViews {
             trans_a: false,
             trans_b,
             by_fours,
-            by_eights,
+            by_eights, packed,
             a,
             b,
             d,
@@ -232,14 +288,21 @@ impl Plan for Problem {
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
+        let few = self.quant(views).map_or(Vec::new(), |quant| quant.few(caps));
+        let few = few.into_iter().map(|config| Config { algorithm: Algorithm::Vector, ..config.inner() });
         let found = of_gemm::candidates(&views.mean, &views.product, caps);
-        found.into_iter().filter(|config| config.parts == 1).collect()
+        few.chain(found).filter(|config| config.parts == 1).collect()
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        of_gemm::check(&views.mean, &views.product, caps, config)?;
+        match self.quant(views) {
+            Some(quant) => quant.check(&views.product, caps, &gemm_quant::Config::within(config))?,
+            None => {
+                of_gemm::check(&views.mean, &views.product, caps, config)?;
+                Misfit::unless(!config.few_columns(&views.mean), "few columns of d must not be taken for rows", 1u32)?;
+            }
+        }
         Misfit::unless(config.parts == 1, "k must be one part", config.parts)?;
-        Misfit::unless(!config.few_columns(&views.mean), "few columns of d must not be taken for rows", 1u32)?;
         let (each, wg) = ((self.groups as u64 + 2).div_ceil(TABLE_WG.into()), u64::from(TABLE_WG));
         let steps = Rounds::plain(TABLE_WG.ilog2()).times(2);
         let items = Rounds::plain(each).times(3);
@@ -254,8 +317,9 @@ impl Plan for Problem {
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
         let first = Pass { stem: "grouped_gemm", config: (), form: config.tile[0], writable };
-        let (second, _) = passes_of(&views.mean, &views.product, config, writable, Role::Grouped);
-        vec![first.shader(), second.shader()]
+        let (weights, inner) = self.weights(config);
+        let (second, _) = passes_of(&views.mean, &views.product, &inner, writable, Role::Grouped);
+        vec![first.shader(), weights.map_or_else(|| second.shader(), |weights| weights.pass(second).shader())]
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
@@ -278,7 +342,7 @@ impl Plan for Problem {
                 product!(reach, self.b.bytes()).saturating_add(if groups == self.groups { 0 } else { align }) <= limit
             };
             let left = self.groups - first;
-            let groups = if fits(left) || self.k == 0 { left } else { (1..left).rev().find(|&n| fits(n)).unwrap_or(1) };
+            let groups = if self.format.is_some() || fits(left) || self.k == 0 { left } else { (1..left).rev().find(|&n| fits(n)).unwrap_or(1) };
             let part = if groups == self.groups { None } else { Some((first, groups)) };
             steps.extend(self.call(views, config, kernels, buffers, part)?.steps(self, views, config)?);
             first += groups;
@@ -308,7 +372,7 @@ impl Problem {
         buffers: &Buffers<'a>,
         part: Option<(usize, usize)>,
     ) -> Checked<Call<'a, 'k>> {
-        let Buffers { a, mut b, offsets, d, mut b2, bias, scratch } = *buffers;
+        let Buffers { a, mut b, offsets, d, mut b2, scales, bias, scratch } = *buffers;
         let (first, groups) = part.unwrap_or((0, self.groups));
         let (mut problem, mut product) = (views.all, views.product);
         problem.batch = [1, groups];
@@ -337,15 +401,21 @@ impl Problem {
         let bias_reach = views.bias.zip(self.bias).map(|(view, bias)| view.of(bias.dtype));
         let mut args = Args::new(kernels);
         args.read(A, "a", a, reach(product.a))?;
-        args.read(B, "b", b, reach(product.b))?;
-        args.read(B2, "b2", b2, product.b2.map(reach))?;
-        args.read(C, "bias", bias, bias_reach)?;
-        args.read(OFFSETS_LATER, "offsets", offsets, views.offsets.of(WORD))?;
-        if views.bias.is_some() {
-            for (slot, name) in [(RESIDUAL, "residual"), (BIAS, "bias"), (SCALE, "scale")] {
-                args.absent(slot, name)?;
+        let (weights, inner) = self.weights(config);
+        match weights {
+            None => {
+                args.read(B, "b", b, reach(product.b))?;
+                args.read(B2, "b2", b2, product.b2.map(reach))?;
+                args.read(SCALE, "scales", scales, None)?;
+            }
+            Some(weights) => {
+                args.read(B, "codes", b, Reach::to(weights.code_bytes(&problem) / 4, WORD))?;
+                args.read(B2, "scales", scales, Reach::to(weights.scale_bytes(&problem) / 4, WORD))?;
+                args.read(SCALE, "b2", b2, None)?;
             }
         }
+        args.read(C, "bias", bias, bias_reach)?;
+        args.read(OFFSETS_LATER, "offsets", offsets, views.offsets.of(WORD))?;
         args.write(D, "d", d, reach(product.d))?;
         let bytes = self.scratch(views, config);
         let (mut memory, words) = (args.scratch_memory(scratch, bytes)?, Reach::to(bytes / 4, WORD));
@@ -361,7 +431,8 @@ impl Problem {
         table.read(OFFSETS, "offsets", offsets, views.offsets.of(WORD))?;
         table.write(TABLE, "scratch", memory, words)?;
         let buffers = super::Buffers::new(a, b, d);
-        Ok(Call { first, groups, product: Product { problem, views: product, config: *config, buffers }, table, args })
+        let product = Product { problem, views: product, config: inner, buffers, weights };
+        Ok(Call { first, groups, product, table, args })
     }
 }
 
@@ -380,8 +451,12 @@ impl Call<'_, '_> {
             return Err(ErrorKind::TooManyWorkgroups { need: workgroups, limit: u32::MAX.into() });
         }
         let grid = args.fold(workgroups)?;
-        let (pass, _) = passes_of(&views.mean, &product.views, config, args.writable(), Role::Grouped);
-        let two = args.step(&pass, &product.params(slots as u32, grid), grid)?;
+        let (pass, _) = passes_of(&views.mean, &product.views, &product.config, args.writable(), Role::Grouped);
+        let params = product.params(slots as u32, grid);
+        let two = match product.weights {
+            Some(weights) => args.step(&weights.pass(pass), &params, grid)?,
+            None => args.step(&pass, &params, grid)?,
+        };
         Ok([one, two])
     }
 }

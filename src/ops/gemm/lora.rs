@@ -11,15 +11,17 @@
 //! [`backward`] gives that of x, another call of this op with all matrices transposed, and those of A and B:
 //! [`lora_backward`](crate::lora_backward).
 //!
-//! Where the binding of W is too large for the device, columns are a matter of the caller's: it is refused by name.
+//! Where the binding of W is too large for the device, it is refused by name.
 
-use super::pipeline::{A, B, BIAS, C, D, LowRank, LowRankLoad, RESIDUAL, Role, SCALE, SCRATCH, SPLIT_WG, passes_of};
+use super::pipeline::{A, B, B2, BIAS, C, D, LowRank, LowRankLoad, RESIDUAL, Role, SCALE, SCRATCH, SPLIT_WG, passes_of};
 use super::prepare::Product;
 use super::{Activation, Along, Epilogue, Matrix, Operand, Views as ProductViews, choose as of_gemm};
+use super::gemm_quant::{self, Weights};
 use crate::caps::LEAST_INVOCATIONS;
 use crate::lora_backward;
 use crate::norm::Vector;
 use crate::ops::prelude::*;
+use crate::weights::Format;
 
 pub use super::{Algorithm, Config};
 
@@ -52,6 +54,9 @@ defaults! {
         pub weight: Dtype = Dtype::F32,
         /// Where its rows lie.
         pub weight_layout: Layout<1> = Layout::default(),
+        /// The weight is packed, in this format: its codes are in the buffer of the weight, its scales in that of the scales. Its dtype
+        /// and layout have no say then.
+        pub format: Option<Format> = None,
         /// Dtype of a.
         pub a: Dtype = Dtype::F32,
         /// Strides of adapters and of rows of a.
@@ -85,8 +90,8 @@ pub struct Residual {
 /// What [`backward`] gives.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backward {
-    /// The gradient of x, in its dtype and layout, of both products. Buffers: (dy, weight, b, a, dx).
-    pub dx: Problem,
+    /// The gradient of x, in its dtype and layout, of both products; not where the weight is packed. Buffers: (dy, weight, b, a, dx).
+    pub dx: Option<Problem>,
     /// The gradients of a and b. Buffers: (x, dy, a, b, da, db).
     pub factors: lora_backward::Problem,
 }
@@ -110,6 +115,7 @@ pub fn backward(problem: &Problem) -> Result<Backward> {
         let dx = Problem { a: b, a_layout: b_layout, b: a, b_layout: a_layout, ..turned };
         let factors = lora_backward::Problem { m, n, k, rank, adapters, scale, adapter, ..Default::default() };
         let factors = lora_backward::Problem { x, x_layout, dy: y, dy_layout: y_layout, ..factors };
+        let dx = problem.format.is_none().then_some(dx);
         Ok(Backward { dx, factors: lora_backward::Problem { a, a_layout, b, b_layout, ..factors } })
     })
 }
@@ -262,6 +268,8 @@ buffers! {
     pub struct Buffers {
         /// `x`, `weight`, `a` and `b` are read, `y` is written.
         x, weight, a, b, y;
+        /// Scales of a packed weight, whose codes are the weight.
+        scales,
         /// The number of each row's adapter.
         adapter,
         /// The bias that the Problem asks for.
@@ -312,13 +320,42 @@ impl Problem {
 
     /// How the epilogue reads b.
     fn role(&self, views: &Views, config: &Config) -> Role {
-        let fours = views.b.multiple_of(4) && !config.few_columns(&views.base);
+        let fours = views.b.multiple_of(4) && !self.weights(config).1.few_columns(&views.base);
         let load = match self.b {
             _ if !fours => LowRankLoad::Words,
             Dtype::F32 => LowRankLoad::Floats,
             _ => LowRankLoad::Halves,
         };
         Role::LowRank(LowRank { load, along_rank: !self.transposed })
+    }
+
+    /// Refuses a packed weight that this op does not have.
+    fn check_format(&self, format: &Format) -> Checked {
+        format.check(self.k)?;
+        if self.transposed || self.weight_layout != Layout::default() {
+            return Err(ErrorKind::invalid("format", "a packed weight is [n, k], and has no layout"));
+        }
+        if format.order > 0 {
+            return Err(ErrorKind::invalid("format", "its columns must not be in an order of their own"));
+        }
+        let words = format.code_bytes(self.n, self.k).max(format.scale_bytes(self.n, self.k)) / 4;
+        match product!(self.n, self.k).max(words) {
+            last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "codes", last }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The product of a packed weight.
+    fn quant(&self, views: &Views) -> Option<gemm_quant::Problem> {
+        let super::Problem { m, n, k, a, d, .. } = views.base;
+        Some(gemm_quant::Problem { m, n, k, format: self.format?, a, d, ..Default::default() })
+    }
+
+    /// The packed weight, and the Config as gemm has it.
+    fn weights(&self, config: &Config) -> (Option<Weights>, Config) {
+        let quant = gemm_quant::Config::within(config);
+        let weights = self.format.map(|format| Weights::of(format, self.k, 1, quant));
+        (weights, if weights.is_some() { quant.inner() } else { *config })
     }
 
     /// Bytes of t, up to where sums of parts of k may lie.
@@ -339,7 +376,13 @@ impl Plan for Problem {
         };
         let ([w_rows], w_cols) = self.weight_sizes();
         let x = rows("x", self.x, self.x_layout, m, k)?;
-        let weight = rows("weight", self.weight, self.weight_layout, w_rows, w_cols)?;
+        let weight = match self.format {
+            None => rows("weight", self.weight, self.weight_layout, w_rows, w_cols)?,
+            Some(format) => {
+                self.check_format(&format)?;
+                rows("weight", Dtype::F32, Layout::strided(0, [0]), 1, 1)?
+            }
+        };
         let y = rows("y", self.y, self.y_layout, m, n)?;
         y.view.apart("y")?;
         let residual =
@@ -353,7 +396,9 @@ impl Plan for Problem {
         let a = self.a_layout.view("a", sizes, inner)?;
         let ([_, b_rows], b_cols) = self.b_sizes();
         let b = self.b_layout.view("b", [adapters, b_rows], b_cols)?;
-        let by = |n: usize| k > 0 && [x, weight].iter().all(|operand| operand.view.multiple_of(n));
+        let packed = self.format.map(|format| format.coded(true));
+        let right = Some(weight).filter(|_| packed.is_none());
+        let by = |n: usize| k > 0 && [Some(x), right].iter().flatten().all(|operand| operand.view.multiple_of(n));
         let (by_fours, by_eights) = (by(4) && k.is_multiple_of(4), by(8));
         // The pipeline has an epilogue with arguments, of which b is in the place of c.
         let of_b =
@@ -386,6 +431,7 @@ impl Plan for Problem {
             trans_b,
             by_fours,
             by_eights,
+            packed,
             a: x,
             b: weight,
             d: y,
@@ -415,23 +461,26 @@ impl Plan for Problem {
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        of_gemm::candidates(&views.base, &views.product, caps)
+        let few = self.quant(views).map_or(Vec::new(), |quant| quant.few(caps));
+        let few = few.into_iter().map(|config| Config { algorithm: Algorithm::Vector, ..config.inner() });
+        few.chain(of_gemm::candidates(&views.base, &views.product, caps)).collect()
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        let f16 = [self.x, self.weight, self.a, self.b, self.y].contains(&Dtype::F16);
-        caps.check_native_f16(config.native_f16, f16 || config.algorithm == Algorithm::Coop)?;
-        of_gemm::check(&views.base, &views.product, caps, config)?;
+        match self.quant(views) {
+            Some(quant) => quant.check(&views.product, caps, &gemm_quant::Config::within(config))?,
+            None => of_gemm::check(&views.base, &views.product, caps, config)?,
+        }
         caps.check_rounds(views.down.rounds())?;
         // Each four of the sums has the ranks.
         let quads = views.down.quads() as u64;
         let [rows, columns] = config.thread.map(u64::from);
         let low_rank = Rounds::nest(rows * columns.div_ceil(4), Rounds::nest(quads, Rounds::plain(4u32)));
-        caps.check_rounds(config.rounds(&views.base) + low_rank)
+        caps.check_rounds(self.weights(config).1.rounds(&views.base) + low_rank)
     }
 
     fn scratch(&self, views: &Views, config: &Config) -> u64 {
-        match views.base.scratch(&views.product, config) {
+        match views.base.scratch(&views.product, &self.weights(config).1) {
             0 => views.down.bytes(),
             parts => self.t_bytes(views).saturating_add(parts),
         }
@@ -439,17 +488,29 @@ impl Plan for Problem {
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
         let down = views.down.pass(config.native_f16, writable).shader();
-        let (first, second) = passes_of(&views.base, &views.product, config, writable, self.role(views, config));
-        [down, first.shader()].into_iter().chain(second.map(|pass| pass.shader())).collect()
+        let (weights, inner) = self.weights(config);
+        let (first, second) = passes_of(&views.base, &views.product, &inner, writable, self.role(views, config));
+        let first = weights.map_or_else(|| first.shader(), |weights| weights.pass(first).shader());
+        [down, first].into_iter().chain(second.map(|pass| pass.shader())).collect()
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        let Buffers { x, weight, a, b, y, adapter, bias, residual, scratch } = *buffers;
+        let Buffers { x, weight, a, b, y, scales, adapter, bias, residual, scratch } = *buffers;
+        let (weights, inner) = self.weights(config);
         let Views { base, product, down, .. } = views;
         let mut args = Args::new(kernels);
         let reach = |operand: Operand| operand.view.of(operand.dtype);
         args.read(A, "x", x, reach(product.a))?;
-        args.read(B, "weight", weight, reach(product.b))?;
+        match weights {
+            None => {
+                args.read(B, "weight", weight, reach(product.b))?;
+                args.read(B2, "scales", scales, None)?;
+            }
+            Some(weights) => {
+                args.read(B, "codes", weight, Reach::to(weights.code_bytes(base) / 4, WORD))?;
+                args.read(B2, "scales", scales, Reach::to(weights.scale_bytes(base) / 4, WORD))?;
+            }
+        }
         args.read(C, "b", b, views.b.of(self.b))?;
         args.read(RESIDUAL, "residual", residual, product.residual.map(reach))?;
         args.read(BIAS, "bias", bias, product.bias.map(reach))?;
@@ -468,7 +529,7 @@ impl Plan for Problem {
         args.read(ADAPTER_LATER, "adapter", adapter, views.adapter.map(|view| view.of(WORD)))?;
         args.read(ADAPTER_LATER + 1, "a", a, views.a.of(self.a))?;
         args.read(SCALE, "scratch", t.clone(), Reach::to(down.bytes() / 4, WORD))?;
-        let sums = base.scratch(product, config);
+        let sums = base.scratch(product, &inner);
         if sums > 0 {
             args.write(SCRATCH, "scratch", memory.part(self.t_bytes(views), sums), Reach::to(sums / 4, WORD))?;
         }
@@ -480,20 +541,23 @@ impl Plan for Problem {
         args.check()?;
         before.check()?;
         let mut steps = vec![down.step(&before, config.native_f16)?];
-        let (first, second) = passes_of(base, product, config, args.writable(), self.role(views, config));
+        let (first, second) = passes_of(base, product, &inner, args.writable(), self.role(views, config));
         let chunks = product!(self.m, self.n.div_ceil(4));
         if chunks > u64::from(u32::MAX) - (1 << 26) {
             return Err(ErrorKind::TooManyWorkgroups { need: chunks, limit: u32::MAX.into() });
         }
         let of = super::Buffers::new(x, weight, y);
-        let product = Product { problem: *base, views: *product, config: *config, buffers: of };
+        let product = Product { problem: *base, views: *product, config: inner, buffers: of, weights };
         let params = |grid| {
             let mut params = product.params(1, grid);
             params.scale = [self.rank as u32, down.quads() as u32 + 1, 0, 0];
             params
         };
-        let grid = args.fold(config.workgroups(base))?;
-        steps.push(args.step(&first, &params(grid), grid)?);
+        let grid = args.fold(inner.workgroups(base))?;
+        steps.push(match weights {
+            Some(weights) => args.step(&weights.pass(first), &params(grid), grid)?,
+            None => args.step(&first, &params(grid), grid)?,
+        });
         if let Some(second) = second {
             let grid = args.fold(chunks.div_ceil(SPLIT_WG.into()))?;
             steps.push(args.step(&second, &params(grid), grid)?);

@@ -7,6 +7,7 @@ use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 use crate::ops::Plan;
+use crate::weights::Coded;
 
 slots!(pub(super) A, B, D, B2, C, RESIDUAL, BIAS, SCALE, SCRATCH);
 
@@ -20,13 +21,15 @@ pub(super) const SPLIT_WG: u32 = LEAST_INVOCATIONS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Form {
     /// a and b are read by this many elements: 4 or 1.
-    vec: u32,
+    pub vec: u32,
     a: Storage,
     b: Storage,
+    /// b is packed weights.
+    pub packed: Option<Coded>,
     /// Matter to loads by fours only: single ones go by strides.
     trans_a: bool,
     trans_b: bool,
-    gated: bool,
+    pub gated: bool,
     /// `Vector`: the columns of d are few, not the rows.
     few_columns: bool,
     /// `Vector`: the weights are stored along k.
@@ -38,7 +41,7 @@ pub(super) struct Form {
     /// `Coop`: matrices that lie wholly in d, or in its sums in scratch, are stored as they are.
     straight: bool,
     /// What happens to the sums; without it they go to scratch.
-    finish: Option<Finish>,
+    pub finish: Option<Finish>,
     role: Role,
 }
 
@@ -145,7 +148,7 @@ pub(super) fn passes_of(
         _ => Store::One,
     };
     let finish = Finish { gated, extras: views.has_extras(), d, store, role };
-    let whole = coop && views.by_eights;
+    let whole = coop && views.by_eights && views.packed.is_none();
     let form = Form {
         vec: if by_fours { 4 } else { 1 },
         whole,
@@ -153,6 +156,7 @@ pub(super) fn passes_of(
         straight,
         a: held(views.a.dtype),
         b: held(views.b.dtype),
+        packed: views.packed,
         trans_a: (by_fours || whole) && views.trans_a,
         trans_b: (by_fours || whole) && views.trans_b,
         gated,
@@ -210,12 +214,18 @@ const KINDS: [(&str, Option<Dtype>); 4] = [
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, stages, .. } = self.config;
-        let form = self.form;
+        let wg_bytes = self.config.wg_bytes(if self.form.gated { 2 } else { 1 });
+        self.form.of(&self.config, self.begin(self.config.wg_size(), wg_bytes, self.form.vec))
+    }
+}
+
+impl Form {
+    /// The shader of a Config, from its beginning on.
+    pub fn of(self, config: &Config, shader: Shader) -> Shader {
+        let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, stages, .. } = *config;
+        let form = self;
         let [tile_m, tile_n] = if form.few_columns { [tile_n, tile_m] } else { [tile_m, tile_n] };
-        let wg_bytes = self.config.wg_bytes(if form.gated { 2 } else { 1 });
-        let mut shader = self
-            .begin(self.config.wg_size(), wg_bytes, form.vec)
+        let mut shader = shader
             .params::<Params>()
             .flag("GATED", form.gated)
             .flag("TRANS_A", form.trans_a)
@@ -229,8 +239,12 @@ impl Pipeline for Pass<Config, Form> {
         }
         shader = shader.import(form.role.place()).import(form.role.tile());
         shader = match algorithm {
-            Algorithm::Direct => shader.import(if lanes > 1 { "gemm_direct_shuffle" } else { "gemm_direct_alone" }),
+            Algorithm::Direct => {
+                let shader = if form.packed.is_none() { shader.import("gemm_block") } else { shader };
+                shader.import(if lanes > 1 { "gemm_direct_shuffle" } else { "gemm_direct_alone" })
+            }
             Algorithm::Tiled => shader,
+            Algorithm::Vector if form.packed.is_some() => shader,
             Algorithm::Vector => shader.flag("ALONG_K", form.along_k).import(if form.few_columns {
                 "gemm_vector_columns"
             } else {
@@ -255,9 +269,7 @@ impl Pipeline for Pass<Config, Form> {
             None => shader.writes(SCRATCH, "scratch", "vec4<f32>").import("gemm_partial"),
         }
     }
-}
 
-impl Form {
     /// The file that stores matrices as they are.
     fn store_straight(self) -> &'static str {
         if self.straight && self.finish.is_none() { "gemm_partial_matrices" } else { "gemm_store_straight" }
@@ -266,8 +278,11 @@ impl Form {
     /// a, b and b2, and their loads by 4 elements or 1.
     fn by_chunks(self, mut shader: Shader) -> Shader {
         let fours = self.vec == 4;
-        shader = shader.input(A, "a", self.a).input(B, "b", self.b);
-        shader = shader.import(if fours { "gemm_load4" } else { "gemm_load1" });
+        shader = shader.input(A, "a", self.a).import(if fours { "gemm_load4" } else { "gemm_load1" });
+        if let Some(packed) = self.packed {
+            return packed.declare(shader, B, B2).import("gemm_packed");
+        }
+        shader = shader.input(B, "b", self.b).import(if fours { "gemm_right4" } else { "gemm_right1" });
         if self.gated {
             shader = shader.input(B2, "b2", self.b);
         }
@@ -317,6 +332,10 @@ impl Finish {
             shader = shader.flag("ALONG_RANK", along_rank).reads(C, "right", element).import(file);
             shader = shader.reads(SCALE, "lora_t", "vec4<u32>");
             shader = shader.reads(RESIDUAL, "residual", "u32").reads(BIAS, "bias", "u32");
+        } else if role == Role::Grouped {
+            if extras {
+                shader = shader.reads(C, "c", "u32").import("gemm_c");
+            }
         } else if extras {
             // A gated product has no c.
             if !gated {
@@ -334,6 +353,7 @@ impl Finish {
             .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
             .import(match low_rank {
                 Some(_) => "lora_extras",
+                None if extras && role == Role::Grouped => "grouped_gemm_extras",
                 None if extras => "gemm_extras",
                 None => "gemm_plain",
             })

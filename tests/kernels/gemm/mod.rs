@@ -1,5 +1,6 @@
 //! The matrix product on a GPU: what is more than a Problem of the list.
 
+mod gemm_quant;
 mod grouped_gemm;
 mod lora;
 

@@ -11,6 +11,7 @@ pub mod image;
 pub mod isa;
 pub mod kernel;
 pub mod kernels;
+pub mod packed;
 pub mod pool;
 pub mod random;
 pub mod registry;

@@ -5,6 +5,8 @@ use tileloom::grouped_gemm::{Buffers, Problem};
 use tileloom::norm::Vector;
 use tileloom::reference::gemm::Output;
 use tileloom::reference::grouped_gemm::{Inputs, ranges, reference};
+use tileloom::reference::weights::decode;
+use tileloom::weights::Format;
 use tileloom::{Caps, Dtype, Layout};
 
 use super::{COOP, DIRECT, GATED, SHUFFLED, TILED, VECTOR, no_coop, shuffles};
@@ -12,6 +14,7 @@ use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::image::{Number, Rows};
 use crate::kernel::{Arg, Bound, Cost, Describe, Entry, Given, List, Rule, Values, affordable};
 use crate::kernels::vq::vq_lookup::read_indices;
+use crate::packed;
 use crate::random::Random;
 
 use Dtype::{Bf16, F16, F32};
@@ -19,6 +22,37 @@ use Dtype::{Bf16, F16, F32};
 /// All of one dtype.
 pub fn of(groups: usize, m: usize, n: usize, k: usize, dtype: Dtype) -> Problem {
     Problem { m, n, k, groups, a: dtype, b: dtype, d: dtype, ..Problem::default() }
+}
+
+/// Rows of a group's matrix.
+fn rows(problem: &Problem) -> usize {
+    problem.n.saturating_mul(if problem.gate.is_some() { 2 } else { 1 })
+}
+
+/// Words of codes and of scales of all groups.
+fn words(problem: &Problem) -> [Option<usize>; 2] {
+    let each = problem.format.map(|format| packed::args(&format, rows(problem), problem.k));
+    [0, 1].map(|i| each.map(|each| each[i].view.len().saturating_mul(problem.groups)))
+}
+
+/// b and b2 of all groups, as they are decoded, and as a matrix unit takes them.
+fn decoded(problem: &Problem, format: &Format, values: &Values) -> [(Vec<f64>, Vec<f64>); 2] {
+    let Problem { n, k, groups, .. } = *problem;
+    let [codes, scales] = ["codes", "scales"].map(|name| packed::words(&values[name]));
+    let halves = problem.a != F32;
+    let mut all = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
+    for g in 0..groups {
+        let own = |words: &[u32]| words[g * (words.len() / groups)..][..words.len() / groups].to_vec();
+        let (codes, scales) = (own(&codes), own(&scales));
+        let exact = decode::<f64>(format, rows(problem), k, &codes, &scales);
+        let taken = decode::<f32>(format, rows(problem), k, &codes, &scales);
+        let taken: Vec<f64> = taken.into_iter().map(|w| if halves { F16.round(w) } else { w }).collect();
+        for ((b, b2), w) in all.iter_mut().zip([exact, taken]) {
+            b.extend(&w[..n * k]);
+            b2.extend(&w[n * k..]);
+        }
+    }
+    all
 }
 
 fn integers(values: &Values) -> Vec<i64> {
@@ -80,11 +114,15 @@ impl Describe for Problem {
         let b = |offset| Rows::new(Layout { offset, ..self.b_layout }, sizes, cols, self.b);
         let offsets = if self.signed { Number::I32 } else { Number::U32 };
         let bias = |Vector { dtype, offset }| Rows::new(Layout::<1>::at(offset), [self.groups], self.n, dtype);
+        let [codes, scales] = words(self).map(|words| words.map(|words| Rows::flat(0, words, Number::U32)));
+        let plain = self.format.is_none();
         let inputs = [
             ("offsets", Some(Rows::flat(self.offsets, self.groups.saturating_add(1), offsets))),
             ("a", Some(Rows::new(self.a_layout, [self.m], self.k, self.a))),
-            ("b", Some(b(self.b_layout.offset))),
-            ("b2", self.gate.map(b)),
+            ("b", plain.then(|| b(self.b_layout.offset))),
+            ("b2", self.gate.filter(|_| plain).map(b)),
+            ("codes", codes),
+            ("scales", scales),
             ("bias", self.bias.map(bias)),
         ];
         let inputs = inputs.into_iter().filter_map(|(name, view)| Some(Arg::read(name, view?)));
@@ -93,8 +131,14 @@ impl Describe for Problem {
 
     /// Offsets that never fall, from above 0 to below m; some groups have no row.
     fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        if name != "offsets" {
-            return random.outliers(len);
+        match (name, self.format) {
+            ("offsets", _) => {}
+            ("codes", Some(format)) => return packed::codes(&format, len, random),
+            ("scales", Some(format)) => {
+                let one = |_| packed::scales(&format, rows(self), self.k, random);
+                return (0..self.groups).flat_map(one).collect();
+            }
+            _ => return random.outliers(len),
         }
         let mut offsets: Vec<usize> = (0..len).map(|_| random.below(self.m + 1)).collect();
         offsets.sort_unstable();
@@ -105,16 +149,33 @@ impl Describe for Problem {
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("a"), bound.get("b"), bound.get("offsets"), bound.get("d"));
+        let b = bound.get(if self.format.is_some() { "codes" } else { "b" });
+        let buffers = Buffers::new(bound.get("a"), b, bound.get("offsets"), bound.get("d"));
+        let buffers = bound.with(buffers, [("scales", Buffers::scales)]);
         bound.with(buffers, [("b2", Buffers::b2), ("bias", Buffers::bias), ("scratch", Buffers::scratch)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let [b2, bias] = ["b2", "bias"].map(|name| values.get(name).map(Vec::as_slice));
         let offsets = integers(values);
-        let inputs = Inputs { a: &values["a"], b: &values["b"], offsets: &offsets, b2, bias };
-        let Output { d: oracle, mag } = reference::<f64>(self, &inputs);
-        let low = reference::<f32>(self, &inputs).d;
+        let a = &values["a"][..];
+        let (oracle, mag, low) = match self.format {
+            None => {
+                let inputs = Inputs { a, b: &values["b"], offsets: &offsets, b2, bias };
+                let Output { d, mag } = reference::<f64>(self, &inputs);
+                (d, mag, reference::<f32>(self, &inputs).d)
+            }
+            Some(format) => {
+                let [exact, taken] = decoded(self, &format, values);
+                let of = |(b, b2): &(Vec<f64>, Vec<f64>), low| {
+                    let b2 = self.gate.is_some().then_some(&b2[..]);
+                    let inputs = Inputs { a, b, offsets: &offsets, b2, bias };
+                    if low { reference::<f32>(self, &inputs) } else { reference::<f64>(self, &inputs) }
+                };
+                let Output { d, mag } = of(&exact, false);
+                (d, mag, of(&taken, true).d)
+            }
+        };
         vec![("d", Rule::Rows { cols: self.n, dtype: self.d, oracle, low, mag })]
     }
 
@@ -140,6 +201,7 @@ impl Describe for Problem {
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
+        packed::options(options, &mut self.format, &mut self.n)?;
         options.value("trans_b", &mut self.trans_b)?;
         options.value("out_dtype", &mut self.d)?;
         options.value("a_layout", &mut self.a_layout)?;
@@ -148,11 +210,20 @@ impl Describe for Problem {
         options.value("offsets_offset", &mut self.offsets)?;
         let activations: Vec<_> = Activation::ALL.iter().map(|&activation| (activation.name(), activation)).collect();
         options.word("activation", &mut self.activation, &activations)?;
-        self.gate.as_mut().map_or(Ok(()), |offset| options.value("b2_offset", offset))?;
+        match self.format {
+            Some(_) => {
+                let mut gated = self.gate.is_some();
+                options.value("gated", &mut gated)?;
+            }
+            None => self.gate.as_mut().map_or(Ok(()), |offset| options.value("b2_offset", offset))?,
+        }
         self.bias.as_mut().map_or(Ok(()), |bias| options.value("bias_offset", &mut bias.offset))
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
+        if reader.optional("codes").is_some() {
+            return quantised(reader);
+        }
         let (a, a_dtype) = reader.values("a", "[m, k]")?;
         let (b, b_dtype) = reader.values("b", "[groups, n, k]")?;
         let (offsets, index, numbers) = read_indices(reader, "offsets", "[groups + 1]")?;
@@ -198,10 +269,42 @@ impl Describe for Problem {
     fn shape(&self, arg: &Arg) -> Vec<usize> {
         match arg.name {
             "offsets" => vec![self.groups + 1],
+            "codes" | "scales" => vec![self.groups, arg.view.cols / self.groups],
             "b" | "b2" => arg.view.sizes[1..].iter().copied().chain([arg.view.cols]).collect(),
             _ => vec![arg.view.sizes[2], arg.view.cols],
         }
     }
+}
+
+/// A case of packed weights, as they lie in their buffers.
+fn quantised(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
+    let (a, dtype) = reader.values("a", "[m, k]")?;
+    let (offsets, index, numbers) = read_indices(reader, "offsets", "[groups + 1]")?;
+    let signed = index == tileloom::vq_lookup::Index::I32;
+    let (&[m, k], &[items]) = (&a.shape[..], &offsets.shape[..]) else {
+        return Err(case::bad_shape("a", a, "[m, k], and offsets [groups + 1]"));
+    };
+    let mut problem = Problem { m, k, groups: items.max(2) - 1, a: dtype, d: dtype, signed, ..Problem::default() };
+    problem.format = Some(Format::Q4_0);
+    if let Some(tensor) = reader.optional("bias") {
+        problem.bias = Some(Vector::of(case::float("bias", tensor)?));
+    }
+    let mut gated = false;
+    let mut options = Options::Read(reader);
+    options.value("gated", &mut gated)?;
+    problem.gate = gated.then_some(0);
+    problem.options(&mut options)?;
+    affordable(reader, &problem.args())?;
+    let mut values: Values = [("offsets", numbers)].into();
+    for arg in problem.args().iter().filter(|arg| !["offsets", "d"].contains(&arg.name)) {
+        let tensor = reader.tensor(arg.name, "")?;
+        let want = problem.shape(arg);
+        if tensor.shape != want {
+            return Err(case::bad_shape(arg.name, tensor, format!("{want:?}")));
+        }
+        values.insert(arg.name, tensor.numbers().unwrap_or_default());
+    }
+    Ok(Given { problem, values, outputs: vec![Shown::new("d", [m, problem.n])], known: Values::new() })
 }
 
 fn narrow(list: &mut List<Problem>) {
@@ -280,6 +383,18 @@ fn wide(list: &mut List<Problem>) {
         list.wide("cooperative matrices", problem).seed(9).unless(no_coop).candidate(COOP).set(hidden);
         garbage(list.wide("cooperative matrices", problem).unless(no_coop).candidate(COOP));
     }
+    for (format, n, k) in [(Format::Q4_0, 37, 164), (Format::FP8, 132, 260), (Format::Q6_K, 36, 256), (Format::INT8, 45, 93)] {
+        let packed = Problem { format: Some(format), ..of(5, 90, n, k, F32) };
+        list.wide("packed weights", packed).seed(2).config(DIRECT).set(hidden);
+        list.wide("packed weights, few rows", Problem { m: 14, ..packed }).seed(3).candidate(VECTOR).set(hidden);
+    }
+    let packed = Problem { format: Some(Format::Q4_1), ..of(5, 90, 40, 64, F16) };
+    list.wide("packed weights, tiles", packed).config(TILED).set(hidden);
+    list.wide("packed weights, matrices", packed).unless(no_coop).candidate(COOP).set(hidden);
+    list.wide("packed weights with a bias", Problem { bias: Some(Vector::of(F32)), ..packed }).config(DIRECT);
+    let gated = Problem { gate: Some(0), activation: Activation::Silu, ..packed };
+    list.wide("packed weights, SwiGLU", gated).config(GATED);
+    list.wide("packed weights, SwiGLU", Problem { m: 9, n: 37, ..gated }).candidate(VECTOR);
     for problem in [base, of(6, 40, 68, 132, F16)] {
         list.full("every Config", problem).every_candidate();
     }
@@ -308,5 +423,8 @@ fn benches(list: &mut List<Problem>) {
     routed(list.bench("64 of 512x1024, 4096 rows f16", moe(4096)).quick());
     routed(list.bench("64 of 512x1024, 64 rows f16", moe(64)));
     routed(list.bench("64 of 512x1024, 4096 rows f32", of(64, 4096, 512, 1024, F32)));
+    let packed = |m| Problem { format: Some(Format::Q4_0), ..moe(m) };
+    routed(list.bench("64 of 512x1024, 4096 rows f16, q4_0", packed(4096)));
+    routed(list.bench("64 of 512x1024, 64 rows f16, q4_0", packed(64)));
     list.large("64 of 2048x4096, 16384 rows f16", of(64, 16384, 2048, 4096, F16));
 }

@@ -5,6 +5,8 @@ use tileloom::lora::{Buffers, Config, Problem, Residual};
 use tileloom::norm::Vector;
 use tileloom::reference::gemm::Output;
 use tileloom::reference::lora::{Inputs, reference};
+use tileloom::reference::weights::decode;
+use tileloom::weights::Format;
 use tileloom::{Dtype, Layout};
 
 use super::{COOP, DIRECT, SHUFFLED, TILED, VECTOR, no_coop, shuffles};
@@ -12,6 +14,7 @@ use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::image::{Number, Rows};
 use crate::kernel::{Arg, Bound, Cost, Describe, Entry, Given, List, Rule, Values, affordable};
 use crate::kernels::vq::vq_lookup::read_indices;
+use crate::packed;
 use crate::random::Random;
 
 use Dtype::{Bf16, F16, F32};
@@ -74,10 +77,13 @@ impl Describe for Problem {
         let matrix =
             |layout: Layout<2>, (sizes, cols): ([usize; 2], usize), dtype| Rows::new(layout, sizes, cols, dtype);
         let ([rows], cols) = self.weight_sizes();
+        let words = self.format.map(|format| packed::args(&format, self.n, self.k).map(|arg| arg.view));
         let inputs = [
             ("adapter", self.adapter.map(|first| Rows::flat(first, self.m, Number::I32))),
             ("x", Some(Rows::new(self.x_layout, [self.m], self.k, self.x))),
-            ("weight", Some(Rows::new(self.weight_layout, [rows], cols, self.weight))),
+            ("weight", words.is_none().then(|| Rows::new(self.weight_layout, [rows], cols, self.weight))),
+            ("codes", words.map(|[codes, _]| codes)),
+            ("scales", words.map(|[_, scales]| scales)),
             ("a", Some(matrix(self.a_layout, self.a_sizes(), self.a))),
             ("b", Some(matrix(self.b_layout, self.b_sizes(), self.b))),
             ("bias", self.bias.map(|Vector { dtype, offset }| Rows::flat(offset, self.n, dtype))),
@@ -88,14 +94,21 @@ impl Describe for Problem {
     }
 
     fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        if name == "adapter" { adapters(self.adapters, len, random) } else { random.outliers(len) }
+        match (name, self.format) {
+            ("adapter", _) => adapters(self.adapters, len, random),
+            ("codes", Some(format)) => packed::codes(&format, len, random),
+            ("scales", Some(format)) => packed::scales(&format, self.n, self.k, random),
+            _ => random.outliers(len),
+        }
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let [x, weight, a, b, y] = ["x", "weight", "a", "b", "y"].map(|name| bound.get(name));
+        let weight = if self.format.is_some() { "codes" } else { "weight" };
+        let [x, weight, a, b, y] = ["x", weight, "a", "b", "y"].map(|name| bound.get(name));
         bound.with(
             Buffers::new(x, weight, a, b, y),
             [
+                ("scales", Buffers::scales),
                 ("adapter", Buffers::adapter),
                 ("bias", Buffers::bias),
                 ("residual", Buffers::residual),
@@ -111,10 +124,21 @@ impl Describe for Problem {
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let [bias, residual] = ["bias", "residual"].map(|name| values.get(name).map(Vec::as_slice));
         let adapter = numbers(values);
-        let [x, weight, a, b] = ["x", "weight", "a", "b"].map(|name| &values[name][..]);
-        let inputs = Inputs { x, weight, a, b, adapter: adapter.as_deref(), bias, residual };
+        let [x, a, b] = ["x", "a", "b"].map(|name| &values[name][..]);
+        let [weight, taken] = match self.format {
+            None => [values["weight"].clone(), values["weight"].clone()],
+            Some(format) => {
+                let [codes, scales] = ["codes", "scales"].map(|name| packed::words(&values[name]));
+                let exact = decode::<f64>(&format, self.n, self.k, &codes, &scales);
+                // As a matrix unit takes them.
+                let halves = self.x != F32;
+                let low = decode::<f32>(&format, self.n, self.k, &codes, &scales);
+                [exact, low.into_iter().map(|w| if halves { F16.round(w) } else { w }).collect()]
+            }
+        };
+        let inputs = Inputs { x, weight: &weight, a, b, adapter: adapter.as_deref(), bias, residual };
         let Output { d: oracle, mag } = reference::<f64>(self, &inputs);
-        let low = reference::<f32>(self, &inputs).d;
+        let low = reference::<f32>(self, &Inputs { weight: &taken, ..inputs }).d;
         vec![("y", Rule::Rows { cols: self.n, dtype: self.y, oracle, low, mag })]
     }
 
@@ -136,6 +160,7 @@ impl Describe for Problem {
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
+        packed::options(options, &mut self.format, &mut self.n)?;
         options.value("scale", &mut self.scale)?;
         options.value("transposed", &mut self.transposed)?;
         options.value("out_dtype", &mut self.y)?;
@@ -153,11 +178,21 @@ impl Describe for Problem {
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let (x, x_dtype) = reader.values("x", "[m, k]")?;
-        let (weight, weight_dtype) = reader.values("weight", "[n, k]")?;
+        let (mut weight_shape, mut weight_dtype, mut format) = (Vec::new(), x_dtype, None);
+        match reader.optional("codes") {
+            Some(_) => format = Some(Format::Q4_0),
+            None => {
+                let (weight, dtype) = reader.values("weight", "[n, k]")?;
+                (weight_shape, weight_dtype) = (weight.shape.clone(), dtype);
+                if weight_shape.len() != 2 {
+                    return Err(case::bad_shape("weight", weight, "two axes"));
+                }
+            }
+        }
         let (a, a_dtype) = reader.values("a", "[adapters, r, k]")?;
         let (_, b_dtype) = reader.values("b", "[adapters, n, r]")?;
         let mut problem =
-            Problem { x: x_dtype, weight: weight_dtype, a: a_dtype, b: b_dtype, y: x_dtype, ..Problem::default() };
+            Problem { x: x_dtype, weight: weight_dtype, a: a_dtype, b: b_dtype, y: x_dtype, format, ..Problem::default() };
         if let Some(tensor) = reader.optional("bias") {
             problem.bias = Some(Vector::of(case::float("bias", tensor)?));
         }
@@ -172,9 +207,12 @@ impl Describe for Problem {
         problem.options(&mut Options::Read(reader))?;
         let turned = |rows, cols| if problem.transposed { (cols, rows) } else { (rows, cols) };
         let &[m, k] = &x.shape[..] else { return Err(case::bad_shape("x", x, "[m, k]")) };
-        let &[rows, cols] = &weight.shape[..] else { return Err(case::bad_shape("weight", weight, "two axes")) };
         let &[adapters, a_rows, a_cols] = &a.shape[..] else { return Err(case::bad_shape("a", a, "three axes")) };
-        let (n, rank) = (turned(rows, cols).0, turned(a_rows, a_cols).0);
+        let n = match weight_shape[..] {
+            [rows, cols] => turned(rows, cols).0,
+            _ => problem.n,
+        };
+        let rank = turned(a_rows, a_cols).0;
         if adapters == 0 || !(1..=256).contains(&rank) {
             return Err(case::bad_shape("a", a, "at least one adapter, of a rank from 1 to 256"));
         }
@@ -197,6 +235,7 @@ impl Describe for Problem {
         match arg.name {
             "adapter" => vec![self.m],
             "bias" => vec![self.n],
+            "codes" | "scales" => vec![arg.view.cols],
             "a" | "b" => arg.view.sizes[1..].iter().copied().chain([arg.view.cols]).collect(),
             _ => vec![arg.view.sizes[2], arg.view.cols],
         }
@@ -275,6 +314,14 @@ fn wide(list: &mut List<Problem>) {
         let entry = list.wide("cooperative matrices", problem).seed(9).unless(no_coop).candidate(COOP);
         none_of_one(entry);
     }
+    for (format, k) in [(Format::Q4_0, 164), (Format::Q6_K, 256), (Format::INT8, 93)] {
+        let packed = Problem { format: Some(format), ..of(21, 37, k, 6, 3, F32) };
+        list.wide("packed weights", packed).seed(2).config(DIRECT);
+        list.wide("packed weights, few rows", Problem { m: 3, ..packed }).seed(3).candidate(VECTOR);
+    }
+    let packed = Problem { format: Some(Format::Q4_1), ..of(40, 40, 64, 8, 3, F16) };
+    list.wide("packed weights, tiles", packed).config(TILED);
+    list.wide("packed weights, matrices", packed).unless(no_coop).candidate(COOP);
     for problem in [of(70, 68, 132, 16, 4, F32), of(4, 68, 1100, 16, 4, F16)] {
         list.full("every Config", problem).every_candidate();
     }
@@ -286,5 +333,6 @@ fn benches(list: &mut List<Problem>) {
     list.bench("512x4096x4096 f16, rank 16 of 8", large(16, 8)).quick();
     list.bench("1x4096x4096 f16, rank 16 of 8", of(1, 4096, 4096, 16, 8, F16));
     list.bench("512x4096x4096 f16, rank 64", large(64, 1));
+    list.bench("512x4096x4096 f16, q4_0, rank 16", Problem { format: Some(Format::Q4_0), ..large(16, 1) });
     list.large("4096x4096x4096 f16, rank 16 of 8", of(4096, 4096, 4096, 16, 8, F16));
 }

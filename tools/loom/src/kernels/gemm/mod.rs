@@ -14,6 +14,8 @@ use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Given, List, Rule
 use crate::kernels::rows::software;
 use crate::random::Random;
 
+pub mod gemm_quant;
+
 use Dtype::{Bf16, F16, F32};
 
 /// A small tile of packed f16, for problems that share pipelines: needs no feature.
@@ -678,6 +680,10 @@ fn benches(list: &mut List<Problem>) {
     // What grouped_gemm and lora are beside.
     list.bench("4096x512x1024 f16 NT", transposed(4096, 512, 1024, F16)).quick();
     list.bench("512x4096x4096 f16 NT", transposed(512, 4096, 4096, F16)).quick();
+    // What products with packed weights are compared with.
+    list.bench("1x4096x4096 f16 NT", transposed(1, 4096, 4096, F16));
+    list.bench("1x49152x576 f16 NT", transposed(1, 49152, 576, F16));
+    list.bench("128x4096x4096 f16 NT", transposed(128, 4096, 4096, F16));
     list.bench("16x16x16384 f32 long k", f32s(16, 16, 16384));
     list.large("4096x4096x4096 f32", f32s(4096, 4096, 4096));
     list.large("4096x4096x4096 f16", plain(4096, 4096, 4096, [F16; 3]));

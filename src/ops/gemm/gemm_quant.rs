@@ -1,0 +1,458 @@
+//! The product with packed weights: `d = act(a W^T + bias) + residual`, W `[n, k]` in a [`Format`]; gated,
+//! `act(a Wg^T + bg) * (a Wu^T + bu) + residual`, W `[2 n, k]` with the gate above.
+//!
+//! # Algorithms
+//! * [`Algorithm::Vector`]: at most eight rows of a. A group of invocations has four neighbouring rows of W, of which a load of 16
+//!   bytes has the same word each; every weight is read and decoded once, for all rows of a.
+//! * [`Algorithm::Direct`], [`Algorithm::Tiled`], [`Algorithm::Coop`]: those of [`gemm`](super), whose loads of b decode.
+//!
+//! Where a binding is too large for the device, rows of W go in pieces; not those of a gated product. Where columns are in an order of their
+//! own ([`Format::order`]), a first step brings those of a into it.
+
+use super::choose::{FEW, candidates as larger, check as check_larger};
+use super::pipeline::{A, B2, Form};
+use super::prepare::Product;
+use super::{Activation, Config as Inner, Epilogue, Matrix, Precision, Problem as Plain, Vector, Views};
+use crate::args::{Args, Reach, WORD};
+use crate::caps::{Class, LEAST_INVOCATIONS};
+use crate::compose::{Shader, Slots, Storage, Strides};
+use crate::config::{config, defaults};
+use crate::error::Checked;
+use crate::kernels::{Pass, Pipeline};
+use crate::layout::product;
+use crate::ops::Plan;
+use crate::rounds::Rounds;
+use crate::weights::{Format, Place, Scales};
+use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Misfit, Result};
+
+pub use super::Algorithm;
+pub use crate::softmax::Reduce;
+
+defaults! {
+    /// What is computed: `d [m, n]` of `a [m, k]` and `W [n, k]`, or where gated `W [2 n, k]`.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub struct Problem {
+        /// Rows of a and d.
+        pub m: usize = 1,
+        /// Columns of d.
+        pub n: usize = 1,
+        /// Columns of a and W.
+        pub k: usize = 1,
+        /// How W lies in its buffers.
+        pub format: Format = Format::Q4_0,
+        /// The left operand.
+        pub a: Matrix = Matrix::new(Dtype::F32),
+        /// The result. Rows must not overlap.
+        pub d: Matrix = Matrix::new(Dtype::F32),
+        /// Added before the activation; where gated it holds those of the gate, then those of the other half.
+        pub bias: Option<Vector> = None,
+        /// Applied to the sum of product and bias; where gated, of the gate.
+        pub activation: Activation = Activation::None,
+        /// The activated product of the upper half of W is multiplied by that of the lower one.
+        pub gated: bool = false,
+        /// Added last: `[m, n]`. May be the view of `d`.
+        pub residual: Option<Matrix> = None,
+        /// What a may be rounded to before it is multiplied; W is rounded to f16 where matrices take it.
+        pub inputs: Precision = Precision::Exact,
+    }
+}
+
+config! {
+    /// How it is computed.
+    pub struct Config {
+        /// The algorithm.
+        pub algorithm: Algorithm,
+        /// Rows, columns and k of d that a workgroup works on at a time, as in gemm. `Vector`: all rows, and k is 4.
+        pub tile: [u32; 3],
+        /// Rows and columns of an invocation, as in gemm. `Vector`: all rows by 4.
+        pub thread: [u32; 2],
+        /// `Vector`: invocations that share k. Else as in gemm.
+        pub lanes: u32,
+        /// `Vector`: how these add their sums; else none.
+        pub reduce: Reduce,
+        /// As in gemm.
+        pub stages: u32,
+        /// Parts that k is split into; `Vector`: 1.
+        pub parts: u32,
+        /// f16 tensors are held natively, not packed in u32; needs `SHADER_F16`. `Coop` needs it.
+        pub native_f16: bool,
+    }
+}
+
+impl Config {
+    /// As gemm has it; few rows as a tile without workgroup memory of its own.
+    pub(super) fn inner(&self) -> Inner {
+        let Config { algorithm, tile, thread, lanes, stages, parts, native_f16, .. } = *self;
+        let algorithm = if algorithm == Algorithm::Vector { Algorithm::Tiled } else { algorithm };
+        Inner { algorithm, tile, thread, lanes, stages, parts, native_f16 }
+    }
+
+    /// Of a product that is part of another op, whose Config is gemm's.
+    pub(super) fn within(config: &Inner) -> Config {
+        let few = config.algorithm == Algorithm::Vector && config.lanes > 1;
+        Config { reduce: if few { Reduce::Tree } else { Reduce::None }, ..Config::of(*config) }
+    }
+
+    fn of(inner: Inner) -> Config {
+        let Inner { algorithm, tile, thread, lanes, stages, parts, native_f16 } = inner;
+        Config { algorithm, tile, thread, lanes, reduce: Reduce::None, stages, parts, native_f16 }
+    }
+
+    /// Invocations per workgroup.
+    pub fn wg_size(&self) -> u32 {
+        self.inner().wg_size()
+    }
+
+    /// Bytes of workgroup memory, without those that decoding takes.
+    fn wg_bytes(&self, products: u32) -> u32 {
+        match self.algorithm {
+            Algorithm::Vector if self.reduce == Reduce::Tree => self.wg_size().saturating_mul(4),
+            Algorithm::Vector => 0,
+            _ => self.inner().wg_bytes(products),
+        }
+    }
+
+    /// `Vector`: k that an invocation takes with the same scales. Where lanes share k, more of them have some if it is small.
+    fn step(&self, format: &Format) -> u32 {
+        format.step(if self.lanes > 1 { 32 } else { 128 })
+    }
+
+    /// Rounds of the loops of an invocation, at most, of few rows.
+    fn rounds(&self, problem: &Problem) -> Rounds {
+        let step = u64::from(self.step(&problem.format));
+        let each = Rounds::plain(self.thread[0]);
+        let take = (each + Rounds::nest(step.div_ceil(32), Rounds::nest(step.min(32) / 8, each)) + each)
+            .times(problem.products() as u64);
+        let lanes = u64::from(self.lanes.max(1));
+        let over_lanes = Rounds::plain(u64::from(lanes.ilog2())).times(8);
+        each + Rounds::nest((problem.k as u64).div_ceil(step * lanes), take)
+            + take
+            + Rounds::nest(self.thread[0], over_lanes)
+    }
+}
+
+buffers! {
+    /// Which memory.
+    pub struct Buffers {
+        /// `a`, `codes` and `scales` are read, `d` written.
+        a, codes, scales, d;
+        /// The bias that the Problem asks for.
+        bias,
+        /// The residual that the Problem asks for.
+        residual,
+        /// The caller's scratch of [`scratch_bytes`]; without it, that of `Kernels` is used.
+        scratch,
+    }
+}
+
+functions!("gemm_quant");
+
+impl Problem {
+    /// Operations of the product.
+    pub fn flops(&self) -> f64 {
+        [2, self.products(), self.m, self.n, self.k].iter().map(|&size| size as f64).product()
+    }
+
+    /// Rows of W.
+    pub fn rows(&self) -> usize {
+        self.n.saturating_mul(self.products())
+    }
+
+    fn products(&self) -> usize {
+        1 + usize::from(self.gated)
+    }
+
+    fn has_f16(&self) -> bool {
+        [self.a, self.d].iter().any(|matrix| matrix.dtype == Dtype::F16)
+    }
+
+    /// Whether the columns of a are brought into the order of those of W first.
+    fn sorts(&self) -> bool {
+        self.format.order > 0
+    }
+
+    /// k of the product of packed columns.
+    fn inner_k(&self) -> usize {
+        if self.sorts() && self.k > 0 { self.format.packed_k(self.k) as usize } else { self.k }
+    }
+
+    /// The product whose b is the packed weights; of b it says no more than that it is stored `[n, k]`.
+    fn inner(&self) -> Plain {
+        let Problem { m, n, d, bias, activation, gated, residual, inputs, .. } = *self;
+        let a = match self.sorts() {
+            true => Matrix::new(self.a.dtype),
+            false => self.a,
+        };
+        let b = Matrix::strided(a.dtype, 0, [0, 0, 0]);
+        let epilogue = Epilogue { scale: None, bias, activation, gate: gated.then_some(0), residual };
+        Plain { m, n, k: self.inner_k(), trans_b: true, a, b, d, epilogue, inputs, ..Plain::default() }
+    }
+
+    /// Bytes of a with its columns in order.
+    fn sorted_bytes(&self) -> u64 {
+        match self.sorts() {
+            true => product!(self.m, self.inner_k(), self.a.dtype.bytes()).next_multiple_of(256),
+            false => 0,
+        }
+    }
+
+    /// Candidates for few rows.
+    pub(super) fn few(&self, caps: &Caps) -> Vec<Config> {
+        if self.m > FEW {
+            return Vec::new();
+        }
+        let rows = self.m.max(1).next_power_of_two() as u32;
+        let software = caps.class() == Class::Software;
+        // Each lane has a step at least.
+        let steps = (self.inner_k() as u64 / u64::from(self.format.step(32))).max(1);
+        let (wg_size, most) = if software { (8, 1) } else { (LEAST_INVOCATIONS.min(128), 32) };
+        let lanes = 1 << (steps.ilog2()).min(u32::ilog2(most));
+        let reduce = match caps.least_subgroup() {
+            _ if lanes == 1 => Reduce::None,
+            Some(least) if least >= lanes => Reduce::Shuffle,
+            _ => Reduce::Tree,
+        };
+        let native_f16 = caps.prefers_native_f16(self.has_f16());
+        let config = Config {
+            algorithm: Algorithm::Vector,
+            tile: [rows, wg_size / lanes * 4, 4],
+            thread: [rows, 4],
+            lanes,
+            reduce,
+            stages: 1,
+            parts: 1,
+            native_f16,
+        };
+        vec![config]
+    }
+}
+
+impl Plan for Problem {
+    type Views = Views;
+
+    fn resolve(&self) -> Checked<Views> {
+        self.format.check(self.k)?;
+        let words = product!(self.format.rows(self.rows()), self.format.code_words(self.k));
+        let elements = if self.format.scales == Scales::Flat { product!(self.rows(), self.k) } else { 0 };
+        let last = words.max(elements).max(self.format.scale_bytes(self.rows(), self.k) / 4);
+        if last > u32::MAX.into() {
+            return Err(ErrorKind::IndexOverflow { arg: "codes", last: last.into() });
+        }
+        if self.sorts() {
+            // The view of a itself.
+            self.a.layout.view("a", [1, 1, self.m], self.k)?;
+        }
+        // Words of four rows are read together; those of the lower half start at n.
+        let aligned = !self.gated || self.n.is_multiple_of(4);
+        Ok(Views { packed: Some(self.format.coded(aligned)), ..self.inner().resolve()? })
+    }
+
+    fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
+        let larger = larger(&self.inner(), views, caps).into_iter().map(Config::of);
+        self.few(caps).into_iter().chain(larger).collect()
+    }
+
+    fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+        let Config { algorithm, tile, thread, lanes, reduce, stages, parts, native_f16 } = *config;
+        if algorithm != Algorithm::Vector {
+            Misfit::unless(reduce == Reduce::None, "only few rows add sums of lanes", lanes)?;
+            return check_larger(&self.inner(), views, caps, &config.inner());
+        }
+        caps.check_native_f16(native_f16, self.has_f16())?;
+        Misfit::at_most("rows", self.m as u64, u64::from(thread[0]).min(FEW as u64))?;
+        Misfit::unless(tile[0] == thread[0] && tile[2] == 4, "few rows must be one tile, by 4 of k", tile[0])?;
+        Misfit::unless(
+            thread[1] == 4 && tile[1] % 4 == 0 && tile[1] > 0,
+            "columns of a thread must be four",
+            thread[1],
+        )?;
+        Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
+        Misfit::unless(parts == 1 && stages == 1, "few rows must be one part, in one stage", parts)?;
+        let fits = match reduce {
+            Reduce::None => lanes == 1,
+            Reduce::Tree => true,
+            Reduce::Shuffle => caps.least_subgroup().is_some_and(|least| least >= lanes),
+            Reduce::Subgroup => false,
+        };
+        Misfit::unless(fits, "lanes must be those of the reduction", lanes)?;
+        caps.check_wg_size(config.wg_size())?;
+        let bytes = config.wg_bytes(1) + views.packed.map_or(0, |packed| packed.wg_bytes());
+        Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
+        caps.check_rounds(config.rounds(self))
+    }
+
+    fn scratch(&self, views: &Views, config: &Config) -> u64 {
+        self.sorted_bytes().saturating_add(self.inner().scratch(views, &config.inner()))
+    }
+
+    fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
+        let (first, second) = super::pipeline::passes(&self.inner(), views, &config.inner(), writable);
+        let order = self.sorts().then(|| self.order_pass(config, writable).shader());
+        let first = self.weights(config).pass(first).shader();
+        order.into_iter().chain([first]).chain(second.map(|pass| pass.shader())).collect()
+    }
+
+    fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
+        let Buffers { a, codes, scales, d, bias, residual, scratch } = *buffers;
+        let product = |a, scratch| Product {
+            problem: self.inner(),
+            views: *views,
+            config: config.inner(),
+            buffers: super::Buffers { a, b: codes, d, b2: Some(scales), c: None, residual, bias, scale: None, scratch },
+            weights: Some(self.weights(config)),
+        };
+        if !self.sorts() || self.m == 0 || self.n == 0 || self.k == 0 {
+            return product(a, scratch).bind(kernels);
+        }
+        let mut args = Args::new(kernels);
+        let view = self.a.layout.view("a", [1, 1, self.m], self.k)?;
+        args.read(A, "a", a, view.of(self.a.dtype))?;
+        args.read(B2, "scales", scales, Reach::to(self.format.order_words(self.k), WORD))?;
+        let memory = args.scratch_memory(scratch, self.scratch(views, config))?;
+        let (sorted, rest) = (memory.part(0, self.sorted_bytes()), memory.part(self.sorted_bytes(), u64::MAX));
+        args.write(SORTED, "scratch", sorted.clone(), Reach::to(self.sorted_bytes() / 4, WORD))?;
+        args.check()?;
+        let pairs = product!(self.m, self.inner_k() / 2);
+        if pairs > u32::MAX.into() {
+            return Err(ErrorKind::TooManyWorkgroups { need: pairs, limit: u32::MAX.into() });
+        }
+        let grid = args.fold(pairs.div_ceil(ORDER_WG.into()))?;
+        let params = OrderParams::of(self, view.params(), grid);
+        let order = args.step(&self.order_pass(config, args.writable()), &params, grid)?;
+        let product = product((&sorted).into(), Some((&rest).into())).bind(kernels)?;
+        Ok(Dispatch::of([order].into_iter().chain(product.into_steps()).collect()))
+    }
+}
+
+/// The slot of a with its columns in order.
+const SORTED: u32 = 8;
+/// Invocations of a workgroup of the step that sorts columns.
+const ORDER_WG: u32 = LEAST_INVOCATIONS;
+
+crate::params! {
+    /// What one run tells the step that sorts columns.
+    pub struct OrderParams;
+    fn of(problem: &Problem, a: Strides, grid: [u32; 3]) {
+        a: Strides = a,
+        m: u32 = problem.m as u32,
+        k: u32 = problem.k as u32,
+        packed_k: u32 = problem.inner_k() as u32,
+        grid_x: u32 = grid[0],
+    }
+}
+
+impl Problem {
+    fn order_pass(&self, config: &Config, writable: Slots) -> Pass<(), Storage> {
+        let storage = Storage::held(self.a.dtype, config.native_f16);
+        Pass { writable, ..Pass::new("gemm_quant_order", (), storage) }
+    }
+
+    fn weights(&self, config: &Config) -> Weights {
+        Weights { format: self.format, k: self.k, first: self.format.order_words(self.k), config: *config, matrices: 1 }
+    }
+}
+
+impl Pipeline for Pass<(), Storage> {
+    fn shader(&self) -> Shader {
+        self.begin(ORDER_WG, 0, 2)
+            .params::<OrderParams>()
+            .input(A, "a", self.form)
+            .reads(B2, "scales", "u32")
+            .output(SORTED, "y", self.form, false)
+    }
+}
+
+/// The weights of a [`Product`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weights {
+    format: Format,
+    k: usize,
+    /// Words of the scales' binding in front of those of the first row.
+    first: u64,
+    config: Config,
+    /// Matrices, one after the other.
+    matrices: usize,
+}
+
+/// What follows from the Problem, beside what gemm knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Packing {
+    form: Form,
+    /// `Vector`: k that share their scales, and whether the last lacks some.
+    few: Option<(u32, bool)>,
+}
+
+impl Weights {
+    /// So many matrices, without an order of columns.
+    pub fn of(format: Format, k: usize, matrices: usize, config: Config) -> Weights {
+        Weights { format, k, first: 0, config, matrices }
+    }
+
+    fn rows(problem: &Plain) -> usize {
+        problem.n.saturating_mul(problem.products())
+    }
+
+    /// Bytes of the codes of all rows.
+    pub fn code_bytes(&self, problem: &Plain) -> u64 {
+        product!(self.format.code_bytes(Self::rows(problem), self.k), self.matrices)
+    }
+
+    /// Bytes of the scales' binding.
+    pub fn scale_bytes(&self, problem: &Plain) -> u64 {
+        let own = self.format.scale_bytes(Self::rows(problem), self.k) / 4 - self.format.order_words(self.k);
+        product!(self.first.saturating_add(product!(own, self.matrices)), 4u32)
+    }
+
+    pub fn place(&self, problem: &Plain) -> Place {
+        self.format.place(Self::rows(problem), self.k, self.matrices, self.first)
+    }
+
+    /// Moves on by `rows`, a multiple of 128: bytes by which the bindings of codes and scales start later.
+    pub fn skip(&mut self, rows: usize, align: u64) -> [u64; 2] {
+        let Weights { format, k, .. } = *self;
+        let scales = format.scale_bytes(rows, k) - product!(format.order_words(k), 4u32);
+        let start = product!(self.first, 4u32) + scales;
+        let moved = start / align * align;
+        self.first = (start - moved) / 4;
+        [format.code_bytes(rows, k), moved]
+    }
+
+    /// The pass of a Config, given that of gemm.
+    pub fn pass(&self, pass: Pass<Inner, Form>) -> Pass<Config, Packing> {
+        let Pass { stem, form, writable, .. } = pass;
+        let few = (self.config.algorithm == Algorithm::Vector).then(|| {
+            let step = self.config.step(&self.format);
+            (step, !self.columns().is_multiple_of(step as usize))
+        });
+        let stem = if few.is_some() { "gemm_quant_rows" } else { stem };
+        Pass { stem, config: Config { parts: 1, ..self.config }, form: Packing { form, few }, writable }
+    }
+
+    /// k of the product.
+    fn columns(&self) -> usize {
+        if self.format.order > 0 { self.format.packed_k(self.k) as usize } else { self.k }
+    }
+
+    /// Whether the Config fits a piece of the product that it fits.
+    pub fn check(&self, problem: &Plain, views: &Views, caps: &Caps) -> Result<(), Misfit> {
+        match self.config.algorithm {
+            Algorithm::Vector => Ok(()),
+            _ => check_larger(problem, views, caps, &self.config.inner()),
+        }
+    }
+}
+
+impl Pipeline for Pass<Config, Packing> {
+    fn shader(&self) -> Shader {
+        let Packing { form, few } = self.form;
+        let decoder = form.packed.map_or(0, |packed| packed.wg_bytes());
+        let bytes = self.config.wg_bytes(if form.gated { 2 } else { 1 }) + decoder;
+        let shader = form.of(&self.config.inner(), self.begin(self.config.wg_size(), bytes, form.vec));
+        let Some((step, tail)) = few else { return shader };
+        shader.constant("STEP", step).flag("TAIL", tail).import(match self.config.reduce {
+            Reduce::Shuffle => "reduce_shuffle",
+            Reduce::Tree => "reduce_tree",
+            _ => "reduce_none",
+        })
+    }
+}
