@@ -12,12 +12,12 @@
 //!
 //! Where the binding of b is too large for the device, groups are taken in several parts.
 
+use super::gemm_quant::{self, Weights};
 use super::pipeline::{A, B, B2, C, D, Role, SCALE, SCRATCH, passes_of};
 use super::prepare::Product;
 use super::{Activation, Epilogue, Matrix, Operand, Views as ProductViews, choose as of_gemm};
 use crate::caps::LEAST_INVOCATIONS;
 use crate::dispatch::Step;
-use super::gemm_quant::{self, Weights};
 use crate::norm::Vector;
 use crate::ops::prelude::*;
 use crate::weights::{Format, Scales};
@@ -273,7 +273,8 @@ impl Plan for Problem {
             trans_a: false,
             trans_b,
             by_fours,
-            by_eights, packed,
+            by_eights,
+            packed,
             a,
             b,
             d,
@@ -342,7 +343,11 @@ impl Plan for Problem {
                 product!(reach, self.b.bytes()).saturating_add(if groups == self.groups { 0 } else { align }) <= limit
             };
             let left = self.groups - first;
-            let groups = if self.format.is_some() || fits(left) || self.k == 0 { left } else { (1..left).rev().find(|&n| fits(n)).unwrap_or(1) };
+            let groups = if self.format.is_some() || fits(left) || self.k == 0 {
+                left
+            } else {
+                (1..left).rev().find(|&n| fits(n)).unwrap_or(1)
+            };
             let part = if groups == self.groups { None } else { Some((first, groups)) };
             steps.extend(self.call(views, config, kernels, buffers, part)?.steps(self, views, config)?);
             first += groups;

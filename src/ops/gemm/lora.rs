@@ -13,10 +13,12 @@
 //!
 //! Where the binding of W is too large for the device, it is refused by name.
 
-use super::pipeline::{A, B, B2, BIAS, C, D, LowRank, LowRankLoad, RESIDUAL, Role, SCALE, SCRATCH, SPLIT_WG, passes_of};
+use super::gemm_quant::{self, Weights};
+use super::pipeline::{
+    A, B, B2, BIAS, C, D, LowRank, LowRankLoad, RESIDUAL, Role, SCALE, SCRATCH, SPLIT_WG, passes_of,
+};
 use super::prepare::Product;
 use super::{Activation, Along, Epilogue, Matrix, Operand, Views as ProductViews, choose as of_gemm};
-use super::gemm_quant::{self, Weights};
 use crate::caps::LEAST_INVOCATIONS;
 use crate::lora_backward;
 use crate::norm::Vector;
@@ -340,7 +342,7 @@ impl Problem {
         }
         let words = format.code_bytes(self.n, self.k).max(format.scale_bytes(self.n, self.k)) / 4;
         match product!(self.n, self.k).max(words) {
-            last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "codes", last }),
+            last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "codes", last: last.into() }),
             _ => Ok(()),
         }
     }

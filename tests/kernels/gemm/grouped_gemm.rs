@@ -7,6 +7,7 @@ use loom::kernels::gemm::grouped_gemm::of;
 use tileloom::gemm::Activation;
 use tileloom::grouped_gemm::{self, Buffers, Problem, backward};
 use tileloom::norm::Vector;
+use tileloom::weights::Format;
 use tileloom::{Caps, Dtype, ErrorKind, Kernels};
 
 use crate::{Depth, Suite, refused};
@@ -91,6 +92,15 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     refused("aliased", aliased, |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
     let over = prepare(&good, Buffers::new(&a, &b, &d, &d));
     refused("offsets in d", over, |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
+    let packed = |format| Problem { format: Some(format), k: 64, m: 1, ..good };
+    let missing = prepare(&packed(Format::Q4_0), buffers);
+    refused("no scales", missing, |error| matches!(error.kind, ErrorKind::MissingBuffer { buffer: "scales" }))?;
+    for format in [Format { order: 2, group: 32, ..Format::GPTQ }, Format::NF4_FLAT] {
+        let none = prepare(&packed(format), buffers.scales(&a));
+        refused("format", none, |error| matches!(error.kind, ErrorKind::InvalidProblem { arg: "format", .. }))?;
+    }
+    let turned = prepare(&Problem { trans_b: false, ..packed(Format::Q4_0) }, buffers.scales(&a));
+    refused("transposed", turned, |error| matches!(error.kind, ErrorKind::InvalidProblem { arg: "format", .. }))?;
     let active = Problem { activation: Activation::Relu, ..good };
     match backward(&active) {
         Err(error) if matches!(error.kind, ErrorKind::InvalidProblem { arg: "activation", .. }) => Ok(()),

@@ -8,6 +8,7 @@ use tileloom::rope::{Angles, Axes, Frequencies, Heads, Style};
 use tileloom::vq_assign::{Metric, Quantized};
 use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
+use tileloom::weights::Format;
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge, gemm,
     grouped_gemm, lora, lora_backward, norm, norm_backward, position_encoding, rope, softmax, softmax_backward,
@@ -171,11 +172,16 @@ op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
     let _ = gemm::backward(p);
 });
 
+one_of!(Format: |d| Format::Q4_0, Format::Q6_K, Format::FP8, Format::INT8, Format::NF4_FLAT,
+    Format { interleave: 1, ..Format::GPTQ }, Format { order: 3, ..Format::GPTQ }, Format { group: 7, ..Format::Q4_1 });
 fields!(grouped_gemm::Problem = Self::default();
 grouped_gemm::Problem {
-    m, n, k, groups, trans_b, a, a_layout, b, b_layout, d, d_layout, offsets, signed, bias, activation, gate,
+    m, n, k, groups, trans_b, a, a_layout, b, b_layout, format, d, d_layout, offsets, signed, bias, activation, gate,
 });
-op!(grouped_gemm: [a, b, offsets, d], [b2, bias, scratch]; |dice, p| {
+op!(grouped_gemm: [a, b, offsets, d], [b2, scales, bias, scratch]; |dice, p| {
+    if dice.one_in(2) {
+        p.format = None;
+    }
     p.groups = p.groups.max(1);
     if dice.one_in(2) {
         p.bias = None;
@@ -186,10 +192,13 @@ op!(grouped_gemm: [a, b, offsets, d], [b2, bias, scratch]; |dice, p| {
 fields!(lora::Residual = Self::default(); lora::Residual { dtype, layout });
 fields!(lora::Problem = Self::default();
 lora::Problem {
-    m, n, k, rank, adapters, scale, adapter, transposed, x, x_layout, weight, weight_layout, a, a_layout, b, b_layout, y,
+    m, n, k, rank, adapters, scale, adapter, transposed, x, x_layout, weight, weight_layout, format, a, a_layout, b, b_layout, y,
     y_layout, bias, activation, residual,
 });
-op!(lora: [x, weight, a, b, y], [adapter, bias, residual, scratch]; |_dice, p| {
+op!(lora: [x, weight, a, b, y], [scales, adapter, bias, residual, scratch]; |dice, p| {
+    if dice.one_in(2) {
+        p.format = None;
+    }
     p.rank = p.rank.clamp(1, 256);
     p.adapters = p.adapters.max(1);
     let _ = lora::backward(p);

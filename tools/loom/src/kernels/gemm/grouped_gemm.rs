@@ -383,7 +383,9 @@ fn wide(list: &mut List<Problem>) {
         list.wide("cooperative matrices", problem).seed(9).unless(no_coop).candidate(COOP).set(hidden);
         garbage(list.wide("cooperative matrices", problem).unless(no_coop).candidate(COOP));
     }
-    for (format, n, k) in [(Format::Q4_0, 37, 164), (Format::FP8, 132, 260), (Format::Q6_K, 36, 256), (Format::INT8, 45, 93)] {
+    for (format, n, k) in
+        [(Format::Q4_0, 37, 164), (Format::FP8, 132, 260), (Format::Q6_K, 36, 256), (Format::INT8, 45, 93)]
+    {
         let packed = Problem { format: Some(format), ..of(5, 90, n, k, F32) };
         list.wide("packed weights", packed).seed(2).config(DIRECT).set(hidden);
         list.wide("packed weights, few rows", Problem { m: 14, ..packed }).seed(3).candidate(VECTOR).set(hidden);

@@ -191,8 +191,15 @@ impl Describe for Problem {
         }
         let (a, a_dtype) = reader.values("a", "[adapters, r, k]")?;
         let (_, b_dtype) = reader.values("b", "[adapters, n, r]")?;
-        let mut problem =
-            Problem { x: x_dtype, weight: weight_dtype, a: a_dtype, b: b_dtype, y: x_dtype, format, ..Problem::default() };
+        let mut problem = Problem {
+            x: x_dtype,
+            weight: weight_dtype,
+            a: a_dtype,
+            b: b_dtype,
+            y: x_dtype,
+            format,
+            ..Problem::default()
+        };
         if let Some(tensor) = reader.optional("bias") {
             problem.bias = Some(Vector::of(case::float("bias", tensor)?));
         }
