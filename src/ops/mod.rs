@@ -343,10 +343,12 @@ pub mod gemm;
 mod pointwise;
 mod position;
 mod rows;
+mod sort;
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};
 pub use gemm::gemm_quant;
 pub use position::{position_encoding, rope};
 pub use rows::*;
+pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

@@ -10,8 +10,9 @@ use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
-    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge, gemm,
-    gemm_quant, norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
+    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
+    counting_sort, gemm, gemm_quant, norm, norm_backward, position_encoding, quantize, rope, softmax, softmax_backward,
+    vq_assign, vq_lookup, vq_scalar,
     vq_scatter, vq_train,
 };
 
@@ -24,15 +25,17 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 17] = [
+pub const OPS: [(&str, Case); 19] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
+    ("counting_sort", call::case::<counting_sort::Problem>),
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("norm", call::case::<norm::Problem>),
     ("norm_backward", call::case::<norm_backward::Problem>),
     ("position_encoding", call::case::<position_encoding::Problem>),
+    ("quantize", call::case::<quantize::Problem>),
     ("rope", call::case::<rope::Problem>),
     ("softmax", call::case::<softmax::Problem>),
     ("softmax_backward", call::case::<softmax_backward::Problem>),
@@ -152,6 +155,12 @@ norm_backward::Problem {
     kind, rows, cols, dims, x, dy, x_layout, dy_layout, weight, weight_offset, eps, dx, dx_layout, dweight, dbias,
 });
 op!(norm_backward: [x, dy], [weight, dx, dweight, dbias, scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
+
+one_of!(quantize::Format: |d| quantize::Format::Int8, quantize::Format::E4m3);
+one_of!(quantize::Along: |d| quantize::Along::Rows, quantize::Along::Columns);
+fields!(quantize::Problem = Self::default();
+    quantize::Problem { rows, cols, x, x_layout, format, power_of_two, along, codes, scales });
+op!(quantize: [x, codes, scales], []; |_dice, _p| ());
 
 one_of!(Activation: |d| d.of_these(Activation::ALL));
 one_of!(Precision: |d| Precision::Exact, Precision::F16);
@@ -280,7 +289,11 @@ vq_scatter::Problem {
     batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, x_layout, sums,
     counts,
 });
-op!(vq_scatter: [indices, x, sums], [counts]; |_dice, _p| ());
+op!(vq_scatter: [indices, x, sums], [counts, scratch]; |_dice, _p| ());
+
+fields!(counting_sort::Problem = Self::default();
+counting_sort::Problem { n, segments, num_keys, index, keys, out_of_range, order, offsets, counts });
+op!(counting_sort: [keys, order, offsets], [counts, scratch]; |_dice, _p| ());
 
 one_of!(Metric: |d| Metric::L2, Metric::Cosine, Metric::Dot);
 fields!(Quantized = Quantized { dtype: Dtype::F32, offset: 0 }; Quantized { dtype, offset });
