@@ -7,6 +7,7 @@
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
+//! | [`gemm_quant`] | matrix product with packed weights: GGUF, GPTQ, AWQ, NF4, int8, FP8; one row to many, gated | `src/ops/gemm/gemm_quant.rs` |
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |
 //! | [`quantize`] | activations in 8 bits: int8 per token, e4m3 per 128 | `src/ops/rows/quantize.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/position/rope.rs` |

@@ -4,7 +4,11 @@
 //! # Algorithms
 //! * [`Algorithm::Vector`]: at most eight rows of a. A group of invocations has four neighbouring rows of W, of which a load of 16
 //!   bytes has the same word each; every weight is read and decoded once, for all rows of a.
-//! * [`Algorithm::Direct`], [`Algorithm::Tiled`], [`Algorithm::Coop`]: those of [`gemm`](super), whose loads of b decode.
+//! * [`Algorithm::Direct`], [`Algorithm::Tiled`], [`Algorithm::Coop`]: those of [`gemm`](super), whose loads of b decode. `Direct` decodes
+//!   each weight once per 16 rows, `Tiled` and `Coop` once per tile, on the way into workgroup memory.
+//!
+//! With [`Activations::Int8`] a first step rounds a to int8 ([`quantize`](crate::quantize)), and products are integer dots, whatever
+//! the rows; with [`Activations::Fp8`] a is rounded to e4m3 and the product is that of the rounded values in f32.
 //!
 //! Where a binding is too large for the device, rows of W go in pieces; not those of a gated product. Where columns are in an order of their
 //! own ([`Format::order`]), a first step brings those of a into it.
@@ -348,7 +352,7 @@ impl Plan for Problem {
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
         let (first, second) = super::pipeline::passes(&self.inner(), views, &config.inner(), writable);
-        let order = self.sorts().then(|| self.order_pass(config, writable).shader());
+        let order = self.sorts().then(|| self.order_pass(writable).shader());
         let first = self.weights(config).pass(first).shader();
         let unscale =
             (self.quantize().is_some() && !self.int8()).then(|| Pass::new("gemm_quant_unscale", (), ()).shader());
@@ -390,10 +394,11 @@ impl Plan for Problem {
             args.read(B2, "scales", scales, Reach::to(self.format.order_words(self.k), WORD))?;
             args.write(SORTED, "scratch", sorted.clone(), Reach::to(self.sorted_bytes() / 4, WORD))?;
             args.check()?;
-            let pairs = product!(self.m, self.inner_k() / 2);
-            let grid = args.fold(fits(pairs)?.div_ceil(ORDER_WG.into()))?;
+            let order = self.order_pass(args.writable());
+            let chunks = product!(self.m, self.inner_k() as u64 / u64::from(order_vec(order.form)));
+            let grid = args.fold(fits(chunks)?.div_ceil(ORDER_WG.into()))?;
             let params = OrderParams::of(self, view.params(), self.k, grid);
-            steps.push(args.step(&self.order_pass(config, args.writable()), &params, grid)?);
+            steps.push(args.step(&order, &params, grid)?);
         }
         let sorted: Binding = if self.sorts() { (&sorted).into() } else { a };
         let Some(quantize) = self.quantize() else {
@@ -457,9 +462,8 @@ crate::params! {
 }
 
 impl Problem {
-    fn order_pass(&self, config: &Config, writable: Slots) -> Pass<(), Storage> {
-        let storage = Storage::held(self.a.dtype, config.native_f16);
-        Pass { writable, ..Pass::new("gemm_quant_order", (), storage) }
+    fn order_pass(&self, writable: Slots) -> Pass<(), Storage> {
+        Pass { writable, ..Pass::new("gemm_quant_order", (), Storage::held(self.a.dtype, false)) }
     }
 
     fn weights(&self, config: &Config) -> Weights {
@@ -475,12 +479,18 @@ impl Problem {
 
 impl Pipeline for Pass<(), Storage> {
     fn shader(&self) -> Shader {
-        self.begin(ORDER_WG, 0, 2)
+        self.begin(ORDER_WG, 0, order_vec(self.form))
             .params::<OrderParams>()
             .input(A, "a", self.form)
             .reads(B2, "scales", "u32")
             .output(SORTED, "y", self.form, false)
+            .gather("column")
     }
+}
+
+/// Columns that an invocation of the step that sorts them has.
+fn order_vec(storage: Storage) -> u32 {
+    if storage.packed() { 2 } else { 1 }
 }
 
 /// The weights of a [`Product`].

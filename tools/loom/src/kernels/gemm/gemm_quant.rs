@@ -252,7 +252,9 @@ fn narrow(list: &mut List<Problem>) {
     for (name, format) in FORMATS {
         let problem = of(3, 20, odd_k(&format), format);
         list.wide(format!("few rows of {name}"), problem).candidate(VECTOR);
-        list.wide(format!("a tile of {name}"), Problem { m: 9, ..problem }).config(DIRECT);
+        if ["q4_0", "q5_1", "q6_k", "iq4_nl", "int8", "nf4 across rows", "gptq in order of groups"].contains(&name) {
+            list.wide(format!("a tile of {name}"), Problem { m: 9, ..problem }).config(DIRECT);
+        }
     }
     for format in [Format::Q4_0, Format::Q8_0, Format::Q4_K] {
         let problem = of(1, 68, odd_k(&format) + if format.scales == Scales::K { 0 } else { 92 }, format);
@@ -282,7 +284,8 @@ fn wide(list: &mut List<Problem>) {
     for (name, format) in FORMATS {
         let problem = typed(35, 68, odd_k(&format).next_multiple_of(4), format, F16);
         let problem = Problem { d: Matrix::new(F32), ..problem };
-        if format.scales != Scales::Flat {
+        // The decoders of the others are among these.
+        if ["q4_0", "q4_1", "q5_0", "q8_0", "mxfp4", "q5_k", "q6_k", "fp8", "gptq"].contains(&name) {
             list.wide(format!("matrices of {name}"), problem).unless(no_coop).candidate(COOP).seed(2);
         }
     }
