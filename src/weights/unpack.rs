@@ -131,9 +131,6 @@ fn unpack(packed: &Packed, name: Named) -> Checked<Unpacked> {
             ]
         }
         (Some("gptq"), _) => {
-            if !k.is_multiple_of(8) {
-                return name.fault(format!("k of {k} is no multiple of 8"));
-            }
             let groups = format.groups(k) as usize;
             let zero = |row: &Row, g: usize| row.scale_word(groups.div_ceil(2) + g / 4).to_le_bytes()[g % 4];
             let none = (0..groups).any(|g| rows().any(|row| zero(&row, g) == 0));
@@ -147,7 +144,7 @@ fn unpack(packed: &Packed, name: Named) -> Checked<Unpacked> {
                 return name.fault(format!("column {c} is packed nowhere"));
             }
             let place = |c: usize| place(c).unwrap_or(0);
-            let mut qweight = vec![0u32; k / 8 * n];
+            let mut qweight = vec![0u32; k.div_ceil(8) * n];
             let mut qzeros = vec![0u32; groups * n.div_ceil(8)];
             let mut halves = vec![0; 2 * groups * n];
             for row in rows() {
@@ -161,7 +158,7 @@ fn unpack(packed: &Packed, name: Named) -> Checked<Unpacked> {
                 }
             }
             let mut tensors = vec![
-                tensor("qweight", Stored::I32, &[k / 8, n], floats(&mut qweight.into_iter())),
+                tensor("qweight", Stored::I32, &[k.div_ceil(8), n], floats(&mut qweight.into_iter())),
                 tensor("qzeros", Stored::I32, &[groups, n.div_ceil(8)], floats(&mut qzeros.into_iter())),
                 tensor("scales", Stored::F16, &[groups, n], halves),
             ];

@@ -8,6 +8,7 @@ use tileloom::rope::{Angles, Axes, Frequencies, Heads, Style};
 use tileloom::vq_assign::{Metric, Quantized};
 use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
+use tileloom::weights::{Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge, gemm,
     norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
@@ -249,10 +250,53 @@ one_of!(OutOfRange: |d| OutOfRange::Zero, OutOfRange::First);
 one_of!(Index: |d| Index::U32, Index::I32, Index::U16);
 fields!(vq_lookup::Problem = Self::default();
 vq_lookup::Problem {
-    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, codebook, y, y_layout,
-    bad,
+    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, format, codebook, y,
+    y_layout, bad,
 });
-op!(vq_lookup: [indices, codebook, y], [bad]; |_dice, _p| ());
+// Packed weights are one book at the start of its binding.
+op!(vq_lookup: [indices, codebook, y], [bad, scales]; |_dice, p| if p.format.is_some() {
+    (p.books, p.order, p.codebook) = (1, Order::ChannelsLast, Default::default());
+});
+
+impl Vary for Format {
+    fn any(dice: &mut Dice) -> Format {
+        let named = [
+            Format::Q4_0,
+            Format::Q4_1,
+            Format::Q5_0,
+            Format::Q5_1,
+            Format::Q8_0,
+            Format::IQ4_NL,
+            Format::MXFP4,
+            Format::Q4_K,
+            Format::Q5_K,
+            Format::Q6_K,
+            Format::INT8,
+            Format::FP8,
+            Format::GPTQ,
+            Format::NF4,
+            Format::NF4_FLAT,
+        ];
+        let mut format = named[dice.below(named.len())];
+        if dice.one_in(4) {
+            format.interleave = 1;
+        }
+        if format == Format::GPTQ && dice.one_in(2) {
+            (format.group, format.order) = ([8, 32, 120][dice.below(3)], [1, 2, 40, u32::MAX][dice.below(4)]);
+        }
+        // What makes no format is refused.
+        if dice.one_in(8) {
+            format.group = [0, 1, 7, 8, 64, u32::MAX][dice.below(6)];
+            format.interleave = [0, 1, 3, 8, u32::MAX][dice.below(5)];
+            format.scales = Scales::ALL[dice.below(Scales::ALL.len())];
+        }
+        format
+    }
+
+    fn vary(&mut self, dice: &mut Dice) {
+        *self = Format::any(dice);
+    }
+}
 
 fields!(vq_scatter::Problem = Self::default();
 vq_scatter::Problem {
