@@ -169,6 +169,9 @@ fn symmetric(weights: &[f32], halves: bool) -> Group {
     let largest = weights.iter().fold(0f32, |largest, &w| if w.abs() > largest.abs() { w } else { largest });
     let at = |scale: f32| nearest(weights, rounded(scale, halves), 0.0, -8.0, 7.0);
     let mut best = at(largest / -8.0);
+    if !best.scale.is_finite() {
+        return best;
+    }
     for end in [-8.0, 7.0] {
         for step in -4..=8i8 {
             let tried = at(largest / (end + 0.1 * f32::from(step) * f32::signum(end)));
@@ -191,6 +194,9 @@ fn affine(weights: &[f32], halves: bool) -> Group {
     let (least, range) = (ends.0, ends.1 - ends.0);
     let at = |scale: f32, offset: f32| nearest(weights, rounded(scale, halves), rounded(offset, halves), 0.0, 15.0);
     let mut best = at(range / 15.0, least);
+    if !best.scale.is_finite() || !best.offset.is_finite() {
+        return best;
+    }
     for step in -8..=12i8 {
         let tried = at(range / (15.0 + 0.1 * f32::from(step)), least);
         let count = weights.len() as f64;

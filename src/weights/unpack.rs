@@ -135,6 +135,9 @@ fn unpack(packed: &Packed, name: Named) -> Checked<Unpacked> {
             let zero = |row: &Row, g: usize| row.scale_word(groups.div_ceil(2) + g / 4).to_le_bytes()[g % 4];
             let none = (0..groups).any(|g| rows().any(|row| zero(&row, g) == 0));
             zero_offset = u32::from(!none);
+            if none && (0..groups).any(|g| rows().any(|row| zero(&row, g) > 15)) {
+                return name.fault("its zeros are 0 and 16 at once, which 4 bits do not hold".into());
+            }
             let place = |c: usize| match format.order {
                 0 => Some(c),
                 _ => Some(scales[format.packed_k(k) as usize + c] as usize)

@@ -115,12 +115,14 @@ impl Describe for Problem {
                 // A book of the rows that are asked for, behind row 0; the others may hold anything.
                 let packed = self.packed(format, values);
                 let mut rows = vec![0];
-                for index in indices.iter_mut().filter(|index| (0..self.num_codes as i64).contains(index)) {
-                    rows.push(*index as usize);
-                    *index = rows.len() as i64 - 1;
+                for index in &mut indices {
+                    if (0..self.num_codes as i64).contains(index) {
+                        rows.push(*index as usize);
+                        *index = rows.len() as i64 - 1;
+                    } else {
+                        *index = -1;
+                    }
                 }
-                let known = |index: i64| index < rows.len() as i64;
-                indices.iter_mut().for_each(|index| *index = if known(*index) { *index } else { -1 });
                 let plain = Problem { format: None, num_codes: rows.len(), ..self.clone() };
                 let row = |r: &usize| decode_row::<f64>(format, self.code_dim, &packed.codes, &packed.scales, *r);
                 let low_row = |r: &usize| decode_row::<f32>(format, self.code_dim, &packed.codes, &packed.scales, *r);
@@ -343,7 +345,7 @@ fn narrow(list: &mut List<Problem>) {
     }
     let odd = Problem { y_layout: Layout::at(1), out_of_range: OutOfRange::First, ..book(Format::Q4_1, 9) };
     list.narrow("packed weights, rows that share words", typed(Dtype::F16, odd)).seed(15).says(&["edge: true"]);
-    list.narrow("packed weights, no index", Problem { spatial: 0, ..book(Format::Q8_0, 9) });
+    list.narrow("packed weights, no index", Problem { spatial: 0, bad: None, ..book(Format::Q8_0, 9) });
 }
 
 /// Packed weights of some rows, with rows of padding; k is what the format has of least convenience.
