@@ -21,6 +21,9 @@ fn x_four(at: Place, base: u32, row: u32, k: u32, guarded: bool) -> vec4<f32> {
   return x;
 }
 
+// Columns whose loop has constant bounds: compilers unroll it.
+const RUN: u32 = min(STEP, 32u);
+
 alias Sums = array<vec4<f32>, THREAD_M>;
 
 fn code_value(c: Codes, s: Scale, j: u32) -> vec4<f32> {
@@ -28,12 +31,10 @@ fn code_value(c: Codes, s: Scale, j: u32) -> vec4<f32> {
   return weight(c, s, j);
 }
 
-// STEP k of four rows of weights from `row` on.
-fn take(at: Place, sums: ptr<function, Sums>, base: u32, row: u32, k0: u32, guarded: bool) {
-  let s = scale_at(row, k0, true);
-  var own: Sums;
-  for (var r = 0u; r < THREAD_M; r++) { own[r] = select((*sums)[r], vec4<f32>(0.0), SCALED); }
-  for (var k = k0; k < k0 + STEP; k += 8u) {
+// RUN k of four rows of weights from `row` on.
+fn take_run(at: Place, own: ptr<function, Sums>, base: u32, row: u32, k1: u32, s: Scale, guarded: bool) {
+  for (var i = 0u; i < RUN / 8u; i++) {
+    let k = k1 + 8u * i;
     let c = codes_at(row, k, true);
     var step = s;
     if FLAT { step = scale_at(row, k, true); }
@@ -48,15 +49,28 @@ fn take(at: Place, sums: ptr<function, Sums>, base: u32, row: u32, k0: u32, guar
     for (var r = 0u; r < THREAD_M; r++) {
       let x = x_four(at, base, at.row + r, k, guarded);
       let y = x_four(at, base, at.row + r, k + 4u, guarded);
-      own[r] = fma(w0, vec4<f32>(x.x), own[r]);
-      own[r] = fma(w1, vec4<f32>(x.y), own[r]);
-      own[r] = fma(w2, vec4<f32>(x.z), own[r]);
-      own[r] = fma(w3, vec4<f32>(x.w), own[r]);
-      own[r] = fma(w4, vec4<f32>(y.x), own[r]);
-      own[r] = fma(w5, vec4<f32>(y.y), own[r]);
-      own[r] = fma(w6, vec4<f32>(y.z), own[r]);
-      own[r] = fma(w7, vec4<f32>(y.w), own[r]);
+      (*own)[r] = fma(w0, vec4<f32>(x.x), (*own)[r]);
+      (*own)[r] = fma(w1, vec4<f32>(x.y), (*own)[r]);
+      (*own)[r] = fma(w2, vec4<f32>(x.z), (*own)[r]);
+      (*own)[r] = fma(w3, vec4<f32>(x.w), (*own)[r]);
+      (*own)[r] = fma(w4, vec4<f32>(y.x), (*own)[r]);
+      (*own)[r] = fma(w5, vec4<f32>(y.y), (*own)[r]);
+      (*own)[r] = fma(w6, vec4<f32>(y.z), (*own)[r]);
+      (*own)[r] = fma(w7, vec4<f32>(y.w), (*own)[r]);
     }
+  }
+}
+
+// STEP k of four rows of weights from `row` on.
+fn take(at: Place, sums: ptr<function, Sums>, base: u32, row: u32, k0: u32, guarded: bool) {
+  let s = scale_at(row, k0, true);
+  var own: Sums;
+  for (var r = 0u; r < THREAD_M; r++) { own[r] = select((*sums)[r], vec4<f32>(0.0), SCALED); }
+  if STEP == RUN {
+    take_run(at, &own, base, row, k0, s, guarded);
+  } else {
+    let end = select(k0 + STEP, min(k0 + STEP, at.k_end), guarded);
+    for (var k = k0; k < end; k += RUN) { take_run(at, &own, base, row, k, s, guarded); }
   }
   for (var r = 0u; r < THREAD_M; r++) {
     if SCALED { (*sums)[r] = fma(scale_of(s, 0u), own[r], (*sums)[r]); } else { (*sums)[r] = own[r]; }

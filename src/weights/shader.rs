@@ -52,10 +52,12 @@ impl Format {
         }
     }
 
-    /// Codes of a row, a divisor of 32, that share a scale wherever they start at a multiple of it.
-    pub(crate) fn step(&self) -> u32 {
+    /// Codes of a row that share a scale wherever they start at a multiple of so many: 8, 16, 32 or, up to `most`, a multiple of 32.
+    pub(crate) fn step(&self, most: u32) -> u32 {
         match (self.scales, self.group) {
-            (Scales::Flat, _) | (_, 0) => 32,
+            (Scales::Flat, _) => 32,
+            (_, 0) => most.max(32),
+            (_, group) if group.is_multiple_of(32) && group <= most => group,
             (_, group) => [32, 16].into_iter().find(|&step| group.is_multiple_of(step)).unwrap_or(8),
         }
     }

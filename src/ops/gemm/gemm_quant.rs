@@ -106,11 +106,17 @@ impl Config {
         }
     }
 
+    /// `Vector`: k that an invocation takes with the same scales. Where lanes share k, more of them have some if it is small.
+    fn step(&self, format: &Format) -> u32 {
+        format.step(if self.lanes > 1 { 32 } else { 128 })
+    }
+
     /// Rounds of the loops of an invocation, at most, of few rows.
     fn rounds(&self, problem: &Problem) -> Rounds {
-        let step = u64::from(problem.format.step());
+        let step = u64::from(self.step(&problem.format));
         let each = Rounds::plain(self.thread[0]);
-        let take = (each + Rounds::nest(step / 8, each) + each).times(problem.products() as u64);
+        let take = (each + Rounds::nest(step.div_ceil(32), Rounds::nest(step.min(32) / 8, each)) + each)
+            .times(problem.products() as u64);
         let lanes = u64::from(self.lanes.max(1));
         let over_lanes = Rounds::plain(u64::from(lanes.ilog2())).times(8);
         each + Rounds::nest((problem.k as u64).div_ceil(step * lanes), take)
@@ -192,7 +198,7 @@ impl Problem {
         let rows = self.m.max(1).next_power_of_two() as u32;
         let software = caps.class() == Class::Software;
         // Each lane has a step at least.
-        let steps = (self.inner_k() as u64 / u64::from(self.format.step())).max(1);
+        let steps = (self.inner_k() as u64 / u64::from(self.format.step(32))).max(1);
         let (wg_size, most) = if software { (8, 1) } else { (LEAST_INVOCATIONS.min(128), 32) };
         let lanes = 1 << (steps.ilog2()).min(u32::ilog2(most));
         let reduce = match caps.least_subgroup() {
@@ -402,7 +408,7 @@ impl Weights {
     pub fn pass(&self, pass: Pass<Inner, Form>) -> Pass<Config, Packing> {
         let Pass { stem, form, writable, .. } = pass;
         let few = (self.config.algorithm == Algorithm::Vector).then(|| {
-            let step = self.format.step();
+            let step = self.config.step(&self.format);
             (step, !self.columns().is_multiple_of(step as usize))
         });
         let stem = if few.is_some() { "gemm_quant_rows" } else { stem };

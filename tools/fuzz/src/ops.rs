@@ -8,10 +8,10 @@ use tileloom::rope::{Angles, Axes, Frequencies, Heads, Style};
 use tileloom::vq_assign::{Metric, Quantized};
 use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
-use tileloom::weights::{Format, Scales};
+use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge, gemm,
-    norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
+    gemm_quant, norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
     vq_scatter, vq_train,
 };
 
@@ -24,11 +24,12 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 16] = [
+pub const OPS: [(&str, Case); 17] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
     ("gemm", call::case::<gemm::Problem>),
+    ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("norm", call::case::<norm::Problem>),
     ("norm_backward", call::case::<norm_backward::Problem>),
     ("position_encoding", call::case::<position_encoding::Problem>),
@@ -169,6 +170,25 @@ op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
     let _ = gemm::backward(p);
 });
 
+one_of!(Code: |d| d.of_these(Code::ALL));
+one_of!(Scales: |d| d.of_these(Scales::ALL));
+one_of!(Format: |d| d.of_these(&FORMATS),
+    Format { code: Vary::any(d), scales: Vary::any(d), group: d.size() as u32, interleave: d.size() as u32, order: 0 },
+    Format { group: 32, order: d.size() as u32, interleave: d.of_these(&[1, 8]), ..Format::GPTQ });
+/// Those of checkpoints.
+const FORMATS: [Format; 15] = [
+    Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::IQ4_NL, Format::MXFP4, Format::Q4_K,
+    Format::Q5_K, Format::Q6_K, Format::INT8, Format::FP8, Format::GPTQ, Format::NF4, Format::NF4_FLAT,
+];
+fields!(gemm_quant::Problem = Self::default();
+    gemm_quant::Problem { m, n, k, format, a, d, bias, activation, gated, residual, inputs });
+op!(gemm_quant: [a, codes, scales, d], [bias, residual, scratch]; |dice, p| {
+    if dice.one_in(2) && matches!(p.format.scales, Scales::K | Scales::K6) {
+        p.k = p.k.div_ceil(256).saturating_mul(256);
+    }
+    p.format.order = if p.format.order == 0 { 0 } else { p.format.order.max(p.k.div_ceil(32) as u32) };
+});
+
 fields!(Alibi = Alibi { slopes: 0, per_batch: false }; Alibi { slopes, per_batch });
 fields!(Tree = Tree { parents: 0, per_batch: false }; Tree { parents, per_batch });
 fields!(Packed = Packed { cu_q: 0, cu_kv: 0, total_q: 1, total_kv: 1 }; Packed { cu_q, cu_kv, total_q, total_kv });
@@ -257,46 +277,6 @@ vq_lookup::Problem {
 op!(vq_lookup: [indices, codebook, y], [bad, scales]; |_dice, p| if p.format.is_some() {
     (p.books, p.order, p.codebook) = (1, Order::ChannelsLast, Default::default());
 });
-
-impl Vary for Format {
-    fn any(dice: &mut Dice) -> Format {
-        let named = [
-            Format::Q4_0,
-            Format::Q4_1,
-            Format::Q5_0,
-            Format::Q5_1,
-            Format::Q8_0,
-            Format::IQ4_NL,
-            Format::MXFP4,
-            Format::Q4_K,
-            Format::Q5_K,
-            Format::Q6_K,
-            Format::INT8,
-            Format::FP8,
-            Format::GPTQ,
-            Format::NF4,
-            Format::NF4_FLAT,
-        ];
-        let mut format = named[dice.below(named.len())];
-        if dice.one_in(4) {
-            format.interleave = 1;
-        }
-        if format == Format::GPTQ && dice.one_in(2) {
-            (format.group, format.order) = ([8, 32, 120][dice.below(3)], [1, 2, 40, u32::MAX][dice.below(4)]);
-        }
-        // What makes no format is refused.
-        if dice.one_in(8) {
-            format.group = [0, 1, 7, 8, 64, u32::MAX][dice.below(6)];
-            format.interleave = [0, 1, 3, 8, u32::MAX][dice.below(5)];
-            format.scales = Scales::ALL[dice.below(Scales::ALL.len())];
-        }
-        format
-    }
-
-    fn vary(&mut self, dice: &mut Dice) {
-        *self = Format::any(dice);
-    }
-}
 
 fields!(vq_scatter::Problem = Self::default();
 vq_scatter::Problem {

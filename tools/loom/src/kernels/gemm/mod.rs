@@ -673,6 +673,10 @@ fn benches(list: &mut List<Problem>) {
     list.bench("1x2048x8192 f16 NT decode", transposed(1, 2048, 8192, F16));
     list.bench("128x2048x2048 f16 NT prefill", transposed(128, 2048, 2048, F16));
     list.bench("128x8192x2048 f16 NT prefill", transposed(128, 8192, 2048, F16));
+    // What products with packed weights are compared with.
+    list.bench("1x4096x4096 f16 NT", transposed(1, 4096, 4096, F16));
+    list.bench("1x49152x576 f16 NT", transposed(1, 49152, 576, F16));
+    list.bench("128x4096x4096 f16 NT", transposed(128, 4096, 4096, F16));
     list.bench("16x16x16384 f32 long k", f32s(16, 16, 16384));
     list.large("4096x4096x4096 f32", f32s(4096, 4096, 4096));
     list.large("4096x4096x4096 f16", plain(4096, 4096, 4096, [F16; 3]));
