@@ -292,10 +292,13 @@ one_of!(OutOfRange: |d| OutOfRange::Zero, OutOfRange::First);
 one_of!(Index: |d| Index::U32, Index::I32, Index::U16);
 fields!(vq_lookup::Problem = Self::default();
 vq_lookup::Problem {
-    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, codebook, y, y_layout,
-    bad,
+    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, format, codebook, y,
+    y_layout, bad,
 });
-op!(vq_lookup: [indices, codebook, y], [bad]; |_dice, _p| ());
+// Packed weights are one book at the start of its binding.
+op!(vq_lookup: [indices, codebook, y], [bad, scales]; |_dice, p| if p.format.is_some() {
+    (p.books, p.order, p.codebook) = (1, Order::ChannelsLast, Default::default());
+});
 
 fields!(vq_scatter::Problem = Self::default();
 vq_scatter::Problem {
