@@ -1,7 +1,8 @@
 // d = act(a W^T ..) of at most THREAD_M rows, W packed: each weight is read and decoded once, whatever the rows. A group of LANES
 // invocations has four neighbouring rows of W (columns of d), whose words are one load of 16 bytes where they lie side by side; a lane takes
 // STEP k at a time, which share their scales, and multiplies them by all rows of a. Where scales have no offset, the products of a
-// step are scaled together. The sums of lanes are added in a fixed order.
+// step are scaled together; so are they where ZEROED, the scales' zero times the sum of a's step less. The sums of lanes are added in
+// a fixed order.
 //
 // Constants: THREAD_M, TILE_M = THREAD_M, TILE_N = 4 WG_SIZE / LANES, LANES, STEP; TAIL: k has no whole number of steps; GATED.
 // Decoders: weights.wgsl. Bindings and the epilogue: gemm_epilogue.wgsl.
@@ -26,12 +27,12 @@ const RUN: u32 = min(STEP, 32u);
 alias Sums = array<vec4<f32>, THREAD_M>;
 
 fn code_value(c: Codes, s: Scale, j: u32) -> vec4<f32> {
-  if SCALED { return code_of(c, j) * code_unit(j); }
+  if SCALED || ZEROED { return code_of(c, j) * code_unit(j); }
   return weight(c, s, j);
 }
 
 // RUN k of four rows of weights from `row` on.
-fn take_run(at: Place, own: ptr<function, Sums>, base: u32, row: u32, k1: u32, s: Scale, guarded: bool) {
+fn take_run(at: Place, own: ptr<function, Sums>, alone: ptr<function, array<f32, THREAD_M>>, base: u32, row: u32, k1: u32, s: Scale, guarded: bool) {
   for (var i = 0u; i < RUN / 8u; i++) {
     let k = k1 + 8u * i;
     let c = codes_at(row, k, true);
@@ -56,6 +57,10 @@ fn take_run(at: Place, own: ptr<function, Sums>, base: u32, row: u32, k1: u32, s
       (*own)[r] = fma(w5, vec4<f32>(y.y), (*own)[r]);
       (*own)[r] = fma(w6, vec4<f32>(y.z), (*own)[r]);
       (*own)[r] = fma(w7, vec4<f32>(y.w), (*own)[r]);
+      if ZEROED {
+        // In the order of the products: where all codes are ZERO, the sums differ by that factor, to the bit.
+        (*alone)[r] = ((((((((*alone)[r] + x.x) + x.y) + x.z) + x.w) + y.x) + y.y) + y.z) + y.w;
+      }
     }
   }
 }
@@ -64,15 +69,20 @@ fn take_run(at: Place, own: ptr<function, Sums>, base: u32, row: u32, k1: u32, s
 fn take(at: Place, sums: ptr<function, Sums>, base: u32, row: u32, k0: u32, guarded: bool) {
   let s = scale_at(row, k0, true);
   var own: Sums;
-  for (var r = 0u; r < THREAD_M; r++) { own[r] = select((*sums)[r], vec4<f32>(0.0), SCALED); }
+  var alone: array<f32, THREAD_M>;
+  for (var r = 0u; r < THREAD_M; r++) {
+    own[r] = select((*sums)[r], vec4<f32>(0.0), SCALED || ZEROED);
+    alone[r] = 0.0;
+  }
   if STEP == RUN {
-    take_run(at, &own, base, row, k0, s, guarded);
+    take_run(at, &own, &alone, base, row, k0, s, guarded);
   } else {
     let end = select(k0 + STEP, min(k0 + STEP, at.k_end), guarded);
-    for (var k = k0; k < end; k += RUN) { take_run(at, &own, base, row, k, s, guarded); }
+    for (var k = k0; k < end; k += RUN) { take_run(at, &own, &alone, base, row, k, s, guarded); }
   }
   for (var r = 0u; r < THREAD_M; r++) {
-    if SCALED { (*sums)[r] = fma(scale_of(s, 0u), own[r], (*sums)[r]); } else { (*sums)[r] = own[r]; }
+    if ZEROED { own[r] -= vec4<f32>(f32(ZERO) * alone[r]); }
+    if SCALED || ZEROED { (*sums)[r] = fma(scale_of(s, 0u), own[r], (*sums)[r]); } else { (*sums)[r] = own[r]; }
   }
 }
 

@@ -1,4 +1,4 @@
-// GGML's q6_k: per 256 codes four words of sixteen s of 8 bits, signed; behind those of the row f16 d, two a word: (d s) (c - 32).
+// GGML's q6_k: per 256 codes four words of sixteen s of 8 bits, signed; behind those of the row f16 d, two a word: (d s) (c - ZERO), ZERO is 32.
 #import weights_halves
 
 struct Scale { s: vec4<f32> }
@@ -10,4 +10,4 @@ fn scale_at(row: u32, k: u32, four: bool) -> Scale {
   return Scale(d * vec4<f32>(bitcast<vec4<i32>>(s) >> vec4<u32>(24u)));
 }
 fn scale_of(s: Scale, j: u32) -> vec4<f32> { return s.s; }
-fn scale_offset(s: Scale) -> vec4<f32> { return s.s * -32.0; }
+fn scale_offset(s: Scale) -> vec4<f32> { return s.s * -f32(ZERO); }

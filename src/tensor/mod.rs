@@ -5,6 +5,7 @@ mod gemm;
 mod position;
 mod rows;
 mod vq;
+mod weights;
 
 pub use attention::AttentionOptions;
 pub use gemm::{MatmulGradients, MatmulOptions};
@@ -13,6 +14,7 @@ pub use position::rope::{RopeOptions, RopePositions};
 pub use rows::*;
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
 pub use vq::vq_lookup::VqIndices;
+pub use weights::Weights;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;

@@ -22,11 +22,13 @@
 //! column of W; both together are padded to a multiple of 8 words.
 
 mod pack;
+mod quantize;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
 pub use pack::{Data, Packed, Source, nested_absmax};
+pub use quantize::Loss;
 pub use unpack::{Stored, Tensor, Unpacked};
 
 use crate::ErrorKind;

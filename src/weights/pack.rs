@@ -77,9 +77,9 @@ pub enum Source<'a> {
     },
     /// GPTQ of 4 bits (AutoGPTQ, GPTQModel).
     Gptq {
-        /// i32 `[k / 8, n]`; nibble i is row i of its eight.
+        /// i32 `[ceil(k / 8), n]`; nibble i is row i of its eight.
         qweight: Data<'a>,
-        /// i32 `[groups, n / 8]`; nibble i is column i of its eight.
+        /// i32 `[groups, ceil(n / 8)]`; nibble i is column i of its eight.
         qzeros: &'a [u8],
         /// f16 `[groups, n]`.
         scales: &'a [u8],
@@ -163,24 +163,36 @@ impl Named<'_> {
 }
 
 impl Format {
-    /// The format of a GPTQ matrix of `groups` rows of `scales`, whose columns are of the groups `g_idx` (i32 `[k]`). Columns
-    /// are sorted by group where they are not yet; a group of more columns than others then is several.
+    /// The format of a GPTQ matrix of `groups` rows of `scales`, each of `group_size` columns (absent: k / groups), whose columns are of
+    /// the groups `g_idx` (i32 `[k]`; absent: in order). Columns are sorted by group where they are not yet; a group of more columns
+    /// than others then is several.
     ///
     /// # Errors
     /// Groups that are not there, with the name of the tensor.
-    pub fn gptq(name: &str, k: usize, groups: usize, g_idx: Option<&[u8]>) -> Result<Format> {
+    pub fn gptq(
+        name: &str,
+        k: usize,
+        groups: usize,
+        group_size: Option<usize>,
+        g_idx: Option<&[u8]>,
+    ) -> Result<Format> {
         let checked = || {
             let tensor = Named(name);
             if groups == 0 || groups > k {
                 return tensor.fault(format!("k of {k} is not divided into {groups} groups"));
             }
-            let group = k.div_ceil(groups).next_multiple_of(8);
+            let size = group_size.unwrap_or(k.div_ceil(groups)).clamp(1, k);
+            let group = size.next_multiple_of(8);
             if let Some(g_idx) = g_idx {
                 tensor.bytes("g_idx", g_idx.len(), product!(k, 4u32))?;
             }
-            let column = |c: usize| g_idx.map_or(c / k.div_ceil(groups), |g_idx| u32_at(g_idx, c) as usize);
+            let column = |c: usize| g_idx.map_or(c / size, |g_idx| u32_at(g_idx, c) as usize);
             if k.div_ceil(group) == groups && (0..k).all(|c| column(c) == c / group) {
                 return Ok(Format { group: group as u32, ..Format::GPTQ });
+            }
+            if g_idx.is_none() && size != k.div_ceil(groups) {
+                return tensor
+                    .fault(format!("groups of {size} of {k} columns, which are no multiple of 8, need a g_idx"));
             }
             let mut counts = vec![0usize; groups];
             for c in 0..k {
@@ -338,7 +350,7 @@ fn pack(
                 |rows| product!(rows, row),
                 codes,
                 scales,
-                |from, first, count, out| {
+                |from, _, first, count, out| {
                     matrix.ggml(&from[first * row..][..count * row], row, out);
                 },
             )
@@ -358,7 +370,7 @@ fn pack(
                 |rows| product!(rows, k),
                 codes,
                 &mut [],
-                |from, first, count, out| {
+                |from, _, first, count, out| {
                     bytes(&from[first * k..][..count * k], k, out);
                 },
             )
@@ -374,7 +386,7 @@ fn pack(
                 |rows| product!(rows, k),
                 codes,
                 &mut [],
-                |from, first, count, out| {
+                |from, _, first, count, out| {
                     bytes(&from[first * k..][..count * k], k, out);
                 },
             )
@@ -398,20 +410,17 @@ fn pack(
                 }
             }
             let halves = |rows: u64| product!(rows, k).div_ceil(2);
-            matrix.rows(weight, halves, codes, &mut [], |from, first, count, out| nf4(from, first, count, k, out))
+            matrix.rows(weight, halves, codes, &mut [], |from, _, first, count, out| nf4(from, first, count, k, out))
         }
         Source::Gptq { qweight, qzeros, scales: of, g_idx, zero_offset } => {
             if !is("gptq") || zero_offset > 1 {
                 return wrong(&format!("GPTQ of zeros less {zero_offset}"));
             }
-            if !k.is_multiple_of(8) {
-                return name.fault(format!("k of {k} is no multiple of 8"));
-            }
             let groups = matrix.groups(of, g_idx)?;
             let columns = Columns::of(&matrix, groups, g_idx)?;
             matrix.zeros(&columns, qzeros, of, scales, |r| 4 * (r as u32 % 8), zero_offset)?;
             let step = 4 * n;
-            matrix.columns(qweight, k / 8, step, codes, |first, from, blocks, codes| {
+            matrix.columns(qweight, k.div_ceil(8), step, codes, |first, from, blocks, codes| {
                 let words = format.code_words(k) as usize;
                 let wide = format.interleave as usize;
                 for (w, from) in from.chunks_exact(step).enumerate() {
@@ -420,9 +429,13 @@ fn pack(
                         for r in 0..wide.min(n - b * wide) {
                             let word = u32_at(from, b * wide + r);
                             match &columns.place {
-                                None => out[w * wide + r] = word,
+                                None => {
+                                    // The codes past k are nobody's.
+                                    let past = 4 * (8 * w + 8).saturating_sub(k);
+                                    out[w * wide + r] = word & u32::MAX >> past;
+                                }
                                 Some(place) => {
-                                    for (i, &at) in place[8 * w..8 * w + 8].iter().enumerate() {
+                                    for (i, &at) in place[8 * w..k.min(8 * w + 8)].iter().enumerate() {
                                         let code = word >> (4 * i) & 15;
                                         out[at as usize / 8 * wide + r] |= code << (4 * (at % 8));
                                     }
@@ -516,15 +529,15 @@ impl Columns {
 }
 
 /// What is packed.
-struct Matrix<'a> {
-    format: &'a Format,
-    name: Named<'a>,
-    n: usize,
-    k: usize,
+pub(super) struct Matrix<'a> {
+    pub format: &'a Format,
+    pub name: Named<'a>,
+    pub n: usize,
+    pub k: usize,
 }
 
 /// The words of `interleave` rows in both buffers.
-struct Rows<'a> {
+pub(super) struct Rows<'a> {
     codes: &'a mut [u32],
     scales: &'a mut [u32],
     /// Rows side by side.
@@ -537,8 +550,14 @@ impl Rows<'_> {
         self.codes[w * self.step + row] = word;
     }
 
+    /// Sets bits of a word.
     #[inline(always)]
-    fn scale(&mut self, row: usize, w: usize, word: u32) {
+    pub fn set(&mut self, row: usize, w: usize, bits: u32) {
+        self.codes[w * self.step + row] |= bits;
+    }
+
+    #[inline(always)]
+    pub fn scale(&mut self, row: usize, w: usize, word: u32) {
         self.scales[w * self.step + row] |= word;
     }
 
@@ -593,15 +612,15 @@ impl Matrix<'_> {
         Ok(())
     }
 
-    /// Packs a tensor of rows of W: `bytes(rows)` of it are so many rows, `write(from, first, rows, out)` packs those from row `first`
-    /// of `from` on, which lie side by side.
-    fn rows(
+    /// Packs a tensor of rows of W: `bytes(rows)` of it are so many rows, `write(from, base, first, rows, out)` packs those from row `first`
+    /// of `from` on, whose first row is `base`; they lie side by side.
+    pub(super) fn rows(
         &self,
         data: Data,
         bytes: impl Fn(u64) -> u64,
         codes: &mut [u32],
         scales: &mut [u32],
-        write: impl Fn(&[u8], usize, usize, &mut Rows) + Sync,
+        write: impl Fn(&[u8], usize, usize, usize, &mut Rows) + Sync,
     ) -> Checked {
         let &Matrix { format, n, k, .. } = self;
         let wide = format.interleave as usize;
@@ -620,7 +639,7 @@ impl Matrix<'_> {
                         scales: &mut scales[i * scale_words..][..scale_words],
                         step: wide,
                     };
-                    write(from, b * wide, wide.min(count - b * wide), &mut out);
+                    write(from, first, b * wide, wide.min(count - b * wide), &mut out);
                 }
             });
         })

@@ -11,6 +11,10 @@ pub(crate) struct Coded {
     interleave: u32,
     /// Words of four neighbouring rows, the first of which is a multiple of 4, are loaded at once.
     by_fours: bool,
+    /// Codes of 4 bits are spread to bytes.
+    bytes: bool,
+    /// Products take codes less nothing; what they are less, a power of two, is taken from their sum.
+    zeroed: bool,
 }
 
 /// Fields of Params that say where packed weights lie; see `weights.wgsl`.
@@ -28,7 +32,7 @@ impl Format {
     /// Its constants; `aligned`: four rows that are read together start at a multiple of 4.
     pub(crate) fn coded(&self, aligned: bool) -> Coded {
         let Format { code, scales, interleave, .. } = *self;
-        Coded { code, scales, interleave, by_fours: aligned && interleave == 8 }
+        Coded { code, scales, interleave, by_fours: aligned && interleave == 8, bytes: false, zeroed: false }
     }
 
     /// Its parameters, of `matrices` of `[n, k]`, one after the other, the scales of which are preceded by `first` words.
@@ -69,6 +73,32 @@ impl Coded {
         !matches!(self.scales, Scales::Half | Scales::Float | Scales::Exponent | Scales::Block | Scales::Flat)
     }
 
+    /// What each code is less, where that is the same for all.
+    fn zero(&self) -> u32 {
+        match self.scales {
+            Scales::HalfLess8 => 8,
+            Scales::HalfLess16 => 16,
+            Scales::K6 => 32,
+            _ => 0,
+        }
+    }
+
+    /// Of a GPU whose lanes multiply so many rows with each weight. With codes less nothing a sum of a row of a is taken besides:
+    /// for two rows as many instructions as by offsets, for more rows more.
+    pub fn by_lanes(self, rows: u32) -> Coded {
+        Coded { bytes: self.code == Code::Bits4, zeroed: self.zero() > 0 && rows <= 2, ..self }
+    }
+
+    /// Whether codes are whole numbers of 4 or 8 bits, of which integer dots are taken.
+    pub fn whole(&self) -> bool {
+        matches!(self.code, Code::Bits4 | Code::Int8) && self.scales != Scales::Flat
+    }
+
+    /// The file that has codes as bytes for integer dots.
+    pub fn dots(&self) -> &'static str {
+        if self.code == Code::Int8 { "weights_dot_int8" } else { "weights_dot_bits4" }
+    }
+
     /// Bytes of workgroup memory that decoding takes.
     pub fn wg_bytes(&self) -> u32 {
         if matches!(self.code, Code::Iq4Nl | Code::E2m1 | Code::Nf4) { 64 } else { 0 }
@@ -86,6 +116,8 @@ impl Coded {
             .flag("AFFINE", self.affine())
             .flag("FLAT", self.scales == Scales::Flat)
             .flag("SCALED", !self.affine() && self.scales != Scales::Flat)
+            .flag("ZEROED", self.zeroed)
+            .constant("ZERO", self.zero())
             .import(match (self.by_fours, by_matrix) {
                 (false, _) => "weights_apart",
                 (true, false) => "weights_interleaved",
@@ -97,6 +129,7 @@ impl Coded {
             None => shader,
         };
         let shader = shader.import(match self.code {
+            Code::Bits4 if self.bytes => "weights_bits4_bytes",
             Code::Bits4 => "weights_bits4",
             Code::Bits5 => "weights_bits5",
             Code::Bits6 => "weights_bits6",
@@ -104,11 +137,8 @@ impl Coded {
             Code::E4m3 => "weights_e4m3",
             Code::Iq4Nl | Code::E2m1 | Code::Nf4 => "weights_table",
         });
-        let half = |shader: Shader, zero| shader.constant("ZERO", zero).import("weights_half");
         match self.scales {
-            Scales::HalfLess8 => half(shader, 8),
-            Scales::HalfLess16 => half(shader, 16),
-            Scales::Half => half(shader, 0),
+            Scales::HalfLess8 | Scales::HalfLess16 | Scales::Half => shader.import("weights_half"),
             Scales::HalfOffset => shader.import("weights_half_offset"),
             Scales::HalfZero => shader.import("weights_half_zero"),
             Scales::Float => shader.import("weights_float"),

@@ -53,7 +53,7 @@ impl Tensors {
             "int8 of f16" => (n * k, 2 * n, 0),
             "fp8" => (n * k, 4 * n.div_ceil(128) * k.div_ceil(128), 0),
             "nf4" => ((n * k).div_ceil(2), 4 * (n * k).div_ceil(64), 0),
-            "gptq" => (k / 2 * n, 2 * groups * n, 4 * groups * n.div_ceil(8)),
+            "gptq" => (4 * k.div_ceil(8) * n, 2 * groups * n, 4 * groups * n.div_ceil(8)),
             "awq" => (4 * k * n.div_ceil(8), 2 * groups * n, 4 * groups * n.div_ceil(8)),
             _ => {
                 let (bytes, of) = format.ggml_block().unwrap();
@@ -121,7 +121,10 @@ fn back(packed: &Packed, tensors: &Tensors) {
     match tensors.kind {
         "gptq" => {
             assert_eq!(unpacked.zero_offset, 1);
-            assert_eq!(bytes("qweight"), Some(&tensors.main), "{format:?}");
+            // Where k is no multiple of 8, the rest of the last words is nobody's.
+            if packed.k % 8 == 0 {
+                assert_eq!(bytes("qweight"), Some(&tensors.main), "{format:?}");
+            }
             assert_eq!(bytes("scales"), Some(&tensors.scales), "{format:?}");
             assert_eq!(bytes("g_idx"), tensors.g_idx.as_ref(), "{format:?}");
         }
@@ -171,7 +174,7 @@ fn others_pack_to_what_they_were() {
             }
         }
     }
-    for (n, k, group) in [(8, 64, 32), (16, 256, 128), (24, 384, 384), (11, 72, 32), (1, 8, 8)] {
+    for (n, k, group) in [(8, 64, 32), (16, 256, 128), (24, 384, 384), (11, 72, 32), (1, 8, 8), (9, 77, 32)] {
         for format in both(Format { group, ..Format::GPTQ }) {
             for kind in ["gptq", "awq"] {
                 let tensors = Tensors::random(&format, kind, n, k, &mut random);
@@ -197,7 +200,7 @@ fn columns_are_sorted_by_group() {
             g_idx.iter_mut().for_each(|g| *g = if *g + 1 == groups as u32 { 1 } else { *g });
         }
         let g_idx: Vec<u8> = g_idx.iter().flat_map(|g| g.to_le_bytes()).collect();
-        let format = Format::gptq("w", k, groups, Some(&g_idx)).unwrap();
+        let format = Format::gptq("w", k, groups, None, Some(&g_idx)).unwrap();
         assert!(format.order >= groups as u32, "{format:?}");
         for format in both(format) {
             let of = Format { order: 0, group: k.div_ceil(groups) as u32, ..format };
@@ -223,11 +226,15 @@ fn columns_are_sorted_by_group() {
     }
     // Groups in their order need none; that of the whole matrix is one.
     let in_order: Vec<u8> = (0..64u32).flat_map(|c| (c / 16).to_le_bytes()).collect();
-    assert_eq!(Format::gptq("w", 64, 4, Some(&in_order)).unwrap(), Format { group: 16, ..Format::GPTQ });
-    assert_eq!(Format::gptq("w", 64, 4, None).unwrap(), Format { group: 16, ..Format::GPTQ });
-    assert_eq!(Format::gptq("w", 72, 1, None).unwrap(), Format { group: 72, ..Format::GPTQ });
+    assert_eq!(Format::gptq("w", 64, 4, None, Some(&in_order)).unwrap(), Format { group: 16, ..Format::GPTQ });
+    assert_eq!(Format::gptq("w", 64, 4, None, None).unwrap(), Format { group: 16, ..Format::GPTQ });
+    assert_eq!(Format::gptq("w", 72, 1, None, None).unwrap(), Format { group: 72, ..Format::GPTQ });
+    // Four and a half groups of 16, and groups of 20 of which only a g_idx can tell.
+    assert_eq!(Format::gptq("w", 72, 5, Some(16), None).unwrap(), Format { group: 16, ..Format::GPTQ });
+    let error = Format::gptq("w", 72, 4, Some(20), None).unwrap_err().to_string();
+    assert_eq!(error, "weights: tensor `w`: groups of 20 of 72 columns, which are no multiple of 8, need a g_idx");
     // Groups of 20 columns are padded to 24.
-    assert_eq!(Format::gptq("w", 40, 2, None).unwrap(), Format { group: 24, order: 2, ..Format::GPTQ });
+    assert_eq!(Format::gptq("w", 40, 2, None, None).unwrap(), Format { group: 24, order: 2, ..Format::GPTQ });
 }
 
 #[test]
@@ -271,8 +278,9 @@ fn packed_is_hardly_larger() {
         }
         let groups = |group: u32| k.div_ceil(group as usize);
         for format in [32, 64, 128].map(|group| Format { group, ..Format::GPTQ }) {
-            // Columns that are sorted fill their groups.
-            let sorted = if k % format.group as usize == 0 { groups(format.group) as u32 } else { 0 };
+            // Columns that are sorted fill their groups; the order of columns, 4 (k + k) bytes, is little of many rows.
+            let sorted = k % format.group as usize == 0 && n >= 512;
+            let sorted = if sorted { groups(format.group) as u32 } else { 0 };
             for order in [0, sorted] {
                 let format = Format { order, ..format };
                 let file = n * k / 2 + groups(format.group) * (2 * n + n / 2) + if order > 0 { 4 * k } else { 0 };
@@ -312,7 +320,7 @@ fn what_does_not_fit_is_named() {
     assert_eq!(error, "weights: tensor `w`: scale has 8 bytes, its shape takes 12");
 
     let g_idx: Vec<u8> = (0..8u32).flat_map(|c| (if c == 5 { 7 } else { c % 2 }).to_le_bytes()).collect();
-    let error = Format::gptq("w", 8, 2, Some(&g_idx)).unwrap_err().to_string();
+    let error = Format::gptq("w", 8, 2, None, Some(&g_idx)).unwrap_err().to_string();
     assert_eq!(error, "weights: tensor `w`: g_idx[5] is 7, there are 2 groups");
     let format = Format { group: 8, order: 2, ..Format::GPTQ };
     let (word, scales) = ([0u8; 32], [0u8; 4]);
@@ -329,8 +337,8 @@ fn what_does_not_fit_is_named() {
     assert!(error.contains("2 groups of 8 columns are not those of k 8"), "{error}");
     let error = format.pack("w", 1, 8, gptq(None, &[0; 4])).unwrap_err().to_string();
     assert!(error.contains("qzeros has 4 bytes, its shape takes 8"), "{error}");
-    let error = Format::GPTQ.pack("w", 1, 7, gptq(None, &[0; 8])).unwrap_err().to_string();
-    assert!(error.contains("k of 7 is no multiple of 8"), "{error}");
+    let error = Format { order: 0, ..format }.pack("w", 1, 17, gptq(None, &[0; 8])).unwrap_err().to_string();
+    assert!(error.contains("2 groups of 8 columns are not those of k 17"), "{error}");
     let mut buffers = [[0u32; 8]; 2];
     let [codes, scales] = &mut buffers;
     let error = Format::Q4_0.pack_into("w", [3, 64], Source::Ggml((&bytes).into()), codes, scales).unwrap_err();
@@ -347,4 +355,57 @@ fn nested_scales() {
     // 0.5 * 2 + 0.25, 0 + 0.25, 0.25 * 4 + 0.25.
     assert_eq!([found[0], found[1], found[256]], [1.25, 0.25, 1.25]);
     assert!(nested_absmax("w", &absmax, &code, &nested[..4], 0.0).unwrap_err().to_string().contains("takes 8"));
+}
+
+#[test]
+fn plain_weights_are_packed_with_their_error_told() {
+    let (n, k) = (11, 160);
+    let mut random = Random(9);
+    // Sums of uniform values: nearly normal; a row of zeros, a row with one weight, a row far from 0.
+    let mut uniform = || (random.word() >> 40) as f64 / (1u64 << 24) as f64;
+    let mut weights: Vec<f64> = (0..n * k).map(|_| (0..12).map(|_| uniform()).sum::<f64>() - 6.0).collect();
+    weights[k..2 * k].fill(0.0);
+    weights[2 * k..3 * k].fill(0.0);
+    weights[2 * k + 5] = -3.0;
+    weights[3 * k..4 * k].iter_mut().for_each(|w| *w += 20.0);
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let mut bytes = dtype.encode(&weights);
+        bytes.truncate(n * k * dtype.bytes() as usize);
+        let stored = dtype.decode(&bytes);
+        // The root mean square of errors, at most.
+        for (format, most) in [
+            (Format::INT8, 0.03),
+            (Format::Q8_0, 0.03),
+            (Format { group: 64, ..Format::Q8_0 }, 0.03),
+            (Format::Q4_0, 0.4),
+            (Format::Q4_1, 0.11),
+            (Format { group: 64, ..Format::Q4_1 }, 0.13),
+        ] {
+            for format in both(format) {
+                let (packed, loss) = format.quantize("w", n, k, (&bytes).into(), dtype).unwrap();
+                let found = decode::<f64>(&format, n, k, &packed.codes, &packed.scales);
+                let errors: Vec<f64> = found.iter().zip(&stored).map(|(a, b)| (a - b).abs()).collect();
+                let max = errors.iter().copied().fold(0.0, f64::max);
+                let rms = (errors.iter().map(|e| e * e).sum::<f64>() / (n * k) as f64).sqrt();
+                assert!((loss.max - max).abs() < 1e-12 && (loss.rms - rms).abs() < 1e-12, "{loss:?}, not {max} {rms}");
+                assert!(loss.rms < most, "{format:?}: {loss:?}");
+                assert!(found[k..2 * k].iter().all(|&w| w == 0.0), "{format:?}: a row of zeros");
+                assert!((found[2 * k + 5] + 3.0).abs() < 2e-3, "{format:?}: {}", found[2 * k + 5]);
+                if format.name().is_some() {
+                    packed.unpack("w").unwrap();
+                }
+            }
+        }
+    }
+    let mut bad = weights.clone();
+    bad[3 * k + 7] = f64::INFINITY;
+    let error = |format: Format, weights: &[f64]| {
+        let bytes = Dtype::F32.encode(weights);
+        format.quantize("w", n, k, (&bytes).into(), Dtype::F32).unwrap_err().to_string()
+    };
+    assert_eq!(error(Format::Q4_0, &bad), "weights: tensor `w`: weight [3, 7] is inf");
+    bad[3 * k + 7] = 1e9;
+    assert!(error(Format::Q4_0, &bad).contains("weights [3, 0..] have a scale that f16 cannot hold"));
+    assert!(error(Format::Q4_K, &weights).contains("k of 160 is no multiple of 256"));
+    assert!(error(Format::NF4_FLAT, &weights).contains("plain weights are not packed into"));
 }

@@ -131,13 +131,13 @@ fn unpack(packed: &Packed, name: Named) -> Checked<Unpacked> {
             ]
         }
         (Some("gptq"), _) => {
-            if !k.is_multiple_of(8) {
-                return name.fault(format!("k of {k} is no multiple of 8"));
-            }
             let groups = format.groups(k) as usize;
             let zero = |row: &Row, g: usize| row.scale_word(groups.div_ceil(2) + g / 4).to_le_bytes()[g % 4];
             let none = (0..groups).any(|g| rows().any(|row| zero(&row, g) == 0));
             zero_offset = u32::from(!none);
+            if none && (0..groups).any(|g| rows().any(|row| zero(&row, g) > 15)) {
+                return name.fault("its zeros are 0 and 16 at once, which 4 bits do not hold".into());
+            }
             let place = |c: usize| match format.order {
                 0 => Some(c),
                 _ => Some(scales[format.packed_k(k) as usize + c] as usize)
@@ -147,7 +147,7 @@ fn unpack(packed: &Packed, name: Named) -> Checked<Unpacked> {
                 return name.fault(format!("column {c} is packed nowhere"));
             }
             let place = |c: usize| place(c).unwrap_or(0);
-            let mut qweight = vec![0u32; k / 8 * n];
+            let mut qweight = vec![0u32; k.div_ceil(8) * n];
             let mut qzeros = vec![0u32; groups * n.div_ceil(8)];
             let mut halves = vec![0; 2 * groups * n];
             for row in rows() {
@@ -161,7 +161,7 @@ fn unpack(packed: &Packed, name: Named) -> Checked<Unpacked> {
                 }
             }
             let mut tensors = vec![
-                tensor("qweight", Stored::I32, &[k / 8, n], floats(&mut qweight.into_iter())),
+                tensor("qweight", Stored::I32, &[k.div_ceil(8), n], floats(&mut qweight.into_iter())),
                 tensor("qzeros", Stored::I32, &[groups, n.div_ceil(8)], floats(&mut qzeros.into_iter())),
                 tensor("scales", Stored::F16, &[groups, n], halves),
             ];

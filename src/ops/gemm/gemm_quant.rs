@@ -4,26 +4,30 @@
 //! # Algorithms
 //! * [`Algorithm::Vector`]: at most eight rows of a. A group of invocations has four neighbouring rows of W, of which a load of 16
 //!   bytes has the same word each; every weight is read and decoded once, for all rows of a.
-//! * [`Algorithm::Direct`], [`Algorithm::Tiled`], [`Algorithm::Coop`]: those of [`gemm`](super), whose loads of b decode.
+//! * [`Algorithm::Direct`], [`Algorithm::Tiled`], [`Algorithm::Coop`]: those of [`gemm`](super), whose loads of b decode. `Direct` decodes
+//!   each weight once per 16 rows, `Tiled` and `Coop` once per tile, on the way into workgroup memory.
+//!
+//! With [`Activations::Int8`] a first step rounds a to int8 ([`quantize`](crate::quantize)), and products are integer dots, whatever
+//! the rows; with [`Activations::Fp8`] a is rounded to e4m3 and the product is that of the rounded values in f32.
 //!
 //! Where a binding is too large for the device, rows of W go in pieces; not those of a gated product. Where columns are in an order of their
 //! own ([`Format::order`]), a first step brings those of a into it.
 
 use super::choose::{FEW, candidates as larger, check as check_larger};
-use super::pipeline::{A, B2, Form};
+use super::pipeline::{A, B2, D, Form};
 use super::prepare::Product;
-use super::{Activation, Config as Inner, Epilogue, Matrix, Precision, Problem as Plain, Vector, Views};
+use super::{Activation, Along, Config as Inner, Epilogue, Matrix, Precision, Problem as Plain, Vector, Views};
 use crate::args::{Args, Reach, WORD};
 use crate::caps::{Class, LEAST_INVOCATIONS};
 use crate::compose::{Shader, Slots, Storage, Strides};
-use crate::config::{config, defaults};
+use crate::config::{config, defaults, words};
 use crate::error::Checked;
 use crate::kernels::{Pass, Pipeline};
 use crate::layout::product;
 use crate::ops::Plan;
 use crate::rounds::Rounds;
 use crate::weights::{Format, Place, Scales};
-use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Misfit, Result};
+use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result, quantize};
 
 pub use super::Algorithm;
 pub use crate::softmax::Reduce;
@@ -52,8 +56,27 @@ defaults! {
         pub gated: bool = false,
         /// Added last: `[m, n]`. May be the view of `d`.
         pub residual: Option<Matrix> = None,
+        /// What a is rounded to, token by token, before it is multiplied.
+        pub activations: Activations = Activations::Float,
         /// What a may be rounded to before it is multiplied; W is rounded to f16 where matrices take it.
         pub inputs: Precision = Precision::Exact,
+    }
+}
+
+words! {
+    /// How a product takes its activations, as [`quantize`](crate::quantize) makes them: each is wrong by half a step of its token's codes.
+    #[derive(Default)]
+    pub enum Activations {
+        /// As they are.
+        #[default]
+        Float = "float",
+        /// int8, a scale of max|a| / 127 per token. Products are integer dots (`dot4I8Packed`): for codes of 4 bits that are numbers,
+        /// and of int8.
+        Int8 = "int8",
+        /// e4m3, a scale of max|a| / 448 per token and 128 of k.
+        Fp8 = "fp8",
+        /// The same, whose scale is the next power of two.
+        Fp8Power = "fp8_power",
     }
 }
 
@@ -162,10 +185,6 @@ impl Problem {
         1 + usize::from(self.gated)
     }
 
-    fn has_f16(&self) -> bool {
-        [self.a, self.d].iter().any(|matrix| matrix.dtype == Dtype::F16)
-    }
-
     /// Whether the columns of a are brought into the order of those of W first.
     fn sorts(&self) -> bool {
         self.format.order > 0
@@ -179,13 +198,53 @@ impl Problem {
     /// The product whose b is the packed weights; of b it says no more than that it is stored `[n, k]`.
     fn inner(&self) -> Plain {
         let Problem { m, n, d, bias, activation, gated, residual, inputs, .. } = *self;
-        let a = match self.sorts() {
-            true => Matrix::new(self.a.dtype),
-            false => self.a,
+        let a = match self.activations {
+            // Words, of which it says nothing.
+            Activations::Int8 => Matrix::strided(Dtype::F32, 0, [0, 0, 0]),
+            Activations::Fp8 | Activations::Fp8Power => {
+                Matrix::strided(Dtype::F32, 0, [0, 0, self.inner_k().next_multiple_of(4)])
+            }
+            Activations::Float => self.sorted(),
         };
         let b = Matrix::strided(a.dtype, 0, [0, 0, 0]);
-        let epilogue = Epilogue { scale: None, bias, activation, gate: gated.then_some(0), residual };
+        let scale = match self.activations {
+            Activations::Int8 => Some(Vector { dtype: Dtype::F32, along: Along::Rows, offset: 0 }),
+            _ => None,
+        };
+        let epilogue = Epilogue { scale, bias, activation, gate: gated.then_some(0), residual };
         Plain { m, n, k: self.inner_k(), trans_b: true, a, b, d, epilogue, inputs, ..Plain::default() }
+    }
+
+    /// a with its columns in order.
+    fn sorted(&self) -> Matrix {
+        if self.sorts() { Matrix::new(self.a.dtype) } else { self.a }
+    }
+
+    fn int8(&self) -> bool {
+        self.activations == Activations::Int8
+    }
+
+    /// Tokens in 8 bits of a with its columns in order.
+    fn quantize(&self) -> Option<quantize::Problem> {
+        let (format, power_of_two) = match self.activations {
+            Activations::Float => return None,
+            Activations::Int8 => (quantize::Format::Int8, false),
+            Activations::Fp8 => (quantize::Format::E4m3, false),
+            Activations::Fp8Power => (quantize::Format::E4m3, true),
+        };
+        let Matrix { dtype, layout } = self.sorted();
+        let x_layout = Layout { offset: layout.offset, strides: layout.strides.map(|strides| [strides[2]]) };
+        let (rows, cols) = (self.m, self.inner_k());
+        Some(quantize::Problem { rows, cols, x: dtype, x_layout, format, power_of_two, ..Default::default() })
+    }
+
+    /// Bytes of what lies in scratch: a with its columns in order, codes of tokens, their scales, tokens as f32.
+    fn parts(&self) -> [u64; 4] {
+        let of = |words: u64| product!(words, 4u32).next_multiple_of(256);
+        let Some(tokens) = self.quantize() else { return [self.sorted_bytes(), 0, 0, 0] };
+        let words = product!(self.m, tokens.words());
+        let floats = if self.int8() { 0 } else { of(words.saturating_mul(4)) };
+        [self.sorted_bytes(), of(words), of(product!(self.m, tokens.groups())), floats]
     }
 
     /// Bytes of a with its columns in order.
@@ -198,10 +257,10 @@ impl Problem {
 
     /// Candidates for few rows.
     pub(super) fn few(&self, caps: &Caps) -> Vec<Config> {
-        if self.m > FEW {
+        if self.m > FEW && !self.int8() {
             return Vec::new();
         }
-        let rows = self.m.max(1).next_power_of_two() as u32;
+        let rows = self.m.clamp(1, FEW).next_power_of_two() as u32;
         let software = caps.class() == Class::Software;
         // Each lane has a step at least.
         let steps = (self.inner_k() as u64 / u64::from(self.format.step(32))).max(1);
@@ -212,7 +271,7 @@ impl Problem {
             Some(least) if least >= lanes => Reduce::Shuffle,
             _ => Reduce::Tree,
         };
-        let native_f16 = caps.prefers_native_f16(self.has_f16());
+        let native_f16 = caps.prefers_native_f16(self.inner().has_f16());
         let config = Config {
             algorithm: Algorithm::Vector,
             tile: [rows, wg_size / lanes * 4, 4],
@@ -238,16 +297,23 @@ impl Plan for Problem {
         if last > u32::MAX.into() {
             return Err(ErrorKind::IndexOverflow { arg: "codes", last: last.into() });
         }
-        if self.sorts() {
+        if self.parts() != [0; 4] {
             // The view of a itself.
             self.a.layout.view("a", [1, 1, self.m], self.k)?;
         }
         // Words of four rows are read together; those of the lower half start at n.
         let aligned = !self.gated || self.n.is_multiple_of(4);
+        if self.int8() && !self.format.coded(aligned).whole() {
+            let codes = self.format.code.name();
+            return Err(ErrorKind::invalid("activations", format!("int8 takes codes bits4 and int8, not {codes}")));
+        }
         Ok(Views { packed: Some(self.format.coded(aligned)), ..self.inner().resolve()? })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
+        if self.int8() {
+            return self.few(caps);
+        }
         let larger = larger(&self.inner(), views, caps).into_iter().map(Config::of);
         self.few(caps).into_iter().chain(larger).collect()
     }
@@ -255,11 +321,15 @@ impl Plan for Problem {
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         let Config { algorithm, tile, thread, lanes, reduce, stages, parts, native_f16 } = *config;
         if algorithm != Algorithm::Vector {
+            Misfit::unless(!self.int8(), "integer dots go by vector", lanes)?;
             Misfit::unless(reduce == Reduce::None, "only few rows add sums of lanes", lanes)?;
             return check_larger(&self.inner(), views, caps, &config.inner());
         }
-        caps.check_native_f16(native_f16, self.has_f16())?;
-        Misfit::at_most("rows", self.m as u64, u64::from(thread[0]).min(FEW as u64))?;
+        caps.check_native_f16(native_f16, self.inner().has_f16())?;
+        Misfit::at_most("rows of an invocation", thread[0], FEW as u32)?;
+        if !self.int8() {
+            Misfit::at_most("rows", self.m as u64, thread[0])?;
+        }
         Misfit::unless(tile[0] == thread[0] && tile[2] == 4, "few rows must be one tile, by 4 of k", tile[0])?;
         Misfit::unless(
             thread[1] == 4 && tile[1] % 4 == 0 && tile[1] > 0,
@@ -282,84 +352,152 @@ impl Plan for Problem {
     }
 
     fn scratch(&self, views: &Views, config: &Config) -> u64 {
-        self.sorted_bytes().saturating_add(self.inner().scratch(views, &config.inner()))
+        let inner = self.inner().scratch(views, &config.inner());
+        self.parts().into_iter().fold(inner, u64::saturating_add)
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
         let (first, second) = super::pipeline::passes(&self.inner(), views, &config.inner(), writable);
-        let order = self.sorts().then(|| self.order_pass(config, writable).shader());
+        let order = self.sorts().then(|| self.order_pass(writable).shader());
         let first = self.weights(config).pass(first).shader();
-        order.into_iter().chain([first]).chain(second.map(|pass| pass.shader())).collect()
+        let unscale =
+            (self.quantize().is_some() && !self.int8()).then(|| Pass::new("gemm_quant_unscale", (), ()).shader());
+        order.into_iter().chain(unscale).chain([first]).chain(second.map(|pass| pass.shader())).collect()
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
         let Buffers { a, codes, scales, d, bias, residual, scratch } = *buffers;
-        let product = |a, scratch| Product {
+        let product = |a, scale, scratch| Product {
             problem: self.inner(),
             views: *views,
             config: config.inner(),
-            buffers: super::Buffers { a, b: codes, d, b2: Some(scales), c: None, residual, bias, scale: None, scratch },
+            buffers: super::Buffers { a, b: codes, d, b2: Some(scales), c: None, residual, bias, scale, scratch },
             weights: Some(self.weights(config)),
         };
-        if !self.sorts() || self.m == 0 || self.n == 0 || self.k == 0 {
-            return product(a, scratch).bind(kernels);
+        if self.parts() == [0; 4] {
+            return product(a, None, scratch).bind(kernels);
         }
+        if self.m == 0 || self.n == 0 {
+            return Ok(Dispatch::default());
+        }
+        // d and what is read are the caller's: together they are checked as a product of a itself is.
         let mut args = Args::new(kernels);
         let view = self.a.layout.view("a", [1, 1, self.m], self.k)?;
         args.read(A, "a", a, view.of(self.a.dtype))?;
-        args.read(B2, "scales", scales, Reach::to(self.format.order_words(self.k), WORD))?;
+        args.write(D, "d", d, views.d.view.of(views.d.dtype))?;
+        args.check_apart()?;
         let memory = args.scratch_memory(scratch, self.scratch(views, config))?;
-        let (sorted, rest) = (memory.part(0, self.sorted_bytes()), memory.part(self.sorted_bytes(), u64::MAX));
-        args.write(SORTED, "scratch", sorted.clone(), Reach::to(self.sorted_bytes() / 4, WORD))?;
-        args.check()?;
-        let pairs = product!(self.m, self.inner_k() / 2);
-        if pairs > u32::MAX.into() {
-            return Err(ErrorKind::TooManyWorkgroups { need: pairs, limit: u32::MAX.into() });
+        let mut at = 0;
+        let [sorted, tokens, token_scales, floats] = self.parts().map(|bytes| {
+            at += bytes;
+            memory.part(at - bytes, bytes)
+        });
+        let rest = memory.part(at, u64::MAX);
+        let mut steps = Vec::new();
+        if self.sorts() {
+            let mut args = Args::new(kernels);
+            args.read(A, "a", a, view.of(self.a.dtype))?;
+            args.read(B2, "scales", scales, Reach::to(self.format.order_words(self.k), WORD))?;
+            args.write(SORTED, "scratch", sorted.clone(), Reach::to(self.sorted_bytes() / 4, WORD))?;
+            args.check()?;
+            let order = self.order_pass(args.writable());
+            let chunks = product!(self.m, self.inner_k() as u64 / u64::from(order_vec(order.form)));
+            let grid = args.fold(fits(chunks)?.div_ceil(ORDER_WG.into()))?;
+            let params = OrderParams::of(self, view.params(), self.k, grid);
+            steps.push(args.step(&order, &params, grid)?);
         }
-        let grid = args.fold(pairs.div_ceil(ORDER_WG.into()))?;
-        let params = OrderParams::of(self, view.params(), grid);
-        let order = args.step(&self.order_pass(config, args.writable()), &params, grid)?;
-        let product = product((&sorted).into(), Some((&rest).into())).bind(kernels)?;
-        Ok(Dispatch::of([order].into_iter().chain(product.into_steps()).collect()))
+        let sorted: Binding = if self.sorts() { (&sorted).into() } else { a };
+        let Some(quantize) = self.quantize() else {
+            steps.extend(product(sorted, None, Some((&rest).into())).bind(kernels)?.into_steps());
+            return Ok(Dispatch::of(steps));
+        };
+        let buffers = quantize::Buffers::new(sorted, &tokens, &token_scales);
+        steps.extend(crate::ops::plan(kernels, &quantize, None, &buffers)?.into_steps());
+        let product = match self.int8() {
+            true => product((&tokens).into(), Some((&token_scales).into()), Some((&rest).into())),
+            false => {
+                let mut args = Args::new(kernels);
+                let words = product!(self.m, quantize.words());
+                args.read(0, "tokens", tokens.clone(), Reach::to(words, WORD))?;
+                args.read(1, "scales", token_scales.clone(), Reach::to(product!(self.m, quantize.groups()), WORD))?;
+                args.write(2, "scratch", floats.clone(), Reach::to(words.saturating_mul(4), WORD))?;
+                let grid = args.fold(fits(words)?.div_ceil(ORDER_WG.into()))?;
+                let pass = Pass { writable: args.writable(), ..Pass::new("gemm_quant_unscale", (), ()) };
+                steps.push(args.step(&pass, &OrderParams::of(self, [0; 4], self.inner_k(), grid), grid)?);
+                product((&floats).into(), None, Some((&rest).into()))
+            }
+        };
+        steps.extend(product.bind(kernels)?.into_steps());
+        Ok(Dispatch::of(steps))
+    }
+}
+
+/// As many invocations as a shader can count.
+fn fits(count: u64) -> Checked<u64> {
+    match count > u64::from(u32::MAX) - (1 << 26) {
+        true => Err(ErrorKind::TooManyWorkgroups { need: count, limit: u32::MAX.into() }),
+        false => Ok(count),
+    }
+}
+
+impl Pipeline for Pass<(), ()> {
+    fn shader(&self) -> Shader {
+        self.begin(ORDER_WG, 0, 4).params::<OrderParams>().reads(0, "tokens", "u32").reads(1, "scales", "f32").writes(
+            2,
+            "y",
+            "vec4<f32>",
+        )
     }
 }
 
 /// The slot of a with its columns in order.
 const SORTED: u32 = 8;
-/// Invocations of a workgroup of the step that sorts columns.
+/// Invocations of a workgroup of the steps on a.
 const ORDER_WG: u32 = LEAST_INVOCATIONS;
 
 crate::params! {
-    /// What one run tells the step that sorts columns.
+    /// What one run tells the step that sorts columns, or that which unscales tokens.
     pub struct OrderParams;
-    fn of(problem: &Problem, a: Strides, grid: [u32; 3]) {
+    fn of(problem: &Problem, a: Strides, k: usize, grid: [u32; 3]) {
         a: Strides = a,
         m: u32 = problem.m as u32,
-        k: u32 = problem.k as u32,
+        k: u32 = k as u32,
         packed_k: u32 = problem.inner_k() as u32,
         grid_x: u32 = grid[0],
     }
 }
 
 impl Problem {
-    fn order_pass(&self, config: &Config, writable: Slots) -> Pass<(), Storage> {
-        let storage = Storage::held(self.a.dtype, config.native_f16);
-        Pass { writable, ..Pass::new("gemm_quant_order", (), storage) }
+    fn order_pass(&self, writable: Slots) -> Pass<(), Storage> {
+        Pass { writable, ..Pass::new("gemm_quant_order", (), Storage::held(self.a.dtype, false)) }
     }
 
     fn weights(&self, config: &Config) -> Weights {
-        Weights { format: self.format, k: self.k, first: self.format.order_words(self.k), config: *config, matrices: 1 }
+        Weights {
+            format: self.format,
+            k: self.k,
+            first: self.format.order_words(self.k),
+            config: *config,
+            int8: self.int8(),
+            matrices: 1,
+        }
     }
 }
 
 impl Pipeline for Pass<(), Storage> {
     fn shader(&self) -> Shader {
-        self.begin(ORDER_WG, 0, 2)
+        self.begin(ORDER_WG, 0, order_vec(self.form))
             .params::<OrderParams>()
             .input(A, "a", self.form)
             .reads(B2, "scales", "u32")
             .output(SORTED, "y", self.form, false)
+            .gather("column")
     }
+}
+
+/// Columns that an invocation of the step that sorts them has.
+fn order_vec(storage: Storage) -> u32 {
+    if storage.packed() { 2 } else { 1 }
 }
 
 /// The weights of a [`Product`].
@@ -372,6 +510,8 @@ pub(super) struct Weights {
     config: Config,
     /// Matrices, one after the other.
     matrices: usize,
+    /// a is tokens of int8.
+    int8: bool,
 }
 
 /// What follows from the Problem, beside what gemm knows.
@@ -385,7 +525,7 @@ pub(super) struct Packing {
 impl Weights {
     /// So many matrices, without an order of columns.
     pub fn of(format: Format, k: usize, matrices: usize, config: Config) -> Weights {
-        Weights { format, k, first: 0, config, matrices }
+        Weights { format, k, first: 0, config, matrices, int8: false }
     }
 
     fn rows(problem: &Plain) -> usize {
@@ -401,6 +541,15 @@ impl Weights {
     pub fn scale_bytes(&self, problem: &Plain) -> u64 {
         let own = self.format.scale_bytes(Self::rows(problem), self.k) / 4 - self.format.order_words(self.k);
         product!(self.first.saturating_add(product!(own, self.matrices)), 4u32)
+    }
+
+    /// Whether a is tokens of int8, and their words.
+    pub fn tokens(&self) -> bool {
+        self.int8
+    }
+
+    pub fn token_words(&self, problem: &Plain) -> u64 {
+        product!(problem.m, problem.k.div_ceil(4))
     }
 
     pub fn place(&self, problem: &Plain) -> Place {
@@ -420,11 +569,20 @@ impl Weights {
     /// The pass of a Config, given that of gemm.
     pub fn pass(&self, pass: Pass<Inner, Form>) -> Pass<Config, Packing> {
         let Pass { stem, form, writable, .. } = pass;
+        let mut form = form;
         let few = (self.config.algorithm == Algorithm::Vector).then(|| {
-            let step = self.config.step(&self.format);
+            if self.config.lanes > 1 {
+                form.packed = form.packed.map(|packed| packed.by_lanes(self.config.thread[0]));
+            }
+            form.tokens = self.int8;
+            let step = if self.int8 { self.format.step(32) } else { self.config.step(&self.format) };
             (step, !self.columns().is_multiple_of(step as usize))
         });
-        let stem = if few.is_some() { "gemm_quant_rows" } else { stem };
+        let stem = match few {
+            Some(_) if self.int8 => "gemm_quant_int8",
+            Some(_) => "gemm_quant_rows",
+            None => stem,
+        };
         Pass { stem, config: Config { parts: 1, ..self.config }, form: Packing { form, few }, writable }
     }
 

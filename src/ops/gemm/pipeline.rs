@@ -26,6 +26,8 @@ pub(super) struct Form {
     b: Storage,
     /// b is packed weights.
     pub packed: Option<Coded>,
+    /// a is tokens of int8.
+    pub tokens: bool,
     /// Matter to loads by fours only: single ones go by strides.
     trans_a: bool,
     trans_b: bool,
@@ -157,6 +159,7 @@ pub(super) fn passes_of(
         a: held(views.a.dtype),
         b: held(views.b.dtype),
         packed: views.packed,
+        tokens: false,
         trans_a: (by_fours || whole) && views.trans_a,
         trans_b: (by_fours || whole) && views.trans_b,
         gated,
@@ -278,6 +281,10 @@ impl Form {
     /// a, b and b2, and their loads by 4 elements or 1.
     fn by_chunks(self, mut shader: Shader) -> Shader {
         let fours = self.vec == 4;
+        if let Some(packed) = self.packed.filter(|_| self.tokens) {
+            let shader = packed.declare(shader.reads(A, "tokens", "u32"), B, B2);
+            return shader.import("gemm_packed").import(packed.dots());
+        }
         shader = shader.input(A, "a", self.a).import(if fours { "gemm_load4" } else { "gemm_load1" });
         if let Some(packed) = self.packed {
             return packed.declare(shader, B, B2).import("gemm_packed");

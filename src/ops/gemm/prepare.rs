@@ -109,6 +109,9 @@ impl Product<'_> {
         for (slot, (operand, memory)) in (0..).zip(self.views.all().into_iter().zip(memory)) {
             let (name, reach) = (NAMES[slot as usize], operand.map(|operand| operand.view.of(operand.dtype)));
             match (slot, self.weights) {
+                (A, Some(weights)) if weights.tokens() => {
+                    args.read(A, "tokens", memory, Reach::to(weights.token_words(&self.problem), WORD))?
+                }
                 (B, Some(weights)) => {
                     args.read(B, "codes", memory, Reach::to(weights.code_bytes(&self.problem) / 4, WORD))?
                 }

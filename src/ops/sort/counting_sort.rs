@@ -266,7 +266,14 @@ impl Problem {
     }
 
     /// The step of this stem.
-    fn pass(&self, views: &Views, config: &Config, stem: &'static str, pass: u32, writable: Slots) -> Pass<Config, Form> {
+    fn pass(
+        &self,
+        views: &Views,
+        config: &Config,
+        stem: &'static str,
+        pass: u32,
+        writable: Slots,
+    ) -> Pass<Config, Form> {
         let single = views.passes(config) == 1;
         let keyed = Form {
             short: self.index == Index::U16,
@@ -355,9 +362,7 @@ impl Pipeline for Pass<Config, Form> {
             "counting_sort_scan_runs" => runs(table(begin(0))),
             "counting_sort_count_tiles" => digits(table(elements(begin(counting)))),
             "counting_sort_scan_tiles" => table(begin(scanning)),
-            "counting_sort_place_tiles" => {
-                runs(digits(table(elements(begin(placing))))).writes(to, "order", "u32")
-            }
+            "counting_sort_place_tiles" => runs(digits(table(elements(begin(placing))))).writes(to, "order", "u32"),
             _ => keyed(begin(0))
                 .flag("COUNT", count)
                 .writes(ORDER, "order", "u32")
@@ -442,7 +447,11 @@ impl Plan for Problem {
                     let scan = plain(wg_size.ilog2() + 1);
                     let masks = plain((words << digit_bits).div_ceil(wg_size));
                     let tiles = Rounds::nest(part.div_ceil(wg_size), plain(words));
-                    vec![digits.times(2) + each(part), each(parts).times(2) + scan, digits.times(2) + scan + masks + tiles]
+                    vec![
+                        digits.times(2) + each(part),
+                        each(parts).times(2) + scan,
+                        digits.times(2) + scan + masks + tiles,
+                    ]
                 }
             };
             steps.into_iter().chain([searched]).try_for_each(|rounds| caps.check_rounds(rounds))?;

@@ -265,7 +265,9 @@ impl Problem {
     /// The parts whose vectors and indices a binding holds, in order; the whole, where there are none.
     fn parts<'a>(&self, views: &Views, caps: &Caps, buffers: &Buffers<'a>) -> Option<Vec<(Problem, Buffers<'a>)>> {
         let limit = caps.limits.max_storage_buffer_binding_size;
-        let large = |views: &Views, problem: &Problem| views.x.of(problem.x).bytes().max(views.indices.of(problem.index).bytes());
+        let large = |views: &Views, problem: &Problem| {
+            views.x.of(problem.x).bytes().max(views.indices.of(problem.index).bytes())
+        };
         if large(views, self) <= limit {
             return Some(vec![(*self, *buffers)]);
         }
@@ -302,7 +304,8 @@ impl Problem {
 
         let at = |words: u64| scratch.part(product!(words, 4u32), u64::MAX);
         let (order, offsets, rest) = (at(0), at(views.offsets_offset()), at(self.sorted_words(views, config)));
-        let (order, offsets) = (order.part(0, 4 * views.offsets_offset()), offsets.part(0, 4 * (u64::from(views.codes) + 1)));
+        let (order, offsets) =
+            (order.part(0, 4 * views.offsets_offset()), offsets.part(0, 4 * (u64::from(views.codes) + 1)));
         let [order, offsets, rest] = [&order, &offsets, &rest].map(Binding::from);
         let sorting = counting_sort::Buffers::new(buffers.indices, order, offsets).scratch(rest);
         let mut steps = self.sort().bind(&views.sort, &config.sort, kernels, &sorting)?.into_steps();

@@ -4,7 +4,7 @@ use loom::Gpu;
 use loom::harness::Call;
 use loom::kernels::gemm::gemm_quant::{DIRECT, of};
 use tileloom::gemm::Matrix;
-use tileloom::gemm_quant::{Problem, choose};
+use tileloom::gemm_quant::{Activations, Problem, choose};
 use tileloom::weights::Format;
 use tileloom::{Caps, Dtype, Kernels};
 
@@ -32,6 +32,8 @@ pub fn cases(suite: &mut Suite) {
         invalid("format", choose(&caps, &Problem { format: Format::Q4_K, ..q4 }))?;
         invalid("format", choose(&caps, &Problem { format: Format { group: 12, ..Format::Q4_0 }, ..q4 }))?;
         invalid("format", choose(&caps, &Problem { format: Format { order: 2, ..Format::Q4_0 }, ..q4 }))?;
+        let int8 = Activations::Int8;
+        invalid("activations", choose(&caps, &Problem { activations: int8, format: Format::Q5_0, ..q4 }))?;
         invalid("k", choose(&caps, &Problem { k: 1 << 22, ..q4 }))?;
         invalid("d", choose(&caps, &Problem { m: 2, d: Matrix::strided(Dtype::F32, 0, [0, 0, 7]), ..q4 }))
     });

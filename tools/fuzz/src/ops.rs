@@ -8,11 +8,11 @@ use tileloom::rope::{Angles, Axes, Frequencies, Heads, Style};
 use tileloom::vq_assign::{Metric, Quantized};
 use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
-use tileloom::weights::Format;
+use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
-    counting_sort, gemm, grouped_gemm, lora, lora_backward, norm, norm_backward, position_encoding, quantize, rope,
-    softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    counting_sort, gemm, gemm_quant, grouped_gemm, lora, lora_backward, norm, norm_backward, position_encoding,
+    quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -24,12 +24,13 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 21] = [
+pub const OPS: [(&str, Case); 22] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
     ("counting_sort", call::case::<counting_sort::Problem>),
     ("gemm", call::case::<gemm::Problem>),
+    ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
@@ -180,8 +181,39 @@ op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
     let _ = gemm::backward(p);
 });
 
-one_of!(Format: |d| Format::Q4_0, Format::Q6_K, Format::FP8, Format::INT8, Format::NF4_FLAT,
-    Format { interleave: 1, ..Format::GPTQ }, Format { order: 3, ..Format::GPTQ }, Format { group: 7, ..Format::Q4_1 });
+one_of!(Code: |d| d.of_these(Code::ALL));
+one_of!(Scales: |d| d.of_these(Scales::ALL));
+one_of!(gemm_quant::Activations: |d| d.of_these(gemm_quant::Activations::ALL));
+one_of!(Format: |d| d.of_these(&FORMATS),
+    Format { code: Vary::any(d), scales: Vary::any(d), group: d.size() as u32, interleave: d.size() as u32, order: 0 },
+    Format { group: 32, order: d.size() as u32, interleave: d.of_these(&[1, 8]), ..Format::GPTQ });
+/// Those of checkpoints.
+const FORMATS: [Format; 15] = [
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q8_0,
+    Format::IQ4_NL,
+    Format::MXFP4,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+    Format::INT8,
+    Format::FP8,
+    Format::GPTQ,
+    Format::NF4,
+    Format::NF4_FLAT,
+];
+fields!(gemm_quant::Problem = Self::default();
+    gemm_quant::Problem { m, n, k, format, a, d, bias, activation, gated, residual, activations, inputs });
+op!(gemm_quant: [a, codes, scales, d], [bias, residual, scratch]; |dice, p| {
+    if dice.one_in(2) && matches!(p.format.scales, Scales::K | Scales::K6) {
+        p.k = p.k.div_ceil(256).saturating_mul(256);
+    }
+    p.format.order = if p.format.order == 0 { 0 } else { p.format.order.max(p.k.div_ceil(32) as u32) };
+});
+
 fields!(grouped_gemm::Problem = Self::default();
 grouped_gemm::Problem {
     m, n, k, groups, trans_b, a, a_layout, b, b_layout, format, d, d_layout, offsets, signed, bias, activation, gate,
@@ -302,10 +334,13 @@ one_of!(OutOfRange: |d| OutOfRange::Zero, OutOfRange::First);
 one_of!(Index: |d| Index::U32, Index::I32, Index::U16);
 fields!(vq_lookup::Problem = Self::default();
 vq_lookup::Problem {
-    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, codebook, y, y_layout,
-    bad,
+    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, format, codebook, y,
+    y_layout, bad,
 });
-op!(vq_lookup: [indices, codebook, y], [bad]; |_dice, _p| ());
+// Packed weights are one book at the start of its binding.
+op!(vq_lookup: [indices, codebook, y], [bad, scales]; |_dice, p| if p.format.is_some() {
+    (p.books, p.order, p.codebook) = (1, Order::ChannelsLast, Default::default());
+});
 
 fields!(vq_scatter::Problem = Self::default();
 vq_scatter::Problem {

@@ -5,6 +5,7 @@
 pub mod case;
 pub mod commands;
 pub mod flush;
+pub mod gguf;
 pub mod gpu;
 pub mod harness;
 pub mod image;
@@ -20,6 +21,7 @@ pub mod roofline;
 pub mod stats;
 pub mod table;
 pub mod timer;
+pub mod weights;
 
 mod progress;
 

@@ -68,7 +68,7 @@ pub fn scales(format: &Format, n: usize, k: usize, random: &mut Random) -> Vec<f
         let (row, word) = (i / wide / words * wide + i % wide, i / wide % words);
         let value = match format.scales {
             _ if row >= n => u32::MAX,
-            Scales::HalfZero if word >= groups.div_ceil(2) => bytes(random, 0, 17),
+            Scales::HalfZero if word >= groups.div_ceil(2) => bytes(random, 1, 17),
             Scales::Float => float(random),
             Scales::Exponent => bytes(random, 118, 126),
             Scales::K if !word.is_multiple_of(4) => random.word() as u32,

@@ -6,5 +6,6 @@ pub mod check;
 pub mod cli;
 pub mod isa;
 pub mod matrix;
+pub mod pack;
 pub mod results;
 pub mod run;

@@ -1,8 +1,10 @@
 //! The product with packed weights, described.
 
 use tileloom::gemm::{self, Activation, Along, Matrix, Precision, Vector};
-use tileloom::gemm_quant::{Algorithm, Buffers, Config, Problem, Reduce};
+use tileloom::gemm_quant::{Activations, Algorithm, Buffers, Config, Problem, Reduce};
+use tileloom::quantize;
 use tileloom::reference::gemm::{Inputs, Output, reference, rounded};
+use tileloom::reference::quantize as tokens;
 use tileloom::reference::weights::decode;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{Caps, Dtype};
@@ -66,6 +68,24 @@ fn decoded(problem: &Problem) -> gemm::Problem {
     gemm::Problem { m, n, k, trans_b: true, a, b: Matrix::new(a.dtype), d, epilogue, inputs, ..Default::default() }
 }
 
+/// a as the product takes it.
+fn taken_activations(problem: &Problem, a: &[f64]) -> Vec<f64> {
+    let (format, power_of_two) = match problem.activations {
+        Activations::Float => return a.to_vec(),
+        Activations::Int8 => (quantize::Format::Int8, false),
+        Activations::Fp8 => (quantize::Format::E4m3, false),
+        Activations::Fp8Power => (quantize::Format::E4m3, true),
+    };
+    let (rows, k) = (problem.m, problem.k);
+    let of = quantize::Problem { rows, cols: k, format, power_of_two, ..Default::default() };
+    let tokens::Output { codes, scales } = tokens::reference(&of, a);
+    let (group, groups) = (tokens::group(&of, k), k.div_ceil(tokens::group(&of, k)));
+    let value = |i: usize| {
+        tokens::value(format, codes[i / k * of.words() * 4 + i % k]) * scales[i / k * groups + i % k / group]
+    };
+    (0..rows * k).map(value).collect()
+}
+
 impl Describe for Problem {
     /// A parameter, of which pipelines know nothing.
     const RUNTIME: &'static [&'static str] = &["parts"];
@@ -119,7 +139,7 @@ impl Describe for Problem {
         let stored = decode::<f32>(&self.format, self.rows(), k, &codes, &scales);
         let taken: Vec<f64> = stored.into_iter().map(|w| if halves { F16.round(w) } else { w }).collect();
         let (b, b2) = split(&taken);
-        let a = rounded(&plain, &values["a"]);
+        let a = rounded(&plain, &taken_activations(self, &values["a"]));
         let low = reference::<f32>(&plain, &Inputs { a: &a, b: &b, b2: b2.as_deref(), ..inputs }).d;
         vec![("d", Rule::Rows { cols: n, dtype: self.d.dtype, oracle, low, mag })]
     }
@@ -161,6 +181,8 @@ impl Describe for Problem {
         options.word("inputs", &mut self.inputs, &precisions)?;
         let activations: Vec<_> = Activation::ALL.iter().map(|&activation| (activation.name(), activation)).collect();
         options.word("activation", &mut self.activation, &activations)?;
+        let all: Vec<_> = Activations::ALL.iter().map(|&activations| (activations.name(), activations)).collect();
+        options.word("activations", &mut self.activations, &all)?;
         options.value("a_layout", &mut self.a.layout)?;
         options.value("d_layout", &mut self.d.layout)?;
         if let Some(residual) = &mut self.residual {
@@ -230,7 +252,9 @@ fn narrow(list: &mut List<Problem>) {
     for (name, format) in FORMATS {
         let problem = of(3, 20, odd_k(&format), format);
         list.wide(format!("few rows of {name}"), problem).candidate(VECTOR);
-        list.wide(format!("a tile of {name}"), Problem { m: 9, ..problem }).config(DIRECT);
+        if ["q4_0", "q5_1", "q6_k", "iq4_nl", "int8", "nf4 across rows", "gptq in order of groups"].contains(&name) {
+            list.wide(format!("a tile of {name}"), Problem { m: 9, ..problem }).config(DIRECT);
+        }
     }
     for format in [Format::Q4_0, Format::Q8_0, Format::Q4_K] {
         let problem = of(1, 68, odd_k(&format) + if format.scales == Scales::K { 0 } else { 92 }, format);
@@ -260,7 +284,8 @@ fn wide(list: &mut List<Problem>) {
     for (name, format) in FORMATS {
         let problem = typed(35, 68, odd_k(&format).next_multiple_of(4), format, F16);
         let problem = Problem { d: Matrix::new(F32), ..problem };
-        if format.scales != Scales::Flat {
+        // The decoders of the others are among these.
+        if ["q4_0", "q4_1", "q5_0", "q8_0", "mxfp4", "q5_k", "q6_k", "fp8", "gptq"].contains(&name) {
             list.wide(format!("matrices of {name}"), problem).unless(no_coop).candidate(COOP).seed(2);
         }
     }
@@ -291,25 +316,52 @@ fn wide(list: &mut List<Problem>) {
         .config(Config { parts: 3, ..DIRECT })
         .says(&["gemm_split_k"]);
     list.wide("checked modules give the same bits", of(3, 37, 164, Format::Q4_0)).candidate(VECTOR).checked();
+    // As lanes of a GPU multiply one and two rows, by bytes.
+    let two = Config { tile: [2, 32, 4], thread: [2, 4], ..LANES };
+    for (m, config, format) in [(1, LANES, Format::Q6_K), (2, two, Format::Q4_0), (2, two, Format::GPTQ)] {
+        list.wide("lanes, zeros by sums", of(m, 37, 512, format)).config(config);
+    }
     list.wide("the same bits twice", of(1, 300, 420, Format::MXFP4)).config(LANES).twice();
     // Weights of 0 by codes that are not: sums are 0, whatever a holds.
     for (format, zero) in [(Format::Q4_0, 0x8888_8888u32), (Format::GPTQ, 0x5555_5555)] {
-        let entry = list.wide("weights of 0", of(2, 40, 256, format)).candidate(VECTOR).exact();
-        entry.set(move |problem, values| {
-            let scales = packed::words(&values["scales"]);
-            let (words, zeros) =
-                (problem.format.scale_words(256) as usize, problem.format.groups(256).div_ceil(2) as usize);
-            let scales = scales.iter().enumerate().map(|(i, &word)| {
-                f64::from(if problem.format.scales == Scales::HalfZero && i / 8 % words >= zeros {
-                    0x0505_0505
-                } else {
-                    word
-                })
+        for config in [None, Some(two)] {
+            let entry = list.wide("weights of 0", of(2, 40, 256, format)).candidate(VECTOR).exact();
+            if let Some(config) = config {
+                entry.config(config);
+            }
+            entry.set(move |problem, values| {
+                let scales = packed::words(&values["scales"]);
+                let (words, zeros) =
+                    (problem.format.scale_words(256) as usize, problem.format.groups(256).div_ceil(2) as usize);
+                let scales = scales.iter().enumerate().map(|(i, &word)| {
+                    f64::from(if problem.format.scales == Scales::HalfZero && i / 8 % words >= zeros {
+                        0x0505_0505
+                    } else {
+                        word
+                    })
+                });
+                values.insert("scales", scales.collect());
+                values.get_mut("codes").into_iter().flatten().for_each(|word| *word = f64::from(zero));
             });
-            values.insert("scales", scales.collect());
-            values.get_mut("codes").into_iter().flatten().for_each(|word| *word = f64::from(zero));
-        });
+        }
     }
+    let int8 = |problem| Problem { activations: Activations::Int8, ..problem };
+    for (m, n, k, format) in [
+        (1, 36, 165, Format::Q4_0),
+        (3, 37, 164, Format::Q4_1),
+        (12, 37, 101, Format::Q8_0),
+        (9, 36, 300, Format::INT8),
+        (2, 37, 140, Format { group: 32, order: 5, ..Format::GPTQ }),
+    ] {
+        list.wide("activations of int8", int8(whole(of(m, n, k, format)))).seed(4);
+    }
+    let gated = Problem { gated: true, ..whole(typed(2, 38, 512, Format::Q4_K, Bf16)) };
+    list.wide("activations of int8", int8(gated)).seed(5);
+    for (activations, m) in [(Activations::Fp8, 3), (Activations::Fp8Power, 11)] {
+        let problem = whole(typed(m, 37, 262, Format::FP8, F16));
+        list.wide("activations of fp8", Problem { activations, ..problem }).seed(6);
+    }
+    list.narrow("activations of int8", int8(of(3, 36, 164, Format::Q4_0))).seed(4);
     list.wide("rounded inputs", Problem { inputs: Precision::F16, ..of(35, 40, 64, Format::Q4_0) });
 }
 
@@ -338,16 +390,23 @@ fn benches(list: &mut List<Problem>) {
             }
         }
     }
+    let int8 = |m| Problem { activations: Activations::Int8, ..of(m, 4096, 4096, Format::Q4_0) };
+    list.bench("1x4096x4096 q4_0 int8", int8(1));
+    list.bench("8x4096x4096 q4_0 int8", int8(8));
     list.bench("8x4096x4096 q4_0", of(8, 4096, 4096, Format::Q4_0));
     list.bench("1x49152x576 q4_0", of(1, 49152, 576, Format::Q4_0));
     list.bench("128x4096x4096 q4_0 f16", typed(128, 4096, 4096, Format::Q4_0, F16));
     list.bench("128x4096x4096 q4_0", of(128, 4096, 4096, Format::Q4_0));
     list.large("512x4096x4096 q4_0 f16", typed(512, 4096, 4096, Format::Q4_0, F16));
     list.large("1x4096x4096 q4_0 f16", typed(1, 4096, 4096, Format::Q4_0, F16));
+    list.large("8x4096x4096 q4_0 int8", int8(8));
     list.large("4x4096x4096 q4_0 f16", typed(4, 4096, 4096, Format::Q4_0, F16));
 }
 
 fn composed(list: &mut List<Problem>) {
+    for activations in [Activations::Int8, Activations::Fp8] {
+        list.compose(Problem { activations, ..whole(typed(5, 36, 132, Format::Q4_0, F16)) });
+    }
     for (_, format) in FORMATS {
         list.compose(Problem { gated: true, ..whole(typed(3, 36, odd_k(&format), format, F16)) });
         list.compose(typed(300, 256, 512, Format { interleave: 1, ..format }, F16));
