@@ -8,6 +8,8 @@ mod vq;
 mod weights;
 
 pub use attention::AttentionOptions;
+pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
+pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position::position_encoding::{PositionEncoding, PositionOptions};
 pub use position::rope::{RopeOptions, RopePositions};

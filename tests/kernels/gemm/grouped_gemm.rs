@@ -8,7 +8,7 @@ use tileloom::gemm::Activation;
 use tileloom::grouped_gemm::{self, Buffers, Problem, backward};
 use tileloom::norm::Vector;
 use tileloom::weights::Format;
-use tileloom::{Caps, Dtype, ErrorKind, Kernels};
+use tileloom::{Caps, Context, Dtype, Error, ErrorKind, GroupedOptions, Kernels};
 
 use crate::{Depth, Suite, refused};
 
@@ -20,10 +20,32 @@ static SUITE: (&str, crate::Cases) = ("grouped_gemm", cases);
 pub fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
     if suite.depth >= Depth::Wide {
+        suite.case("tensors", tensors);
         suite.case("nothing to compute takes no step", nothing);
         suite.case("limits of bindings: several groups at a time", limits);
         suite.case("the gradient of a", gradient);
     }
+}
+
+/// The high level: rows 0 and 1 are of group 0, row 2 of group 1, row 3 of none.
+fn tensors(gpu: &Gpu) -> Result<(), String> {
+    let run = || -> Result<(), Error> {
+        let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+        let read = |t: &tileloom::Tensor<f32>| pollster::block_on(t.read());
+        let a = context.upload(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &[4, 2])?;
+        let b = context.upload(&[1f32, 0.0, 0.0, -1.0], &[2, 1, 2])?;
+        let offsets = context.upload(&[0i32, 2, 3], &[3])?;
+        let bias = context.upload(&[0.5f32, 1.0], &[2, 1])?;
+        let options = GroupedOptions { bias: Some(&bias), activation: Activation::Relu, ..Default::default() };
+        assert_eq!(read(&a.grouped_matmul(&b, &offsets, &options)?)?, [1.5, 3.5, 0.0, 0.0]);
+        let gated = GroupedOptions { gate: Some(&b), ..Default::default() };
+        assert_eq!(read(&a.grouped_matmul(&b, &offsets, &gated)?)?, [1.0, 9.0, 36.0, 0.0]);
+        let few = context.upload(&[0u32, 2], &[2])?;
+        let error = a.grouped_matmul(&b, &few, &GroupedOptions::default()).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Shape { arg: "offsets", .. }));
+        Ok(())
+    };
+    run().map_err(|error| error.to_string())
 }
 
 fn nothing(gpu: &Gpu) -> Result<(), String> {

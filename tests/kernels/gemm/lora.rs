@@ -6,7 +6,7 @@ use loom::kernels::gemm::DIRECT;
 use loom::kernels::gemm::lora::of;
 use tileloom::gemm::Activation;
 use tileloom::lora::{self, Buffers, Problem, backward};
-use tileloom::{Dtype, ErrorKind, lora_backward};
+use tileloom::{Context, Dtype, Error, ErrorKind, LoraOptions, lora_backward};
 
 use crate::{Depth, Suite, refused};
 
@@ -18,6 +18,7 @@ static SUITE: (&str, crate::Cases) = ("lora", cases);
 pub fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
     if suite.depth >= Depth::Wide {
+        suite.case("tensors", tensors);
         suite.case("nothing to compute takes no step", |gpu| {
             for (m, n) in [(0, 9), (5, 0)] {
                 let output = Call::random(of(m, n, 7, 3, 2, F32), 1).run(gpu, &gpu.kernels, None)?;
@@ -36,6 +37,33 @@ pub fn cases(suite: &mut Suite) {
             Ok(())
         });
     }
+}
+
+/// The high level: the example of the reference, and gradients of ones.
+fn tensors(gpu: &Gpu) -> Result<(), String> {
+    let run = || -> Result<(), Error> {
+        let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+        let read = |t: &tileloom::Tensor<f32>| pollster::block_on(t.read());
+        let x = context.upload(&[1f32, 2.0, 1.0, 2.0, 1.0, 2.0], &[3, 2])?;
+        let weight = context.upload(&[3f32, 4.0], &[1, 2])?;
+        let a = context.upload(&[1f32, 1.0, 2.0, 0.0], &[2, 1, 2])?;
+        let b = context.upload(&[4f32, -1.0], &[2, 1, 1])?;
+        let adapter = context.upload(&[0i32, 1, -1], &[3])?;
+        let options = LoraOptions { scale: 0.5, adapter: Some(&adapter), ..Default::default() };
+        let y = x.lora(&weight, &a, &b, &options)?;
+        assert_eq!((y.shape(), read(&y)?), (&[3, 1][..], vec![17.0, 10.0, 11.0]));
+        let ones = context.upload(&[1f32; 3], &[3, 1])?;
+        let mut batch = context.batch();
+        let gradients = batch.lora_backward(&x, &weight, &a, &b, &ones, &options)?;
+        batch.submit()?;
+        assert_eq!(read(&gradients.x)?, [5.0, 6.0, 2.0, 4.0, 3.0, 4.0]);
+        assert_eq!(read(&gradients.a)?, [2.0, 4.0, -0.5, -1.0]);
+        assert_eq!(read(&gradients.b)?, [1.5, 1.0]);
+        let error = x.lora(&weight, &b, &b, &options).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Shape { arg: "a", .. }));
+        Ok(())
+    };
+    run().map_err(|error| error.to_string())
 }
 
 fn errors(gpu: &Gpu) -> Result<(), String> {
