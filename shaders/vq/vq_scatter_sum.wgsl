@@ -44,7 +44,8 @@ fn vq_scatter_sum(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
     let whole = item < params.codes;
     var code = item;
     var block = 0u;
-    if !whole {
+    // Without blocks all items are codes, and a software adapter goes through no loop of the others.
+    if BLOCKS && !whole {
       block = item - params.codes + 1u;
       code = code_at(block << params.block_bits);
     }
@@ -83,7 +84,8 @@ fn vq_scatter_sum(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
           }
           stop = min(end, seen_to);
         }
-        for (; place + 4u <= stop; place += 4u) {
+        // Runs that are short gain nothing by fours.
+        for (; FOURS && place + 4u <= stop; place += 4u) {
           let v0 = vector_at(place, book);
           let v1 = vector_at(place + 1u, book);
           let v2 = vector_at(place + 2u, book);
@@ -101,7 +103,7 @@ fn vq_scatter_sum(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
         if EVEN || first + t * LANES + lane < chunks {
           if whole {
             sums_store(at, c[t], 0u, params.cols, sum[t]);
-          } else if mine {
+          } else if BLOCKS && mine {
             partial_store(block - 1u, c[t], sum[t]);
           }
         }
@@ -114,5 +116,5 @@ fn vq_scatter_sum(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
     }
   }
   // It is 0: no sum takes what has been loaded ahead, but a compiler cannot know.
-  if AHEAD > 0u && params.never != 0u { partial_store(0u, 0u, V(seen)); }
+  if AHEAD > 0u && params.never != 0u { scratch[params.offsets_offset] = bitcast<u32>(seen); }
 }

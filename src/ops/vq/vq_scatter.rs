@@ -63,6 +63,8 @@ config! {
         pub each: u32,
         /// Vectors that are loaded ahead, 0 for none: a multiple of `lanes`, which are then `wg_size`.
         pub ahead: u32,
+        /// Four positions of a code are taken at a time: not where codes have few.
+        pub fours: bool,
         /// Two to the power of it positions of a code are summed one after the other.
         pub block_bits: u32,
         /// f16 vectors are held natively, not packed in u32; needs `SHADER_F16`.
@@ -86,6 +88,8 @@ struct Form {
     even: bool,
     /// Chunks in a line of a CPU's cache.
     line: u32,
+    /// Runs may be longer than a block.
+    blocks: bool,
 }
 
 crate::params! {
@@ -207,12 +211,13 @@ impl Problem {
             count: self.counts.is_some(),
             even: self.chunks(views).is_multiple_of(product!(config.lanes, config.turns)),
             line: if config.ahead > 0 { self.line(views) } else { 1 },
+            blocks: views.joins(config) > 0,
         };
         // What Params say makes no pipeline.
         let config = Config { sort: counting_sort::Config::NONE, block_bits: 0, each: 0, ..*config };
         let sum = Pass { stem: "vq_scatter_sum", config, form, writable };
-        let joined = Form { x: Storage::F32, books: false, batches: false, count: false, even: false, line: 1, ..form };
-        let config = Config { turns: 0, ahead: 0, native_f16: false, ..config };
+        let joined = Form { x: Storage::F32, books: false, batches: false, count: false, even: false, line: 1, blocks: true, ..form };
+        let config = Config { turns: 0, ahead: 0, fours: false, native_f16: false, ..config };
         let join = Pass { stem: "vq_scatter_join", config, form: joined, writable };
         vec![sum, join]
     }
@@ -231,12 +236,14 @@ impl Problem {
     fn rounds(&self, views: &Views, config: &Config) -> [Rounds; 2] {
         let chunks = |turns: u32| self.chunks(views).div_ceil(product!(config.lanes, turns));
         let (found, turns) = (Rounds::plain(32u32), Rounds::plain(config.turns));
-        // Whole blocks by fours, and what is left where a window of vectors ends.
+        // By fours, and one by one what is left where a window of vectors ends.
         let positions = 1u32 << config.block_bits;
         let windows = if config.ahead > 0 { positions.div_ceil(config.ahead) + 1 } else { 1 };
         let lines = Rounds::plain(product!(config.lanes, config.turns).div_ceil(self.line(views).into()));
         let seen = Rounds::nest(config.ahead / config.lanes, lines);
-        let window = Rounds::nest((positions / windows).div_ceil(4) + 1, turns) + Rounds::nest(3u32, turns) + seen;
+        let each = (positions / windows).max(1);
+        let ones = if config.fours { each.min(3) } else { each + 1 };
+        let window = Rounds::nest(each / 4 + 1, turns) + Rounds::nest(ones, turns) + seen;
         let item = found + Rounds::nest(chunks(config.turns), Rounds::nest(windows, window) + turns.times(3));
         let joined = Rounds::nest(chunks(1), Rounds::plain(views.joins(config)));
         [Rounds::nest(config.each, item), found + joined]
@@ -357,7 +364,7 @@ struct Tiles {
 /// followed once. The others are not measured.
 const fn tiles(class: Class) -> Tiles {
     match class {
-        Class::Software => Tiles { wg_size: 64, lanes: 8, turns: 4, block_bits: 10 },
+        Class::Software => Tiles { wg_size: 64, lanes: 8, turns: 4, block_bits: 12 },
         Class::Integrated => Tiles { wg_size: 64, lanes: 16, turns: 1, block_bits: 8 },
         Class::Discrete => Tiles { wg_size: 128, lanes: 32, turns: 1, block_bits: 8 },
     }
@@ -368,6 +375,8 @@ const EACH: u32 = 32;
 /// Vectors that a software adapter loads ahead. By itself the step that sums takes a third of the time with it on lavapipe of Mesa
 /// 26.2 (65536 vectors of 64, from memory): 7.3, 3.3, 2.8, 2.5, 2.5 ms with 0, 8, 16, 32, 64.
 const AHEAD: u32 = 32;
+/// Positions per code below which a software adapter takes them one by one: it goes through a loop once where it has no turn.
+const FEW: u32 = 6;
 /// Bytes of a line of a CPU's cache.
 const LINE: u32 = 64;
 const LEAST_WORKGROUPS: u32 = 64;
@@ -391,6 +400,8 @@ impl Pipeline for Pass<Config, Form> {
             .constant("TURNS", self.config.turns)
             .constant("AHEAD", self.config.ahead)
             .constant("LINE", form.line)
+            .flag("FOURS", self.config.fours)
+            .flag("BLOCKS", form.blocks)
             .flag("EVEN", form.even)
             .flag("COUNT", form.count)
             .flag("BOOKS", form.books)
@@ -456,6 +467,7 @@ impl Plan for Problem {
         let chunks = (self.chunks(views) as u32).max(1);
         let native_f16 = caps.prefers_native_f16(self.x == Dtype::F16);
         let wg_size = wg_size.min(caps.most_invocations());
+        let fours = caps.class() != Class::Software || views.total / views.codes >= FEW;
         let mut shared = vec![(wg_size, lanes.min(chunks.next_power_of_two()).min(wg_size), 1, 0)];
         if caps.class() == Class::Software {
             let width = caps.trusted_subgroup_size().unwrap_or(8).clamp(1, wg_size);
@@ -470,7 +482,7 @@ impl Plan for Problem {
             let bits = (u64::from(views.total).max(1).ilog2() / 2).max(block_bits);
             for (wg_size, lanes, each, ahead) in shared.iter().copied() {
                 let turns = chunks.div_ceil(lanes).min(turns);
-                let config = Config { sort, wg_size, lanes, turns, each, ahead, block_bits: bits, native_f16 };
+                let config = Config { sort, wg_size, lanes, turns, each, ahead, fours, block_bits: bits, native_f16 };
                 found.push(config);
                 // Where the driver cuts long loops short.
                 if caps.loop_rounds().is_some() {
@@ -484,7 +496,7 @@ impl Plan for Problem {
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        let Config { sort, wg_size, lanes, turns, each, ahead, block_bits, native_f16 } = *config;
+        let Config { sort, wg_size, lanes, turns, each, ahead, block_bits, native_f16, .. } = *config;
         self.sort().check(&views.sort, caps, &sort)?;
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.x == Dtype::F16)?;
