@@ -2,7 +2,7 @@
 //
 // Bindings (group 0)
 //   0 indices     keys u32, i32 or u16 [n, segments] by strides
-//   4 table       u32 [parts / WG_SIZE, digits, WG_SIZE], zeros before
+//   4 table       u32 [parts / SIDE, digits, SIDE], zeros before
 //   5 from_order  u32 [total] (where it is not the first pass)
 //
 // An invocation has a part: a run of elements, which it takes in order.

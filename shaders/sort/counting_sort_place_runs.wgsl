@@ -3,7 +3,7 @@
 // Bindings (group 0)
 //   0 indices     keys u32, i32 or u16 [n, segments] by strides
 //   1 or 5 order  u32 [total], written
-//   4 table       u32 [parts / WG_SIZE, digits, WG_SIZE]: the place of the next element of the part with the digit
+//   4 table       u32 [parts / SIDE, digits, SIDE]: the place of the next element of the part with the digit
 //   5 or 1 from_order  u32 [total] (where it is not the first pass)
 //
 // An invocation has a part, and takes its elements in order: equal digits stay in theirs.

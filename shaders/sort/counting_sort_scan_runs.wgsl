@@ -4,7 +4,7 @@
 // Bindings (group 0)
 //   2 offsets  u32 [codes + 1] (where OFFSETS)
 //   3 counts   u32 [codes] (where COUNT)
-//   4 table    u32 [parts / WG_SIZE, digits, WG_SIZE], then the sums of blocks [blocks]
+//   4 table    u32 [parts / SIDE, digits, SIDE], then the sums of blocks [blocks]
 //
 // An invocation has a block of digits.
 
@@ -18,9 +18,9 @@ fn counting_sort_scan_runs(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_
   let end = min(first + params.rows, params.digits);
   for (var d = first; d < end; d++) {
     let before = at;
-    for (var group = 0u; group < params.parts; group += WG_SIZE) {
-      let row = group * params.digits + d * WG_SIZE;
-      for (var part = 0u; part < WG_SIZE; part++) {
+    for (var group = 0u; group < params.parts; group += SIDE) {
+      let row = group * params.digits + d * SIDE;
+      for (var part = 0u; part < SIDE; part++) {
         let count = table[row + part];
         table[row + part] = at;
         at += count;

@@ -1,7 +1,7 @@
 // What the counts of a block of digits sum up to.
 //
 // Bindings (group 0)
-//   4 table  u32 [parts / WG_SIZE, digits, WG_SIZE], then [blocks], written
+//   4 table  u32 [parts / SIDE, digits, SIDE], then [blocks], written
 //
 // An invocation has a block.
 
@@ -12,10 +12,10 @@ fn counting_sort_sum_runs(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_i
   let first = block * params.rows;
   let end = min(first + params.rows, params.digits);
   var sum = 0u;
-  for (var group = 0u; group < params.parts; group += WG_SIZE) {
+  for (var group = 0u; group < params.parts; group += SIDE) {
     for (var d = first; d < end; d++) {
-      let at = group * params.digits + d * WG_SIZE;
-      for (var part = 0u; part < WG_SIZE; part++) { sum += table[at + part]; }
+      let at = group * params.digits + d * SIDE;
+      for (var part = 0u; part < SIDE; part++) { sum += table[at + part]; }
     }
   }
   table[params.parts * params.digits + block] = sum;

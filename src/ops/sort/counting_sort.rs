@@ -236,6 +236,11 @@ const TURN: u32 = 40;
 
 const MOST_PARTS: u64 = 1 << 20;
 
+/// Steps by runs that add up, an invocation per block of digits, and their workgroups.
+const SUM_RUNS: &str = "counting_sort_sum_runs";
+const SCAN_RUNS: &str = "counting_sort_scan_runs";
+const BLOCK_INVOCATIONS: u32 = 8;
+
 slots!(KEYS, ORDER, OFFSETS, COUNTS, TABLE, BETWEEN);
 
 impl Problem {
@@ -287,7 +292,7 @@ impl Problem {
             "counting_sort_count_runs" | "counting_sort_count_tiles" => keyed,
             "counting_sort_place_runs" => keyed,
             "counting_sort_place_tiles" => Form { offsets: runs.offsets, count: runs.count, ..keyed },
-            "counting_sort_scan_runs" => runs,
+            SCAN_RUNS => runs,
             "counting_sort_offsets" => Form { next: false, between: false, count: self.counts.is_some(), ..keyed },
             _ => Form::default(),
         };
@@ -303,13 +308,13 @@ impl Problem {
         let parts = u64::from(views.parts(config));
         for pass in 0..views.passes(config) {
             let digits = u64::from(views.digits(config, pass));
-            let blocks = u64::from(views.blocks(config, pass).0).div_ceil(wg);
+            let blocks = u64::from(views.blocks(config, pass).0).div_ceil(BLOCK_INVOCATIONS.into());
             match config.algorithm {
                 Algorithm::Runs => all.extend([
                     ("clear", pass, 0),
                     ("counting_sort_count_runs", pass, parts / wg),
-                    ("counting_sort_sum_runs", pass, blocks),
-                    ("counting_sort_scan_runs", pass, blocks),
+                    (SUM_RUNS, pass, blocks),
+                    (SCAN_RUNS, pass, blocks),
                     ("counting_sort_place_runs", pass, parts / wg),
                 ]),
                 Algorithm::Tiles => all.extend([
@@ -339,7 +344,9 @@ impl Pipeline for Pass<Config, Form> {
         let Form { short, segments, next, between, offsets, count } = self.form;
         let Config { wg_size, digit_bits, .. } = self.config;
         let [counting, scanning, placing] = self.config.wg_bytes();
-        let begin = |wg_bytes| self.begin(wg_size, wg_bytes, 1).params::<Params>();
+        // The parts of a workgroup may be few; blocks of digits are many.
+        let size = if matches!(self.stem, SUM_RUNS | SCAN_RUNS) { BLOCK_INVOCATIONS } else { wg_size };
+        let begin = |wg_bytes| self.begin(size, wg_bytes, 1).params::<Params>().constant("SIDE", wg_size);
         let keyed = |shader: Shader| shader.flag("SEGMENTS", segments).code_indices(KEYS, short);
         let (to, from) = if between { (BETWEEN, ORDER) } else { (ORDER, BETWEEN) };
         let elements = |shader: Shader| match next {
@@ -358,8 +365,8 @@ impl Pipeline for Pass<Config, Form> {
         match self.stem {
             "counting_sort_count_runs" => table(elements(begin(0))),
             "counting_sort_place_runs" => table(elements(begin(0))).writes(to, "order", "u32"),
-            "counting_sort_sum_runs" => table(begin(0)),
-            "counting_sort_scan_runs" => runs(table(begin(0))),
+            SUM_RUNS => table(begin(0)),
+            SCAN_RUNS => runs(table(begin(0))),
             "counting_sort_count_tiles" => digits(table(elements(begin(counting)))),
             "counting_sort_scan_tiles" => table(begin(scanning)),
             "counting_sort_place_tiles" => runs(digits(table(elements(begin(placing))))).writes(to, "order", "u32"),
