@@ -11,8 +11,8 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge, gemm,
-    gemm_quant, norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    gemm_quant, norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup,
+    vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -177,8 +177,21 @@ one_of!(Format: |d| d.of_these(&FORMATS),
     Format { group: 32, order: d.size() as u32, interleave: d.of_these(&[1, 8]), ..Format::GPTQ });
 /// Those of checkpoints.
 const FORMATS: [Format; 15] = [
-    Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::IQ4_NL, Format::MXFP4, Format::Q4_K,
-    Format::Q5_K, Format::Q6_K, Format::INT8, Format::FP8, Format::GPTQ, Format::NF4, Format::NF4_FLAT,
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q8_0,
+    Format::IQ4_NL,
+    Format::MXFP4,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+    Format::INT8,
+    Format::FP8,
+    Format::GPTQ,
+    Format::NF4,
+    Format::NF4_FLAT,
 ];
 fields!(gemm_quant::Problem = Self::default();
     gemm_quant::Problem { m, n, k, format, a, d, bias, activation, gated, residual, inputs });
