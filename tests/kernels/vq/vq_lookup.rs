@@ -169,13 +169,13 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
 }
 
 fn table(format: Format, num_codes: usize, code_dim: usize) -> Problem {
-    Problem { format: Some(format), ..shape(1, 300, 1, num_codes, code_dim) }
+    Problem { format: Some(format), ..shape(1, 100, 1, num_codes, code_dim) }
 }
 
 /// Every way to be refused with packed weights, once.
 fn packed_errors(gpu: &Gpu) -> Result<(), String> {
     let buffer = |words: usize| gpu.buffer(&vec![0; words * 4]);
-    let [indices, codes, scales, y, bad] = [300, 64, 16, 9600, 1].map(buffer);
+    let [indices, codes, scales, y, bad] = [100, 64, 16, 3200, 1].map(buffer);
     let plain = Buffers::new(&indices, &codes, &y).bad(&bad);
     let prepare = |problem: &Problem| vq_lookup::prepare(&gpu.kernels, problem, plain.scales(&scales)).map(drop);
     let good = table(Format::Q4_0, 16, 32);
