@@ -6,14 +6,15 @@ use tileloom::quantize;
 use tileloom::reference::gemm::{Inputs, Output, reference, rounded};
 use tileloom::reference::quantize as tokens;
 use tileloom::reference::weights::decode;
-use tileloom::weights::{Code, Format, Scales};
+use tileloom::weights::{Code, Format, Packed, Scales};
 use tileloom::{Caps, Dtype};
 
-use crate::case::{self, Fault, Options, Reader, Shown};
+use crate::case::{self, Case, Fault, Options, Reader, Shown};
 use crate::image::Rows;
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values, affordable};
+use crate::kernel::{Access, Arg, Bound, Cost, Describe, Given, List, Rule, Values, affordable};
 use crate::packed::{self, FORMATS};
 use crate::random::Random;
+use crate::weights;
 
 use Dtype::{Bf16, F16, F32};
 
@@ -164,17 +165,24 @@ impl Describe for Problem {
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
-        let Format { code, scales, group, interleave, order } = &mut self.format;
-        let codes: Vec<_> = Code::ALL.iter().map(|&code| (code.name(), code)).collect();
-        let kinds: Vec<_> = Scales::ALL.iter().map(|&scales| (scales.name(), scales)).collect();
-        options.word("code", code, &codes)?;
-        options.word("scales_kind", scales, &kinds)?;
-        let mut sizes = [*group as usize, *interleave as usize, *order as usize];
-        for (name, size) in ["group", "interleave", "order"].into_iter().zip(&mut sizes) {
-            options.value(name, size)?;
+        // Else the tensors of a checkpoint tell the format.
+        let told = match &options {
+            Options::Read(reader) => weights::given(reader),
+            Options::Write(_) => stored(&self.format),
+        };
+        if !told {
+            let Format { code, scales, group, interleave, order } = &mut self.format;
+            let codes: Vec<_> = Code::ALL.iter().map(|&code| (code.name(), code)).collect();
+            let kinds: Vec<_> = Scales::ALL.iter().map(|&scales| (scales.name(), scales)).collect();
+            options.word("code", code, &codes)?;
+            options.word("scales_kind", scales, &kinds)?;
+            let mut sizes = [*group as usize, *interleave as usize, *order as usize];
+            for (name, size) in ["group", "interleave", "order"].into_iter().zip(&mut sizes) {
+                options.value(name, size)?;
+            }
+            (*group, *interleave, *order) = (sizes[0] as u32, sizes[1] as u32, sizes[2] as u32);
+            options.value("n", &mut self.n)?;
         }
-        (*group, *interleave, *order) = (sizes[0] as u32, sizes[1] as u32, sizes[2] as u32);
-        options.value("n", &mut self.n)?;
         options.value("gated", &mut self.gated)?;
         options.value("out_dtype", &mut self.d.dtype)?;
         let precisions: Vec<_> = Precision::ALL.iter().map(|&precision| (precision.name(), precision)).collect();
@@ -208,10 +216,27 @@ impl Describe for Problem {
         if let Some(residual) = reader.optional("residual") {
             problem.residual = Some(Matrix::new(case::float("residual", residual)?));
         }
-        problem.options(&mut Options::Read(reader))?;
-        affordable(reader, &problem.args())?;
         let mut values = Values::new();
+        let mut checkpoint = None;
+        if weights::given(reader) {
+            let packed = weights::read(reader, Some(k))?;
+            problem.format = packed.format;
+            checkpoint = Some(packed);
+        }
+        problem.options(&mut Options::Read(reader))?;
+        if let Some(Packed { n, codes, scales, .. }) = &checkpoint {
+            if problem.gated && !n.is_multiple_of(2) {
+                return Err(Fault::Weights(format!("gated weights have twice the rows of d, not {n}")));
+            }
+            problem.n = if problem.gated { n / 2 } else { *n };
+            values.insert("codes", weights::numbers(codes));
+            values.insert("scales", weights::numbers(scales));
+        }
+        affordable(reader, &problem.args())?;
         for arg in problem.args().iter().filter(|arg| arg.name != "d") {
+            if checkpoint.is_some() && ["codes", "scales"].contains(&arg.name) {
+                continue;
+            }
             let tensor = reader.tensor(arg.name, "")?;
             if tensor.shape.iter().product::<usize>() != arg.view.len() {
                 return Err(case::bad_shape(arg.name, tensor, format!("{} elements", arg.view.len())));
@@ -222,12 +247,33 @@ impl Describe for Problem {
         Ok(Given { problem, values, outputs, known: Values::new() })
     }
 
+    /// Weights as a checkpoint has them, where there are such.
+    fn write(&self, values: &Values) -> Case {
+        let told = stored(&self.format);
+        let args = self.args();
+        let own = |arg: &&Arg| arg.access != Access::Write && !(told && ["codes", "scales"].contains(&arg.name));
+        let case = args
+            .iter()
+            .filter(own)
+            .fold(self.header(), |case, arg| case.tensor(arg.name, self.tensor(arg, &values[arg.name])));
+        if !told {
+            return case;
+        }
+        let packed = weights::packed(self.format, self.rows(), self.k, &values["codes"], &values["scales"]);
+        weights::write(case, &packed)
+    }
+
     fn shape(&self, arg: &Arg) -> Vec<usize> {
         match arg.name {
             "a" | "residual" | "d" => vec![self.m, arg.view.cols],
             _ => vec![arg.view.cols],
         }
     }
+}
+
+/// Whether case files have these weights as tensors of a checkpoint. Sorted columns may name what is not there.
+fn stored(format: &Format) -> bool {
+    format.order == 0 && format.name().is_some()
 }
 
 /// k of a format that is not whole in more ways than it must be.
