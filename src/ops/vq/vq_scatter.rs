@@ -216,7 +216,16 @@ impl Problem {
         // What Params say makes no pipeline.
         let config = Config { sort: counting_sort::Config::NONE, block_bits: 0, each: 0, ..*config };
         let sum = Pass { stem: "vq_scatter_sum", config, form, writable };
-        let joined = Form { x: Storage::F32, books: false, batches: false, count: false, even: false, line: 1, blocks: true, ..form };
+        let joined = Form {
+            x: Storage::F32,
+            books: false,
+            batches: false,
+            count: false,
+            even: false,
+            line: 1,
+            blocks: true,
+            ..form
+        };
         let config = Config { turns: 0, ahead: 0, fours: false, native_f16: false, ..config };
         let join = Pass { stem: "vq_scatter_join", config, form: joined, writable };
         vec![sum, join]
@@ -246,7 +255,8 @@ impl Problem {
         let window = Rounds::nest(each / 4 + 1, turns) + Rounds::nest(ones, turns) + seen;
         let item = found + Rounds::nest(chunks(config.turns), Rounds::nest(windows, window) + turns.times(3));
         let joined = Rounds::nest(chunks(1), Rounds::plain(views.joins(config)));
-        [Rounds::nest(config.each, item), found + joined]
+        let ahead = if config.fours { Rounds::default() } else { Rounds::nest(8 * config.ahead / config.lanes, lines) };
+        [ahead + Rounds::nest(config.each, item), found + joined]
     }
 
     /// The first half of the batches or positions, and the second, with what moves of `x` and of the indices; nothing where it has
@@ -288,7 +298,9 @@ impl Problem {
     /// The parts whose vectors and indices a binding holds, in order; the whole, where there are none.
     fn parts<'a>(&self, views: &Views, caps: &Caps, buffers: &Buffers<'a>) -> Option<Vec<(Problem, Buffers<'a>)>> {
         let limit = caps.limits.max_storage_buffer_binding_size;
-        let large = |views: &Views, problem: &Problem| views.x.of(problem.x).bytes().max(views.indices.of(problem.index).bytes());
+        let large = |views: &Views, problem: &Problem| {
+            views.x.of(problem.x).bytes().max(views.indices.of(problem.index).bytes())
+        };
         if large(views, self) <= limit {
             return Some(vec![(*self, *buffers)]);
         }
@@ -325,7 +337,8 @@ impl Problem {
 
         let at = |words: u64| scratch.part(product!(words, 4u32), u64::MAX);
         let (order, offsets, rest) = (at(0), at(views.offsets_offset()), at(self.sorted_words(views, config)));
-        let (order, offsets) = (order.part(0, 4 * views.offsets_offset()), offsets.part(0, 4 * (u64::from(views.codes) + 1)));
+        let (order, offsets) =
+            (order.part(0, 4 * views.offsets_offset()), offsets.part(0, 4 * (u64::from(views.codes) + 1)));
         let [order, offsets, rest] = [&order, &offsets, &rest].map(Binding::from);
         let sorting = counting_sort::Buffers::new(buffers.indices, order, offsets).scratch(rest);
         let mut steps = self.sort().bind(&views.sort, &config.sort, kernels, &sorting)?.into_steps();

@@ -90,7 +90,10 @@ mod tests {
     #[test]
     fn e4m3_by_the_table() {
         let of = |code| value(Format::E4m3, code);
-        assert_eq!([0x7e, 0x08, 0x07, 0x01, 0x00, 0x38, 0xc4].map(of), [448.0, 2f64.powi(-6), 0.875 * 2f64.powi(-6), 2f64.powi(-9), 0.0, 1.0, -3.0]);
+        assert_eq!(
+            [0x7e, 0x08, 0x07, 0x01, 0x00, 0x38, 0xc4].map(of),
+            [448.0, 2f64.powi(-6), 0.875 * 2f64.powi(-6), 2f64.powi(-9), 0.0, 1.0, -3.0]
+        );
         assert!(of(0x7f).is_nan() && of(0xff).is_nan());
         let to = |v| code(Format::E4m3, v);
         // Ties: 1.0625 between 1 and 1.125, 1.1875 between 1.125 and 1.25, half a step of 2^-9.

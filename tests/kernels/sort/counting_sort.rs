@@ -1,8 +1,8 @@
 //! The counting sort on a GPU: what is more than a Problem of the list.
 
 use loom::Gpu;
-use tileloom::counting_sort::{self, Buffers, Problem};
 use tileloom::ErrorKind;
+use tileloom::counting_sort::{self, Buffers, Problem};
 
 use crate::{Suite, invalid, refused};
 

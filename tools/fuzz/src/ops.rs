@@ -10,9 +10,8 @@ use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
-    counting_sort, gemm,
-    norm, norm_backward, position_encoding, quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    counting_sort, gemm, norm, norm_backward, position_encoding, quantize, rope, softmax, softmax_backward, vq_assign,
+    vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};

@@ -149,9 +149,8 @@ impl Describe for Problem {
         if self.power_of_two {
             let words = codes.as_chunks::<4>().0.iter().map(|&bytes| f64::from(u32::from_le_bytes(bytes))).collect();
             let problem = *self;
-            let scales = move |out: &[f64], expected: Option<&[f64]>| {
-                judge_scales(&problem, expected.unwrap_or(&scales), out)
-            };
+            let scales =
+                move |out: &[f64], expected: Option<&[f64]>| judge_scales(&problem, expected.unwrap_or(&scales), out);
             return vec![("scales", Rule::By(Box::new(scales))), ("codes", Rule::Exact(words))];
         }
         let (problem, x) = (*self, values["x"].clone());
@@ -189,10 +188,7 @@ impl Describe for Problem {
             Format::Int8 => outer.clone(),
             Format::E4m3 => [&outer[..], &[problem.groups()]].concat(),
         };
-        let outputs = vec![
-            Shown::new("codes", [outer, vec![problem.words()]].concat()),
-            Shown::new("scales", scales),
-        ];
+        let outputs = vec![Shown::new("codes", [outer, vec![problem.words()]].concat()), Shown::new("scales", scales)];
         let values = [("x", x.numbers().unwrap_or_default())].into();
         Ok(Given { problem, values, outputs, known: Values::new() })
     }
