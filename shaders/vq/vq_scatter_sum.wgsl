@@ -40,6 +40,15 @@ fn vq_scatter_sum(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
   let chunks = chunk_count(params.cols, 0u);
   var seen = 0.0;
   var seen_to = 0u;
+  if AHEAD > 0u && !FOURS && first_item < params.codes {
+    // Codes of few positions: those of all of them.
+    let begin = run_of(first_item).x;
+    let places = min(run_of(min(end_item, params.codes) - 1u).y - begin, 8u * AHEAD);
+    for (var i = 0u; i < places; i += LANES) {
+      let v = vector_at(min(begin + i + lane, params.total - 1u), first_item / params.num_codes);
+      for (var t = 0u; t < LANES * TURNS; t += LINE) { seen += h_first(x_part(v, min(t, chunks - 1u))); }
+    }
+  }
   for (var item = first_item; item < end_item; item++) {
     let whole = item < params.codes;
     var code = item;
@@ -70,11 +79,11 @@ fn vq_scatter_sum(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocatio
       if params.add != 0u && whole {
         for (var t = 0u; t < TURNS; t++) { sum[t] = sums_chunk(at, c[t], 0u, params.cols); }
       }
-      if AHEAD > 0u && (!whole || chunks > LANES * TURNS) { seen_to = begin; }
+      if AHEAD > 0u && FOURS && (!whole || chunks > LANES * TURNS) { seen_to = begin; }
       var place = begin;
       while place < end {
         var stop = end;
-        if AHEAD > 0u {
+        if AHEAD > 0u && FOURS {
           if place >= seen_to {
             for (var i = 0u; i < AHEAD; i += LANES) {
               let v = vector_at(min(place + i + lane, params.total - 1u), book);

@@ -216,7 +216,16 @@ impl Problem {
         // What Params say makes no pipeline.
         let config = Config { sort: counting_sort::Config::NONE, block_bits: 0, each: 0, ..*config };
         let sum = Pass { stem: "vq_scatter_sum", config, form, writable };
-        let joined = Form { x: Storage::F32, books: false, batches: false, count: false, even: false, line: 1, blocks: true, ..form };
+        let joined = Form {
+            x: Storage::F32,
+            books: false,
+            batches: false,
+            count: false,
+            even: false,
+            line: 1,
+            blocks: true,
+            ..form
+        };
         let config = Config { turns: 0, ahead: 0, fours: false, native_f16: false, ..config };
         let join = Pass { stem: "vq_scatter_join", config, form: joined, writable };
         vec![sum, join]
@@ -246,7 +255,8 @@ impl Problem {
         let window = Rounds::nest(each / 4 + 1, turns) + Rounds::nest(ones, turns) + seen;
         let item = found + Rounds::nest(chunks(config.turns), Rounds::nest(windows, window) + turns.times(3));
         let joined = Rounds::nest(chunks(1), Rounds::plain(views.joins(config)));
-        [Rounds::nest(config.each, item), found + joined]
+        let ahead = if config.fours { Rounds::default() } else { Rounds::nest(8 * config.ahead / config.lanes, lines) };
+        [ahead + Rounds::nest(config.each, item), found + joined]
     }
 
     /// The first half of the batches or positions, and the second, with what moves of `x` and of the indices; nothing where it has
