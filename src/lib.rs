@@ -18,7 +18,7 @@
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/rows/softmax.rs` |
 //! | [`softmax_backward`] | the gradient of softmax and log-softmax from their results | `src/ops/rows/softmax_backward.rs` |
 //! | [`vq_assign`] | nearest codes in L2, cosine, dot: one or several books, residual, without a distance matrix | `src/ops/vq/vq_assign.rs` |
-//! | [`vq_lookup`] | vectors of codes: one or several books, NHWC and NCHW, indices never leave the table | `src/ops/vq/vq_lookup.rs` |
+//! | [`vq_lookup`] | vectors of codes: one or several books, NHWC and NCHW, rows of packed [`weights`], indices never leave the table | `src/ops/vq/vq_lookup.rs` |
 //! | [`vq_scalar`] | FSQ and LFQ: levels and signs to indices, and back | `src/ops/vq/vq_scalar.rs` |
 //! | [`vq_scatter`] | vectors summed by code: the codebook's gradient, without float atomics | `src/ops/vq/vq_scatter.rs` |
 //! | [`vq_train`] | straight-through and commitment gradients, EMA of a codebook, dead codes, k-means, perplexity | `src/ops/vq/vq_train.rs` |

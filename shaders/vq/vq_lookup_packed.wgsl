@@ -117,14 +117,21 @@ fn decoded(s: Scale, c: vec4<f32>) -> vec4<f32> {
   return s.s * (c - s.z);
 }
 
-// The row that `value` reads.
+// The row that is read.
 var<private> of_row: u32;
 
+// Where column c is packed: where columns have an order, places follow the columns of the places.
+fn packed_column(c: u32) -> u32 {
+  if params.order > 0u { return min(scales[params.order + c], params.order - 1u); }
+  return c;
+}
+
+// The four columns around packed column p, by the scale of p, which is column c.
+fn around(c: u32, p: u32) -> vec4<f32> { return decoded(scale_at(of_row, p, c), numbers(of_row, p & 0xfffffffcu)); }
+
 fn value(c: u32) -> f32 {
-  var p = c;
-  // Where columns have an order, their places follow the columns of the places.
-  if params.order > 0u { p = min(scales[params.order + c], params.order - 1u); }
-  return decoded(scale_at(of_row, p, c), numbers(of_row, p & 0xfffffffcu))[p & 3u];
+  let p = packed_column(c);
+  return around(c, p)[p & 3u];
 }
 
 @compute @workgroup_size(WG_SIZE)

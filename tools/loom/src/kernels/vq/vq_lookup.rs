@@ -123,7 +123,7 @@ impl Describe for Problem {
                         *index = -1;
                     }
                 }
-                let plain = Problem { format: None, num_codes: rows.len(), ..self.clone() };
+                let plain = Problem { format: None, num_codes: rows.len(), ..*self };
                 let row = |r: &usize| decode_row::<f64>(format, self.code_dim, &packed.codes, &packed.scales, *r);
                 let low_row = |r: &usize| decode_row::<f32>(format, self.code_dim, &packed.codes, &packed.scales, *r);
                 let [book, low_book] =
