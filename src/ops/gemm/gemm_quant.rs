@@ -10,6 +10,17 @@
 //! With [`Activations::Int8`] a first step rounds a to int8 ([`quantize`](crate::quantize)), and products are integer dots, whatever
 //! the rows; with [`Activations::Fp8`] a is rounded to e4m3 and the product is that of the rounded values in f32.
 //!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 shared cores, one row by 4096 x 4096, ms: q4_0 1.5 to 1.7, q4_1 1.4 to 1.5, q8_0 2.3 to 2.4, GPTQ of 128 1.6 to 2.5; f16 by
+//! gemm 3.6 to 4.3 in another run. What counts: columns in runs of 32 whose loops have constant bounds, so that they are unrolled (2.2 to 1.2 in a
+//! kernel without an epilogue); scales decoded once per 128 columns where they are as many. 128 rows by q4_0 72 ms, by f16 95 in the same run.
+//!
+//! # By the compilers
+//! Main loop of one row, RDNA3 (navi31), instructions per weight: q4_0 3.4, q4_1 4.0, GPTQ 4.2, q8_0 3.6, q4_0 with int8 activations 1.7, with
+//! eight rows of these 1.1 per weight and row; loads of codes of 16 bytes, no spills. A conversion and a multiply-add are 2 of them; what
+//! DRAM gives takes 5 times as long.
+//!
+//! # Limits
 //! Where a binding is too large for the device, rows of W go in pieces; not those of a gated product. Where columns are in an order of their
 //! own ([`Format::order`]), a first step brings those of a into it.
 
