@@ -497,9 +497,10 @@ impl Plan for Problem {
                 let turns = chunks.div_ceil(lanes).min(turns);
                 let config = Config { sort, wg_size, lanes, turns, each, ahead, fours, block_bits: bits, native_f16 };
                 found.push(config);
-                // Where the driver cuts long loops short.
-                if caps.loop_rounds().is_some() {
-                    let all = (4..=bits).rev().map(|block_bits| Config { each: 1, ahead: 0, block_bits, ..config });
+                // Where the driver cuts long loops short, shorter blocks of the first.
+                if caps.loop_rounds().is_some() && found.len() == 1 {
+                    let all =
+                        [9, 6, 4].into_iter().map(|block_bits| Config { each: 1, ahead: 0, block_bits, ..config });
                     found.extend(all.clone());
                     found.extend(all.map(|config| Config { lanes: wg_size, ..config }));
                 }
