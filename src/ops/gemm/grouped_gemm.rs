@@ -13,8 +13,8 @@
 //! Where the binding of b is too large for the device, groups are taken in several parts; packed weights are refused then.
 //!
 //! # Measured
-//! On Mesa 26.2's lavapipe, 2 shared cores: 4096 rows, drawn for 64 groups of 512 x 1024 f16, took 0.96 to 1.34 of the time of one product of
-//! as many rows (three runs in turns; 30 to 52 GFLOP/s).
+//! On Mesa 26.2's lavapipe, 2 shared cores: 4096 rows, drawn for 64 groups of 512 x 1024 f16, took 1.34, 0.96, 1.31 and 0.82 of the time of one product of
+//! as many rows (four runs in turns, under load; 30 to 52 GFLOP/s).
 
 use super::gemm_quant::{self, Weights};
 use super::pipeline::{A, B, B2, C, D, Role, SCALE, SCRATCH, passes_of};
