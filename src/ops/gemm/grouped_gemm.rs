@@ -10,7 +10,11 @@
 //! algorithms of [`gemm`](crate::gemm) run, whose workgroups find their rows in the table; those of tiles that are not there end at once. An
 //! empty group has no tile. Tiles are chosen by rows per group: one to eight go by [`Algorithm::Vector`].
 //!
-//! Where the binding of b is too large for the device, groups are taken in several parts.
+//! Where the binding of b is too large for the device, groups are taken in several parts; packed weights are refused then.
+//!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 shared cores: 4096 rows, drawn for 64 groups of 512 x 1024 f16, took 1.34, 0.96, 1.31 and 0.82 of the time of one product of
+//! as many rows (four runs in turns, under load; 30 to 52 GFLOP/s).
 
 use super::gemm_quant::{self, Weights};
 use super::pipeline::{A, B, B2, C, D, Role, SCALE, SCRATCH, passes_of};

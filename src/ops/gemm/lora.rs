@@ -12,6 +12,10 @@
 //! [`lora_backward`](crate::lora_backward).
 //!
 //! Where the binding of W is too large for the device, it is refused by name.
+//!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 shared cores, 512 x 4096 x 4096 f16, rank 16: 0.85, 0.94, 1.01 and 0.81 of the time of the product alone (four runs
+//! in turns, under load); eight adapters mixed 0.99, 1.44, 1.03 and 1.16 of one.
 
 use super::gemm_quant::{self, Weights};
 use super::pipeline::{

@@ -109,8 +109,7 @@ impl Batch {
             b: context.allocate(OP, b.shape(), None)?,
         };
         if let Some(dx) = dx {
-            let mut of_x =
-                Buffers::new(dy.buffer(), weight.buffer(), b.buffer(), a.buffer(), gradients.x.buffer());
+            let mut of_x = Buffers::new(dy.buffer(), weight.buffer(), b.buffer(), a.buffer(), gradients.x.buffer());
             if let Some(adapter) = options.adapter {
                 of_x = of_x.adapter(adapter.buffer());
             }
