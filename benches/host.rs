@@ -42,7 +42,7 @@ fn packed(criterion: &mut Criterion) {
     for name in ["q4_0", "q4_1", "q5_0", "q8_0", "mxfp4", "q4_k", "q5_k", "q6_k"] {
         let format = Format::ggml(name).expect("a type of GGML");
         let (bytes, of) = format.ggml_block().expect("a type of GGML");
-        let file: Vec<u8> = (0..n * k / of * bytes).map(|i| (i * 31 >> 3) as u8).collect();
+        let file: Vec<u8> = (0..n * k / of * bytes).map(|i| ((i * 31) >> 3) as u8).collect();
         let [mut codes, mut scales] =
             [format.code_bytes(n, k), format.scale_bytes(n, k)].map(|bytes| vec![0; bytes as usize / 4]);
         group.throughput(Throughput::Bytes(file.len() as u64));

@@ -122,7 +122,7 @@ fn back(packed: &Packed, tensors: &Tensors) {
         "gptq" => {
             assert_eq!(unpacked.zero_offset, 1);
             // Where k is no multiple of 8, the rest of the last words is nobody's.
-            if packed.k % 8 == 0 {
+            if packed.k.is_multiple_of(8) {
                 assert_eq!(bytes("qweight"), Some(&tensors.main), "{format:?}");
             }
             assert_eq!(bytes("scales"), Some(&tensors.scales), "{format:?}");
@@ -135,7 +135,7 @@ fn back(packed: &Packed, tensors: &Tensors) {
     if let Some(weight) = bytes("weight") {
         let mut main = tensors.main.clone();
         // The second half of the last byte may be nobody's.
-        if tensors.kind == "nf4" && (packed.n * packed.k) % 2 == 1 {
+        if tensors.kind == "nf4" && !(packed.n * packed.k).is_multiple_of(2) {
             *main.last_mut().unwrap() &= 0xf0;
         }
         assert!(*weight == main, "{format:?}");
@@ -268,10 +268,12 @@ fn edges_of_scales() {
 /// Sizes of real models: a packed matrix is at most 5 % larger than its tensors.
 #[test]
 fn packed_is_hardly_larger() {
-    for (n, k) in [(4096, 4096), (14336, 4096), (4096, 14336), (49152, 576), (576, 1536), (151936, 896), (192, 576)] {
+    for (n, k) in
+        [(4096, 4096usize), (14336, 4096), (4096, 14336), (49152, 576), (576, 1536), (151936, 896), (192, 576)]
+    {
         for format in GGML.into_iter().flat_map(both) {
             let (bytes, of) = format.ggml_block().unwrap();
-            if k % of == 0 {
+            if k.is_multiple_of(of) {
                 let (file, packed) = ((n * k / of * bytes) as u64, format.code_bytes(n, k) + format.scale_bytes(n, k));
                 assert!(packed * 100 <= file * 105, "{format:?} [{n}, {k}]: {packed} of {file}");
             }
@@ -279,7 +281,7 @@ fn packed_is_hardly_larger() {
         let groups = |group: u32| k.div_ceil(group as usize);
         for format in [32, 64, 128].map(|group| Format { group, ..Format::GPTQ }) {
             // Columns that are sorted fill their groups; the order of columns, 4 (k + k) bytes, is little of many rows.
-            let sorted = k % format.group as usize == 0 && n >= 512;
+            let sorted = k.is_multiple_of(format.group as usize) && n >= 512;
             let sorted = if sorted { groups(format.group) as u32 } else { 0 };
             for order in [0, sorted] {
                 let format = Format { order, ..format };

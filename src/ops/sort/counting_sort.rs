@@ -467,7 +467,8 @@ impl Plan for Problem {
     }
 
     fn scratch(&self, views: &Views, config: &Config) -> u64 {
-        let between = if views.passes(config) > 1 { product!(views.total, 4u32) } else { 0 };
+        // Bound even where there is no element.
+        let between = if views.passes(config) > 1 { product!(views.total.max(1), 4u32) } else { 0 };
         self.table_bytes(views, config).saturating_add(between)
     }
 

@@ -9,9 +9,9 @@ use tileloom::reference::weights::decode;
 use tileloom::weights::{Code, Format, Packed, Scales};
 use tileloom::{Caps, Dtype};
 
-use crate::case::{self, Case, Fault, Options, Reader, Shown};
+use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::image::Rows;
-use crate::kernel::{Access, Arg, Bound, Cost, Describe, Given, List, Rule, Values, affordable};
+use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values, affordable};
 use crate::packed::{self, FORMATS};
 use crate::random::Random;
 use crate::weights;
@@ -168,7 +168,7 @@ impl Describe for Problem {
         // Else the tensors of a checkpoint tell the format.
         let told = match &options {
             Options::Read(reader) => weights::given(reader),
-            Options::Write(_) => stored(&self.format),
+            Options::Write(_) => false,
         };
         if !told {
             let Format { code, scales, group, interleave, order } = &mut self.format;
@@ -247,33 +247,12 @@ impl Describe for Problem {
         Ok(Given { problem, values, outputs, known: Values::new() })
     }
 
-    /// Weights as a checkpoint has them, where there are such.
-    fn write(&self, values: &Values) -> Case {
-        let told = stored(&self.format);
-        let args = self.args();
-        let own = |arg: &&Arg| arg.access != Access::Write && !(told && ["codes", "scales"].contains(&arg.name));
-        let case = args
-            .iter()
-            .filter(own)
-            .fold(self.header(), |case, arg| case.tensor(arg.name, self.tensor(arg, &values[arg.name])));
-        if !told {
-            return case;
-        }
-        let packed = weights::packed(self.format, self.rows(), self.k, &values["codes"], &values["scales"]);
-        weights::write(case, &packed)
-    }
-
     fn shape(&self, arg: &Arg) -> Vec<usize> {
         match arg.name {
             "a" | "residual" | "d" => vec![self.m, arg.view.cols],
             _ => vec![arg.view.cols],
         }
     }
-}
-
-/// Whether case files have these weights as tensors of a checkpoint. Sorted columns may name what is not there.
-fn stored(format: &Format) -> bool {
-    format.order == 0 && format.name().is_some()
 }
 
 /// k of a format that is not whole in more ways than it must be.
@@ -455,6 +434,8 @@ fn composed(list: &mut List<Problem>) {
     }
     for (_, format) in FORMATS {
         list.compose(Problem { gated: true, ..whole(typed(3, 36, odd_k(&format), format, F16)) });
-        list.compose(typed(300, 256, 512, Format { interleave: 1, ..format }, F16));
+        if format.order == 0 {
+            list.compose(typed(300, 256, 512, Format { interleave: 1, ..format }, F16));
+        }
     }
 }
