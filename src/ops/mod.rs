@@ -19,7 +19,7 @@ pub(crate) mod prelude {
     pub(crate) use crate::config::{config, defaults, words};
     pub(crate) use crate::error::Checked;
     pub(crate) use crate::kernels::{Pass, Pipeline};
-    pub(crate) use crate::layout::{View, product, sizes_fit};
+    pub(crate) use crate::layout::{View, padded, product, sizes_fit};
     pub(crate) use crate::rounds::Rounds;
     pub(crate) use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 }

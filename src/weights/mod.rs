@@ -34,7 +34,7 @@ pub use unpack::{Stored, Tensor, Unpacked};
 use crate::ErrorKind;
 use crate::config::words;
 use crate::error::Checked;
-use crate::layout::product;
+use crate::layout::{padded, product};
 
 mod shader;
 
@@ -207,8 +207,8 @@ impl Format {
     /// Codes of a row as it is packed, in whole groups where columns are sorted; a multiple of 32.
     pub fn packed_k(&self, k: usize) -> u64 {
         match self.order {
-            0 => (k as u64).next_multiple_of(32),
-            groups => product!(groups, self.group).next_multiple_of(32),
+            0 => padded(k, 32),
+            groups => padded(product!(groups, self.group), 32),
         }
     }
 
@@ -245,13 +245,13 @@ impl Format {
     pub fn order_words(&self, k: usize) -> u64 {
         match self.order {
             0 => 0,
-            _ => self.packed_k(k).saturating_add(k as u64).next_multiple_of(8),
+            _ => padded(self.packed_k(k).saturating_add(k as u64), 8),
         }
     }
 
     /// Rows as they are packed.
     pub fn rows(&self, n: usize) -> u64 {
-        (n as u64).next_multiple_of(u64::from(self.interleave.max(1)))
+        padded(n, self.interleave.max(1).into())
     }
 
     /// Bytes of the codes of `[n, k]`.

@@ -25,16 +25,18 @@
 //! own ([`Format::order`]), a first step brings those of a into it.
 
 use super::choose::{FEW, candidates as larger, check as check_larger};
-use super::pipeline::{A, B2, D, Form};
+use super::pipeline::{A, B, B2, BIAS, D, Form, RESIDUAL, SCRATCH};
 use super::prepare::Product;
-use super::{Activation, Along, Config as Inner, Epilogue, Matrix, Precision, Problem as Plain, Vector, Views};
+use super::{
+    Activation, Along, Config as Inner, Epilogue, Matrix, Operand, Precision, Problem as Plain, Vector, Views,
+};
 use crate::args::{Args, Reach, WORD};
 use crate::caps::{Class, LEAST_INVOCATIONS};
 use crate::compose::{Shader, Slots, Storage, Strides};
 use crate::config::{config, defaults, words};
 use crate::error::Checked;
 use crate::kernels::{Pass, Pipeline};
-use crate::layout::product;
+use crate::layout::{padded, product};
 use crate::ops::Plan;
 use crate::rounds::Rounds;
 use crate::weights::{Format, Place, Scales};
@@ -213,7 +215,7 @@ impl Problem {
             // Words, of which it says nothing.
             Activations::Int8 => Matrix::strided(Dtype::F32, 0, [0, 0, 0]),
             Activations::Fp8 | Activations::Fp8Power => {
-                Matrix::strided(Dtype::F32, 0, [0, 0, self.inner_k().next_multiple_of(4)])
+                Matrix::strided(Dtype::F32, 0, [0, 0, padded(self.inner_k(), 4) as usize])
             }
             Activations::Float => self.sorted(),
         };
@@ -251,7 +253,7 @@ impl Problem {
 
     /// Bytes of what lies in scratch: a with its columns in order, codes of tokens, their scales, tokens as f32.
     fn parts(&self) -> [u64; 4] {
-        let of = |words: u64| product!(words, 4u32).next_multiple_of(256);
+        let of = |words: u64| padded(product!(words, 4u32), 256);
         let Some(tokens) = self.quantize() else { return [self.sorted_bytes(), 0, 0, 0] };
         let words = product!(self.m, tokens.words());
         let floats = if self.int8() { 0 } else { of(words.saturating_mul(4)) };
@@ -261,7 +263,7 @@ impl Problem {
     /// Bytes of a with its columns in order.
     fn sorted_bytes(&self) -> u64 {
         match self.sorts() {
-            true => product!(self.m, self.inner_k(), self.a.dtype.bytes()).next_multiple_of(256),
+            true => padded(product!(self.m, self.inner_k(), self.a.dtype.bytes()), 256),
             false => 0,
         }
     }
@@ -391,13 +393,23 @@ impl Plan for Problem {
         if self.m == 0 || self.n == 0 {
             return Ok(Dispatch::default());
         }
-        // d and what is read are the caller's: together they are checked as a product of a itself is.
+        // Steps go by parts of scratch: here the arguments have their own names.
         let mut args = Args::new(kernels);
         let view = self.a.layout.view("a", [1, 1, self.m], self.k)?;
         args.read(A, "a", a, view.of(self.a.dtype))?;
-        args.write(D, "d", d, views.d.view.of(views.d.dtype))?;
+        let bytes = self.scratch(views, config);
+        let memory = args.scratch_memory(scratch, bytes)?;
+        args.write(SCRATCH, "scratch", memory.clone(), Reach::to(bytes / 4, WORD))?;
+        args.check()?;
+        let (weights, plain) = (self.weights(config), self.inner());
+        args.read(B, "codes", codes, Reach::to(weights.code_bytes(&plain) / 4, WORD))?;
+        args.read(B2, "scales", scales, Reach::to(weights.scale_bytes(&plain) / 4, WORD))?;
+        let of = |operand: Operand| operand.view.of(operand.dtype);
+        args.read(BIAS, "bias", bias, views.bias.map(of))?;
+        args.read(RESIDUAL, "residual", residual, views.residual.map(of))?;
+        args.write(D, "d", d, of(views.d))?;
+        args.in_place(RESIDUAL, D);
         args.check_apart()?;
-        let memory = args.scratch_memory(scratch, self.scratch(views, config))?;
         let mut at = 0;
         let [sorted, tokens, token_scales, floats] = self.parts().map(|bytes| {
             at += bytes;

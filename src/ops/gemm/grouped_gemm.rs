@@ -178,7 +178,7 @@ impl Problem {
         let rows = self.n.saturating_mul(self.products());
         let words = format.code_bytes(rows, self.k).max(format.scale_bytes(rows, self.k)) / 4;
         match product!(words, self.groups) {
-            last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "codes", last: last.into() }),
+            last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "b", last: last.into() }),
             _ => Ok(()),
         }
     }
@@ -347,7 +347,7 @@ impl Plan for Problem {
                 product!(reach, self.b.bytes()).saturating_add(if groups == self.groups { 0 } else { align }) <= limit
             };
             let left = self.groups - first;
-            let groups = if self.format.is_some() || fits(left) || self.k == 0 {
+            let groups = if self.format.is_some() || self.k == 0 || fits(left) {
                 left
             } else {
                 (1..left).rev().find(|&n| fits(n)).unwrap_or(1)
@@ -418,7 +418,7 @@ impl Problem {
                 args.read(SCALE, "scales", scales, None)?;
             }
             Some(weights) => {
-                args.read(B, "codes", b, Reach::to(weights.code_bytes(&problem) / 4, WORD))?;
+                args.read(B, "b", b, Reach::to(weights.code_bytes(&problem) / 4, WORD))?;
                 args.read(B2, "scales", scales, Reach::to(weights.scale_bytes(&problem) / 4, WORD))?;
                 args.read(SCALE, "b2", b2, None)?;
             }

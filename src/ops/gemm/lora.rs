@@ -193,6 +193,7 @@ pub(super) const DOWN: [u32; 4] = [0, 1, 2, 3];
 const DOWN_WG: u32 = LEAST_INVOCATIONS;
 const DOWN_ROWS: u32 = 4;
 const DOWN_RANKS: u32 = 8;
+const DOWN_BYTES: u32 = DOWN_ROWS * DOWN_RANKS / 4 * DOWN_WG * 16;
 
 impl Down {
     pub fn quads(&self) -> usize {
@@ -241,7 +242,13 @@ impl Down {
         args.step(&self.pass(native_f16, args.writable()), &DownParams::of(self, grid), grid)
     }
 
-    pub fn rounds(&self) -> Rounds {
+    /// Whether the step can run on this device.
+    pub fn check(&self, caps: &Caps) -> Result<(), Misfit> {
+        caps.check_rounds(self.rounds())?;
+        Misfit::at_most("bytes of workgroup memory", DOWN_BYTES, caps.limits.max_compute_workgroup_storage_size)
+    }
+
+    fn rounds(&self) -> Rounds {
         let (rows, vecs) = (u64::from(DOWN_ROWS), u64::from(DOWN_RANKS / 4));
         let (each, sums) = (Rounds::plain(rows), Rounds::plain(rows * vecs));
         let over_k = Rounds::nest((self.k as u64).div_ceil(u64::from(4 * DOWN_WG)), each + Rounds::nest(vecs, each));
@@ -254,7 +261,7 @@ impl Down {
 impl Pipeline for Pass<(), DownForm> {
     fn shader(&self) -> Shader {
         let DownForm { vec, x, left, along_k, adapter } = self.form;
-        self.begin(DOWN_WG, DOWN_ROWS * DOWN_RANKS / 4 * DOWN_WG * 16, vec)
+        self.begin(DOWN_WG, DOWN_BYTES, vec)
             .params::<DownParams>()
             .constants([("ROWS", DOWN_ROWS), ("RANKS", DOWN_RANKS)])
             .flag("ALONG_K", along_k)
@@ -346,7 +353,7 @@ impl Problem {
         }
         let words = format.code_bytes(self.n, self.k).max(format.scale_bytes(self.n, self.k)) / 4;
         match product!(self.n, self.k).max(words) {
-            last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "codes", last: last.into() }),
+            last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "weight", last: last.into() }),
             _ => Ok(()),
         }
     }
@@ -477,7 +484,7 @@ impl Plan for Problem {
             Some(quant) => quant.check(&views.product, caps, &gemm_quant::Config::within(config))?,
             None => of_gemm::check(&views.base, &views.product, caps, config)?,
         }
-        caps.check_rounds(views.down.rounds())?;
+        views.down.check(caps)?;
         // Each four of the sums has the ranks.
         let quads = views.down.quads() as u64;
         let [rows, columns] = config.thread.map(u64::from);
@@ -513,7 +520,7 @@ impl Plan for Problem {
                 args.read(B2, "scales", scales, None)?;
             }
             Some(weights) => {
-                args.read(B, "codes", weight, Reach::to(weights.code_bytes(base) / 4, WORD))?;
+                args.read(B, "weight", weight, Reach::to(weights.code_bytes(base) / 4, WORD))?;
                 args.read(B2, "scales", scales, Reach::to(weights.scale_bytes(base) / 4, WORD))?;
             }
         }

@@ -188,7 +188,7 @@ impl Plan for Problem {
         Misfit::at_most("ranks", ranks, 32u32)?;
         let (each, vecs) = (Rounds::plain(ranks), Rounds::nest(ranks / 4, Rounds::plain(4u32)));
         caps.check_rounds(each + Rounds::nest(self.m as u64, vecs) + Rounds::nest(ranks, Rounds::plain(4u32)))?;
-        views.downs.iter().try_for_each(|down| caps.check_rounds(down.rounds()))
+        views.downs.iter().try_for_each(|down| down.check(caps))
     }
 
     /// t of both.

@@ -332,7 +332,7 @@ impl Problem {
 
     /// Bytes of the table, with what stands before the order between passes.
     fn table_bytes(&self, views: &Views, config: &Config) -> u64 {
-        product!(views.table(config), 4u32).checked_next_multiple_of(BINDINGS).unwrap_or(u64::MAX)
+        padded(product!(views.table(config), 4u32), BINDINGS)
     }
 }
 

@@ -149,12 +149,12 @@ impl Views {
 
     /// Words of scratch before the offsets of runs: the sorted positions, up to where a binding may begin.
     fn offsets_offset(&self) -> u64 {
-        u64::from(self.total).next_multiple_of(counting_sort::BINDINGS / 4)
+        padded(self.total, counting_sort::BINDINGS / 4)
     }
 
     /// Words before the sums of blocks.
     fn partial_offset(&self) -> u64 {
-        (self.offsets_offset() + u64::from(self.codes) + 1).next_multiple_of(counting_sort::BINDINGS / 4)
+        padded(self.offsets_offset() + u64::from(self.codes) + 1, counting_sort::BINDINGS / 4)
     }
 
     /// Words of all that.
@@ -359,7 +359,7 @@ impl Problem {
     /// Words of scratch before that of the sort.
     fn sorted_words(&self, views: &Views, config: &Config) -> u64 {
         let words = views.words(config, self.code_dim);
-        words.checked_next_multiple_of(counting_sort::BINDINGS / 4).unwrap_or(u64::MAX)
+        padded(words, counting_sort::BINDINGS / 4)
     }
 }
 
