@@ -46,9 +46,11 @@ fn lora_down(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
   for (var r = 0u; r < ROWS; r++) { own[r] = adapter_of(row + r); }
   for (var i = 0u; i < SUMS; i++) { kept[i] = vec4<f32>(0.0); }
   for (var leader = 0u; leader < ROWS; leader++) {
-    let which = own[leader];
+    // By constant indices: others keep the array in memory.
+    var which = NONE;
+    for (var r = 0u; r < ROWS; r++) { which = select(which, own[r], r == leader); }
     var done = which == NONE;
-    for (var r = 0u; r < leader; r++) { done = done || own[r] == which; }
+    for (var r = 0u; r < ROWS; r++) { done = done || (r < leader && own[r] == which); }
     if !done {
       let base = view_at(params.left, which, 0u, 0u);
       var acc: array<vec4<f32>, SUMS>;

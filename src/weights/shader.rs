@@ -83,10 +83,10 @@ impl Coded {
         }
     }
 
-    /// Of a GPU whose lanes multiply so many rows with each weight. With codes less nothing a sum of a row of a is taken besides:
-    /// for two rows as many instructions as by offsets, for more rows more.
-    pub fn by_lanes(self, rows: u32) -> Coded {
-        Coded { bytes: self.code == Code::Bits4, zeroed: self.zero() > 0 && rows <= 2, ..self }
+    /// Of invocations, so many lanes of which share k, that multiply so many rows with each weight. With codes less nothing a sum of
+    /// a row of a is taken besides: for two rows as many instructions as by offsets, for more rows more.
+    pub fn of_few(self, lanes: u32, rows: u32) -> Coded {
+        Coded { bytes: self.code == Code::Bits4 && lanes > 1, zeroed: self.zero() > 0 && rows <= 2, ..self }
     }
 
     /// Whether codes are whole numbers of 4 or 8 bits, of which integer dots are taken.

@@ -1,8 +1,12 @@
 //! The product with packed weights: what is more than a Problem of the list.
 
 use loom::Gpu;
+use loom::case::{Case, Tensor};
 use loom::harness::Call;
-use loom::kernels::gemm::gemm_quant::{DIRECT, of};
+use loom::kernels::gemm::gemm_quant::{DIRECT, odd_k, of};
+use loom::packed::FORMATS;
+use loom::registry;
+use loom::weights::{packed, write};
 use tileloom::gemm::Matrix;
 use tileloom::gemm_quant::{Activations, Problem, choose};
 use tileloom::weights::Format;
@@ -23,6 +27,7 @@ pub fn cases(suite: &mut Suite) {
         }
         Ok(())
     });
+    suite.case("case files with the tensors of checkpoints", checkpoints);
     suite.case("limits of bindings: rows of weights in pieces", limits);
     suite.case("columns that are not there count nothing", hostile_order);
     suite.case("errors name what is wrong", |gpu| {
@@ -37,6 +42,36 @@ pub fn cases(suite: &mut Suite) {
         invalid("k", choose(&caps, &Problem { k: 1 << 22, ..q4 }))?;
         invalid("d", choose(&caps, &Problem { m: 2, d: Matrix::strided(Dtype::F32, 0, [0, 0, 7]), ..q4 }))
     });
+}
+
+/// A case file may hold W as a checkpoint does: the product is that of the packed matrix, to the bit unless columns are sorted again.
+fn checkpoints(gpu: &Gpu) -> Result<(), String> {
+    for (name, format) in FORMATS {
+        if format.name().is_none() {
+            return Err(format!("{name} has no tensors of a checkpoint"));
+        }
+        // Blocks of GGML are whole.
+        let k = odd_k(&format);
+        let problem = of(2, 24, if format.ggml_block().is_some() { k.next_multiple_of(32) } else { k }, format);
+        let call = Call::random(problem, 3);
+        let [codes, scales] = ["codes", "scales"].map(|name| &call.values[name]);
+        let whole = packed(format, problem.n, problem.k, codes, scales);
+        let a = Tensor::numbers_of(Dtype::F32.into(), &[2, problem.k], &call.values["a"]);
+        let case = write(Case::new("gemm_quant").tensor("a", a), &whole);
+        let replayed = registry::replay(&case).and_then(|replay| Ok(replay.run(gpu)));
+        let ran = replayed.map_err(|fault| format!("{name}: {fault}"))?.map_err(|error| format!("{name}: {error}"))?;
+        let (_, d) = ran.tensors.into_iter().find(|(output, _)| *output == "d").ok_or("no d came out")?;
+        let own = call.run(gpu, &gpu.kernels, None)?;
+        let d = d.numbers().ok_or("d has no numbers")?;
+        let bound = if format.order > 0 { 1e-5 } else { 0.0 };
+        let near = |(x, y): (&f64, &f64)| {
+            (x - y).abs() <= bound * own.values["d"].iter().fold(0.0, |most, v| v.abs().max(most))
+        };
+        if !d.iter().zip(&own.values["d"]).all(near) {
+            return Err(format!("{name}: the product of its tensors is another one"));
+        }
+    }
+    Ok(())
 }
 
 /// A device that binds 64 KiB: rows of W go in pieces, which start at whole blocks of scales.
