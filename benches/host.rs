@@ -1,12 +1,13 @@
 //! What a call costs the host: `prepare` of a kernel that is compiled, and `record_in`. Buffers are tiny and nothing is
-//! submitted; `loom bench` measures the GPU.
+//! submitted; `loom bench` measures the GPU. And how fast weights are packed, in bytes of the checkpoint.
 //!
 //! `TILELOOM_ADAPTER` and `WGPU_BACKEND` choose the adapter; the first is taken.
 
 use std::time::{Duration, Instant};
 
-use criterion::Criterion;
+use criterion::{Criterion, Throughput};
 use loom::Gpu;
+use tileloom::weights::{Format, Source};
 use tileloom::{Op, softmax, softmax_backward, wgpu};
 
 /// Seconds of `calls` of `record`, in passes of a thousand.
@@ -34,6 +35,24 @@ fn host<P: Op>(gpu: &Gpu, criterion: &mut Criterion, problem: P, buffers: P::Buf
     group.finish();
 }
 
+/// A matrix of 4096 x 4096 from memory, into memory that is there.
+fn packed(criterion: &mut Criterion) {
+    let (n, k) = (4096, 4096);
+    let mut group = criterion.benchmark_group("pack");
+    for name in ["q4_0", "q4_1", "q5_0", "q8_0", "mxfp4", "q4_k", "q5_k", "q6_k"] {
+        let format = Format::ggml(name).expect("a type of GGML");
+        let (bytes, of) = format.ggml_block().expect("a type of GGML");
+        let file: Vec<u8> = (0..n * k / of * bytes).map(|i| ((i * 31) >> 3) as u8).collect();
+        let [mut codes, mut scales] =
+            [format.code_bytes(n, k), format.scale_bytes(n, k)].map(|bytes| vec![0; bytes as usize / 4]);
+        group.throughput(Throughput::Bytes(file.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| format.pack_into(name, [n, k], Source::Ggml((&file).into()), &mut codes, &mut scales));
+        });
+    }
+    group.finish();
+}
+
 fn main() {
     let adapter = loom::gpu::adapters().into_iter().next().expect(loom::gpu::NO_ADAPTER);
     let gpu = Gpu::open(&adapter).expect("a device");
@@ -44,5 +63,6 @@ fn main() {
     host(&gpu, &mut criterion, rows, softmax::Buffers::new(&a, &b));
     let rows = softmax_backward::Problem { rows: 4, cols: 16, ..Default::default() };
     host(&gpu, &mut criterion, rows, softmax_backward::Buffers::new(&a, &b, &c));
+    packed(&mut criterion);
     criterion.final_summary();
 }

@@ -431,6 +431,13 @@ impl Shader {
         self
     }
 
+    /// `const NAME = array<f32, N>(values);`
+    pub fn floats(mut self, name: &str, values: &[f32]) -> Self {
+        let list: Vec<String> = values.iter().map(|value| format!("{value:?}f")).collect();
+        let _ = writeln!(self.header, "const {name} = array<f32, {}>({});", values.len(), list.join(", "));
+        self
+    }
+
     /// `alias NAME = ty;`
     pub fn alias(mut self, name: &str, ty: &str) -> Self {
         self.enable_f16 |= ty.contains("f16");

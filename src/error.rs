@@ -191,6 +191,14 @@ pub enum ErrorKind {
         /// The argument.
         arg: &'static str,
     },
+    /// A tensor of a checkpoint does not make the packed matrix that was asked for.
+    #[error("tensor `{tensor}`: {reason}")]
+    Tensor {
+        /// Its name, as the caller gave it.
+        tensor: String,
+        /// What does not fit, in numbers.
+        reason: String,
+    },
     /// A file of a cache could not be read or written.
     #[error("{path}: {reason}")]
     Io {

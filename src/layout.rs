@@ -182,6 +182,11 @@ macro_rules! product {
 
 pub(crate) use product;
 
+/// `size` rounded up to a multiple of `unit`, or `u64::MAX`.
+pub(crate) fn padded(size: impl Size, unit: u64) -> u64 {
+    size.wide().checked_next_multiple_of(unit).unwrap_or(u64::MAX)
+}
+
 /// A size or a count: of 32 bits on some targets, and multiplied as one of 64.
 pub(crate) trait Size {
     fn wide(self) -> u64;

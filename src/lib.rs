@@ -7,12 +7,18 @@
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
+//! | [`gemm_quant`] | matrix product with packed weights: GGUF, GPTQ, AWQ, NF4, int8, FP8; one row to many, gated | `src/ops/gemm/gemm_quant.rs` |
+//! | [`grouped_gemm`] | products of rows by group, one matrix each: experts | `src/ops/gemm/grouped_gemm.rs` |
+//! | [`lora`] | a product with adapters of low rank, one or each row's own | `src/ops/gemm/lora.rs` |
+//! | [`lora_backward`] | gradients of the adapters | `src/ops/gemm/lora_backward.rs` |
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |
+//! | [`quantize`] | activations in 8 bits: int8 per token, e4m3 per 128 | `src/ops/rows/quantize.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/position/rope.rs` |
+//! | [`counting_sort`] | positions sorted by small keys, stable | `src/ops/sort/counting_sort.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/rows/softmax.rs` |
 //! | [`softmax_backward`] | the gradient of softmax and log-softmax from their results | `src/ops/rows/softmax_backward.rs` |
 //! | [`vq_assign`] | nearest codes in L2, cosine, dot: one or several books, residual, without a distance matrix | `src/ops/vq/vq_assign.rs` |
-//! | [`vq_lookup`] | vectors of codes: one or several books, NHWC and NCHW, indices never leave the table | `src/ops/vq/vq_lookup.rs` |
+//! | [`vq_lookup`] | vectors of codes: one or several books, NHWC and NCHW, rows of packed [`weights`], indices never leave the table | `src/ops/vq/vq_lookup.rs` |
 //! | [`vq_scalar`] | FSQ and LFQ: levels and signs to indices, and back | `src/ops/vq/vq_scalar.rs` |
 //! | [`vq_scatter`] | vectors summed by code: the codebook's gradient, without float atomics | `src/ops/vq/vq_scatter.rs` |
 //! | [`vq_train`] | straight-through and commitment gradients, EMA of a codebook, dead codes, k-means, perplexity | `src/ops/vq/vq_train.rs` |

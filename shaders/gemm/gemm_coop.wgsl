@@ -13,7 +13,6 @@
 // Constants: TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, SIZE; TRANS_A, TRANS_B; GATED; STRAIGHT. Types: LEFT, RIGHT,
 // PRODUCT. How the tiles are filled: gemm_coop_whole.wgsl, gemm_coop_guarded.wgsl. Bindings and the epilogue:
 // gemm_epilogue.wgsl.
-#import gemm_tile
 
 const ROWS: u32 = THREAD_M / SIZE;
 const COLS: u32 = THREAD_N / SIZE;
@@ -60,6 +59,7 @@ fn gemm_coop(
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) num_subgroups: u32,
 ) {
+  b_start(local);
   var at = place(wg);
   // A workgroup past the end works on the first batch and stores nothing: matrices need control flow that is
   // uniform to see, and a return would not be.
@@ -103,7 +103,7 @@ fn gemm_coop(
       }
       workgroupBarrier();
     }
-    if STRAIGHT && at.row + TILE_M <= params.m && at.col + TILE_N <= params.n {
+    if STRAIGHT && at.row + TILE_M <= rows_end(at) && at.col + TILE_N <= params.n {
       for (var o = 0u; o < MATRICES; o++) { store_straight(at, row + o / COLS * SIZE, col + o % COLS * SIZE, acc[o]); }
     } else {
       for (var p = 0u; p < MATRICES; p += 2u / PRODUCTS) {

@@ -2,6 +2,8 @@
 // clamp; with TAIL the last one may lack some, which are zeros. Rows and columns past the end repeat the last ones: nobody
 // stores what comes of them.
 
+fn b_start(local: u32) {}
+
 const A_LOADS: u32 = (TILE_M * TILE_K / 8u + WG_SIZE - 1u) / WG_SIZE;
 const B_LOADS: u32 = (TILE_N * TILE_K / 8u + WG_SIZE - 1u) / WG_SIZE;
 

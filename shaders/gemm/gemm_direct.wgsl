@@ -4,30 +4,12 @@
 // CPU, a broadcast on a GPU). Caches do what workgroup memory would.
 //
 // Constants: TILE_M, TILE_N of a workgroup; THREAD_M, THREAD_N of an invocation; TRANS_A, TRANS_B where loads go
-// by fours; GATED. Loads of a: gemm_direct_alone.wgsl, gemm_direct_shuffle.wgsl. Bindings and the epilogue:
-// gemm_epilogue.wgsl.
-#import gemm_tile
+// by fours; GATED. Loads of a: gemm_direct_alone.wgsl, gemm_direct_shuffle.wgsl; of b: gemm_block.wgsl, gemm_packed.wgsl.
+// Bindings and the epilogue: gemm_epilogue.wgsl.
 
 const LANES_N: u32 = TILE_N / THREAD_N;
 const VECS: u32 = THREAD_N / 4u;
 const SUMS: u32 = THREAD_M * VECS;
-
-// Column u: four columns of b, from col on, at k + u.
-fn b_block(base: u32, k: u32, col: u32) -> mat4x4<f32> {
-  if TRANS_B {
-    return transpose(mat4x4<f32>(b_k4(base, k, col), b_k4(base, k, col + 1u), b_k4(base, k, col + 2u),
-      b_k4(base, k, col + 3u)));
-  }
-  return mat4x4<f32>(b_n4(base, k, col), b_n4(base, k + 1u, col), b_n4(base, k + 2u, col), b_n4(base, k + 3u, col));
-}
-
-fn b2_block(base: u32, k: u32, col: u32) -> mat4x4<f32> {
-  if TRANS_B {
-    return transpose(mat4x4<f32>(b2_k4(base, k, col), b2_k4(base, k, col + 1u), b2_k4(base, k, col + 2u),
-      b2_k4(base, k, col + 3u)));
-  }
-  return mat4x4<f32>(b2_n4(base, k, col), b2_n4(base, k + 1u, col), b2_n4(base, k + 2u, col), b2_n4(base, k + 3u, col));
-}
 
 fn multiply_add(acc: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
   return fma(vec4<f32>(x.w), w[3], fma(vec4<f32>(x.z), w[2], fma(vec4<f32>(x.y), w[1], fma(vec4<f32>(x.x), w[0], acc))));
@@ -35,6 +17,7 @@ fn multiply_add(acc: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
 
 @compute @workgroup_size(WG_SIZE)
 fn gemm_direct(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
+  b_start(ids.local);
   let at = place(wg);
   if at.batch >= params.batches { return; }
   // Where all invocations have the same rows, a constant 0 says so.

@@ -1,28 +1,6 @@
 // c, residual, bias and scale of the epilogue. Each is of any dtype or absent, as its kind in Params says: uniform
 // branches outside of the main loop instead of a pipeline for each combination.
-
-// The words that hold the elements i.
-fn word_of(kind: u32, i: vec4<u32>) -> vec4<u32> { return select(i >> vec4<u32>(1u), i, kind == KIND_F32); }
-
-// The elements i, which lie in the words w.
-fn values(kind: u32, w: vec4<u32>, i: vec4<u32>) -> vec4<f32> {
-  if kind == KIND_F32 { return bitcast<vec4<f32>>(w); }
-  let half = w >> (16u * (i & vec4<u32>(1u)));
-  if kind == KIND_BF16 { return bitcast<vec4<f32>>(half << vec4<u32>(16u)); }
-  return vec4<f32>(unpack2x16float(half.x).x, unpack2x16float(half.y).x, unpack2x16float(half.z).x, unpack2x16float(half.w).x);
-}
-
-// The elements of a vector for one row and four columns of d, of the product with b (0) or b2 (1).
-fn vector_at(view: vec4<u32>, product: u32, row: u32, cols: vec4<u32>) -> vec4<u32> {
-  return view_at(view, product, row, 0u) + view.w * cols;
-}
-
-fn bias_of(product: u32, row: u32, cols: vec4<u32>) -> vec4<f32> {
-  if params.bias_kind == KIND_NONE { return vec4<f32>(0.0); }
-  let i = vector_at(params.bias, product, row, cols);
-  let w = word_of(params.bias_kind, i);
-  return values(params.bias_kind, vec4<u32>(bias[w.x], bias[w.y], bias[w.z], bias[w.w]), i);
-}
+#import gemm_values
 
 fn product_factor(row: u32, cols: vec4<u32>) -> vec4<f32> {
   // Without k there is no product to scale.
@@ -39,10 +17,3 @@ fn c_and_bias(at: Place, row: u32, cols: vec4<u32>) -> vec4<f32> {
 }
 
 fn gate_bias(row: u32, cols: vec4<u32>) -> vec4<f32> { return bias_of(1u, row, cols); }
-
-fn residual_of(at: Place, row: u32, cols: vec4<u32>) -> vec4<f32> {
-  if params.residual_kind == KIND_NONE { return vec4<f32>(0.0); }
-  let i = view_at(params.residual, at.b0, at.b1, row) + cols;
-  let w = word_of(params.residual_kind, i);
-  return values(params.residual_kind, vec4<u32>(residual[w.x], residual[w.y], residual[w.z], residual[w.w]), i);
-}

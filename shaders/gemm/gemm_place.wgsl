@@ -9,3 +9,9 @@ struct Place {
   b0: u32,
   b1: u32,
 }
+
+// Rows of its tile end here.
+fn rows_end(at: Place) -> u32 { return params.m; }
+
+// What is stored of the values of a row.
+fn stored(at: Place, v: vec4<f32>) -> vec4<f32> { return v; }

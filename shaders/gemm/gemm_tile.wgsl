@@ -1,6 +1,5 @@
 // Which tile of d a workgroup has: workgroups number the tiles of d, then the parts of k, then the batches. Tiles go
 // in bands of BAND rows of tiles, and within a band by columns, so that neighbours share what they read.
-#import gemm_place
 #import view
 
 const BAND: u32 = 8u;

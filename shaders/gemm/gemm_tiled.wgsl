@@ -5,7 +5,6 @@
 //
 // Constants: TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, STAGES; TRANS_A, TRANS_B where loads go by fours; GATED.
 // Bindings and the epilogue: gemm_epilogue.wgsl.
-#import gemm_tile
 
 const LANES_N: u32 = TILE_N / THREAD_N;
 const VECS: u32 = THREAD_N / 4u;
@@ -89,6 +88,7 @@ fn load_tiles(at: Place, k0: u32, stage: u32, local: u32) {
 
 @compute @workgroup_size(WG_SIZE)
 fn gemm_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  b_start(local);
   let at = place(wg);
   if at.batch >= params.batches { return; } // uniform: a whole workgroup
   let row = local / LANES_N * THREAD_M;

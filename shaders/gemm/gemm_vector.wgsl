@@ -8,7 +8,6 @@
 // workgroup memory, in order. Where GATED, both products are summed side by side.
 //
 // Constants: THREAD_M, THREAD_N, LANES, ALONG_K, GATED. Bindings and the epilogue: gemm_epilogue.wgsl.
-#import gemm_tile
 
 const GROUPS: u32 = WG_SIZE / LANES;
 const VECS: u32 = THREAD_N / 4u;

@@ -19,7 +19,7 @@ pub(crate) mod prelude {
     pub(crate) use crate::config::{config, defaults, words};
     pub(crate) use crate::error::Checked;
     pub(crate) use crate::kernels::{Pass, Pipeline};
-    pub(crate) use crate::layout::{View, product, sizes_fit};
+    pub(crate) use crate::layout::{View, padded, product, sizes_fit};
     pub(crate) use crate::rounds::Rounds;
     pub(crate) use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 }
@@ -343,9 +343,12 @@ pub mod gemm;
 mod pointwise;
 mod position;
 mod rows;
+mod sort;
 mod vq;
 
 pub use attention::{attention_bias, attention_merge};
+pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
 pub use rows::*;
+pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

@@ -9,12 +9,16 @@ pub mod gemm;
 mod numerics;
 mod position;
 mod rows;
+mod sort;
 mod vq;
+pub mod weights;
 
 pub use attention::{attention_bias, attention_merge};
+pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};
 pub use rows::*;
+pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
 
 /// f64 for the oracle, f32 for `low`.

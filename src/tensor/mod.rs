@@ -5,14 +5,18 @@ mod gemm;
 mod position;
 mod rows;
 mod vq;
+mod weights;
 
 pub use attention::AttentionOptions;
+pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
+pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position::position_encoding::{PositionEncoding, PositionOptions};
 pub use position::rope::{RopeOptions, RopePositions};
 pub use rows::*;
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
 pub use vq::vq_lookup::VqIndices;
+pub use weights::Weights;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;

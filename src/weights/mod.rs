@@ -21,10 +21,24 @@
 //! `perm`, the column of W that each packed column holds (k or more: none), and k words `place`, the packed column of each
 //! column of W; both together are padded to a multiple of 8 words.
 
+mod pack;
+mod quantize;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+pub use pack::{Data, Packed, Source, nested_absmax};
+pub use quantize::Loss;
+pub use unpack::{Stored, Tensor, Unpacked};
+
 use crate::ErrorKind;
 use crate::config::words;
 use crate::error::Checked;
-use crate::layout::product;
+use crate::layout::{padded, product};
+
+mod shader;
+
+pub(crate) use shader::{Coded, Place};
 
 words! {
     /// What the bits of a code are.
@@ -193,8 +207,8 @@ impl Format {
     /// Codes of a row as it is packed, in whole groups where columns are sorted; a multiple of 32.
     pub fn packed_k(&self, k: usize) -> u64 {
         match self.order {
-            0 => (k as u64).next_multiple_of(32),
-            groups => product!(groups, self.group).next_multiple_of(32),
+            0 => padded(k, 32),
+            groups => padded(product!(groups, self.group), 32),
         }
     }
 
@@ -231,13 +245,13 @@ impl Format {
     pub fn order_words(&self, k: usize) -> u64 {
         match self.order {
             0 => 0,
-            _ => self.packed_k(k).saturating_add(k as u64).next_multiple_of(8),
+            _ => padded(self.packed_k(k).saturating_add(k as u64), 8),
         }
     }
 
     /// Rows as they are packed.
     pub fn rows(&self, n: usize) -> u64 {
-        (n as u64).next_multiple_of(u64::from(self.interleave.max(1)))
+        padded(n, self.interleave.max(1).into())
     }
 
     /// Bytes of the codes of `[n, k]`.
@@ -276,6 +290,10 @@ impl Format {
                 code.name(),
                 scales.name()
             ));
+        }
+        // Shaders find the group of a column by f32.
+        if k >= 1 << 22 {
+            return Err(ErrorKind::invalid("k", format!("{k} is more than 2^22 - 1")));
         }
         if matches!(scales, Scales::K | Scales::K6) && !k.is_multiple_of(256) {
             return invalid(format!("k of {k} is no multiple of 256, as scales {} have it", scales.name()));

@@ -283,7 +283,7 @@ impl Report {
             driver: caps.driver.clone(),
             backend: format!("{:?}", caps.backend),
             clock: "wall time of submitted calls and a wait, per call",
-            peers: vec![crate::burn_side::describe()],
+            peers: vec![crate::burn_side::describe(), crate::counting_sort::describe()],
             lines: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ use crate::duel::{Duel, Machine, Report};
 
 mod attention;
 mod burn_side;
+mod counting_sort;
 mod duel;
 mod gemm;
 mod rope;
@@ -22,6 +23,7 @@ type Kernel = (&'static str, fn() -> Vec<Duel>);
 /// What is measured: a file and a line per kernel.
 const ALL: &[Kernel] = &[
     ("attention", attention::duels),
+    ("counting_sort", counting_sort::duels),
     ("gemm", gemm::duels),
     ("rope", rope::duels),
     ("softmax", softmax::duels),

@@ -7,7 +7,7 @@ use crate::rounds::Rounds;
 use crate::{Caps, Dtype, Misfit};
 
 /// Rows or columns that [`Algorithm::Vector`] takes at most.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 
 /// A row of the table: the tiles of one class of adapters.
 struct Row {
@@ -200,7 +200,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         |algorithm, tile, thread, stages| Config { algorithm, tile, thread, lanes: 1, stages, parts: 1, native_f16 };
     let mut all = Vec::new();
     let (few, many) = (problem.m.min(problem.n), problem.m.max(problem.n));
-    if few <= FEW {
+    if few <= FEW && views.packed.is_none() {
         let few = few.max(1).next_power_of_two() as u32;
         let Few { wg_size, along, across } = &row.vector;
         let along_k = views.weights_along_k(problem.m > problem.n);
@@ -226,7 +226,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         for &CoopTile { matrices: [rows, columns], depth, cost } in row.coop {
             let (tile, thread) = ([2 * rows * size, 2 * columns * size, depth * size], [rows * size, columns * size]);
             let config = Config { lanes: width, native_f16: true, ..of(Algorithm::Coop, tile, thread, size) };
-            let cost = if views.by_eights { cost } else { cost * GUARDED };
+            let cost = if views.by_eights && views.packed.is_none() { cost } else { cost * GUARDED };
             all.push((cost, config));
         }
     }
@@ -323,7 +323,7 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
     Misfit::unless(whole_k, "k of a tile must be 4, of tiled fours, of coop whole matrices", k)?;
     Misfit::at_most("stages", stages, most_stages)?;
     caps.check_wg_size(config.wg_size())?;
-    let bytes = config.wg_bytes(problem.products() as u32);
+    let bytes = config.wg_bytes(problem.products() as u32) + views.packed.map_or(0, |packed| packed.wg_bytes());
     Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
     caps.check_rounds(config.rounds(problem))
 }
@@ -383,7 +383,7 @@ impl Config {
     }
 
     /// Rounds of the loops of an invocation, at most.
-    fn rounds(&self, problem: &Problem) -> Rounds {
+    pub(super) fn rounds(&self, problem: &Problem) -> Rounds {
         let k = u64::from(self.parts(problem).1.min(problem.k as u32));
         let [tile_m, tile_n, tile_k] = self.tile.map(|size| u64::from(size.max(1)));
         let [rows, columns] = self.thread.map(u64::from);

@@ -55,10 +55,15 @@ use crate::error::Checked;
 use crate::kernels::Pipeline;
 use crate::layout::{View, product, sizes_fit};
 use crate::ops::Plan;
+use crate::weights::Coded;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
 mod backward;
 mod choose;
+pub mod gemm_quant;
+pub mod grouped_gemm;
+pub mod lora;
+pub mod lora_backward;
 mod pipeline;
 mod prepare;
 mod split;
@@ -244,6 +249,8 @@ pub(crate) struct Views {
     by_fours: bool,
     /// The same of 8, but that k only has to be a multiple where it lies along rows.
     by_eights: bool,
+    /// b is packed weights, `[n, k]`; its view says nothing then.
+    packed: Option<Coded>,
     a: Operand,
     b: Operand,
     d: Operand,
@@ -386,7 +393,7 @@ impl Plan for Problem {
         // Nothing is read of a and b where k is 0.
         let by = |n: usize| self.k > 0 && [a, b].iter().chain(&b2).all(|operand| operand.view.multiple_of(n));
         let (by_fours, by_eights) = (by(4) && self.k.is_multiple_of(4), by(8));
-        Ok(Views { trans_a, trans_b, by_fours, by_eights, a, b, d, b2, c, residual, bias, scale })
+        Ok(Views { trans_a, trans_b, by_fours, by_eights, packed: None, a, b, d, b2, c, residual, bias, scale })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
@@ -411,7 +418,7 @@ impl Plan for Problem {
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        Product { problem: *self, views: *views, config: *config, buffers: *buffers }.bind(kernels)
+        Product { problem: *self, views: *views, config: *config, buffers: *buffers, weights: None }.bind(kernels)
     }
 }
 

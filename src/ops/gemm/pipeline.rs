@@ -7,6 +7,7 @@ use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 use crate::ops::Plan;
+use crate::weights::Coded;
 
 slots!(pub(super) A, B, D, B2, C, RESIDUAL, BIAS, SCALE, SCRATCH);
 
@@ -20,13 +21,17 @@ pub(super) const SPLIT_WG: u32 = LEAST_INVOCATIONS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Form {
     /// a and b are read by this many elements: 4 or 1.
-    vec: u32,
+    pub vec: u32,
     a: Storage,
     b: Storage,
+    /// b is packed weights.
+    pub packed: Option<Coded>,
+    /// a is tokens of int8.
+    pub tokens: bool,
     /// Matter to loads by fours only: single ones go by strides.
     trans_a: bool,
     trans_b: bool,
-    gated: bool,
+    pub gated: bool,
     /// `Vector`: the columns of d are few, not the rows.
     few_columns: bool,
     /// `Vector`: the weights are stored along k.
@@ -38,7 +43,48 @@ pub(super) struct Form {
     /// `Coop`: matrices that lie wholly in d, or in its sums in scratch, are stored as they are.
     straight: bool,
     /// What happens to the sums; without it they go to scratch.
-    finish: Option<Finish>,
+    pub finish: Option<Finish>,
+    role: Role,
+}
+
+/// What op a product is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) enum Role {
+    /// Its own.
+    #[default]
+    Product,
+    /// Rows of a are those of groups, each with a b of its own: tiles of rows are found in a table.
+    Grouped,
+    /// A product of low rank is added, before the activation.
+    LowRank(LowRank),
+}
+
+/// How the right factor of a product of low rank is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LowRank {
+    /// By fours of elements of 16 bits, of 32 bits, or word by word.
+    pub load: LowRankLoad,
+    /// It is stored [n, r], not [r, n].
+    pub along_rank: bool,
+}
+
+/// See [`LowRank::load`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum LowRankLoad {
+    Halves,
+    Floats,
+    Words,
+}
+
+impl Role {
+    /// The files that tell what a workgroup has: where rows end, and which tile.
+    fn place(self) -> &'static str {
+        if self == Role::Grouped { "grouped_gemm_place" } else { "gemm_place" }
+    }
+
+    fn tile(self) -> &'static str {
+        if self == Role::Grouped { "grouped_gemm_tile" } else { "gemm_tile" }
+    }
 }
 
 /// The epilogue.
@@ -49,6 +95,7 @@ pub(super) struct Finish {
     extras: bool,
     d: Storage,
     store: Store,
+    role: Role,
 }
 
 /// How d is written.
@@ -70,6 +117,17 @@ pub(super) fn passes(
     config: &Config,
     writable: Slots,
 ) -> (Pass<Config, Form>, Option<Pass<(), Finish>>) {
+    passes_of(problem, views, config, writable, Role::Product)
+}
+
+/// The same of another op.
+pub(super) fn passes_of(
+    problem: &Problem,
+    views: &Views,
+    config: &Config,
+    writable: Slots,
+    role: Role,
+) -> (Pass<Config, Form>, Option<Pass<(), Finish>>) {
     let held = |dtype| Storage::held(dtype, config.native_f16);
     let by_fours = views.by_fours;
     let few_columns = config.few_columns(problem);
@@ -80,7 +138,10 @@ pub(super) fn passes(
     let straight = coop
         && match split {
             true => problem.has_whole_sums(views, config),
-            false => problem.is_plain(views) && views.d.view.multiple_of(4),
+            false => {
+                let as_it_is = problem.is_plain(views) && !matches!(role, Role::LowRank(_));
+                as_it_is && views.d.view.multiple_of(4)
+            }
         };
     let store = match d {
         _ if straight && !split => Store::One,
@@ -88,8 +149,8 @@ pub(super) fn passes(
         storage if storage.packed() => Store::Halves,
         _ => Store::One,
     };
-    let finish = Finish { gated, extras: views.has_extras(), d, store };
-    let whole = coop && views.by_eights;
+    let finish = Finish { gated, extras: views.has_extras(), d, store, role };
+    let whole = coop && views.by_eights && views.packed.is_none();
     let form = Form {
         vec: if by_fours { 4 } else { 1 },
         whole,
@@ -97,12 +158,15 @@ pub(super) fn passes(
         straight,
         a: held(views.a.dtype),
         b: held(views.b.dtype),
+        packed: views.packed,
+        tokens: false,
         trans_a: (by_fours || whole) && views.trans_a,
         trans_b: (by_fours || whole) && views.trans_b,
         gated,
         few_columns,
         along_k: config.algorithm == Algorithm::Vector && views.weights_along_k(few_columns),
         finish: (!split).then_some(finish),
+        role,
     };
     let stem = match config.algorithm {
         Algorithm::Direct => "gemm_direct",
@@ -153,12 +217,18 @@ const KINDS: [(&str, Option<Dtype>); 4] = [
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, stages, .. } = self.config;
-        let form = self.form;
+        let wg_bytes = self.config.wg_bytes(if self.form.gated { 2 } else { 1 });
+        self.form.of(&self.config, self.begin(self.config.wg_size(), wg_bytes, self.form.vec))
+    }
+}
+
+impl Form {
+    /// The shader of a Config, from its beginning on.
+    pub fn of(self, config: &Config, shader: Shader) -> Shader {
+        let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, stages, .. } = *config;
+        let form = self;
         let [tile_m, tile_n] = if form.few_columns { [tile_n, tile_m] } else { [tile_m, tile_n] };
-        let wg_bytes = self.config.wg_bytes(if form.gated { 2 } else { 1 });
-        let mut shader = self
-            .begin(self.config.wg_size(), wg_bytes, form.vec)
+        let mut shader = shader
             .params::<Params>()
             .flag("GATED", form.gated)
             .flag("TRANS_A", form.trans_a)
@@ -166,9 +236,18 @@ impl Pipeline for Pass<Config, Form> {
             .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes), ("STAGES", stages)]);
         shader = if form.whole { form.by_eights(shader) } else { form.by_chunks(shader) };
+        if form.role == Role::Grouped {
+            // Never written beside it, so that control flow by it is uniform to see.
+            shader = shader.buffer(SCRATCH, "row_tiles", "vec4<u32>", false);
+        }
+        shader = shader.import(form.role.place()).import(form.role.tile());
         shader = match algorithm {
-            Algorithm::Direct => shader.import(if lanes > 1 { "gemm_direct_shuffle" } else { "gemm_direct_alone" }),
+            Algorithm::Direct => {
+                let shader = if form.packed.is_none() { shader.import("gemm_block") } else { shader };
+                shader.import(if lanes > 1 { "gemm_direct_shuffle" } else { "gemm_direct_alone" })
+            }
             Algorithm::Tiled => shader,
+            Algorithm::Vector if form.packed.is_some() => shader,
             Algorithm::Vector => shader.flag("ALONG_K", form.along_k).import(if form.few_columns {
                 "gemm_vector_columns"
             } else {
@@ -193,9 +272,7 @@ impl Pipeline for Pass<Config, Form> {
             None => shader.writes(SCRATCH, "scratch", "vec4<f32>").import("gemm_partial"),
         }
     }
-}
 
-impl Form {
     /// The file that stores matrices as they are.
     fn store_straight(self) -> &'static str {
         if self.straight && self.finish.is_none() { "gemm_partial_matrices" } else { "gemm_store_straight" }
@@ -204,8 +281,15 @@ impl Form {
     /// a, b and b2, and their loads by 4 elements or 1.
     fn by_chunks(self, mut shader: Shader) -> Shader {
         let fours = self.vec == 4;
-        shader = shader.input(A, "a", self.a).input(B, "b", self.b);
-        shader = shader.import(if fours { "gemm_load4" } else { "gemm_load1" });
+        if let Some(packed) = self.packed.filter(|_| self.tokens) {
+            let shader = packed.declare(shader.reads(A, "tokens", "u32"), B, B2);
+            return shader.import("gemm_packed").import(packed.dots());
+        }
+        shader = shader.input(A, "a", self.a).import(if fours { "gemm_load4" } else { "gemm_load1" });
+        if let Some(packed) = self.packed {
+            return packed.declare(shader, B, B2).import("gemm_packed");
+        }
+        shader = shader.input(B, "b", self.b).import(if fours { "gemm_right4" } else { "gemm_right1" });
         if self.gated {
             shader = shader.input(B2, "b2", self.b);
         }
@@ -230,7 +314,7 @@ impl Pipeline for Pass<(), Finish> {
 impl Finish {
     /// Adds the epilogue.
     fn to(self, shader: Shader) -> Shader {
-        let Finish { gated, extras, d, store } = self;
+        let Finish { gated, extras, d, store, role } = self;
         let mut shader = match store {
             Store::Four => shader.output(D, "d", d, false).import("gemm_store_four"),
             Store::One => {
@@ -242,7 +326,24 @@ impl Finish {
                 .writes(D, "d", "atomic<u32>")
                 .import("gemm_store_halves"),
         };
-        if extras {
+        let low_rank = match role {
+            Role::LowRank(low_rank) => Some(low_rank),
+            _ => None,
+        };
+        if let Some(LowRank { load, along_rank }) = low_rank {
+            let (element, file) = match load {
+                LowRankLoad::Halves => ("vec2<u32>", "lora_right_halves"),
+                LowRankLoad::Floats => ("vec4<f32>", "lora_right_floats"),
+                LowRankLoad::Words => ("u32", "lora_right_words"),
+            };
+            shader = shader.flag("ALONG_RANK", along_rank).reads(C, "right", element).import(file);
+            shader = shader.reads(SCALE, "lora_t", "vec4<u32>");
+            shader = shader.reads(RESIDUAL, "residual", "u32").reads(BIAS, "bias", "u32");
+        } else if role == Role::Grouped {
+            if extras {
+                shader = shader.reads(C, "c", "u32").import("gemm_c");
+            }
+        } else if extras {
             // A gated product has no c.
             if !gated {
                 shader = shader.reads(C, "c", "u32");
@@ -257,7 +358,13 @@ impl Finish {
             .iter()
             .fold(shader, activation)
             .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
-            .import(if extras { "gemm_extras" } else { "gemm_plain" })
+            .import(match low_rank {
+                Some(_) => "lora_extras",
+                None if extras && role == Role::Grouped => "grouped_gemm_extras",
+                None if extras => "gemm_extras",
+                None => "gemm_plain",
+            })
+            .import(role.place())
             .import("gemm_epilogue")
     }
 }

@@ -1,13 +1,15 @@
 //! From buffers to a Dispatch.
 
+use super::gemm_quant::Weights;
 use super::pipeline::{A, B, B2, BIAS, C, D, NAMES, RESIDUAL, SCALE, SCRATCH, SPLIT_WG, kind, passes};
 use super::{Buffers, Config, Problem, Views};
-use crate::args::Args;
+use crate::args::{Args, Reach, WORD};
 use crate::compose::Strides;
 use crate::dispatch::Step;
 use crate::error::Checked;
 use crate::layout::product;
 use crate::ops::Plan;
+use crate::weights::Place;
 use crate::{Dispatch, ErrorKind, Kernels};
 
 crate::params! {
@@ -22,6 +24,8 @@ crate::params! {
         residual: Strides = product.strides(RESIDUAL),
         bias: Strides = product.strides(BIAS),
         scale: Strides = product.strides(SCALE),
+        packed: Strides = product.place().words,
+        packed_by: Strides = product.place().by,
         m: u32 = product.problem.m as u32,
         n: u32 = product.problem.n as u32,
         k: u32 = product.k(),
@@ -36,6 +40,7 @@ crate::params! {
         batches: u32 = batches,
         batch1: u32 = product.problem.batch[1] as u32,
         part_k: u32 = product.config.parts(&product.problem).1,
+        packed_last: u32 = product.place().last,
         alpha: f32 = product.problem.alpha,
         beta: f32 = product.problem.beta,
     }
@@ -47,6 +52,8 @@ pub(super) struct Product<'a> {
     pub views: Views,
     pub config: Config,
     pub buffers: Buffers<'a>,
+    /// Packed weights in place of b, whose buffer holds the codes then, that of b2 the scales.
+    pub weights: Option<Weights>,
 }
 
 impl Product<'_> {
@@ -73,7 +80,21 @@ impl Product<'_> {
         if self.problem.alpha == 0.0 { 0 } else { self.problem.k as u32 }
     }
 
+    /// Params of a run; `batches`, where rows are those of groups: tiles of rows.
+    pub fn params(&self, batches: u32, grid: [u32; 3]) -> Params {
+        Params::of(self, batches, grid)
+    }
+
+    fn place(&self) -> Place {
+        self.weights.map_or(Place::default(), |weights| weights.place(&self.problem))
+    }
+
     fn strides(&self, slot: u32) -> Strides {
+        if self.weights.is_some() && slot == B2 {
+            // Rows of weights below those of b, of the same matrix.
+            let [_, _, matrix, _] = self.strides(B);
+            return [self.problem.n as u32, 0, matrix, 0];
+        }
         self.views.all()[slot as usize].map_or([0; 4], |operand| operand.view.params())
     }
 
@@ -87,8 +108,17 @@ impl Product<'_> {
         let memory = [Some(a), Some(b), Some(d), b2, c, residual, bias, scale];
         for (slot, (operand, memory)) in (0..).zip(self.views.all().into_iter().zip(memory)) {
             let (name, reach) = (NAMES[slot as usize], operand.map(|operand| operand.view.of(operand.dtype)));
-            match slot {
-                D => args.write(slot, name, memory, reach)?,
+            match (slot, self.weights) {
+                (A, Some(weights)) if weights.tokens() => {
+                    args.read(A, "tokens", memory, Reach::to(weights.token_words(&self.problem), WORD))?
+                }
+                (B, Some(weights)) => {
+                    args.read(B, "codes", memory, Reach::to(weights.code_bytes(&self.problem) / 4, WORD))?
+                }
+                (B2, Some(weights)) => {
+                    args.read(B2, "scales", memory, Reach::to(weights.scale_bytes(&self.problem) / 4, WORD))?
+                }
+                (D, _) => args.write(slot, name, memory, reach)?,
                 _ => args.read(slot, name, memory, reach)?,
             }
             if operand.is_none() && slot >= C && self.views.has_extras() {
@@ -105,7 +135,7 @@ impl Product<'_> {
     }
 
     fn steps(&self, mut args: Args) -> Checked<Vec<Step>> {
-        let Product { problem, views, config, buffers } = self;
+        let Product { problem, views, config, buffers, weights } = self;
         args.scratch(SCRATCH, buffers.scratch, problem.scratch(views, config))?;
         args.check()?;
         let batches = product!(problem.batch[0], problem.batch[1]);
@@ -115,7 +145,11 @@ impl Product<'_> {
         }
         let (first, second) = passes(problem, views, config, args.writable());
         let grid = args.fold(config.workgroups(problem))?;
-        let mut steps = vec![args.step(&first, &Params::of(self, batches as u32, grid), grid)?];
+        let params = Params::of(self, batches as u32, grid);
+        let mut steps = vec![match weights {
+            Some(weights) => args.step(&weights.pass(first), &params, grid)?,
+            None => args.step(&first, &params, grid)?,
+        }];
         if let Some(second) = second {
             let grid = args.fold(chunks.div_ceil(SPLIT_WG.into()))?;
             steps.push(args.step(&second, &Params::of(self, batches as u32, grid), grid)?);

@@ -2,7 +2,7 @@
 //! binds what it reaches.
 
 use super::prepare::Product;
-use super::{Along, Operand, Problem, Vector};
+use super::{Along, Operand, Problem, Vector, Views};
 use crate::ops::Plan;
 use crate::{Binding, Caps, Layout};
 
@@ -20,13 +20,17 @@ impl<'a> Product<'a> {
     fn largest(&self) -> u64 {
         let operands = self.views.all().into_iter().flatten();
         let bytes = operands.map(|operand| operand.view.of(operand.dtype).bytes());
-        bytes.fold(self.problem.scratch(&self.views, &self.config), u64::max)
+        let bytes = bytes.fold(self.problem.scratch(&self.views, &self.config), u64::max);
+        self.weights.map_or(bytes, |weights| {
+            bytes.max(weights.code_bytes(&self.problem)).max(weights.scale_bytes(&self.problem))
+        })
     }
 
     fn halves(&self, caps: &Caps) -> Option<Vec<Product<'a>>> {
         let Problem { batch: [b0, b1], m, n, .. } = self.problem;
-        // Columns in fours, rows in the largest tile.
-        [(b0, 1), (b1, 1), (m, 16), (n, 32)].into_iter().enumerate().find_map(|(axis, (size, step))| {
+        // Columns in fours, rows in the largest tile; rows of packed weights by whole blocks of scales.
+        let columns = if self.weights.is_some() { 128 } else { 32 };
+        [(b0, 1), (b1, 1), (m, 16), (n, columns)].into_iter().enumerate().find_map(|(axis, (size, step))| {
             let half = (size / 2).next_multiple_of(step);
             if half == 0 || half >= size {
                 return None;
@@ -48,7 +52,7 @@ impl<'a> Product<'a> {
     /// `len` from `from` on of a batch axis (0, 1), of the rows (2) or of the columns (3) of d, each binding starting as
     /// late as the device allows; nothing where the Config does not fit it.
     fn part(&self, caps: &Caps, axis: usize, from: usize, len: usize) -> Option<Product<'a>> {
-        let Product { mut problem, views, config, mut buffers } = *self;
+        let Product { mut problem, views, config, mut buffers, mut weights } = *self;
         let Problem { batch: [b0, b1], m, n, a, b, d, c, epilogue, trans_a, trans_b, .. } = &mut problem;
         *[b0, b1, m, n][axis] = len;
         (*trans_a, *trans_b) = (views.trans_a, views.trans_b);
@@ -64,9 +68,19 @@ impl<'a> Product<'a> {
         let of_a = if views.trans_a { [1, 0] } else { [row(views.a), 0] };
         let of_b = if views.trans_b { [0, row(views.b)] } else { [0, 1] };
         a.layout = part(views.a, of_a, &mut buffers.a);
-        b.layout = part(views.b, of_b, &mut buffers.b);
+        match &mut weights {
+            Some(weights) if axis == 3 => {
+                let [codes, scales] = weights.skip(from, align);
+                buffers.b = buffers.b.after(codes);
+                buffers.b2 = buffers.b2.map(|scales_of| scales_of.after(scales));
+            }
+            Some(_) => {}
+            None => b.layout = part(views.b, of_b, &mut buffers.b),
+        }
         d.layout = part(views.d, [row(views.d), 1], &mut buffers.d);
-        if let (Some(operand), Some(offset), Some(binding)) = (views.b2, &mut epilogue.gate, &mut buffers.b2) {
+        if let (None, Some(operand), Some(offset), Some(binding)) =
+            (weights, views.b2, &mut epilogue.gate, &mut buffers.b2)
+        {
             *offset = part(operand, of_b, binding).offset;
         }
         for (operand, matrix, binding) in
@@ -76,6 +90,10 @@ impl<'a> Product<'a> {
                 matrix.layout = part(operand, [row(operand), 1], binding);
             }
         }
+        // A matrix of packed weights holds both products.
+        if weights.is_some() && axis == 3 && epilogue.gate.is_some() {
+            return None;
+        }
         // Where gated, the bias of b2 lies behind all of that of b.
         if axis > 1 && epilogue.gate.is_some() && epilogue.bias.is_some() {
             return None;
@@ -83,8 +101,11 @@ impl<'a> Product<'a> {
         for Vector { along, offset, .. } in [&mut epilogue.bias, &mut epilogue.scale].into_iter().flatten() {
             *offset += if axis == if *along == Along::Rows { 2 } else { 3 } { from } else { 0 };
         }
-        let views = problem.resolve().ok()?;
-        problem.check(&views, caps, &config).ok()?;
-        Some(Product { problem, views, config, buffers })
+        let views = Views { packed: views.packed, ..problem.resolve().ok()? };
+        match weights {
+            Some(weights) => weights.check(&problem, &views, caps).ok()?,
+            None => problem.check(&views, caps, &config).ok()?,
+        }
+        Some(Product { problem, views, config, buffers, weights })
     }
 }

@@ -37,7 +37,7 @@ pub enum OutOfRange {
 
 impl OutOfRange {
     /// As shaders call them.
-    pub(super) const CODES: [(&str, u32); 2] =
+    pub(in crate::ops) const CODES: [(&str, u32); 2] =
         [("OUT_OF_RANGE_ZERO", OutOfRange::Zero as u32), ("OUT_OF_RANGE_FIRST", OutOfRange::First as u32)];
 }
 
@@ -80,7 +80,7 @@ pub(super) fn check_books(books: usize, num_codes: usize, code_dim: usize) -> Ch
 
 impl Shader {
     /// The code indices of slot `slot`, as `code_index(i) -> u32`; `short` where they have 16 bits.
-    pub(super) fn code_indices(self, slot: u32, short: bool) -> Shader {
+    pub(in crate::ops) fn code_indices(self, slot: u32, short: bool) -> Shader {
         let file = if short { "vq_index16" } else { "vq_index32" };
         self.constants(OutOfRange::CODES).reads(slot, "indices", "u32").import(file)
     }

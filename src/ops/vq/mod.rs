@@ -1,6 +1,7 @@
 //! Vector quantisation.
 
 mod index;
+mod packed;
 pub mod vq_assign;
 pub mod vq_lookup;
 pub mod vq_scalar;

@@ -2,12 +2,15 @@
 //! quantisation, Jégou et al., 2011) or added up (residual quantisation). Also the embedding of tokens; the
 //! gradient is [`vq_scatter`](crate::vq_scatter).
 //!
+//! A book may be a matrix of packed weights: the rows that indices name are decoded.
+//!
 //! Elements are moved bit by bit, unless books are added up (f32, rounded once) or the dtype changes. An
 //! index that is not in the book never reads outside of it: it gives zeros or code 0, and can be counted.
 
 use super::index::check_books;
 use crate::ops::pointwise::{Clear, clear};
 use crate::ops::prelude::*;
+use crate::weights::Format;
 
 pub use super::index::{Combine, Index, Order, OutOfRange};
 
@@ -35,8 +38,11 @@ defaults! {
         pub index: Index = Index::U32,
         /// Strides of position (over all batches) and book.
         pub indices: Layout<2> = Layout::default(),
-        /// Dtype of the codebook.
+        /// Dtype of the codebook; of no meaning to packed weights.
         pub x: Dtype = Dtype::F32,
+        /// The codebook is packed weights `[num_codes, code_dim]`: one book, channels last, without a layout of its own. Its
+        /// scales are [`Buffers::scales`].
+        pub format: Option<Format> = None,
         /// Strides of book and code; a book stride of 0 shares one book.
         pub codebook: Layout<2> = Layout::default(),
         /// Dtype of `y`.
@@ -133,10 +139,11 @@ crate::params! {
 
 /// The views that a Problem's layouts resolve to.
 pub(crate) struct Views {
-    indices: View<2>,
-    codebook: View<2>,
-    y: View<2>,
-    bad: Option<View<1>>,
+    pub(super) indices: View<2>,
+    /// Of packed weights: their words.
+    pub(super) codebook: View<2>,
+    pub(super) y: View<2>,
+    pub(super) bad: Option<View<1>>,
     /// Elements are only moved.
     moves: bool,
     /// Elements that move as one: 2 where pairs of 16-bit elements are only moved, which are words then.
@@ -180,7 +187,7 @@ impl Problem {
         Ok(())
     }
 
-    fn empty(&self) -> bool {
+    pub(super) fn empty(&self) -> bool {
         self.batch == 0 || self.spatial == 0
     }
 
@@ -190,7 +197,8 @@ impl Problem {
 
     /// Whether some tensor is f16 and not only moved.
     fn has_f16(&self, views: &Views) -> bool {
-        !views.moves && [self.x, self.y].contains(&Dtype::F16)
+        let x = if self.format.is_some() { self.y } else { self.x };
+        !views.moves && [x, self.y].contains(&Dtype::F16)
     }
 
     /// The form but for what the tiles decide of it.
@@ -298,10 +306,13 @@ const fn tiles(class: Class) -> Tiles {
     }
 }
 
+/// Invocations that share a row of packed weights, at most: neighbours read the words of neighbouring columns. Not measured on a GPU.
+const PACKED_LANES: u32 = 32;
+
 /// Chunks that an invocation moves without a loop.
 const TURNS: u32 = 16;
 
-slots!(INDICES, CODEBOOK, Y, BAD);
+slots!(pub(super) INDICES, CODEBOOK, Y, BAD, SCALES);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
@@ -333,6 +344,8 @@ buffers! {
         indices, codebook, y;
         /// Where the number of indices out of range is written, one u32.
         bad,
+        /// The scales of packed weights.
+        scales,
     }
 }
 
@@ -343,11 +356,14 @@ impl Plan for Problem {
 
     fn resolve(&self) -> Checked<Views> {
         self.check_sizes()?;
-        let codebook = self.codebook.view("codebook", [self.books, self.num_codes], self.code_dim)?;
+        let codebook = match &self.format {
+            Some(format) => self.packed_codes(format)?,
+            None => self.codebook.view("codebook", [self.books, self.num_codes], self.code_dim)?,
+        };
         let (sizes, inner) = self.y_shape();
         let y = self.y_layout.view("y", sizes, inner)?.apart("y_layout")?;
         let channels_last = self.order == Order::ChannelsLast;
-        let moves = self.x == self.y && !self.sums();
+        let moves = self.format.is_none() && self.x == self.y && !self.sums();
         let even = channels_last && codebook.multiple_of(2) && y.multiple_of(2);
         let unit = if moves && self.x.bytes() == 2 && even { 2 } else { 1 };
         let batch = self.spatial as u128 * u128::from(y.stride(1));
@@ -365,6 +381,11 @@ impl Plan for Problem {
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
         let native_f16 = caps.prefers_native_f16(self.has_f16(views));
+        if self.format.is_some() {
+            let Tiles { wg_size, .. } = tiles(caps.class());
+            let lanes = PACKED_LANES.min(self.packed_chunks(views, native_f16).max(1).next_power_of_two());
+            return vec![Config { wg_size: wg_size.min(caps.most_invocations()), lanes, rows: 1, native_f16 }];
+        }
         let form = self.form(views, native_f16);
         let Tiles { wg_size, lanes, channels } = tiles(caps.class());
         let most = caps.most_invocations();
@@ -393,16 +414,26 @@ impl Plan for Problem {
         let planes = self.order == Order::ChannelsFirst;
         Misfit::unless(!planes || rows == 1, "channels first needs rows to be 1", rows)?;
         Misfit::unless(planes || wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
-        caps.check_rounds(self.rounds(views, config))
+        let packed = self.format.is_some();
+        caps.check_rounds(if packed { self.packed_rounds(views, config) } else { self.rounds(views, config) })
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
         let cleared = views.bad.map(|_| Clear { slot: BAD }.shader());
-        cleared.into_iter().chain([self.pass(views, config, writable).shader()]).collect()
+        let looked_up = match self.format {
+            Some(_) => self.packed_pass(views, config, writable).shader(),
+            None => self.pass(views, config, writable).shader(),
+        };
+        cleared.into_iter().chain([looked_up]).collect()
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
+        if let Some(format) = &self.format {
+            let Buffers { indices, codebook, y, bad, scales } = *buffers;
+            return self.bind_packed(format, views, config, kernels, [indices, codebook, y], [bad, scales]);
+        }
         let mut args = Args::new(kernels);
+        args.read(SCALES, "scales", buffers.scales, None)?;
         args.write(BAD, "bad", buffers.bad, views.bad.map(|bad| bad.of(WORD)))?;
         if !self.empty() {
             args.read(INDICES, "indices", buffers.indices, views.indices.of(self.index))?;

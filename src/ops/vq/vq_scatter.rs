@@ -2,13 +2,14 @@
 //! [`vq_lookup`](crate::vq_lookup) with respect to its codebook, the statistics of an EMA codebook, and the
 //! update of k-means.
 //!
-//! No float atomics: the invocations of a code read all indices of its book and add up what is theirs in
-//! order, so that the same input gives the same bits. That is `num_codes * positions` comparisons, a small part
-//! of what finding the nearest codes takes. Where a driver cuts long loops short (old llvmpipe), it takes several runs
-//! over the positions, one after the other.
+//! No float atomics: positions are sorted by code ([`counting_sort`]), and those of a code are added up
+//! in order, so that the same input gives the same bits. Each index is read once per pass of the sort and step, each vector once. A
+//! code of many positions is summed in blocks, and these in order. Vectors that take more than a binding holds are taken in several runs,
+//! by batches or positions.
 
-use std::ops::Range;
-
+use crate::args::Memory;
+use crate::counting_sort;
+use crate::dispatch::Step;
 use crate::ops::prelude::*;
 use crate::vq_lookup::{self, Combine, Index, Order, OutOfRange};
 
@@ -50,10 +51,22 @@ defaults! {
 config! {
     /// How it is computed.
     pub struct Config {
+        /// How positions are sorted.
+        pub sort: counting_sort::Config,
         /// Invocations per workgroup.
         pub wg_size: u32,
         /// Invocations that share a code, a divisor of `wg_size`.
         pub lanes: u32,
+        /// Chunks of a code that an invocation sums at a time.
+        pub turns: u32,
+        /// Codes that they take one after the other.
+        pub each: u32,
+        /// Vectors that are loaded ahead, 0 for none: a multiple of `lanes`, which are then `wg_size`.
+        pub ahead: u32,
+        /// Four positions of a code are taken at a time: not where codes have few.
+        pub fours: bool,
+        /// Two to the power of it positions of a code are summed one after the other.
+        pub block_bits: u32,
         /// f16 vectors are held natively, not packed in u32; needs `SHADER_F16`.
         pub native_f16: bool,
     }
@@ -65,26 +78,42 @@ struct Form {
     /// Elements per chunk.
     vec: u32,
     x: Storage,
-    /// Indices have 16 bits.
-    short: bool,
+    /// There are several books.
+    books: bool,
+    /// Batches do not follow each other as positions do.
+    batches: bool,
     /// Vectors are counted.
     count: bool,
+    /// Chunks are a multiple of what is summed at a time.
+    even: bool,
+    /// Chunks in a line of a CPU's cache.
+    line: u32,
+    /// Runs may be longer than a block.
+    blocks: bool,
 }
 
 crate::params! {
-    /// What one run tells the shader.
+    /// What one run tells the shaders.
     pub struct Params;
-    fn of(p: &Problem, views: &Views, run: Range<usize>, blocks: u64, grid: [u32; 3]) {
-        indices: Strides = views.indices.params(),
+    fn of(p: &Problem, views: &Views, config: &Config, add: bool, grid: [u32; 3]) {
         x: Strides = views.batch_position_book,
-        begin: u32 = run.start as u32,
-        n: u32 = run.end as u32,
+        n: u32 = p.positions() as u32,
+        total: u32 = views.total,
         spatial: u32 = p.spatial as u32,
         books: u32 = p.books as u32,
         num_codes: u32 = p.num_codes as u32,
+        codes: u32 = views.codes,
         cols: u32 = p.code_dim as u32,
-        out_of_range: u32 = p.out_of_range as u32,
-        blocks: u32 = blocks as u32,
+        items: u32 = views.codes + views.joins(config),
+        joins: u32 = views.joins(config),
+        each: u32 = config.each,
+        never: u32 = 0,
+        block_bits: u32 = config.block_bits,
+        order_offset: u32 = 0,
+        offsets_offset: u32 = views.offsets_offset() as u32,
+        partial_offset: u32 = views.partial_offset() as u32,
+        // Sums and counts go on from what there is.
+        add: u32 = add.into(),
         grid_x: u32 = grid[0],
         x_step: u32 = views.x_step,
         sums_offset: u32 = p.sums as u32,
@@ -98,12 +127,40 @@ pub(crate) struct Views {
     x: View<2>,
     sums: View<2>,
     counts: Option<View<2>>,
+    sort: counting_sort::Views,
+    /// Positions and codes of all books.
+    total: u32,
+    codes: u32,
     /// Where `x` begins, and its strides of batch, position and book.
     batch_position_book: Strides,
     /// The stride of an element of `x`.
     x_step: u32,
+    /// Batches do not follow each other as positions do.
+    batches: bool,
     /// Elements per chunk.
     vec: u32,
+}
+
+impl Views {
+    /// Blocks in which a run may be that began before.
+    fn joins(&self, config: &Config) -> u32 {
+        self.total.saturating_sub(1) >> config.block_bits.min(31)
+    }
+
+    /// Words of scratch before the offsets of runs: the sorted positions, up to where a binding may begin.
+    fn offsets_offset(&self) -> u64 {
+        padded(self.total, counting_sort::BINDINGS / 4)
+    }
+
+    /// Words before the sums of blocks.
+    fn partial_offset(&self) -> u64 {
+        padded(self.offsets_offset() + u64::from(self.codes) + 1, counting_sort::BINDINGS / 4)
+    }
+
+    /// Words of all that.
+    fn words(&self, config: &Config, cols: usize) -> u64 {
+        product!(self.joins(config), cols).saturating_add(self.partial_offset())
+    }
 }
 
 impl Problem {
@@ -131,61 +188,238 @@ impl Problem {
         self.lookup().y_shape()
     }
 
-    fn pass(&self, views: &Views, config: &Config, writable: Slots) -> Pass<Config, Form> {
+    /// The sort of its indices.
+    fn sort(&self) -> counting_sort::Problem {
+        counting_sort::Problem {
+            n: self.positions(),
+            segments: self.books,
+            num_keys: self.num_codes,
+            index: self.index,
+            keys: self.indices,
+            out_of_range: self.out_of_range,
+            ..Default::default()
+        }
+    }
+
+    /// The step that sums, and where runs may be longer than a block the one that adds these up.
+    fn passes(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Pass<Config, Form>> {
         let form = Form {
             vec: views.vec,
             x: Storage::held(self.x, config.native_f16),
-            short: self.index == Index::U16,
+            books: self.books > 1,
+            batches: views.batches,
             count: self.counts.is_some(),
+            even: self.chunks(views).is_multiple_of(product!(config.lanes, config.turns)),
+            line: if config.ahead > 0 { self.line(views) } else { 1 },
+            blocks: views.joins(config) > 0,
         };
-        Pass { stem: "vq_scatter", config: *config, form, writable }
+        // What Params say makes no pipeline.
+        let config = Config { sort: counting_sort::Config::NONE, block_bits: 0, each: 0, ..*config };
+        let sum = Pass { stem: "vq_scatter_sum", config, form, writable };
+        let joined = Form {
+            x: Storage::F32,
+            books: false,
+            batches: false,
+            count: false,
+            even: false,
+            line: 1,
+            blocks: true,
+            ..form
+        };
+        let config = Config { turns: 0, ahead: 0, fours: false, native_f16: false, ..config };
+        let join = Pass { stem: "vq_scatter_join", config, form: joined, writable };
+        vec![sum, join]
     }
 
-    /// Positions of one run: all, or as many as the driver lets an invocation loop over, should all be of one code.
-    fn run(&self, views: &Views, caps: &Caps, lanes: u32) -> Result<usize, Misfit> {
-        let chunks = Rounds::plain((self.code_dim as u64 / u64::from(views.vec)).div_ceil(lanes.into()));
-        // The sums begin, then go on with each quad of positions.
-        let rounds = |quads: u64| chunks + Rounds::nest(quads, Rounds::nest(4u32, chunks));
-        caps.check_rounds(rounds(1))?;
-        let [none, one] = [0, 1].map(|quads| rounds(quads).count());
-        let quads = caps.loop_rounds().map_or(u64::MAX, |limit| (u64::from(limit) - none) / (one - none));
-        Ok((self.positions() as u64).div_ceil(4).min(quads).max(1) as usize * 4)
+    /// Chunks of a code.
+    fn chunks(&self, views: &Views) -> u64 {
+        self.code_dim as u64 / u64::from(views.vec)
+    }
+
+    /// Chunks of `x` in a line of a CPU's cache.
+    fn line(&self, views: &Views) -> u32 {
+        LINE / (self.x.bytes() as u32 * views.vec)
+    }
+
+    /// Rounds of the steps that sum and join.
+    fn rounds(&self, views: &Views, config: &Config) -> [Rounds; 2] {
+        let chunks = |turns: u32| self.chunks(views).div_ceil(product!(config.lanes, turns));
+        let (found, turns) = (Rounds::plain(32u32), Rounds::plain(config.turns));
+        // By fours, and one by one what is left where a window of vectors ends.
+        let positions = 1u32 << config.block_bits;
+        let windows = if config.ahead > 0 { positions.div_ceil(config.ahead) + 1 } else { 1 };
+        let lines = Rounds::plain(product!(config.lanes, config.turns).div_ceil(self.line(views).into()));
+        let seen = Rounds::nest(config.ahead / config.lanes, lines);
+        let each = (positions / windows).max(1);
+        let ones = if config.fours { each.min(3) } else { each + 1 };
+        let window = Rounds::nest(each / 4 + 1, turns) + Rounds::nest(ones, turns) + seen;
+        let item = found + Rounds::nest(chunks(config.turns), Rounds::nest(windows, window) + turns.times(3));
+        let joined = Rounds::nest(chunks(1), Rounds::plain(views.joins(config)));
+        let ahead = if config.fours { Rounds::default() } else { Rounds::nest(8 * config.ahead / config.lanes, lines) };
+        [ahead + Rounds::nest(config.each, item), found + joined]
+    }
+
+    /// The first half of the batches or positions, and the second, with what moves of `x` and of the indices; nothing where it has
+    /// but one, or where halving does not help.
+    fn halves<'a>(&self, views: &Views, caps: &Caps, buffers: &Buffers<'a>) -> Option<[(Problem, Buffers<'a>); 2]> {
+        let [batch, position] = match self.order {
+            Order::ChannelsLast => views.x.strides,
+            Order::ChannelsFirst => [views.x.strides[0], 0],
+        };
+        let (count, stride, positions) = match self.order {
+            _ if self.batch > 1 => (self.batch, batch, self.spatial),
+            Order::ChannelsLast if self.spatial > 1 => (self.spatial, position, 1),
+            _ => return None,
+        };
+        let align = u64::from(caps.limits.min_storage_buffer_offset_alignment.max(4));
+        let part = |from: usize, len: usize| {
+            // A binding starts as late as the device allows, the layout at what is left.
+            let moved = |layout: usize, by: usize, bits: u64, binding: Binding<'a>| {
+                let first = layout + by;
+                let bytes = product!(first, bits) / 8 / align * align;
+                (first - (bytes * 8 / bits) as usize, binding.after(bytes))
+            };
+            let bits = 8 * self.x.bytes();
+            let (x, x_binding) = moved(views.x.offset, from * stride, bits, buffers.x);
+            let by = from * positions * views.indices.strides[0];
+            let (indices, indices_binding) = moved(views.indices.offset, by, self.index.bits(), buffers.indices);
+            let mut problem = Problem {
+                x_layout: Layout::strided(x, views.x.strides),
+                indices: Layout::strided(indices, views.indices.strides),
+                ..*self
+            };
+            *(if self.batch > 1 { &mut problem.batch } else { &mut problem.spatial }) = len;
+            (problem, Buffers { x: x_binding, indices: indices_binding, ..*buffers })
+        };
+        let half = count.div_ceil(2);
+        Some([part(0, half), part(half, count - half)])
+    }
+
+    /// The parts whose vectors and indices a binding holds, in order; the whole, where there are none.
+    fn parts<'a>(&self, views: &Views, caps: &Caps, buffers: &Buffers<'a>) -> Option<Vec<(Problem, Buffers<'a>)>> {
+        let limit = caps.limits.max_storage_buffer_binding_size;
+        let large = |views: &Views, problem: &Problem| {
+            views.x.of(problem.x).bytes().max(views.indices.of(problem.index).bytes())
+        };
+        if large(views, self) <= limit {
+            return Some(vec![(*self, *buffers)]);
+        }
+        let mut all = Vec::new();
+        for (part, moved) in self.halves(views, caps, buffers)? {
+            let resolved = part.resolve().ok()?;
+            // What lies between the rows of one does not shrink.
+            if large(&resolved, &part) >= large(views, self) {
+                return None;
+            }
+            all.extend(part.parts(&resolved, caps, &moved)?);
+        }
+        Some(all)
+    }
+
+    /// The steps of one part; `add` where another one went before.
+    fn run(
+        &self,
+        views: &Views,
+        config: &Config,
+        kernels: &Kernels,
+        buffers: &Buffers,
+        scratch: &Memory,
+        add: bool,
+    ) -> Checked<Vec<Step>> {
+        let mut args = Args::new(kernels);
+        let words = views.words(config, self.code_dim);
+        let sorted = scratch.part(0, product!(words, 4u32));
+        args.read(X, "x", buffers.x, views.x.of(self.x))?;
+        args.write(SUMS, "sums", buffers.sums, views.sums.of(WORD))?;
+        args.write(COUNTS, "counts", buffers.counts, views.counts.map(|counts| counts.of(WORD)))?;
+        args.write(SCRATCH, "scratch", sorted, Reach::to(words, WORD))?;
+        args.check()?;
+
+        let at = |words: u64| scratch.part(product!(words, 4u32), u64::MAX);
+        let (order, offsets, rest) = (at(0), at(views.offsets_offset()), at(self.sorted_words(views, config)));
+        let (order, offsets) =
+            (order.part(0, 4 * views.offsets_offset()), offsets.part(0, 4 * (u64::from(views.codes) + 1)));
+        let [order, offsets, rest] = [&order, &offsets, &rest].map(Binding::from);
+        let sorting = counting_sort::Buffers::new(buffers.indices, order, offsets).scratch(rest);
+        let mut steps = self.sort().bind(&views.sort, &config.sort, kernels, &sorting)?.into_steps();
+
+        let groups = u64::from(config.wg_size / config.lanes);
+        let joins = u64::from(views.joins(config));
+        let items = (u64::from(views.codes) + joins).div_ceil(config.each.into());
+        let passes = self.passes(views, config, args.writable()).into_iter();
+        for (pass, items) in passes.zip([items, joins]) {
+            if items > 0 {
+                let grid = args.fold(items.div_ceil(groups))?;
+                steps.push(args.step(&pass, &Params::of(self, views, config, add, grid), grid)?);
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Words of scratch before that of the sort.
+    fn sorted_words(&self, views: &Views, config: &Config) -> u64 {
+        let words = views.words(config, self.code_dim);
+        padded(words, counting_sort::BINDINGS / 4)
     }
 }
 
-/// The tiles of a class of adapters. On software adapters each invocation has a code of its own, since an index costs all of
-/// them one load.
-/// Compiled for GPUs that are not here, nothing goes to memory: 24 VGPRs on RADV (navi31, gfx1201); on NVK (Ampere, Ada)
-/// 40 registers, 48 warps per SM, and six predicates kept in registers.
+/// The tiles of a class of adapters.
 struct Tiles {
     wg_size: u32,
     /// Invocations that share a code, at most.
     lanes: u32,
+    /// Chunks at a time, at most.
+    turns: u32,
+    block_bits: u32,
 }
 
+/// Measured: Software, lavapipe of Mesa 26.2 on 2 cores, where a workgroup of one subgroup has a code, and each index is
+/// followed once. The others are not measured.
 const fn tiles(class: Class) -> Tiles {
     match class {
-        Class::Software => Tiles { wg_size: 64, lanes: 1 },
-        Class::Integrated => Tiles { wg_size: 64, lanes: 16 },
-        Class::Discrete => Tiles { wg_size: 128, lanes: 32 },
+        Class::Software => Tiles { wg_size: 64, lanes: 8, turns: 4, block_bits: 12 },
+        Class::Integrated => Tiles { wg_size: 64, lanes: 16, turns: 1, block_bits: 8 },
+        Class::Discrete => Tiles { wg_size: 128, lanes: 32, turns: 1, block_bits: 8 },
     }
 }
 
-/// Runs over the positions, one after the other.
-const MOST_RUNS: u32 = 1 << 16;
+/// Codes of a workgroup of a software adapter, at most, and workgroups of it at least.
+const EACH: u32 = 32;
+/// Vectors that a software adapter loads ahead. By itself the step that sums takes a third of the time with it on lavapipe of Mesa
+/// 26.2 (65536 vectors of 64, from memory): 7.3, 3.3, 2.8, 2.5, 2.5 ms with 0, 8, 16, 32, 64.
+const AHEAD: u32 = 32;
+/// Positions per code below which a software adapter takes them one by one: it goes through a loop once where it has no turn.
+const FEW: u32 = 6;
+/// Bytes of a line of a CPU's cache.
+const LINE: u32 = 64;
+const LEAST_WORKGROUPS: u32 = 64;
 
-slots!(INDICES, X, SUMS, COUNTS);
+slots!(INDICES, X, SUMS, COUNTS, SCRATCH);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let form = self.form;
-        self.begin(self.config.wg_size, 0, form.vec)
+        let shader = self
+            .begin(self.config.wg_size, 0, form.vec)
             .params::<Params>()
             .constant("LANES", self.config.lanes)
+            .writes(SCRATCH, "scratch", "u32")
+            .import(if form.vec == 4 { "vq_scatter_partial4" } else { "vq_scatter_partial1" })
+            .output(SUMS, "sums", Storage::F32, false);
+        if self.stem == "vq_scatter_join" {
+            return shader;
+        }
+        shader
+            .constant("TURNS", self.config.turns)
+            .constant("AHEAD", self.config.ahead)
+            .constant("LINE", form.line)
+            .flag("FOURS", self.config.fours)
+            .flag("BLOCKS", form.blocks)
+            .flag("EVEN", form.even)
             .flag("COUNT", form.count)
-            .code_indices(INDICES, form.short)
+            .flag("BOOKS", form.books)
+            .flag("BATCHES", form.batches)
             .input(X, "x", form.x)
-            .output(SUMS, "sums", Storage::F32, false)
             .import(if form.vec == 4 { "vq_part" } else { "vq_part_step" })
             .writes_if(form.count, COUNTS, "counts", "u32", "vq_counts")
     }
@@ -198,6 +432,8 @@ buffers! {
         indices, x, sums;
         /// The counts that the Problem asks for.
         counts,
+        /// Memory for what stands between the steps, where the caller brings it.
+        scratch,
     }
 }
 
@@ -216,40 +452,90 @@ impl Plan for Problem {
         let [offset, _, batch, next] = x.params();
         let (position, x_step) = if self.order == Order::ChannelsLast { (next, 1) } else { (1, next) };
         let book = if self.combine == Combine::Concat { x_step.wrapping_mul(self.code_dim as u32) } else { 0 };
+        // Of all batches at once, where they follow each other.
+        let batches = self.batch > 1 && self.spatial > 1 && u64::from(batch) != product!(self.spatial, position);
+        let position = if self.spatial <= 1 { batch } else { position };
+        let indices = self.indices.view("indices", [self.positions(), self.books], 1)?;
+        let sort = self.sort().resolve().map_err(|error| match error {
+            ErrorKind::InvalidProblem { arg, reason } => ErrorKind::InvalidProblem { arg: of_sort(arg), reason },
+            error => error,
+        })?;
         Ok(Views {
             batch_position_book: [offset, batch, position, book],
             x_step,
-            indices: self.indices.view("indices", [self.positions(), self.books], 1)?,
+            indices,
             x,
             sums,
-            vec: if aligned { 4 } else { 1 },
             counts: self.counts.map(|offset| Layout::at(offset).view("counts", codes, 1)).transpose()?,
+            total: product!(self.books, self.positions()) as u32,
+            codes: product!(self.books, self.num_codes) as u32,
+            sort,
+            batches,
+            vec: if aligned { 4 } else { 1 },
         })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let Tiles { wg_size, lanes } = tiles(caps.class());
-        let chunks = (self.code_dim as u32 / views.vec).max(1).next_power_of_two();
-        let (wg_size, mut lanes) = (wg_size.min(caps.most_invocations()), lanes.min(chunks));
-        // Where the driver cuts long loops short: more lanes, rather than many runs over few positions each.
-        let few = |lanes| self.run(views, caps, lanes).map_or(true, |run| run < self.positions().min(256));
-        while lanes < wg_size && few(lanes) {
-            lanes *= 2;
+        let Tiles { wg_size, lanes, turns, block_bits } = tiles(caps.class());
+        let chunks = (self.chunks(views) as u32).max(1);
+        let native_f16 = caps.prefers_native_f16(self.x == Dtype::F16);
+        let wg_size = wg_size.min(caps.most_invocations());
+        let fours = caps.class() != Class::Software || views.total / views.codes >= FEW;
+        let mut shared = vec![(wg_size, lanes.min(chunks.next_power_of_two()).min(wg_size), 1, 0)];
+        if caps.class() == Class::Software {
+            let width = caps.trusted_subgroup_size().unwrap_or(8).clamp(1, wg_size);
+            let each = (views.codes / LEAST_WORKGROUPS).clamp(1, EACH);
+            // Most invocations must have a chunk.
+            let ahead = if self.order == Order::ChannelsLast { AHEAD.next_multiple_of(width) } else { 0 };
+            shared.insert(if 2 * chunks > width { 0 } else { 1 }, (width, width, each, ahead));
         }
-        vec![Config { wg_size, lanes, native_f16: caps.prefers_native_f16(self.x == Dtype::F16) }]
+        let mut found = Vec::new();
+        for sort in self.sort().list(&views.sort, caps) {
+            // Blocks are about as many as they are long, so that no sum of a code is much longer than another.
+            let bits = (u64::from(views.total).max(1).ilog2() / 2).max(block_bits);
+            for (wg_size, lanes, each, ahead) in shared.iter().copied() {
+                let turns = chunks.div_ceil(lanes).min(turns);
+                let config = Config { sort, wg_size, lanes, turns, each, ahead, fours, block_bits: bits, native_f16 };
+                found.push(config);
+                // Where the driver cuts long loops short, shorter blocks of the first.
+                if caps.loop_rounds().is_some() && found.len() == 1 {
+                    let all =
+                        [9, 6, 4].into_iter().map(|block_bits| Config { each: 1, ahead: 0, block_bits, ..config });
+                    found.extend(all.clone());
+                    found.extend(all.map(|config| Config { lanes: wg_size, ..config }));
+                }
+            }
+        }
+        found
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        let Config { wg_size, lanes, native_f16 } = *config;
+        let Config { sort, wg_size, lanes, turns, each, ahead, block_bits, native_f16, .. } = *config;
+        self.sort().check(&views.sort, caps, &sort)?;
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.x == Dtype::F16)?;
         Misfit::unless(lanes > 0 && wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
-        let runs = self.positions().div_ceil(self.run(views, caps, lanes)?);
-        Misfit::at_most("runs over the positions, each a step", runs as u64, MOST_RUNS)
+        Misfit::unless((1..=16).contains(&turns), "turns must be 1 to 16", turns)?;
+        let whole = ahead == 0 || (lanes == wg_size && ahead.is_multiple_of(lanes) && ahead <= 1 << 10);
+        Misfit::unless(whole, "ahead must be a multiple of lanes, which are wg_size, up to 1024", ahead)?;
+        Misfit::unless((1..=1 << 16).contains(&each), "each must be 1 to 65536", each)?;
+        Misfit::unless(block_bits <= 30, "block_bits must be at most 30", block_bits)?;
+        let words = "words of scratch, which shaders must count";
+        Misfit::at_most(words, views.words(config, self.code_dim), u64::from(u32::MAX))?;
+        self.rounds(views, config).into_iter().try_for_each(|rounds| caps.check_rounds(rounds))
+    }
+
+    fn scratch(&self, views: &Views, config: &Config) -> u64 {
+        let sorted = product!(self.sorted_words(views, config), 4u32);
+        sorted.saturating_add(self.sort().scratch(&views.sort, &config.sort))
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
-        vec![self.pass(views, config, writable).shader()]
+        let mut all = self.sort().compose(&views.sort, &config.sort, writable);
+        let passes = self.passes(views, config, writable);
+        let steps = if views.joins(config) > 0 { 2 } else { 1 };
+        all.extend(passes[..steps].iter().map(Pipeline::shader));
+        all
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
@@ -258,17 +544,33 @@ impl Plan for Problem {
         args.read(X, "x", buffers.x, views.x.of(self.x))?;
         args.write(SUMS, "sums", buffers.sums, views.sums.of(WORD))?;
         args.write(COUNTS, "counts", buffers.counts, views.counts.map(|counts| counts.of(WORD)))?;
-        args.check()?;
+        let scratch = args.scratch_memory(buffers.scratch, self.scratch(views, config))?;
+        let bytes = self.scratch(views, config);
+        args.write(SCRATCH, "scratch", scratch.clone(), Reach::to(bytes / 4, WORD))?;
+        args.check_apart()?;
+        let Some(parts) = self.parts(views, &args.caps, buffers) else {
+            // By which argument.
+            args.check()?;
+            return Err(ErrorKind::invalid("x", "no part of it fits in a binding"));
+        };
+        if let [_] = parts[..] {
+            let steps = self.run(views, config, kernels, buffers, &scratch, false)?;
+            return Ok(Dispatch::of(steps));
+        }
+        let mut steps = Vec::new();
+        for (i, (part, moved)) in parts.iter().enumerate() {
+            let views = part.resolve()?;
+            steps.extend(part.run(&views, config, kernels, moved, &scratch, i > 0)?);
+        }
+        Ok(Dispatch::of(steps))
+    }
+}
 
-        let blocks = (self.num_codes as u64).div_ceil((config.wg_size / config.lanes).into());
-        let grid = args.fold(product!(self.books, blocks))?;
-        let n = self.positions();
-        let run = self.run(views, &args.caps, config.lanes)?;
-        let pass = self.pass(views, config, args.writable());
-        let runs = (0..n.max(1)).step_by(run).map(|begin| {
-            let params = Params::of(self, views, begin..n.min(begin + run), blocks, grid);
-            args.step(&pass, &params, grid)
-        });
-        Ok(Dispatch::of(runs.collect::<Checked<_>>()?))
+/// What a field of the sort is here.
+fn of_sort(arg: &'static str) -> &'static str {
+    match arg {
+        "n" => "spatial",
+        "num_keys" => "num_codes",
+        arg => arg,
     }
 }

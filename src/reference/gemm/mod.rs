@@ -1,5 +1,9 @@
 //! The matrix product by its definition.
 
+pub mod grouped_gemm;
+pub mod lora;
+pub mod lora_backward;
+
 use crate::Dtype;
 use crate::gemm::{Activation, Along, Precision, Problem, Vector};
 use crate::reference::Real;

@@ -1,5 +1,8 @@
 //! The matrix product on tensors.
 
+pub(super) mod grouped_gemm;
+pub(super) mod lora;
+
 use crate::error::Checked;
 use crate::gemm::{self, Activation, Along, Buffers, Epilogue, Matrix, Precision, Problem, Vector};
 use crate::{Batch, Element, ErrorKind, Result, Tensor};

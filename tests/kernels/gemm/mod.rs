@@ -1,5 +1,9 @@
 //! The matrix product on a GPU: what is more than a Problem of the list.
 
+mod gemm_quant;
+mod grouped_gemm;
+mod lora;
+
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};

@@ -3,7 +3,8 @@
 use loom::Gpu;
 use loom::harness::Call;
 use tileloom::vq_lookup::{self, Buffers, Combine, Config, Order, Problem};
-use tileloom::{Context, Dtype, Error, ErrorKind, Layout};
+use tileloom::weights::{Data, Format, Source};
+use tileloom::{Caps, Context, Dtype, Error, ErrorKind, Kernels, Layout};
 
 use super::refused;
 use crate::{Depth, Suite};
@@ -90,6 +91,8 @@ pub fn cases(suite: &mut Suite) {
         with_tiles(gpu, problem, 13, &[(None, 1), (None, 5), (None, 7)])
     });
     suite.case("errors", errors);
+    suite.case("packed weights: errors", packed_errors);
+    suite.case("packed weights: a table in parts", packed_parts);
     if suite.depth >= Depth::Wide {
         wide(suite);
     }
@@ -104,6 +107,23 @@ fn wide(suite: &mut Suite) {
             10,
             &tiles.map(|(wg_size, lanes, rows)| (Some([wg_size, lanes]), rows)),
         )
+    });
+    suite.case("packed weights: tensors", |gpu| {
+        let run = async {
+            let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+            // Two rows of q8_0: scale 0.5 and codes 0 to 31, scale 2 and codes -1.
+            let blocks =
+                [&[0, 0x38][..], &std::array::from_fn::<u8, 32, _>(|i| i as u8), &[0, 0x40], &[0xff; 32]].concat();
+            let packed = Format::Q8_0.pack("w", 2, 32, Source::Ggml(Data::Bytes(&blocks)))?;
+            let weights = context.upload_weights(&packed)?;
+            let y = weights.vq_lookup::<f32, _>(&context.upload(&[1u32, 0, 7], &[3, 1])?)?;
+            Ok::<_, Error>((y.shape().to_vec(), y.read().await?))
+        };
+        let (shape, y) = pollster::block_on(run).map_err(|error| error.to_string())?;
+        match (&shape[..], &y[..32], y[32 + 5], &y[64..]) {
+            ([3, 1, 32], ones, 2.5, none) if ones == [-2.0; 32] && none == [0.0; 32] => Ok(()),
+            _ => Err(format!("{shape:?} {y:?}")),
+        }
     });
     suite.case("tensors", |gpu| {
         let run = async {
@@ -146,4 +166,54 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     let none = prepare(&Problem { spatial: 0, ..good }, &y);
     none.map_err(|error| format!("nothing to do: {error}"))?;
     gpu.read(&y).map(drop)
+}
+
+fn table(format: Format, num_codes: usize, code_dim: usize) -> Problem {
+    Problem { format: Some(format), ..shape(1, 100, 1, num_codes, code_dim) }
+}
+
+/// Every way to be refused with packed weights, once.
+fn packed_errors(gpu: &Gpu) -> Result<(), String> {
+    let buffer = |words: usize| gpu.buffer(&vec![0; words * 4]);
+    let [indices, codes, scales, y, bad] = [100, 64, 16, 3200, 1].map(buffer);
+    let plain = Buffers::new(&indices, &codes, &y).bad(&bad);
+    let prepare = |problem: &Problem| vq_lookup::prepare(&gpu.kernels, problem, plain.scales(&scales)).map(drop);
+    let good = table(Format::Q4_0, 16, 32);
+    prepare(&good).map_err(|error| error.to_string())?;
+    let invalid = |kind: &ErrorKind| matches!(kind, ErrorKind::InvalidProblem { .. });
+    refused("two books", prepare(&Problem { books: 2, ..good }), invalid)?;
+    refused("channels first", prepare(&Problem { order: Order::ChannelsFirst, ..good }), invalid)?;
+    refused("a layout", prepare(&Problem { codebook: Layout::at(4), ..good }), invalid)?;
+    let odd = Format { interleave: 3, ..Format::Q4_0 };
+    refused("interleaved by three", prepare(&Problem { format: Some(odd), ..good }), invalid)?;
+    refused("k of no blocks", prepare(&Problem { format: Some(Format::Q4_K), ..good }), invalid)?;
+    refused("a large table", prepare(&Problem { num_codes: 17, ..good }), |kind| {
+        matches!(kind, ErrorKind::BufferTooSmall { buffer: "scales", need: 96, have: 64 })
+    })?;
+    let none = vq_lookup::prepare(&gpu.kernels, &good, plain).map(drop);
+    refused("no scales", none, |kind| matches!(kind, ErrorKind::MissingBuffer { buffer: "scales" }))?;
+    let unused = prepare(&Problem { format: None, num_codes: 2, code_dim: 32, ..good });
+    refused("scales of plain codes", unused, |kind| matches!(kind, ErrorKind::UnusedBuffer { buffer: "scales" }))
+}
+
+/// A device that binds 64 KiB: codes are bound in parts, scales must fit.
+fn packed_parts(gpu: &Gpu) -> Result<(), String> {
+    let mut caps: Caps = (*gpu.kernels.caps()).clone();
+    caps.limits.max_storage_buffer_binding_size = 1 << 16;
+    let kernels = Kernels::new(&gpu.device, caps);
+    for (format, num_codes, code_dim) in [
+        (Format::Q4_0, 10_000, 32),
+        (Format { interleave: 1, ..Format::FP8 }, 1100, 100),
+        (Format::NF4_FLAT, 1500, 100),
+    ] {
+        let (output, _) = Call::random(table(format, num_codes, code_dim), 4).check(gpu, &kernels, None)?;
+        // The first step clears the count.
+        if output.steps.len() < 3 {
+            return Err(format!("{format:?} ran in one piece"));
+        }
+    }
+    match Call::random(table(Format::Q4_0, 40_000, 32), 1).run(gpu, &kernels, None) {
+        Err(error) if error.contains("`scales` needs a binding of") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
 }

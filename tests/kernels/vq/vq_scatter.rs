@@ -2,8 +2,9 @@
 
 use loom::Gpu;
 use loom::harness::Call;
-use tileloom::vq_scatter::{self, Buffers, Problem};
-use tileloom::{Dtype, ErrorKind};
+use tileloom::vq_lookup::{Index, Order};
+use tileloom::vq_scatter::{self, Buffers, Config, Problem};
+use tileloom::{Dtype, ErrorKind, Kernels, Layout};
 
 use super::refused;
 use crate::Suite;
@@ -14,16 +15,10 @@ static SUITE: (&str, crate::Cases) = ("vq_scatter", cases);
 pub fn cases(suite: &mut Suite) {
     suite.case("more positions of one code than an invocation may loop over everywhere", |gpu| {
         let shape = Problem { batch: 2, spatial: 3001, code_dim: 64, counts: Some(0), ..Problem::default() };
-        let (output, _) = Call::random(shape, 6).check(gpu, &gpu.kernels, None)?;
-        // 16 chunks: 17 rounds to begin with the sums, and per four positions 4 * 18 + 2 and one.
-        let rounds = gpu.kernels.caps().loop_rounds();
-        let runs = rounds.map_or(1, |limit| 6002usize.div_ceil((limit as usize - 17 - 3) / 75 * 4));
-        let said = output.steps.iter().all(|step| step.contains("vec: 4") && step.contains("count: true"));
-        match output.steps.len() == runs && said {
-            true => Ok(()),
-            false => Err(format!("meant {runs} runs of vec: 4 that count, ran {:?}", output.steps)),
-        }
+        Call::random(shape, 6).check(gpu, &gpu.kernels, None).map(drop)
     });
+    suite.case("blocks of a few positions", blocks);
+    suite.case("vectors that no binding holds", parts);
     suite.case("f16 and bf16 at the end of a run", |gpu| {
         for x in [Dtype::F16, Dtype::Bf16] {
             for spatial in [3492, 3493] {
@@ -35,6 +30,55 @@ pub fn cases(suite: &mut Suite) {
     });
     suite.case("no positions, in buffers of a word", nothing);
     suite.case("errors", errors);
+}
+
+/// Runs begin and end anywhere in blocks, at their ends, and reach over several.
+fn blocks(gpu: &Gpu) -> Result<(), String> {
+    for (spatial, num_codes, code_dim, books) in [(500, 3, 8, 1), (129, 40, 5, 2), (64, 1, 4, 1), (65, 1, 3, 1)] {
+        let shape = Problem { spatial, num_codes, code_dim, books, counts: Some(0), ..Problem::default() };
+        let all = vq_scatter::candidates(&gpu.kernels.caps(), &shape).map_err(|error| error.to_string())?;
+        // Those that differ in more than their blocks.
+        let bits = all[0].block_bits;
+        for config in all.into_iter().filter(|config| config.block_bits == bits) {
+            for block_bits in [0, 3, 5] {
+                let config = Config { block_bits, ..config };
+                Call::random(shape, 8).check(gpu, &gpu.kernels, Some(&config))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// By batches and by positions; what no part helps is refused by name.
+fn parts(gpu: &Gpu) -> Result<(), String> {
+    let mut caps = (*gpu.kernels.caps()).clone();
+    caps.limits.max_storage_buffer_binding_size = 1 << 14;
+    let kernels = Kernels::new(&gpu.device, caps);
+    let base = Problem { num_codes: 9, code_dim: 16, counts: Some(0), ..Problem::default() };
+    let first = Problem { order: Order::ChannelsFirst, batch: 9, spatial: 70, x: Dtype::F16, ..base };
+    let strided = Problem {
+        spatial: 700,
+        books: 2,
+        index: Index::U16,
+        indices: Layout::strided(5, [3, 1]),
+        x_layout: Layout::strided(3, [0, 40]),
+        ..base
+    };
+    for shape in [Problem { spatial: 1500, ..base }, Problem { batch: 7, spatial: 150, ..base }, first, strided] {
+        let (output, _) = Call::random(shape, 9).check(gpu, &kernels, None)?;
+        let runs = output.steps.iter().filter(|step| step.contains("vq_scatter_sum")).count();
+        if runs < 2 {
+            return Err(format!("meant several runs, ran {:?}", output.steps));
+        }
+    }
+    let [indices, x, sums] = [4 * 5000, 4 * 5000 * 16, 4 * 5000].map(|bytes| gpu.buffer(&vec![0; bytes]));
+    let wide = Problem { order: Order::ChannelsFirst, spatial: 5000, ..base };
+    let wide = Problem { counts: None, ..wide };
+    let result = vq_scatter::prepare(&kernels, &wide, Buffers::new(&indices, &x, &sums)).map(drop);
+    refused("no part", result, |kind| matches!(kind, ErrorKind::BindingTooLarge { buffer: "indices" | "x", .. }))?;
+    let many = Problem { num_codes: 300, counts: None, ..base };
+    let result = vq_scatter::prepare(&kernels, &many, Buffers::new(&indices, &x, &sums)).map(drop);
+    refused("large sums", result, |kind| matches!(kind, ErrorKind::BindingTooLarge { buffer: "sums", .. }))
 }
 
 /// Sums and counts are 0.

@@ -8,10 +8,11 @@ use tileloom::rope::{Angles, Axes, Frequencies, Heads, Style};
 use tileloom::vq_assign::{Metric, Quantized};
 use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
+use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
-    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge, gemm,
-    norm, norm_backward, position_encoding, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
+    counting_sort, gemm, gemm_quant, grouped_gemm, lora, lora_backward, norm, norm_backward, position_encoding,
+    quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -23,14 +24,20 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 16] = [
+pub const OPS: [(&str, Case); 22] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
+    ("counting_sort", call::case::<counting_sort::Problem>),
     ("gemm", call::case::<gemm::Problem>),
+    ("gemm_quant", call::case::<gemm_quant::Problem>),
+    ("grouped_gemm", call::case::<grouped_gemm::Problem>),
+    ("lora", call::case::<lora::Problem>),
+    ("lora_backward", call::case::<lora_backward::Problem>),
     ("norm", call::case::<norm::Problem>),
     ("norm_backward", call::case::<norm_backward::Problem>),
     ("position_encoding", call::case::<position_encoding::Problem>),
+    ("quantize", call::case::<quantize::Problem>),
     ("rope", call::case::<rope::Problem>),
     ("softmax", call::case::<softmax::Problem>),
     ("softmax_backward", call::case::<softmax_backward::Problem>),
@@ -151,6 +158,12 @@ norm_backward::Problem {
 });
 op!(norm_backward: [x, dy], [weight, dx, dweight, dbias, scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
 
+one_of!(quantize::Format: |d| quantize::Format::Int8, quantize::Format::E4m3);
+one_of!(quantize::Along: |d| quantize::Along::Rows, quantize::Along::Columns);
+fields!(quantize::Problem = Self::default();
+    quantize::Problem { rows, cols, x, x_layout, format, power_of_two, along, codes, scales });
+op!(quantize: [x, codes, scales], []; |_dice, _p| ());
+
 one_of!(Activation: |d| d.of_these(Activation::ALL));
 one_of!(Precision: |d| Precision::Exact, Precision::F16);
 one_of!(Along: |d| Along::Rows, Along::Columns);
@@ -166,6 +179,78 @@ op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
     }
     // Gradients are Problems of their own.
     let _ = gemm::backward(p);
+});
+
+one_of!(Code: |d| d.of_these(Code::ALL));
+one_of!(Scales: |d| d.of_these(Scales::ALL));
+one_of!(gemm_quant::Activations: |d| d.of_these(gemm_quant::Activations::ALL));
+one_of!(Format: |d| d.of_these(&FORMATS),
+    Format { code: Vary::any(d), scales: Vary::any(d), group: d.size() as u32, interleave: d.size() as u32, order: 0 },
+    Format { group: 32, order: d.size() as u32, interleave: d.of_these(&[1, 8]), ..Format::GPTQ });
+/// Those of checkpoints.
+const FORMATS: [Format; 15] = [
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q8_0,
+    Format::IQ4_NL,
+    Format::MXFP4,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+    Format::INT8,
+    Format::FP8,
+    Format::GPTQ,
+    Format::NF4,
+    Format::NF4_FLAT,
+];
+fields!(gemm_quant::Problem = Self::default();
+    gemm_quant::Problem { m, n, k, format, a, d, bias, activation, gated, residual, activations, inputs });
+op!(gemm_quant: [a, codes, scales, d], [bias, residual, scratch]; |dice, p| {
+    if dice.one_in(2) && matches!(p.format.scales, Scales::K | Scales::K6) {
+        p.k = p.k.div_ceil(256).saturating_mul(256);
+    }
+    p.format.order = if p.format.order == 0 { 0 } else { p.format.order.max(p.k.div_ceil(32) as u32) };
+});
+
+fields!(grouped_gemm::Problem = Self::default();
+grouped_gemm::Problem {
+    m, n, k, groups, trans_b, a, a_layout, b, b_layout, format, d, d_layout, offsets, signed, bias, activation, gate,
+});
+op!(grouped_gemm: [a, b, offsets, d], [b2, scales, bias, scratch]; |dice, p| {
+    if dice.one_in(2) {
+        p.format = None;
+    }
+    p.groups = p.groups.max(1);
+    if dice.one_in(2) {
+        p.bias = None;
+    }
+    let _ = grouped_gemm::backward(p);
+});
+
+fields!(lora::Residual = Self::default(); lora::Residual { dtype, layout });
+fields!(lora::Problem = Self::default();
+lora::Problem {
+    m, n, k, rank, adapters, scale, adapter, transposed, x, x_layout, weight, weight_layout, format, a, a_layout, b, b_layout, y,
+    y_layout, bias, activation, residual,
+});
+op!(lora: [x, weight, a, b, y], [scales, adapter, bias, residual, scratch]; |dice, p| {
+    if dice.one_in(2) {
+        p.format = None;
+    }
+    p.rank = p.rank.clamp(1, 256);
+    p.adapters = p.adapters.max(1);
+    let _ = lora::backward(p);
+});
+
+fields!(lora_backward::Problem = Self::default();
+lora_backward::Problem {
+    m, n, k, rank, adapters, scale, adapter, add, x, x_layout, dy, dy_layout, a, a_layout, b, b_layout, da, db,
+});
+op!(lora_backward: [x, dy, a, b, da, db], [adapter, scratch]; |_dice, p| {
+    p.rank = p.rank.clamp(1, 256);
+    p.adapters = p.adapters.max(1);
 });
 
 fields!(Alibi = Alibi { slopes: 0, per_batch: false }; Alibi { slopes, per_batch });
@@ -249,17 +334,24 @@ one_of!(OutOfRange: |d| OutOfRange::Zero, OutOfRange::First);
 one_of!(Index: |d| Index::U32, Index::I32, Index::U16);
 fields!(vq_lookup::Problem = Self::default();
 vq_lookup::Problem {
-    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, codebook, y, y_layout,
-    bad,
+    batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, format, codebook, y,
+    y_layout, bad,
 });
-op!(vq_lookup: [indices, codebook, y], [bad]; |_dice, _p| ());
+// Packed weights are one book at the start of its binding.
+op!(vq_lookup: [indices, codebook, y], [bad, scales]; |_dice, p| if p.format.is_some() {
+    (p.books, p.order, p.codebook) = (1, Order::ChannelsLast, Default::default());
+});
 
 fields!(vq_scatter::Problem = Self::default();
 vq_scatter::Problem {
     batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, x_layout, sums,
     counts,
 });
-op!(vq_scatter: [indices, x, sums], [counts]; |_dice, _p| ());
+op!(vq_scatter: [indices, x, sums], [counts, scratch]; |_dice, _p| ());
+
+fields!(counting_sort::Problem = Self::default();
+counting_sort::Problem { n, segments, num_keys, index, keys, out_of_range, order, offsets, counts });
+op!(counting_sort: [keys, order, offsets], [counts, scratch]; |_dice, _p| ());
 
 one_of!(Metric: |d| Metric::L2, Metric::Cosine, Metric::Dot);
 fields!(Quantized = Quantized { dtype: Dtype::F32, offset: 0 }; Quantized { dtype, offset });

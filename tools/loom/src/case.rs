@@ -40,6 +40,8 @@ pub enum Fault {
     BadCount { name: &'static str, have: usize, need: usize },
     #[error("`{name}` would take {need} bytes, a case may ask for {most}")]
     TooLarge { name: &'static str, need: u64, most: u64 },
+    #[error("{0}")]
+    Weights(String),
     #[error("there is no tensor `expected.*` to check against, expected one of: {}", known.join(", "))]
     NothingExpected { known: Vec<String> },
 }
@@ -506,6 +508,11 @@ impl<'a> Reader<'a> {
     /// The op.
     pub fn op(&self) -> &'a str {
         self.case.metadata.get("op").map_or("", String::as_str)
+    }
+
+    /// How weights are stored; other programs write words of their own there.
+    pub fn format(&self) -> Option<&'a str> {
+        self.case.metadata.get("format").map(String::as_str)
     }
 
     /// A tensor that must be there.

@@ -5,4 +5,5 @@ pub mod gemm;
 pub mod mask;
 pub mod position;
 pub mod rows;
+pub mod sort;
 pub mod vq;

@@ -6,12 +6,14 @@ pub mod case;
 pub mod commands;
 pub mod faults;
 pub mod flush;
+pub mod gguf;
 pub mod gpu;
 pub mod harness;
 pub mod image;
 pub mod isa;
 pub mod kernel;
 pub mod kernels;
+pub mod packed;
 pub mod pool;
 pub mod random;
 pub mod registry;
@@ -20,6 +22,7 @@ pub mod roofline;
 pub mod stats;
 pub mod table;
 pub mod timer;
+pub mod weights;
 
 mod progress;
 

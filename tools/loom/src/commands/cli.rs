@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, faults, isa, matrix, results, run};
+use super::{adapters, bench, check, faults, isa, matrix, pack, results, run};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -94,6 +94,15 @@ enum Command {
     Isa(isa::Options),
     /// Test the tests: put faults into shaders, and tell which of them the kernels' lists catch
     Faults(faults::Options),
+    /// Pack the weights of a GGUF file, and tell how large they are and how long it takes; needs no GPU
+    Pack {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Tell of each tensor
+        #[arg(long)]
+        tensors: bool,
+    },
     /// Join the records of several runs in one table
     Matrix {
         /// JSON lines, as `loom check --report` and the tests write them
@@ -173,6 +182,9 @@ where
         }
         Command::Isa(options) => isa::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Faults(options) => faults::run(&options, &mut out).map_err(Stop::Misuse),
+        Command::Pack { file, tensors } => pack::render(&file, tensors)
+            .map_err(Stop::Misuse)
+            .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
         Command::Matrix { files, bench } => join(&mut out, &files, &bench),
         Command::Results { dir } => page(&mut out, &dir),
     };

@@ -7,5 +7,6 @@ pub mod cli;
 pub mod faults;
 pub mod isa;
 pub mod matrix;
+pub mod pack;
 pub mod results;
 pub mod run;

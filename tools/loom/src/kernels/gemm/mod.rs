@@ -1,5 +1,9 @@
 //! The matrix product, described.
 
+pub mod grouped_gemm;
+pub mod lora;
+pub mod lora_backward;
+
 use tileloom::gemm::{Activation, Algorithm, Along, Buffers, Config, Epilogue, Matrix, Precision, Problem, Vector};
 use tileloom::reference::gemm::{Inputs, Output, reference, rounded};
 use tileloom::{Caps, Dtype, Layout};
@@ -9,6 +13,8 @@ use crate::image::Rows;
 use crate::kernel::{Access, Arg, Bound, Cost, Describe, Entry, Given, List, Rule, Values, affordable};
 use crate::kernels::rows::software;
 use crate::random::Random;
+
+pub mod gemm_quant;
 
 use Dtype::{Bf16, F16, F32};
 
@@ -24,14 +30,14 @@ pub const DIRECT: Config = Config {
 };
 
 /// The same for gated products, which have twice the sums.
-const GATED: Config = Config { tile: [4, 32, 4], thread: [4, 4], ..DIRECT };
+pub const GATED: Config = Config { tile: [4, 32, 4], thread: [4, 4], ..DIRECT };
 
 /// A tile of packed f16 in workgroup memory.
 pub const TILED: Config = Config { algorithm: Algorithm::Tiled, tile: [64, 64, 16], thread: [4, 4], ..DIRECT };
 
 /// The first candidate whose subgroup hands rows of a round, of [`Algorithm::Direct`] where d has more than eight rows and columns.
-const SHUFFLED: &str = "lanes=8";
-const VECTOR: &str = "algorithm=vector";
+pub const SHUFFLED: &str = "lanes=8";
+pub const VECTOR: &str = "algorithm=vector";
 
 /// `[m, k] x [k, n]` of these dtypes, contiguous.
 pub fn plain(m: usize, n: usize, k: usize, [a, b, d]: [Dtype; 3]) -> Problem {
@@ -461,7 +467,7 @@ fn handed_round(list: &mut List<Problem>) {
 }
 
 /// Whether a candidate is [`SHUFFLED`].
-fn shuffles(caps: &Caps) -> bool {
+pub fn shuffles(caps: &Caps) -> bool {
     software(caps).is_some() && caps.loop_rounds().is_none() && caps.trusted_subgroup_size() == Some(8)
 }
 
@@ -504,9 +510,9 @@ fn few(list: &mut List<Problem>) {
     list.wide("gated, few rows and few columns", problem).seed(3).candidate(VECTOR);
 }
 
-const COOP: &str = "algorithm=coop";
+pub const COOP: &str = "algorithm=coop";
 
-fn no_coop(caps: &Caps) -> Option<&'static str> {
+pub fn no_coop(caps: &Caps) -> Option<&'static str> {
     let reason = caps.coop_denied.unwrap_or("the device has no cooperative matrices");
     caps.coop.is_empty().then_some(reason)
 }
@@ -671,6 +677,13 @@ fn benches(list: &mut List<Problem>) {
     list.bench("1x2048x8192 f16 NT decode", transposed(1, 2048, 8192, F16));
     list.bench("128x2048x2048 f16 NT prefill", transposed(128, 2048, 2048, F16));
     list.bench("128x8192x2048 f16 NT prefill", transposed(128, 8192, 2048, F16));
+    // What grouped_gemm and lora are beside.
+    list.bench("4096x512x1024 f16 NT", transposed(4096, 512, 1024, F16)).quick();
+    list.bench("512x4096x4096 f16 NT", transposed(512, 4096, 4096, F16)).quick();
+    // What products with packed weights are compared with.
+    list.bench("1x4096x4096 f16 NT", transposed(1, 4096, 4096, F16));
+    list.bench("1x49152x576 f16 NT", transposed(1, 49152, 576, F16));
+    list.bench("128x4096x4096 f16 NT", transposed(128, 4096, 4096, F16));
     list.bench("16x16x16384 f32 long k", f32s(16, 16, 16384));
     list.large("4096x4096x4096 f32", f32s(4096, 4096, 4096));
     list.large("4096x4096x4096 f16", plain(4096, 4096, 4096, [F16; 3]));

@@ -1,13 +1,17 @@
 //! VQ lookup, described.
 
 use tileloom::reference::vq_lookup::{Output, reference};
+use tileloom::reference::weights::decode_row;
 use tileloom::vq_lookup::{Buffers, Combine, Index, Order, OutOfRange, Problem};
-use tileloom::{Dtype, Layout};
+use tileloom::weights::{Format, Packed, Scales};
+use tileloom::{Caps, Dtype, Layout};
 
-use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
+use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
 use crate::image::{Number, Rows};
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::kernel::{Access, Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::packed::{self, FORMATS};
 use crate::random::Random;
+use crate::weights;
 
 /// Words of options, with their values.
 pub const COMBINE: [(&str, Combine); 2] = [("concat", Combine::Concat), ("sum", Combine::Sum)];
@@ -65,7 +69,16 @@ impl Describe for Problem {
         let (sizes, cols) = self.y_shape();
         let book = Rows::new(self.codebook, [self.books, self.num_codes], self.code_dim, self.x);
         let indices = Rows::new(self.indices, [self.positions(), self.books], 1, index_number(self.index));
-        let mut args = vec![Arg::read("indices", indices), Arg::read("codebook", book)];
+        let mut args = vec![Arg::read("indices", indices)];
+        match &self.format {
+            None => args.push(Arg::read("codebook", book)),
+            Some(format) => {
+                let words = |bytes: u64| Rows::flat(0, (bytes / 4) as usize, Number::U32);
+                let (n, k) = (self.num_codes, self.code_dim);
+                args.push(Arg::read("codebook", words(format.code_bytes(n, k))));
+                args.push(Arg::read("scales", words(format.scale_bytes(n, k))));
+            }
+        }
         args.push(Arg::write("y", Rows::new(self.y_layout, sizes, cols, self.y)));
         args.extend(self.bad.map(|offset| Arg::write("bad", Rows::flat(offset, 1, Number::U32))));
         args
@@ -74,21 +87,51 @@ impl Describe for Problem {
     fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
         match name {
             "indices" => random_indices(self.index, self.num_codes, len, random),
+            "scales" => {
+                let format = self.format.as_ref().expect("packed weights");
+                packed::scales(format, self.num_codes, self.code_dim, random)
+            }
+            "codebook" if self.format.is_some() => {
+                packed::codes(self.format.as_ref().expect("packed weights"), len, random)
+            }
             _ => random.outliers(len).into_iter().map(|v| 3.0 * v).collect(),
         }
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("indices"), bound.get("codebook"), bound.get("y"));
-        bound.with(buffers, [("bad", Buffers::bad)])
+        bound.with(buffers, [("bad", Buffers::bad), ("scales", Buffers::scales)])
     }
 
     /// Bit by bit where elements are only moved, else by the numerics rule.
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let indices: Vec<i64> = values["indices"].iter().map(|&v| v as i64).collect();
-        let oracle: Output = reference::<f64>(self, &indices, &values["codebook"]);
-        let low = reference::<f32>(self, &indices, &values["codebook"]);
-        let moved = self.x == self.y && (self.combine == Combine::Concat || self.books == 1);
+        let mut indices: Vec<i64> = values["indices"].iter().map(|&v| v as i64).collect();
+        let (oracle, low): (Output, Output) = match &self.format {
+            None => {
+                let book = &values["codebook"];
+                (reference::<f64>(self, &indices, book), reference::<f32>(self, &indices, book))
+            }
+            Some(format) => {
+                // A book of the rows that are asked for, behind row 0; the others may hold anything.
+                let packed = self.packed(format, values);
+                let mut rows = vec![0];
+                for index in &mut indices {
+                    if (0..self.num_codes as i64).contains(index) {
+                        rows.push(*index as usize);
+                        *index = rows.len() as i64 - 1;
+                    } else {
+                        *index = -1;
+                    }
+                }
+                let plain = Problem { format: None, num_codes: rows.len(), ..*self };
+                let row = |r: &usize| decode_row::<f64>(format, self.code_dim, &packed.codes, &packed.scales, *r);
+                let low_row = |r: &usize| decode_row::<f32>(format, self.code_dim, &packed.codes, &packed.scales, *r);
+                let [book, low_book] =
+                    [rows.iter().flat_map(row).collect::<Vec<_>>(), rows.iter().flat_map(low_row).collect()];
+                (reference::<f64>(&plain, &indices, &book), reference::<f32>(&plain, &indices, &low_book))
+            }
+        };
+        let moved = self.format.is_none() && self.x == self.y && (self.combine == Combine::Concat || self.books == 1);
         let y = match moved {
             true => Rule::Exact(oracle.y),
             false => {
@@ -102,12 +145,17 @@ impl Describe for Problem {
 
     fn cost(&self) -> Cost {
         let elements = (self.positions() * self.channels()) as u64;
+        if let Some(format) = &self.format {
+            let words = format.code_words(self.code_dim) + format.scale_words(self.code_dim) + 1;
+            let bytes = elements * self.y.bytes() + self.positions() as u64 * 4 * words;
+            return Cost { flops: 0.0, bytes: bytes as f64 };
+        }
         let bytes = elements * (self.x.bytes() + self.y.bytes()) + self.positions() as u64 * 4;
         Cost { flops: 0.0, bytes: bytes as f64 }
     }
 
     fn shared() -> &'static [&'static str] {
-        &["codebook"]
+        &["codebook", "scales"]
     }
 
     fn options(&mut self, options: &mut Options) -> std::result::Result<(), Fault> {
@@ -123,6 +171,9 @@ impl Describe for Problem {
     }
 
     fn read(reader: &mut Reader) -> std::result::Result<Given<Problem>, Fault> {
+        if weights::given(reader) {
+            return read_packed(reader);
+        }
         let (codebook, x) = reader.values("codebook", "[num_codes, dim] or [books, num_codes, dim]")?;
         let [books, num_codes, code_dim] = codebook_shape(codebook)?;
         let (indices, index, values) = read_indices(reader, "indices", "[.., (books)]")?;
@@ -157,6 +208,48 @@ impl Describe for Problem {
             _ => arg.view.shape(),
         }
     }
+
+    /// Packed weights as a checkpoint has them.
+    fn write(&self, values: &Values) -> Case {
+        let args = self.args();
+        let weights = |name| self.format.is_some() && ["codebook", "scales"].contains(&name);
+        let inputs = args.iter().filter(|arg| arg.access != Access::Write && !weights(arg.name));
+        let case = inputs.fold(self.header(), |case, arg| case.tensor(arg.name, self.tensor(arg, &values[arg.name])));
+        match &self.format {
+            None => case,
+            Some(format) => weights::write(case, &self.packed(format, values)),
+        }
+    }
+}
+
+trait PackedBook {
+    /// The packed weights of its arguments.
+    fn packed(&self, format: &Format, values: &Values) -> Packed;
+}
+
+impl PackedBook for Problem {
+    fn packed(&self, format: &Format, values: &Values) -> Packed {
+        weights::packed(*format, self.num_codes, self.code_dim, &values["codebook"], &values["scales"])
+    }
+}
+
+/// A case whose codebook is packed weights.
+fn read_packed(reader: &mut Reader) -> std::result::Result<Given<Problem>, Fault> {
+    let Packed { format, n, k, codes, scales } = weights::read(reader, None)?;
+    let (indices, index, values) = read_indices(reader, "indices", "[..]")?;
+    let format = Some(format);
+    let mut problem = Problem { spatial: values.len(), num_codes: n, code_dim: k, index, format, ..Problem::default() };
+    problem.options(&mut Options::Read(reader))?;
+    if problem.batch == 0 || !values.len().is_multiple_of(problem.batch) {
+        let expected = format!("a divisor of {}", values.len());
+        return Err(Fault::BadOption { name: "batch", value: problem.batch.to_string(), expected });
+    }
+    problem.spatial = values.len() / problem.batch;
+    let shape: Vec<usize> = indices.shape.iter().copied().chain([k]).collect();
+    let bad = problem.bad.map(|_| Shown::new("bad", [1]));
+    let outputs = [Shown::new("y", shape)].into_iter().chain(bad).collect();
+    let values = [("indices", values), ("codebook", weights::numbers(&codes)), ("scales", weights::numbers(&scales))];
+    Ok(Given { problem, values: values.into(), outputs, known: Values::new() })
 }
 
 /// A tensor of indices that must be there, and its values as they are stored.
@@ -246,6 +339,31 @@ fn narrow(list: &mut List<Problem>) {
     }
     let nothing = Problem { bad: None, ..shape(1, 0, 1, 8, 8) };
     list.narrow("nothing to compute", nothing);
+    // One pipeline for all formats.
+    for (_, format) in FORMATS {
+        list.narrow("packed weights", book(format, 13)).seed(14).exact().says(&["vq_lookup_packed", "vec: 4"]);
+    }
+    let odd = Problem { y_layout: Layout::at(1), out_of_range: OutOfRange::First, ..book(Format::Q4_1, 9) };
+    list.narrow("packed weights, rows that share words", typed(Dtype::F16, odd)).seed(15).says(&["edge: true"]);
+    list.narrow("packed weights, no index", Problem { spatial: 0, bad: None, ..book(Format::Q8_0, 9) });
+}
+
+/// Packed weights of some rows, with rows of padding; k is what the format has of least convenience.
+fn book(format: Format, num_codes: usize) -> Problem {
+    let code_dim = match format.scales {
+        Scales::K | Scales::K6 => 512,
+        Scales::Flat => 100,
+        Scales::Float if format.group == 64 => 192,
+        Scales::Block => 260,
+        _ if format.order > 0 => 140,
+        Scales::HalfZero => 200,
+        _ => 160,
+    };
+    Problem { format: Some(format), ..shape(2, 23, 1, num_codes, code_dim) }
+}
+
+fn no_software(caps: &Caps) -> Option<&'static str> {
+    (caps.class() != tileloom::caps::Class::Software).then_some("a CPU")
 }
 
 fn wide(list: &mut List<Problem>) {
@@ -261,6 +379,44 @@ fn wide(list: &mut List<Problem>) {
         list.wide("checked modules give the same", problem).seed(4).checked();
     }
     list.wide("an arena", shape(2, 33, 2, 19, 64)).seed(4).arena();
+    for (name, format) in FORMATS {
+        for interleave in [1, 8] {
+            let format = Format { interleave, ..format };
+            for (y, offset) in [(Dtype::F32, 0), (Dtype::F32, 3), (Dtype::F16, 2), (Dtype::Bf16, 0)] {
+                let of = book(format, 130);
+                let strided = Layout::strided(offset, [30 * (of.code_dim + 8), of.code_dim + 8]);
+                let problem = Problem { y, y_layout: strided, index: Index::I32, ..of };
+                list.wide(format!("packed weights, {name}"), problem).seed(16);
+            }
+        }
+        // Rows that no index names hold NaN, and places and columns of an order garbage.
+        let problem = Problem { out_of_range: OutOfRange::Zero, ..book(format, 24) };
+        if !format.by_matrix() {
+            list.wide("packed weights, NaN in what is not asked for", problem).seed(17).exact().set(hide_odd_rows);
+        }
+        list.wide("packed weights, checked modules give the same", book(format, 24)).seed(17).checked();
+    }
+    list.wide("packed weights, an arena", book(Format::Q4_0, 24)).seed(18).arena();
+    let long = Problem { spatial: 3000, ..book(Format::Q6_K, 700) };
+    list.wide("packed weights, many rows", long).seed(19).unless(no_software);
+}
+
+/// Indices name even rows; the scales of odd ones are NaN, or what gives the largest values.
+fn hide_odd_rows(problem: &Problem, values: &mut Values) {
+    let format = problem.format.expect("packed weights");
+    let (wide, words) = (format.interleave as usize, format.scale_words(problem.code_dim) as usize);
+    let first = format.order_words(problem.code_dim) as usize;
+    let scales = values.get_mut("scales").expect("scales");
+    for (i, word) in scales[first..].iter_mut().enumerate() {
+        let row = i / wide / words * wide + i % wide;
+        if row % 2 == 1 {
+            *word = f64::from(u32::MAX);
+        }
+    }
+    let indices = values.get_mut("indices").expect("indices");
+    for index in indices.iter_mut().filter(|index| **index >= 0.0 && **index < problem.num_codes as f64) {
+        *index -= *index % 2.0;
+    }
 }
 
 fn benches(list: &mut List<Problem>) {
@@ -272,6 +428,11 @@ fn benches(list: &mut List<Problem>) {
     list.bench("65536 of 16384x256 f32", of(65_536, 16_384, 256, Dtype::F32));
     list.bench("8192 of 32000x1024 f16", of(8192, 32_000, 1024, Dtype::F16));
     list.bench("65536 of 8192x64 f32 channels first", Problem { order: Order::ChannelsFirst, ..small });
+    for (name, format) in [("q4_0", Format::Q4_0), ("q8_0", Format::Q8_0), ("q6_k", Format::Q6_K)] {
+        let k = if format.scales == Scales::K6 { 768 } else { 576 };
+        let packed = Problem { format: Some(format), ..of(4096, 49_152, k, Dtype::F32) };
+        list.bench(format!("4096 of 49152x{k} {name}"), packed);
+    }
 }
 
 fn composed(list: &mut List<Problem>) {
@@ -290,12 +451,16 @@ fn composed(list: &mut List<Problem>) {
             }
         }
     }
+    for y in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        for offset in [0, 1, 2] {
+            list.compose(Problem { y, y_layout: Layout::at(offset), ..book(Format::Q4_K, 9) });
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::Case;
 
     #[test]
     fn faults_name_what_is_wrong() {

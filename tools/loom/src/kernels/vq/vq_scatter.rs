@@ -34,6 +34,9 @@ fn vectors(problem: &Problem, x: &[f64]) -> Vec<f64> {
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
 impl Describe for Problem {
+    // Of the sort, and Params.
+    const RUNTIME: &'static [&'static str] = &["sort", "each", "block_bits"];
+
     fn list(list: &mut List<Problem>) {
         for (batch, spatial, books, num_codes, code_dim) in
             [(1, 1, 1, 1, 4), (2, 50, 1, 13, 64), (1, 500, 3, 300, 32), (3, 65, 2, 7, 260), (1, 0, 1, 3, 4)]
@@ -63,19 +66,34 @@ impl Describe for Problem {
             };
             list.narrow("f16 and bf16, odd, strided", problem).seed(4).says(&["short: true", "vec: 1"]);
         }
+        // Runs of several blocks, of which some begin and some end within one.
+        for (name, index) in [("one code for all", 0.0), ("the last code for all", 6.0)] {
+            list.narrow(name, shape(1, 3000, 1, 7, 8)).every_candidate().set(move |_, values| {
+                values.entry("indices").and_modify(|indices| indices.fill(index));
+            });
+        }
+        list.wide("many positions and codes", shape(3, 7001, 1, 900, 20)).every_candidate().seed(5).twice();
         let base = shape(2, 90, 1, 30, 32);
         list.narrow("f32", base);
         list.narrow("two books", Problem { books: 2, ..base });
         list.narrow("f16, odd", Problem { code_dim: 7, x: Dtype::F16, index: Index::U16, ..base });
         list.narrow("channels first", Problem { order: Order::ChannelsFirst, books: 2, ..base });
         list.wide("checked modules give the same", shape(2, 60, 2, 19, 12)).seed(4).checked();
-        for (name, spatial, num_codes) in [("4096 to 8192x64 f32", 4096, 8192), ("65536 to 1024x64 f32", 65_536, 1024)]
-        {
-            let entry = list.bench(name, Problem { counts: None, ..shape(1, spatial, 1, num_codes, 64) });
-            if spatial == 4096 {
+        let benches = [
+            ("4096 to 8192x64 f32", 4096, 8192, 64),
+            ("65536 to 1024x64 f32", 65_536, 1024, 64),
+            ("1048576 to 32000x32 f32", 1 << 20, 32_000, 32),
+        ];
+        for (name, spatial, num_codes, code_dim) in benches {
+            let entry = list.bench(name, Problem { counts: None, ..shape(1, spatial, 1, num_codes, code_dim) });
+            if num_codes < 32_000 {
                 entry.quick();
             }
         }
+        let skewed = Problem { counts: None, ..shape(1, 65_536, 1, 1024, 64) };
+        list.bench("65536 to one of 1024x64 f32", skewed).set(|_, values| {
+            values.entry("indices").and_modify(|indices| indices.fill(700.0));
+        });
         for x in Dtype::ALL {
             for (code_dim, index, counts) in [(64, Index::U32, None), (7, Index::U16, Some(0))] {
                 list.compose(Problem { x, index, counts, ..shape(1, 9, 1, 5, code_dim) });
@@ -106,7 +124,7 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("indices"), bound.get("x"), bound.get("sums"));
-        bound.with(buffers, [("counts", Buffers::counts)])
+        bound.with(buffers, [("counts", Buffers::counts), ("scratch", Buffers::scratch)])
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {

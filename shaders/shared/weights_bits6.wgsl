@@ -1,0 +1,13 @@
+// Codes of 6 bits: four bits in a plane of eight to a word, two in a plane of 16 to a word behind it.
+struct Codes { low: vec4<u32>, high: vec4<u32> }
+
+fn weights_start(local: u32) {}
+fn codes_at(row: u32, k: u32, four: bool) -> Codes {
+  let low = code_words(row, k / 8u, four) >> vec4<u32>((k & 4u) * 4u);
+  return Codes(low, code_words(row, params.packed.w + k / 16u, four) >> vec4<u32>(2u * (k & 15u)));
+}
+fn code_of(c: Codes, j: u32) -> vec4<f32> {
+  let low = (c.low >> vec4<u32>(4u * j)) & vec4<u32>(15u);
+  return vec4<f32>(bitcast<vec4<i32>>(low | (((c.high >> vec4<u32>(2u * j)) & vec4<u32>(3u)) << vec4<u32>(4u))));
+}
+fn code_unit(j: u32) -> f32 { return 1.0; }

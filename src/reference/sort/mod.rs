@@ -1,0 +1,3 @@
+//! Sorting by small keys.
+
+pub mod counting_sort;

@@ -1,0 +1,3 @@
+//! Sorting by small keys, described.
+
+mod counting_sort;
