@@ -51,7 +51,8 @@ fn gemm_direct(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     for (; k < at.k_end; k++) {
       for (var v = 0u; v < VECS; v++) {
         let w = b_n4(b0, k, col + v * 4u * LANES_N);
-        let gate_w = b2_n4(b20, k, col + v * 4u * LANES_N);
+        var gate_w = vec4<f32>(0.0);
+        if GATED { gate_w = b2_n4(b20, k, col + v * 4u * LANES_N); }
         for (var r = 0u; r < THREAD_M; r++) {
           let x = a_m4(a0, row + r, k).x;
           acc[r * VECS + v] += x * w;

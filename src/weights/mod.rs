@@ -292,8 +292,8 @@ impl Format {
             ));
         }
         // Shaders find the group of a column by f32.
-        if k >= 1 << 22 {
-            return Err(ErrorKind::invalid("k", format!("{k} is more than 2^22 - 1")));
+        if self.packed_k(k) >= 1 << 22 {
+            return Err(ErrorKind::invalid("k", format!("{k}, packed {}, is more than 2^22 - 1", self.packed_k(k))));
         }
         if matches!(scales, Scales::K | Scales::K6) && !k.is_multiple_of(256) {
             return invalid(format!("k of {k} is no multiple of 256, as scales {} have it", scales.name()));

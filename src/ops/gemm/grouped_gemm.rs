@@ -177,7 +177,7 @@ impl Problem {
         }
         let rows = self.n.saturating_mul(self.products());
         let words = format.code_bytes(rows, self.k).max(format.scale_bytes(rows, self.k)) / 4;
-        match product!(words, self.groups) {
+        match product!(words, self.groups).max(product!(rows, self.k)) {
             last if last > u32::MAX.into() => Err(ErrorKind::IndexOverflow { arg: "b", last: last.into() }),
             _ => Ok(()),
         }

@@ -69,6 +69,8 @@ impl<'a> Product<'a> {
         let of_b = if views.trans_b { [0, row(views.b)] } else { [0, 1] };
         a.layout = part(views.a, of_a, &mut buffers.a);
         match &mut weights {
+            // Tokens are words, of which the view of a says nothing.
+            Some(weights) if axis == 2 && weights.tokens() => return None,
             Some(weights) if axis == 3 => {
                 let [codes, scales] = weights.skip(from, align);
                 buffers.b = buffers.b.after(codes);

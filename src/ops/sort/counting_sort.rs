@@ -10,7 +10,7 @@
 //!
 //! A pass counts the digits of its elements part by part, adds the counts up over digits and parts, and moves each element to
 //! its place. Keys of more than `digit_bits` take several passes, the lowest digit first. Inside another op it is
-//! [`plan`](crate::ops::plan)ned with order and offsets in that op's scratch.
+//! planned with order and offsets in that op's scratch.
 
 use std::fmt;
 
@@ -433,6 +433,8 @@ impl Plan for Problem {
         Misfit::unless((1..=1 << 30).contains(&part), "part must be 1 to 2^30", part)?;
         let parts = views.parts(config);
         Misfit::at_most("parts", parts, MOST_PARTS)?;
+        // Each begins at a number that a shader computes.
+        Misfit::at_most("parts times their elements", product!(parts, part), u32::MAX)?;
         Misfit::at_most("counts", views.table(config), 1u64 << 31)?;
         let bytes = config.wg_bytes().into_iter().fold(0, u32::max);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;

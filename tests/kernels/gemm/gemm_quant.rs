@@ -3,7 +3,7 @@
 use loom::Gpu;
 use loom::case::{Case, Tensor};
 use loom::harness::Call;
-use loom::kernels::gemm::gemm_quant::{DIRECT, odd_k, of};
+use loom::kernels::gemm::gemm_quant::{DIRECT, TILED, odd_k, of};
 use loom::packed::FORMATS;
 use loom::registry;
 use loom::weights::{packed, write};
@@ -28,6 +28,7 @@ pub fn cases(suite: &mut Suite) {
         Ok(())
     });
     suite.case("case files with the tensors of checkpoints", checkpoints);
+    suite.case("a scale of the next row does not show", next_row);
     suite.case("limits of bindings: rows of weights in pieces", limits);
     suite.case("columns that are not there count nothing", hostile_order);
     suite.case("errors name what is wrong", |gpu| {
@@ -44,6 +45,26 @@ pub fn cases(suite: &mut Suite) {
     });
 }
 
+/// Scales that run across rows: padding behind the last column of a row has none of the next one's.
+fn next_row(gpu: &Gpu) -> Result<(), String> {
+    for (m, config) in [(1, None), (9, Some(TILED)), (9, Some(DIRECT))] {
+        let mut call = Call::random(of(m, 20, 100, Format::NF4_FLAT), 5);
+        // Row 16 starts with element 1600, the first of scale 25.
+        let mut run = |scale: f32| {
+            let mut scales = call.values["scales"].clone();
+            scales[25] = f64::from(scale.to_bits());
+            call = call.clone().with("scales", scales);
+            call.run(gpu, &gpu.kernels, config.as_ref())
+        };
+        let (whole, broken) = (run(1.0)?, run(f32::NAN)?);
+        let pairs = whole.values["d"].iter().zip(&broken.values["d"]).enumerate();
+        if let Some((i, _)) = pairs.filter(|(i, _)| i % 20 != 16).find(|(_, (x, y))| x.to_bits() != y.to_bits()) {
+            return Err(format!("column {} of {m} rows shows a scale of row 16", i % 20));
+        }
+    }
+    Ok(())
+}
+
 /// A case file may hold W as a checkpoint does: the product is that of the packed matrix, to the bit unless columns are sorted again.
 fn checkpoints(gpu: &Gpu) -> Result<(), String> {
     for (name, format) in FORMATS {
@@ -58,7 +79,7 @@ fn checkpoints(gpu: &Gpu) -> Result<(), String> {
         let whole = packed(format, problem.n, problem.k, codes, scales);
         let a = Tensor::numbers_of(Dtype::F32.into(), &[2, problem.k], &call.values["a"]);
         let case = write(Case::new("gemm_quant").tensor("a", a), &whole);
-        let replayed = registry::replay(&case).and_then(|replay| Ok(replay.run(gpu)));
+        let replayed = registry::replay(&case).map(|replay| replay.run(gpu));
         let ran = replayed.map_err(|fault| format!("{name}: {fault}"))?.map_err(|error| format!("{name}: {error}"))?;
         let (_, d) = ran.tensors.into_iter().find(|(output, _)| *output == "d").ok_or("no d came out")?;
         let own = call.run(gpu, &gpu.kernels, None)?;
@@ -88,6 +109,12 @@ fn limits(gpu: &Gpu) -> Result<(), String> {
                 return Err(format!("{format:?} ran in one piece"));
             }
         }
+    }
+    // Tokens have no rows that a piece could start with.
+    let int8 = Problem { activations: Activations::Int8, ..of(64, 600, 128, Format::Q4_0) };
+    match Call::random(int8, 1).run(gpu, &kernels, None) {
+        Err(error) if error.contains("`d` needs a binding of") => {}
+        other => return Err(format!("int8: {other:?}")),
     }
     let gated = Problem { gated: true, ..of(1, 600, 544, Format::Q4_0) };
     match Call::random(gated, 1).run(gpu, &kernels, None) {

@@ -550,6 +550,12 @@ impl Run for WrongRun {
     fn shaders_of(&self, _: &Caps, _: &mut dyn FnMut(&str) -> bool) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
+    fn meant(&self, _: &Caps) -> Result<Vec<Shader>, String> {
+        Ok(Vec::new())
+    }
+    fn outputs(&self, _: &Gpu) -> Result<Vec<Vec<f64>>, String> {
+        Ok(Vec::new())
+    }
     fn chosen(&self, _: &Caps) -> Result<(String, Vec<Shader>), String> {
         Err("wrong".into())
     }

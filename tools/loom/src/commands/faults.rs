@@ -104,7 +104,9 @@ fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std:
     for ((fault, kernel), tally) in pairs {
         let why = WITHIN.iter().find(|(of, in_kernel, _)| of == fault && in_kernel == kernel);
         match why {
-            Some((_, _, reason)) if !tally.within.is_empty() => writeln!(out, "within the rule: {fault}, {kernel}: {reason}")?,
+            Some((_, _, reason)) if !tally.within.is_empty() => {
+                writeln!(out, "within the rule: {fault}, {kernel}: {reason}")?
+            }
             _ => {
                 for place in &tally.within {
                     writeln!(out, "SURVIVED {fault}, {kernel}: {place}")?;
@@ -119,6 +121,10 @@ fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std:
     }
     let changed = pairs.values().filter(|tally| tally.caught + tally.within.len() > 0).count();
     let caught = pairs.values().filter(|tally| tally.caught > 0 && tally.within.is_empty()).count();
-    writeln!(out, "{} pairs of fault and kernel, {changed} change results, {caught} of these are caught everywhere", pairs.len())?;
+    writeln!(
+        out,
+        "{} pairs of fault and kernel, {changed} change results, {caught} of these are caught everywhere",
+        pairs.len()
+    )?;
     Ok(right)
 }

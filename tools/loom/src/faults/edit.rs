@@ -91,7 +91,8 @@ fn calls(source: &str, name: &str) -> Vec<(usize, usize)> {
 mod tests {
     use super::*;
 
-    const SOURCE: &str = "fn f(x: f32) -> f32 { return exp2(max(x, 0.0)) + exp2(x); }\nfor (var i = 0u; i < n; i++) { s += f(i); }";
+    const SOURCE: &str =
+        "fn f(x: f32) -> f32 { return exp2(max(x, 0.0)) + exp2(x); }\nfor (var i = 0u; i < n; i++) { s += f(i); }";
 
     #[test]
     fn edits_change_one_place() {

@@ -125,13 +125,7 @@ pub fn inject(
 }
 
 /// What becomes of one edit in one place; nothing where it changes no shader.
-fn injected(
-    cases: &[Case],
-    gpu: &Gpu,
-    stem: &str,
-    edit: &'static Edit,
-    place: usize,
-) -> Result<Option<Found>, String> {
+fn injected(cases: &[Case], gpu: &Gpu, stem: &str, edit: &'static Edit, place: usize) -> Result<Option<Found>, String> {
     let touched: Vec<&Case> = cases.iter().filter(|case| case.changed(stem, edit, place).next().is_some()).collect();
     let Some(first) = touched.iter().find_map(|case| case.changed(stem, edit, place).next()) else {
         return Ok(None);
@@ -169,7 +163,8 @@ fn injected(
 /// What naga says of it.
 fn valid(source: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
-    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+    let mut validator =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
     validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
     validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
     validator.validate(&module).map(|_| ()).map_err(|error| error.emit_to_string(source))

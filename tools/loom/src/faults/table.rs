@@ -24,7 +24,11 @@ pub static FAULTS: &[Fault] = &[
                 "to.y, 4u, patch_four(p), gate_sum)",
                 "to.y, 4u, select(patch_four(p), vec4<f32>(0.0), row % 8u > 3u), gate_sum)",
             ),
-            All("attention_coop", "var x = factors[number] *", "var x = select(factors[number], 0.0, line % 8u > 3u) *"),
+            All(
+                "attention_coop",
+                "var x = factors[number] *",
+                "var x = select(factors[number], 0.0, line % 8u > 3u) *",
+            ),
         ],
     },
     Fault {
@@ -61,8 +65,16 @@ pub static FAULTS: &[Fault] = &[
                 "fill_tiles(at, loads, k0, local);\n      workgroupBarrier();",
                 "workgroupBarrier(); if k0 > at.k_first { fill_tiles(at, loads, k0 - TILE_K, local); }",
             ),
-            All("attention", "k_tile[e] = k4(place(s, min(first", "k_tile[e] = k4(place(s, min(max(first, TILE) - TILE"),
-            All("vq_assign", "staged[i] = codebook_chunk(codes + min(tile +", "staged[i] = codebook_chunk(codes + min(max(tile, TILE) - TILE +"),
+            All(
+                "attention",
+                "k_tile[e] = k4(place(s, min(first",
+                "k_tile[e] = k4(place(s, min(max(first, TILE) - TILE",
+            ),
+            All(
+                "vq_assign",
+                "staged[i] = codebook_chunk(codes + min(tile +",
+                "staged[i] = codebook_chunk(codes + min(max(tile, TILE) - TILE +",
+            ),
         ],
     },
     Fault {
@@ -96,7 +108,11 @@ pub static FAULTS: &[Fault] = &[
             All("", "subgroupMax(v)", "subgroupShuffleXor(v, 1u)"),
             All("gemm_vector", "for (var o = 1u; o < LANES; o++)", "for (var o = 2u; o < LANES; o++)"),
             All("attention", "for (var lane = 0u; lane < LANES; lane++)", "for (var lane = 1u; lane < LANES; lane++)"),
-            All("vq_train", "for (var i = 0u; i < WG_SIZE; i++) { sum +=", "for (var i = 1u; i < WG_SIZE; i++) { sum +="),
+            All(
+                "vq_train",
+                "for (var i = 0u; i < WG_SIZE; i++) { sum +=",
+                "for (var i = 1u; i < WG_SIZE; i++) { sum +=",
+            ),
         ],
     },
     Fault {
@@ -105,7 +121,11 @@ pub static FAULTS: &[Fault] = &[
         edits: &[
             All("", "return c < cols; }", "return true; }"),
             All("", "return (j >= vec2<i32>(0)) & (j < vec2<i32>(i32(cols)));", "return vec2<bool>(true);"),
-            All("", "+ vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(cols);", "+ vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(cols + 4u);"),
+            All(
+                "",
+                "+ vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(cols);",
+                "+ vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(cols + 4u);",
+            ),
             All("attention", "< (*rows).span[i / KEYS]);", "< (*rows).span[i / KEYS] + 1u);"),
             All("attention_coop", "- own.from_key < own.span;", "- own.from_key < own.span + 1u;"),
             All("vq_assign", "return min(code, end - 1u);", "return min(code, end);"),
@@ -157,7 +177,11 @@ pub static FAULTS: &[Fault] = &[
         name: "< for <= at the causal edge",
         after: "a slip",
         edits: &[
-            All("", "min(params.cols, i + params.cols + 1u - params.n2)", "min(params.cols, i + params.cols - params.n2)"),
+            All(
+                "",
+                "min(params.cols, i + params.cols + 1u - params.n2)",
+                "min(params.cols, i + params.cols - params.n2)",
+            ),
             All("attention", "i + walk.shift + params.right + 1,", "i + walk.shift + params.right,"),
         ],
     },
@@ -198,13 +222,33 @@ pub static FAULTS: &[Fault] = &[
         name: "the last column or key is dropped",
         after: "a slip",
         edits: &[
-            All("", "fn chunk_count(cols: u32, phase: u32) -> u32 { return cols; }", "fn chunk_count(cols: u32, phase: u32) -> u32 { return max(cols, 1u) - 1u; }"),
+            All(
+                "",
+                "fn chunk_count(cols: u32, phase: u32) -> u32 { return cols; }",
+                "fn chunk_count(cols: u32, phase: u32) -> u32 { return max(cols, 1u) - 1u; }",
+            ),
             All("", "return (cols + phase + 1u) / 2u; }", "return (max(cols, 1u) + phase) / 2u; }"),
             All("", "return (cols + 3u) / 4u; }", "return max((cols + 3u) / 4u, 1u) - 1u; }"),
-            All("attention", "params.right + 1, 0, i32(walk.seq.kv_len))", "params.right + 1, 0, max(i32(walk.seq.kv_len) - 1, 0))"),
-            All("gemm", "at.k_end = min(at.k_first + params.part_k, params.k);", "at.k_end = min(at.k_first + params.part_k, max(params.k, 1u) - 1u);"),
-            All("gemm", "let cols = (params.n + TILE_N - 1u) / TILE_N;", "let cols = max((params.n + TILE_N - 1u) / TILE_N, 2u) - 1u;"),
-            All("vq_assign", "min(begin + params.per_part, params.num_codes)", "min(begin + params.per_part, params.num_codes - 1u)"),
+            All(
+                "attention",
+                "params.right + 1, 0, i32(walk.seq.kv_len))",
+                "params.right + 1, 0, max(i32(walk.seq.kv_len) - 1, 0))",
+            ),
+            All(
+                "gemm",
+                "at.k_end = min(at.k_first + params.part_k, params.k);",
+                "at.k_end = min(at.k_first + params.part_k, max(params.k, 1u) - 1u);",
+            ),
+            All(
+                "gemm",
+                "let cols = (params.n + TILE_N - 1u) / TILE_N;",
+                "let cols = max((params.n + TILE_N - 1u) / TILE_N, 2u) - 1u;",
+            ),
+            All(
+                "vq_assign",
+                "min(begin + params.per_part, params.num_codes)",
+                "min(begin + params.per_part, params.num_codes - 1u)",
+            ),
             All("vq_scalar", "d < params.cols;", "d + 1u < params.cols;"),
             All("vq_train", "d < params.cols;", "d + 1u < params.cols;"),
         ],
@@ -218,7 +262,11 @@ pub static FAULTS: &[Fault] = &[
         name: "the bias of another column",
         after: "a slip",
         edits: &[
-            All("gemm", "return view_at(view, product, row, 0u) + view.w * cols;", "return view_at(view, product, row, 0u) + view.w * (cols / 4u * 4u);"),
+            All(
+                "gemm",
+                "return view_at(view, product, row, 0u) + view.w * cols;",
+                "return view_at(view, product, row, 0u) + view.w * (cols / 4u * 4u);",
+            ),
             All("norm", "bias_chunk(params.bias_at, c,", "bias_chunk(params.bias_at, 0u * c,"),
             All("norm", "weight_chunk(params.weight_at, c,", "weight_chunk(params.weight_at, 0u * c,"),
         ],
@@ -229,7 +277,11 @@ pub static FAULTS: &[Fault] = &[
         edits: &[
             All("clear", "words[params.offset + i] = 0u;", ""),
             All("gemm", "d[i >> 1u], 0xffff0000u >> shift)", "d[i >> 1u], 0xffffffffu)"),
-            All("attention", "if !HAS_INDICES { return vec2<u32>(0u, 0u); }", "if HAS_INDICES { return vec2<u32>(0u, total); }"),
+            All(
+                "attention",
+                "if !HAS_INDICES { return vec2<u32>(0u, 0u); }",
+                "if HAS_INDICES { return vec2<u32>(0u, total); }",
+            ),
         ],
     },
     Fault {
@@ -270,21 +322,37 @@ pub static FAULTS: &[Fault] = &[
             All("softmax", "sum_own += ", "sum_own = quantizeToF16(sum_own) + "),
             All("softmax", "o.exp_sum += ", "o.exp_sum = quantizeToF16(o.exp_sum) + "),
             All("", "r += subgroupShuffleXor(r, step)", "r = quantizeToF16(r + subgroupShuffleXor(r, step))"),
-            All("", "tree[ids.local] = tree[ids.local] + tree[ids.local + half];", "tree[ids.local] = quantizeToF16(tree[ids.local] + tree[ids.local + half]);"),
+            All(
+                "",
+                "tree[ids.local] = tree[ids.local] + tree[ids.local + half];",
+                "tree[ids.local] = quantizeToF16(tree[ids.local] + tree[ids.local + half]);",
+            ),
             All("", "r += partial[i]; }", "r = quantizeToF16(r + partial[i]); }"),
             All("attention", "add += (*s)[i];", "add = quantizeToF16(add + (*s)[i]);"),
-            All("attention", "for (var i = 0u; i < SCORES; i++) { s[i] += run[i]; }", "for (var i = 0u; i < SCORES; i++) { s[i] = quantizeToF16(s[i] + run[i]); }"),
+            All(
+                "attention",
+                "for (var i = 0u; i < SCORES; i++) { s[i] += run[i]; }",
+                "for (var i = 0u; i < SCORES; i++) { s[i] = quantizeToF16(s[i] + run[i]); }",
+            ),
             All("attention_coop", "sum += (*w)[i];", "sum = quantizeToF16(sum + (*w)[i]);"),
             All("attention_merge", "exp_sum += weight;", "exp_sum = quantizeToF16(exp_sum + weight);"),
             All("gemm_direct", "return fma(vec4<f32>(x.w), w[3],", "return fma(vec4<f32>(quantizeToF16(x.w)), w[3],"),
-            All("gemm_tiled", "fma(vec4<f32>(a_tile[a0 + r]), w, acc[r * VECS + v]);", "quantizeToF16(fma(vec4<f32>(a_tile[a0 + r]), w, acc[r * VECS + v]));"),
+            All(
+                "gemm_tiled",
+                "fma(vec4<f32>(a_tile[a0 + r]), w, acc[r * VECS + v]);",
+                "quantizeToF16(fma(vec4<f32>(a_tile[a0 + r]), w, acc[r * VECS + v]));",
+            ),
             All("gemm_vector", "return fma(w[3], vec4<f32>(x.w),", "return fma(w[3], vec4<f32>(quantizeToF16(x.w)),"),
             All("gemm_vector", "{ return acc + vec4<f32>(", "{ return quantizeToF16(acc) + vec4<f32>("),
             All("gemm_split_k", "sum += scratch[at];", "sum = quantizeToF16(sum + scratch[at]);"),
             All("norm", "let scaled = params.scale * t;", "let scaled = quantizeToF16(params.scale * t);"),
             All("norm_backward_columns", "dbias[k] += dy;", "dbias[k] = quantizeToF16(dbias[k] + dy);"),
             All("norm_backward_sum", "dbias += sums_chunk(", "dbias = quantizeToF16(dbias) + sums_chunk("),
-            All("vq_assign", "return fma(difference, difference, sum);", "return quantizeToF16(fma(difference, difference, sum));"),
+            All(
+                "vq_assign",
+                "return fma(difference, difference, sum);",
+                "return quantizeToF16(fma(difference, difference, sum));",
+            ),
             All("vq_train_update", "let moved = kept +", "let moved = quantizeToF16(kept) +"),
         ],
     },
@@ -292,8 +360,16 @@ pub static FAULTS: &[Fault] = &[
         name: "results are rounded to zero",
         after: "drivers that leave open how pack2x16float rounds",
         edits: &[
-            All("", "(u + vec2<u32>(0xc8000fffu) + ((u >> vec2<u32>(13u)) & vec2<u32>(1u)))", "(u + vec2<u32>(0xc8000000u))"),
-            All("", "let rounded = b + vec2<u32>(0x7fffu) + ((b >> vec2<u32>(16u)) & vec2<u32>(1u));", "let rounded = b;"),
+            All(
+                "",
+                "(u + vec2<u32>(0xc8000fffu) + ((u >> vec2<u32>(13u)) & vec2<u32>(1u)))",
+                "(u + vec2<u32>(0xc8000000u))",
+            ),
+            All(
+                "",
+                "let rounded = b + vec2<u32>(0x7fffu) + ((b >> vec2<u32>(16u)) & vec2<u32>(1u));",
+                "let rounded = b;",
+            ),
         ],
     },
     Fault {
@@ -305,7 +381,11 @@ pub static FAULTS: &[Fault] = &[
             All("norm_backward", "let at = all + 6u * p;", "let at = all;"),
             All("norm_backward_sum", "2u * block * params.cols", "0u * block * params.cols"),
             All("gemm_split_k", "let at = p * per_part + i;", "let at = 0u * p * per_part + i;"),
-            All("vq_assign_finish", "let start = 2u * i * params.parts * TOP;", "let start = 0u * i * params.parts * TOP;"),
+            All(
+                "vq_assign_finish",
+                "let start = 2u * i * params.parts * TOP;",
+                "let start = 0u * i * params.parts * TOP;",
+            ),
         ],
     },
     Fault {
@@ -386,7 +466,11 @@ pub static FAULTS: &[Fault] = &[
         name: "another ancestor of the tree",
         after: "a slip",
         edits: &[
-            All("attention", "if t >= 0 && t < count { bits |= 1u << u32(t); }", "if t > 0 && t < count { bits |= 1u << u32(t); }"),
+            All(
+                "attention",
+                "if t >= 0 && t < count { bits |= 1u << u32(t); }",
+                "if t > 0 && t < count { bits |= 1u << u32(t); }",
+            ),
             All("attention", "indices_load(parents + at)", "indices_load(parents + max(at, 1u) - 1u)"),
         ],
     },
@@ -397,7 +481,11 @@ pub static FAULTS: &[Fault] = &[
             All("rope", " + multiply_high(lower, position)", ""),
             All("position_encoding", " + multiply_high(lower, at)", ""),
             All("", "(F(rest) + F(lower) * 0x1p-32)", "F(rest)"),
-            All("", "return a1 * b1 + (p01 >> half) + (p10 >> half) + (middle >> half);", "return a1 * b1 + (p01 >> half) + (p10 >> half);"),
+            All(
+                "",
+                "return a1 * b1 + (p01 >> half) + (p10 >> half) + (middle >> half);",
+                "return a1 * b1 + (p01 >> half) + (p10 >> half);",
+            ),
         ],
     },
     Fault {
@@ -455,8 +543,16 @@ pub static FAULTS: &[Fault] = &[
         name: "the epilogue in another order",
         after: "a slip",
         edits: &[
-            All("gemm", "activate(params.activation, factor * sum + c_and_bias(at, row, cols));", "activate(params.activation, factor * sum) + c_and_bias(at, row, cols);"),
-            All("gemm", "if GATED { v *= factor * gate_sum + gate_bias(row, cols); }", "if GATED { v *= factor * gate_sum; }"),
+            All(
+                "gemm",
+                "activate(params.activation, factor * sum + c_and_bias(at, row, cols));",
+                "activate(params.activation, factor * sum) + c_and_bias(at, row, cols);",
+            ),
+            All(
+                "gemm",
+                "if GATED { v *= factor * gate_sum + gate_bias(row, cols); }",
+                "if GATED { v *= factor * gate_sum; }",
+            ),
             All("gemm", "v += residual_of(at, row, cols);", ""),
         ],
     },
@@ -464,7 +560,11 @@ pub static FAULTS: &[Fault] = &[
         name: "the parts are joined by another maximum",
         after: "an LSE of f32 that has lost its sum",
         edits: &[
-            All("softmax", "fn rescale(before: V, after: V) -> V { return exp2((before - after) * params.unit_log2); }", "fn rescale(before: V, after: V) -> V { return V(1.0); }"),
+            All(
+                "softmax",
+                "fn rescale(before: V, after: V) -> V { return exp2((before - after) * params.unit_log2); }",
+                "fn rescale(before: V, after: V) -> V { return V(1.0); }",
+            ),
             All("attention", "w.rescale[r] = exp2(((*rows).row_max[r] - top) * LOG2_E);", "w.rescale[r] = 1.0;"),
             All("attention_coop", "let factor = power(m - raised);", "let factor = 1.0;"),
             All("attention_merge", "if HAS_SUM { weight *= sum_load(", "if HAS_SUM { weight += 0.0 * sum_load("),
@@ -479,7 +579,11 @@ pub static FAULTS: &[Fault] = &[
             All("vq_assign_finish", "if HAS_USAGE { count_use(", "if HAS_USAGE && i > 0u { count_use("),
             All("vq_lookup", "if count { note_bad(); }", ""),
             All("vq_lookup", "if bad && count { note_bad(); }", ""),
-            All("vq_train", "own += vec3<f32>(moved, c, c * log(max(c, 1.0)));", "own = vec3<f32>(moved, c, c * log(max(c, 1.0)));"),
+            All(
+                "vq_train",
+                "own += vec3<f32>(moved, c, c * log(max(c, 1.0)));",
+                "own = vec3<f32>(moved, c, c * log(max(c, 1.0)));",
+            ),
         ],
     },
     Fault {
@@ -487,7 +591,11 @@ pub static FAULTS: &[Fault] = &[
         after: "sums over one chunk too few of a long vector",
         edits: &[
             All("vq_assign", "j < min(run + RUN, params.chunks)", "j + 1u < min(run + RUN, params.chunks)"),
-            All("attention", "for (var c = 0u; c < V_CHUNKS; c++) {\n    for (var r = 0u; r < ROWS; r++) { (*rows).o", "for (var c = 1u; c < V_CHUNKS; c++) {\n    for (var r = 0u; r < ROWS; r++) { (*rows).o"),
+            All(
+                "attention",
+                "for (var c = 0u; c < V_CHUNKS; c++) {\n    for (var r = 0u; r < ROWS; r++) { (*rows).o",
+                "for (var c = 1u; c < V_CHUNKS; c++) {\n    for (var r = 0u; r < ROWS; r++) { (*rows).o",
+            ),
             All("vq_lookup", "if EVEN || c < chunks {", "if EVEN || c + 1u < chunks {"),
         ],
     },
