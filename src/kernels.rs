@@ -70,9 +70,12 @@ pub struct Options {
 }
 
 /// From a shader's stem and source to the source that is compiled.
+type Change = dyn Fn(&str, String) -> String + Send + Sync;
+
+/// A change of sources.
 #[doc(hidden)]
 #[derive(Clone)]
-pub struct Rewrite(pub Arc<dyn Fn(&str, String) -> String + Send + Sync>);
+pub struct Rewrite(pub Arc<Change>);
 
 impl Debug for Rewrite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
