@@ -57,8 +57,12 @@ fn peer(n: u32, keys: u32) -> Peer {
         };
         let check = move || {
             let bytes = gpu.read(&other[0].1)?;
-            let order = bytes.as_chunks::<8>().0.iter().map(|pair| u32::from_le_bytes([pair[4], pair[5], pair[6], pair[7]]));
-            inputs.judge("order", order.map(f64::from).collect(), 0.0)
+            let word = |pair: &[u8; 8], at: usize| f64::from(u32::from_le_bytes(std::array::from_fn(|i| pair[at + i])));
+            let pairs = bytes.as_chunks::<8>().0;
+            let order = pairs.iter().map(|pair| word(pair, 4)).collect();
+            // It gives none: where the runs of its keys begin.
+            let offsets = (0..=keys).map(|key| pairs.partition_point(|pair| word(pair, 0) < f64::from(key)) as f64);
+            inputs.judge_all([("order", order), ("offsets", offsets.collect())].into(), 0.0)
         };
         Ok(Side { run: Box::new(run), check: Box::new(check), config: String::new() })
     };

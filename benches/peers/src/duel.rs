@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use loom::Gpu;
 use loom::commands::bench::{digits, duration};
-use loom::kernel::{Cost, Prepared, Run, Use};
+use loom::kernel::{Cost, Prepared, Run, Use, Values};
 use loom::pool::Pool;
 use loom::registry;
 use loom::stats::{median, quantile};
@@ -85,7 +85,15 @@ impl Inputs {
     /// # Errors
     /// A lost device.
     pub fn judge(&self, name: &'static str, values: Vec<f64>, widen: f64) -> Result<Verdict, String> {
-        (self.prepared.check)(&self.gpu, Some([(name, values)].into()), (widen, 0.0))
+        self.judge_all([(name, values)].into(), widen)
+    }
+
+    /// The same of an op that has several outputs.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn judge_all(&self, outputs: Values, widen: f64) -> Result<Verdict, String> {
+        (self.prepared.check)(&self.gpu, Some(outputs), (widen, 0.0))
     }
 }
 
