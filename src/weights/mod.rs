@@ -163,6 +163,19 @@ impl Format {
     pub const Q5_K: Format = Format::new(Code::Bits5, Scales::K, 32);
     /// GGML's `q6_k`.
     pub const Q6_K: Format = Format::new(Code::Bits6, Scales::K6, 16);
+    /// Those of GGML.
+    pub const GGML: [Format; 10] = [
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q8_0,
+        Format::IQ4_NL,
+        Format::MXFP4,
+        Format::Q4_K,
+        Format::Q5_K,
+        Format::Q6_K,
+    ];
     /// int8 with a scale per row.
     pub const INT8: Format = Format::new(Code::Int8, Scales::Float, 0);
     /// DeepSeek-V3's FP8: e4m3 in blocks of 128 x 128.

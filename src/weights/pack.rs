@@ -309,19 +309,7 @@ impl Format {
 
     /// The format of GGML's type `name`, as in `q4_k`.
     pub fn ggml(name: &str) -> Option<Format> {
-        let all = [
-            Format::Q4_0,
-            Format::Q4_1,
-            Format::Q5_0,
-            Format::Q5_1,
-            Format::Q8_0,
-            Format::IQ4_NL,
-            Format::MXFP4,
-            Format::Q4_K,
-            Format::Q5_K,
-            Format::Q6_K,
-        ];
-        all.into_iter().find(|format| format.name() == Some(name))
+        Format::GGML.into_iter().find(|format| format.name() == Some(name))
     }
 }
 
@@ -365,15 +353,7 @@ fn pack(
             for (row, &s) in scale.iter().enumerate() {
                 scales[row / step * step + row % step] = (s as f32).to_bits();
             }
-            matrix.rows(
-                weight,
-                |rows| product!(rows, k),
-                codes,
-                &mut [],
-                |from, _, first, count, out| {
-                    bytes(&from[first * k..][..count * k], k, out);
-                },
-            )
+            matrix.bytes(weight, codes)
         }
         Source::Fp8 { weight, scale } => {
             if !is("fp8") {
@@ -381,15 +361,7 @@ fn pack(
             }
             name.bytes("scale", scale.len(), 4 * scales.len() as u64)?;
             words_of(scale, scales);
-            matrix.rows(
-                weight,
-                |rows| product!(rows, k),
-                codes,
-                &mut [],
-                |from, _, first, count, out| {
-                    bytes(&from[first * k..][..count * k], k, out);
-                },
-            )
+            matrix.bytes(weight, codes)
         }
         Source::Nf4 { weight, absmax } => {
             if !is("nf4") {
@@ -707,6 +679,15 @@ impl Matrix<'_> {
             have += want as u64;
         }
         Ok(())
+    }
+
+    /// Packs a tensor of codes of 8 bits, `[n, k]`.
+    fn bytes(&self, data: Data, codes: &mut [u32]) -> Checked {
+        let k = self.k;
+        let write = |from: &[u8], _, first: usize, count: usize, out: &mut Rows| {
+            bytes(&from[first * k..][..count * k], k, out);
+        };
+        self.rows(data, |rows| product!(rows, k), codes, &mut [], write)
     }
 
     /// Packs rows of GGML blocks that lie side by side.

@@ -22,19 +22,6 @@ impl Random {
     }
 }
 
-const GGML: [Format; 10] = [
-    Format::Q4_0,
-    Format::Q4_1,
-    Format::Q5_0,
-    Format::Q5_1,
-    Format::Q8_0,
-    Format::IQ4_NL,
-    Format::MXFP4,
-    Format::Q4_K,
-    Format::Q5_K,
-    Format::Q6_K,
-];
-
 /// Tensors of a checkpoint, so that a source can be made of them more than once.
 struct Tensors {
     kind: &'static str,
@@ -149,7 +136,7 @@ fn both(format: Format) -> [Format; 2] {
 #[test]
 fn ggml_packs_to_what_it_was() {
     let mut random = Random(1);
-    for format in GGML.into_iter().flat_map(both) {
+    for format in Format::GGML.into_iter().flat_map(both) {
         for (n, k) in [(1, 256), (8, 512), (13, 768), (129, 1280)] {
             let tensors = Tensors::random(&format, "ggml", n, k, &mut random);
             back(&hold(format, n, k, &tensors), &tensors);
@@ -271,7 +258,7 @@ fn packed_is_hardly_larger() {
     for (n, k) in
         [(4096, 4096usize), (14336, 4096), (4096, 14336), (49152, 576), (576, 1536), (151936, 896), (192, 576)]
     {
-        for format in GGML.into_iter().flat_map(both) {
+        for format in Format::GGML.into_iter().flat_map(both) {
             let (bytes, of) = format.ggml_block().unwrap();
             if k.is_multiple_of(of) {
                 let (file, packed) = ((n * k / of * bytes) as u64, format.code_bytes(n, k) + format.scale_bytes(n, k));

@@ -20,9 +20,8 @@
 //! Eight rows: products alone take 4.0 at the rate of a chain of fma, and decoding takes as long as for one row.
 //!
 //! # By the compilers
-//! Main loop of one row, RDNA3 (navi31), instructions per weight: q4_0 3.4, q4_1 4.0, GPTQ 4.2, q8_0 3.6, q4_0 with int8 activations 1.7, with
-//! eight rows of these 1.1 per weight and row; loads of codes of 16 bytes, no spills. A conversion and a multiply-add are 2 of them; by
-//! the estimate of `loom isa` DRAM takes 6 times as long.
+//! Main loop of one row, RDNA3 (navi31), vector instructions per weight: q4_0 3.4, q4_1 4.0, GPTQ 4.2, q8_0 3.6, q4_0 with int8 activations 1.7, with
+//! eight rows of these 1.1 per weight and row; loads of codes of 16 bytes, no spills. A conversion and a multiply-add are 2 of them.
 //!
 //! # Limits
 //! Where a binding is too large for the device, rows of W go in pieces; not those of a gated product. Where columns are in an order of their

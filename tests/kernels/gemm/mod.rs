@@ -3,6 +3,7 @@
 mod gemm_quant;
 mod grouped_gemm;
 mod lora;
+mod lora_backward;
 
 use loom::Gpu;
 use loom::harness::Call;

@@ -184,27 +184,11 @@ op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
 one_of!(Code: |d| d.of_these(Code::ALL));
 one_of!(Scales: |d| d.of_these(Scales::ALL));
 one_of!(gemm_quant::Activations: |d| d.of_these(gemm_quant::Activations::ALL));
-one_of!(Format: |d| d.of_these(&FORMATS),
+one_of!(Format: |d| d.of_these(&Format::GGML), d.of_these(&OTHERS),
     Format { code: Vary::any(d), scales: Vary::any(d), group: d.size() as u32, interleave: d.size() as u32, order: 0 },
     Format { group: 32, order: d.size() as u32, interleave: d.of_these(&[1, 8]), ..Format::GPTQ });
-/// Those of checkpoints.
-const FORMATS: [Format; 15] = [
-    Format::Q4_0,
-    Format::Q4_1,
-    Format::Q5_0,
-    Format::Q5_1,
-    Format::Q8_0,
-    Format::IQ4_NL,
-    Format::MXFP4,
-    Format::Q4_K,
-    Format::Q5_K,
-    Format::Q6_K,
-    Format::INT8,
-    Format::FP8,
-    Format::GPTQ,
-    Format::NF4,
-    Format::NF4_FLAT,
-];
+/// Those of other checkpoints.
+const OTHERS: [Format; 5] = [Format::INT8, Format::FP8, Format::GPTQ, Format::NF4, Format::NF4_FLAT];
 fields!(gemm_quant::Problem = Self::default();
     gemm_quant::Problem { m, n, k, format, a, d, bias, activation, gated, residual, activations, inputs });
 op!(gemm_quant: [a, codes, scales, d], [bias, residual, scratch]; |dice, p| {
