@@ -121,6 +121,14 @@ pub enum ErrorKind {
         /// What does not fit.
         reason: String,
     },
+    /// The Config was wrong when it was verified on this adapter.
+    #[error("the config is banned on this adapter: {config}: {reason}")]
+    Banned {
+        /// The Config, or all that fit.
+        config: String,
+        /// What was wrong.
+        reason: String,
+    },
     /// The device allows less than kernels take for granted: one of WebGL has no compute shaders.
     #[error("the device is too small: its limit {limit} is {have}, kernels need {need}")]
     DeviceTooSmall {

@@ -17,6 +17,7 @@ mod rounds;
 mod rows;
 mod sort;
 mod subgroups;
+mod verify;
 mod vq;
 
 use std::sync::{Arc, Mutex};

@@ -230,7 +230,7 @@ fn what_the_lists_hold_composes_on_every_preset() {
         }
     });
     let mut composed = stems.into_inner().unwrap();
-    composed.insert("coop_probe"); // private to the crate; run on devices that have it
+    composed.extend(["flush", "flush_f16"]); // what `verify` asks an adapter first
     let files: HashSet<&str> = tileloom::compose::stems().collect();
     assert_eq!(files, composed);
 }
@@ -265,6 +265,33 @@ fn devices_without_compute_are_refused() {
             assert!(refused, "{} on {}", run.problem(), caps.name);
         }
     }
+}
+
+/// What `verify` runs for a Problem are the shaders that the Problem runs.
+#[test]
+fn small_calls_run_the_same_shaders() {
+    let (mut none, mut other, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for kernel in registry::all() {
+        for run in kernel.list().iter().filter(|run| !run.problem().is_empty()) {
+            for caps in presets() {
+                let subject = run.subject();
+                let Some(config) = subject.configs(&caps).ok().and_then(|all| all.into_iter().next()) else { continue };
+                if !seen.insert((subject.op(), subject.problem(), config.clone())) {
+                    continue;
+                }
+                let (small, same) = subject.small(&caps, &config).unwrap();
+                let what = || format!("{} {config}: {}", kernel.name(), subject.problem());
+                match (small.is_empty(), same) {
+                    (true, _) => none.push(what()),
+                    (false, false) => other.push(what()),
+                    (false, true) => {}
+                }
+            }
+        }
+    }
+    let told = |all: &[String]| all.iter().take(20).map(|line| format!("\n  {line}")).collect::<String>();
+    println!("{} of {} run other shaders:{}", other.len(), seen.len(), told(&other));
+    assert!(none.is_empty(), "{} of {} have no small call:{}", none.len(), seen.len(), told(&none));
 }
 
 /// What a failing test leaves says all of the call.

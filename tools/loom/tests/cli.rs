@@ -550,11 +550,14 @@ impl Run for WrongRun {
     fn shaders_of(&self, _: &Caps, _: &mut dyn FnMut(&str) -> bool) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
-    fn meant(&self, _: &Caps) -> Result<Vec<Shader>, String> {
+    fn meant(&self, _: &Caps) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
     fn outputs(&self, _: &Gpu) -> Result<Vec<Vec<f64>>, String> {
         Ok(Vec::new())
+    }
+    fn subject(&self) -> &dyn tileloom::verify::Subject {
+        unreachable!("nothing is verified")
     }
     fn chosen(&self, _: &Caps) -> Result<(String, Vec<Shader>), String> {
         Err("wrong".into())
