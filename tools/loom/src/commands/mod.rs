@@ -10,3 +10,4 @@ pub mod matrix;
 pub mod pack;
 pub mod results;
 pub mod run;
+pub mod traps;
