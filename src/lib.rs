@@ -87,6 +87,7 @@ mod rounds;
 mod scopes;
 mod tensor;
 pub mod traps;
+pub mod verify;
 pub mod weights;
 
 pub use caps::Caps;
