@@ -75,7 +75,7 @@ pub enum ErrorKind {
         /// What to add to the layout's element offset when binding at the multiple below.
         element_offset: u64,
     },
-    /// The binding is larger than the device's `max_storage_buffer_binding_size`.
+    /// The binding is larger than [`Caps::binding_bytes`](crate::Caps::binding_bytes).
     #[error("`{buffer}` needs a binding of {need} bytes, the device binds at most {limit}")]
     BindingTooLarge {
         /// The argument.

@@ -8,6 +8,7 @@
 
 mod allocations;
 mod attention;
+mod barriers;
 mod cases;
 mod context;
 mod gemm;

@@ -498,6 +498,12 @@ fn adapters_and_checks() {
     let facts: serde_json::Value = serde_json::from_str(&out).unwrap();
     let slug = facts[0]["adapter"].as_str().unwrap();
     assert!(loom(&[&"adapters"]).1.contains(slug));
+    let avoided = facts[0]["avoided"].as_array().unwrap();
+    let (code, out, _) = loom(&[&"adapters", &"--verbose"]);
+    for row in avoided {
+        let line = format!("  avoided         {}: {}", row["what"].as_str().unwrap(), row["why"].as_str().unwrap());
+        assert!(code == 0 && out.contains(&line), "{line}\n{out}");
+    }
     let report = folder.file("report.jsonl");
     let (code, out, err) = loom(&[&"check", &"softmax", &"--adapter", &slug, &"--report", &report]);
     assert_eq!(code, 0, "{out}{err}");

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use tileloom::verify::Verdicts;
 
 use super::check::Tally;
-use super::{adapters, bench, check, faults, isa, matrix, pack, results, run, verify};
+use super::{adapters, bench, check, faults, isa, matrix, pack, results, run, traps, verify};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -20,6 +20,7 @@ use crate::{Gpu, gpu, registry, report};
 /// Exit codes: 0 all is right, 1 a result is wrong, 2 misuse: a wrong argument, a malformed file, no adapter.
 ///
 /// TILELOOM_ADAPTER (a part of an adapter's name) and WGPU_BACKEND (vulkan, metal, dx12, gl) narrow the adapters.
+/// TILELOOM_TRAPS (off:WORD, force:WORD) overrides what is left alone on an adapter: see `loom traps`.
 #[derive(Parser)]
 #[command(name = "loom", version)]
 struct Arguments {
@@ -120,6 +121,12 @@ enum Command {
         #[arg(value_name = "DIR", default_value = "benches/results")]
         dir: PathBuf,
     },
+    /// Print what drivers are known to get wrong, and how that is avoided: the page docs/TRAPS.md; needs no GPU
+    Traps {
+        /// Write it to FILE instead
+        #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/TRAPS.md")]
+        write: Option<PathBuf>,
+    },
 }
 
 /// Why a command stops without a result.
@@ -190,6 +197,10 @@ where
             .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
         Command::Matrix { files, bench } => join(&mut out, &files, &bench),
         Command::Results { dir } => page(&mut out, &dir),
+        Command::Traps { write: Some(file) } => std::fs::write(&file, traps::render())
+            .map(|()| true)
+            .map_err(|error| Stop::Misuse(format!("{}: {error}", file.display()))),
+        Command::Traps { write: None } => out.write_all(traps::render().as_bytes()).map(|()| true).map_err(Stop::from),
     };
     match result.and_then(|right| Ok(out.flush().map(|()| right)?)) {
         Ok(true) => 0,

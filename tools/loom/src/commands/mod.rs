@@ -11,3 +11,4 @@ pub mod pack;
 pub mod results;
 pub mod run;
 pub mod verify;
+pub mod traps;
