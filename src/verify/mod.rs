@@ -206,10 +206,9 @@ pub async fn verify(
         adapter: caps.name.clone(),
         driver: format!("{}, {:?}", caps.driver, caps.backend),
         findings: Vec::new(),
-        avoided: caps.avoided().map(|row| format!("{:?}", row.what)).collect(),
+        avoided: caps.avoided().map(|(what, _)| what.to_string()).collect(),
         cancelled: false,
     };
-    report.avoided.dedup();
     for (done, subject) in problems.iter().enumerate() {
         let op = subject.op();
         let mut finding =
