@@ -5,7 +5,7 @@ mod edit;
 mod table;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tileloom::KernelsOptions;
@@ -71,6 +71,13 @@ pub struct Line {
 struct Case {
     run: Box<dyn Run>,
     shaders: Vec<(String, Shader)>,
+    /// What it gives without a fault.
+    bits: OnceLock<Vec<u64>>,
+}
+
+/// What a Problem gives by each Config that it means, as bits.
+fn bits(run: &dyn Run, gpu: &Gpu) -> Result<Vec<u64>, String> {
+    Ok(run.outputs(gpu)?.into_iter().flatten().map(f64::to_bits).collect())
 }
 
 impl Case {
@@ -97,6 +104,7 @@ pub fn inject(
     mut line: impl FnMut(Line),
 ) -> Result<(), String> {
     let caps = gpu.kernels.caps();
+    let whole = gpu.with_options(KernelsOptions { checked: true, ..Default::default() });
     let (mut cases, mut programs) = (Vec::new(), Vec::new());
     for run in kernel.list() {
         let to = match run.what() {
@@ -105,7 +113,7 @@ pub fn inject(
             _ => continue,
         };
         let shaders = run.meant(&caps)?;
-        to.push(Case { run, shaders });
+        to.push(Case { run, shaders, bits: OnceLock::new() });
     }
     let stems: BTreeSet<&str> = cases.iter().flat_map(|case| &case.shaders).map(|(_, shader)| shader.stem()).collect();
     for fault in FAULTS.iter().filter(|fault| fault.name.contains(wanted)) {
@@ -114,7 +122,7 @@ pub fn inject(
                 let sources = cases.iter().flat_map(|case| &case.shaders).filter(|(_, shader)| shader.stem() == stem);
                 let places = sources.map(|(_, shader)| edit.places(&shader.source(false))).max().unwrap_or(0);
                 for place in 0..places {
-                    if let Some((found, verified)) = injected([&cases, &programs], gpu, stem, edit, place)? {
+                    if let Some((found, verified)) = injected([&cases, &programs], &whole, stem, edit, place)? {
                         let site = Site {
                             fault: fault.name.into(),
                             kernel: kernel.name().into(),
@@ -134,7 +142,7 @@ pub fn inject(
 /// What becomes of one edit in one place, and what `verify` says; nothing where it changes no shader.
 fn injected(
     [cases, programs]: [&[Case]; 2],
-    gpu: &Gpu,
+    whole: &Gpu,
     stem: &str,
     edit: &'static Edit,
     place: usize,
@@ -153,8 +161,8 @@ fn injected(
     };
     // With all of wgpu's checks: a wrong index must not reach what is not its own.
     let options = KernelsOptions { checked: true, rewrite: Some(Rewrite(Arc::new(rewrite))), ..Default::default() };
-    let broken = gpu.with_options(options);
-    let found = caught_by(&touched, &broken, gpu)?;
+    let broken = whole.with_options(options);
+    let found = caught_by(&touched, &broken, whole);
     if found == Found::SameBits {
         return Ok(Some((found, None)));
     }
@@ -165,24 +173,20 @@ fn injected(
     Ok(Some((found, verified)))
 }
 
-/// What the lists make of broken kernels.
-fn caught_by(touched: &[&Case], broken: &Gpu, gpu: &Gpu) -> Result<Found, String> {
+/// What the lists make of broken kernels: only what has other bits than without the fault is judged.
+fn caught_by(touched: &[&Case], broken: &Gpu, whole: &Gpu) -> Found {
+    let mut found = Found::SameBits;
     for case in touched {
-        match caught(|| case.run.test(broken)).unwrap_or_else(Outcome::Failed) {
-            Outcome::Failed(_) => return Ok(Found::Caught(case.run.name().into())),
-            Outcome::Ran(_) | Outcome::Skipped(_) => {}
+        let right = case.bits.get_or_init(|| bits(&*case.run, whole).unwrap_or_default());
+        if caught(|| bits(&*case.run, broken)).is_ok_and(|bits| bits.is_ok_and(|bits| bits == *right)) {
+            continue;
+        }
+        found = Found::Within;
+        if let Outcome::Failed(_) = caught(|| case.run.test(broken)).unwrap_or_else(Outcome::Failed) {
+            return Found::Caught(case.run.name().into());
         }
     }
-    let whole = gpu.with_options(KernelsOptions { checked: true, ..Default::default() });
-    for case in touched {
-        let bits = |gpu: &Gpu| -> Result<Vec<u64>, String> {
-            Ok(case.run.outputs(gpu)?.into_iter().flatten().map(f64::to_bits).collect())
-        };
-        if bits(broken)? != bits(&whole)? {
-            return Ok(Found::Within);
-        }
-    }
-    Ok(Found::SameBits)
+    found
 }
 
 /// Of so many Problems with a broken shader `verify` is asked: as many as a program might have.
