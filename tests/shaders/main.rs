@@ -129,21 +129,23 @@ fn broken_rule(module: &naga::Module, info: &ModuleInfo) -> Option<&'static str>
             found.push(statement);
             match statement {
                 Statement::Block(block) => statements(block, found),
-                Statement::If { accept, reject, .. } => [accept, reject].map(|block| statements(block, found)).into(),
-                Statement::Switch { cases, .. } => cases.iter().for_each(|case| statements(&case.body, found)),
-                Statement::Loop { body, continuing, .. } => {
-                    [body, continuing].map(|block| statements(block, found)).into()
+                Statement::If { accept: a, reject: b, .. } | Statement::Loop { body: a, continuing: b, .. } => {
+                    statements(a, found);
+                    statements(b, found);
                 }
+                Statement::Switch { cases, .. } => cases.iter().for_each(|case| statements(&case.body, found)),
                 _ => (),
             }
         }
     }
+    let mut matrices = false;
     let entries = module.entry_points.iter().enumerate().map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
     for (function, info) in module.functions.iter().map(|(handle, function)| (function, &info[handle])).chain(entries) {
         let tanh = |e: &Expression| matches!(e, Expression::Math { fun: MathFunction::Tanh, .. });
         if function.expressions.iter().any(|(_, e)| tanh(e)) {
             return Some("tanh is called");
         }
+        matrices |= function.expressions.iter().any(|(_, e)| matches!(e, Expression::CooperativeLoad { .. }));
         let mut all = Vec::new();
         statements(&function.body, &mut all);
         for statement in all {
@@ -160,9 +162,7 @@ fn broken_rule(module: &naga::Module, info: &ModuleInfo) -> Option<&'static str>
     let lane = Some(naga::Binding::BuiltIn(BuiltIn::SubgroupInvocationId));
     let arguments = module.entry_points.iter().flat_map(|entry| &entry.function.arguments);
     let mut asks = arguments.map(|argument| &argument.binding).any(|binding| *binding == lane);
-    let mut matrices = false;
     for (_, ty) in module.types.iter() {
-        matrices |= matches!(ty.inner, TypeInner::CooperativeMatrix { .. });
         if let TypeInner::Struct { members, .. } = &ty.inner {
             asks |= members.iter().any(|member| member.binding == lane);
         }
