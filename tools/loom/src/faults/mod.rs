@@ -190,7 +190,7 @@ fn caught_by(touched: &[&Case], broken: &Gpu, whole: &Gpu) -> Found {
 }
 
 /// Of so many Problems with a broken shader `verify` is asked: as many as a program might have.
-const PROGRAM: usize = 3;
+const PROGRAM: usize = 6;
 
 /// The Problem for which `verify` finds one of the broken Configs wrong.
 fn verified<'a>(
