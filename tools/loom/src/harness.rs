@@ -340,7 +340,7 @@ impl<D: Describe> Entry<D> {
         })
     }
 
-    fn tested(&self, gpu: &Gpu) -> Result<Outcome, String> {
+    fn tested(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Result<Outcome, String> {
         let configs = match self.configs(&gpu.kernels.caps())? {
             Ok(configs) => configs,
             Err(lack) => return Ok(Outcome::Skipped(lack)),
@@ -349,6 +349,7 @@ impl<D: Describe> Entry<D> {
         for config in &configs {
             let (output, verdict) = call.check(gpu, &gpu.kernels, Some(config))?;
             all.merge(verdict);
+            seen(&output.values);
             let said = |word: &&str| output.steps.is_empty() || output.steps.iter().any(|step| step.contains(word));
             let meant = config.to_string();
             // Values of the Config, of which some are parameters of one pipeline.
@@ -410,6 +411,10 @@ impl<D: Describe> Run for Item<D> {
         self.0.problem.cost()
     }
 
+    fn args(&self) -> Vec<Arg> {
+        self.0.problem.args()
+    }
+
     fn candidates(&self, caps: &Caps) -> Result<Vec<String>, String> {
         let candidates = self.0.problem.candidates(caps).map_err(|error| error.to_string())?;
         Ok(candidates.iter().map(D::Config::to_string).collect())
@@ -465,8 +470,8 @@ impl<D: Describe> Run for Item<D> {
         Ok((config.to_string(), shaders))
     }
 
-    fn test(&self, gpu: &Gpu) -> Outcome {
-        self.0.tested(gpu).unwrap_or_else(Outcome::Failed)
+    fn test_with(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Outcome {
+        self.0.tested(gpu, seen).unwrap_or_else(Outcome::Failed)
     }
 
     fn case(&self) -> Case {

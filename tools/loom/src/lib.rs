@@ -19,6 +19,7 @@ pub mod random;
 pub mod registry;
 pub mod report;
 pub mod roofline;
+pub mod runner;
 pub mod stats;
 pub mod table;
 pub mod timer;

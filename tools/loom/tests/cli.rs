@@ -8,7 +8,7 @@ use loom::case::{Case, Fault, Tensor};
 use loom::commands::bench;
 use loom::commands::check::{self, Tally};
 use loom::harness;
-use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use};
+use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use, Values};
 use loom::pool::Pool;
 use loom::report::{self, Outcome, Record};
 use loom::roofline::Roofline;
@@ -559,7 +559,7 @@ impl Run for WrongRun {
     fn chosen(&self, _: &Caps) -> Result<(String, Vec<Shader>), String> {
         Err("wrong".into())
     }
-    fn test(&self, _: &Gpu) -> harness::Outcome {
+    fn test_with(&self, _: &Gpu, _: &mut dyn FnMut(&Values)) -> harness::Outcome {
         match self.0 {
             "panics" => panic!("device gone"),
             "wrong" => harness::Outcome::Ran(Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() }),
@@ -659,6 +659,9 @@ fn exit_codes_of_the_binary() {
         case: "c".into(),
         outcome,
         reason: String::new(),
+        dtype: String::new(),
+        shape: String::new(),
+        ms: 0,
     };
     report::append(&folder.file("good"), &[record(Outcome::Passed), record(Outcome::Skipped)]).unwrap();
     report::append(&folder.file("failed"), &[record(Outcome::Failed)]).unwrap();
