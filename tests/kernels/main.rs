@@ -19,6 +19,7 @@
 
 mod allocations;
 mod attention;
+mod barriers;
 mod cases;
 mod context;
 mod gemm;
@@ -28,6 +29,7 @@ mod rounds;
 mod rows;
 mod sort;
 mod subgroups;
+mod verify;
 mod vq;
 
 use std::path::Path;

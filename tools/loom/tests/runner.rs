@@ -226,7 +226,7 @@ fn outcomes() -> Result<(), Failed> {
         "words of a driver",
         "cases differ",
         "FAILED sound::k::drifts, run 3",
-        "started again",
+        "the end since the last of 5 restarts of its process",
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }

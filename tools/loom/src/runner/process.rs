@@ -338,7 +338,7 @@ impl Process {
         let told = lock(&live.closing).recv_timeout(self.patience).unwrap_or_default();
         match *lock(&self.deaths) {
             0 => told,
-            deaths => format!("{told} since it was started again, {deaths} times in all"),
+            deaths => format!("{told} since the last of {deaths} restarts of its process"),
         }
     }
 }
