@@ -15,9 +15,9 @@ use tileloom::verify::attempt;
 use tileloom::wgpu::naga;
 
 use crate::Gpu;
-use crate::commands::check::caught;
 use crate::harness::Outcome;
 use crate::kernel::{Depth, Kernel, Run, Use};
+use crate::runner::caught;
 
 pub use edit::Edit;
 pub use table::{FAULTS, WITHIN};
