@@ -117,7 +117,7 @@ fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std:
     )?;
     let mut right = true;
     for ((fault, kernel), tally) in pairs {
-        let why = WITHIN.iter().find(|(of, in_kernel, _)| of == fault && in_kernel == kernel);
+        let why = WITHIN.iter().find(|(of, in_kernel, _)| of == fault && (in_kernel.is_empty() || in_kernel == kernel));
         match why {
             Some((_, _, reason)) if !tally.within.is_empty() => {
                 writeln!(out, "within the rule: {fault}, {kernel}: {reason}")?
