@@ -14,6 +14,7 @@ mod gemm;
 mod ledger;
 mod position;
 mod rounds;
+mod routing;
 mod rows;
 mod sort;
 mod subgroups;

@@ -11,7 +11,7 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
-    counting_sort, gemm, gemm_quant, grouped_gemm, lora, lora_backward, norm, norm_backward, position_encoding,
+    counting_sort, gemm, gemm_quant, grouped_gemm, lora, lora_backward, moe_route, norm, norm_backward, position_encoding,
     quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
@@ -24,7 +24,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 22] = [
+pub const OPS: [(&str, Case); 23] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
@@ -34,6 +34,7 @@ pub const OPS: [(&str, Case); 22] = [
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
+    ("moe_route", call::case::<moe_route::Problem>),
     ("norm", call::case::<norm::Problem>),
     ("norm_backward", call::case::<norm_backward::Problem>),
     ("position_encoding", call::case::<position_encoding::Problem>),
@@ -336,6 +337,20 @@ op!(vq_scatter: [indices, x, sums], [counts, scratch]; |_dice, _p| ());
 fields!(counting_sort::Problem = Self::default();
 counting_sort::Problem { n, segments, num_keys, index, keys, out_of_range, order, offsets, counts });
 op!(counting_sort: [keys, order, offsets], [counts, scratch]; |_dice, _p| ());
+
+one_of!(moe_route::Score: |d| moe_route::Score::Softmax, moe_route::Score::Sigmoid);
+fields!(moe_route::Problem = Self::default();
+moe_route::Problem {
+    n, experts, top_k, logits, logits_layout, score, bias, groups, top_groups, normalize, scale, chosen, weights, order,
+    offsets, counts,
+});
+op!(moe_route: [logits, chosen, weights, order, offsets], [bias, counts, scratch]; |dice, p| {
+    p.groups = dice.of_these(&[1, 2, 8]);
+    p.experts = p.groups * (1 + dice.below(40));
+    p.top_groups = 1 + dice.below(p.groups);
+    p.top_k = 1 + dice.below(p.experts / p.groups * p.top_groups);
+    p.scale = 1.0;
+});
 
 one_of!(Metric: |d| Metric::L2, Metric::Cosine, Metric::Dot);
 fields!(Quantized = Quantized { dtype: Dtype::F32, offset: 0 }; Quantized { dtype, offset });

@@ -1,0 +1,3 @@
+//! Routing of tokens to experts.
+
+pub(super) mod moe_route;

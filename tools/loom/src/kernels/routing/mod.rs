@@ -1,0 +1,3 @@
+//! Routing of tokens to experts.
+
+pub mod moe_route;
