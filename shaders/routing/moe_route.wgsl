@@ -10,8 +10,8 @@
 // its bias; without bias the logit itself, which is in the same order), and 0 for what is out. Each turn finds the best that comes
 // after the one before, so that no expert is taken twice. A lane stores, and reads again, what stands in its own places.
 //
-// GROUPS is the room for the keys of groups; 1: there are none. SIGMOID and NORMALIZE are bits of params.flags.
-#import exp
+// GROUPS is the room for the keys of groups; 1: there are none. NORMALIZE is a bit of params.flags.
+#import moe_score
 #import order_key
 
 // Comes before all: a key that none has.
@@ -30,19 +30,15 @@ fn next_best(keys: ptr<function, array<u32, KEEP>>, range: vec2<u32>, last: vec2
   return reduce_best(best, ids);
 }
 
-// What scores are told by, so that none that counts vanishes: softmax's maximum, or that of min(logit, 0) for the sigmoid.
-fn reference_of(key: u32) -> f32 {
+fn reference_of_key(key: u32) -> f32 {
   if key == KEY_NEG_INF { return 0.0; }
-  let x = value_of(key);
-  return select(x, min(x, 0.0), (params.flags & SIGMOID) != 0u);
+  return reference_of(value_of(key));
 }
 
-// The numerator of softmax, or the sigmoid, over exp(reference).
-fn score_of(key: u32, reference: f32) -> f32 {
+// The score of what a key stands for, over exp(reference).
+fn score_of_key(key: u32, reference: f32) -> f32 {
   if key == KEY_NEG_INF { return 0.0; }
-  let x = value_of(key);
-  if (params.flags & SIGMOID) == 0u { return exp_of(x - reference); }
-  return exp_of(min(x, 0.0) - reference) / (1.0 + exp_of(-abs(x)));
+  return score_of(value_of(key), reference);
 }
 
 @compute @workgroup_size(WG_SIZE)
@@ -65,17 +61,17 @@ fn moe_route(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   var reference = 0.0;
   var total = 1.0;
   if (params.flags & SIGMOID) == 0u && (HAS_BIAS || (params.flags & NORMALIZE) == 0u) {
-    reference = reference_of(next_best(&keys, all, FIRST, ids).x);
+    reference = reference_of_key(next_best(&keys, all, FIRST, ids).x);
     var own = 0.0;
     for (var k = 0u; k < KEEP; k++) {
-      if keys[k] != 0u { own += score_of(keys[k], reference); }
+      if keys[k] != 0u { own += score_of_key(keys[k], reference); }
     }
     total = reduce_sum(own, ids);
   }
   if HAS_BIAS {
     for (var k = 0u; k < KEEP; k++) {
       let e = min(lane + k * LANES, params.experts - 1u);
-      let score = select(0.0, score_of(keys[k], reference) / total, total > 0.0);
+      let score = select(0.0, score_of_key(keys[k], reference) / total, total > 0.0);
       if keys[k] != 0u { keys[k] = key_of(score + bias_load(params.bias_offset + e)); }
     }
   }
@@ -122,7 +118,7 @@ fn moe_route(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   }
 
   if (params.flags & NORMALIZE) != 0u {
-    reference = reference_of(top);
+    reference = reference_of_key(top);
     var own = 0.0;
     for (var t = lane; live && t < params.top_k; t += LANES) { own += chosen_score(row, at + t, reference); }
     total = reduce_sum(own, ids);
@@ -136,5 +132,5 @@ fn moe_route(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
 // The score of the expert in this place.
 fn chosen_score(row: u32, place: u32, reference: f32) -> f32 {
   let e = min(experts[params.experts_offset + place], params.experts - 1u);
-  return score_of(key_of(logits_load(row + e)), reference);
+  return score_of_key(key_of(logits_load(row + e)), reference);
 }

@@ -350,7 +350,7 @@ mod vq;
 pub use attention::{attention_bias, attention_merge};
 pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
-pub use routing::moe_route;
+pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

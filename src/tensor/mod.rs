@@ -14,6 +14,7 @@ pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position::position_encoding::{PositionEncoding, PositionOptions};
 pub use position::rope::{RopeOptions, RopePositions};
+pub use routing::moe_balance::{BalanceOptions, Balanced};
 pub use routing::moe_route::{RouteOptions, Routed};
 pub use rows::*;
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};

@@ -21,6 +21,8 @@ pub mod position;
 #[doc(hidden)]
 pub mod random;
 #[doc(hidden)]
+pub mod routing;
+#[doc(hidden)]
 pub mod rows;
 #[doc(hidden)]
 pub mod rule;

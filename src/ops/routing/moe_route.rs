@@ -237,7 +237,11 @@ impl Plan for Problem {
         let most = format_args!("{experts} are not 1 to {MOST_EXPERTS}");
         unless((1..=MOST_EXPERTS).contains(&experts), "experts", most)?;
         let split = (1..=MOST_GROUPS).contains(&groups) && experts.is_multiple_of(groups);
-        unless(split, "groups", format_args!("{groups} are not a divisor of {experts} experts, at most {MOST_GROUPS}"))?;
+        unless(
+            split,
+            "groups",
+            format_args!("{groups} are not a divisor of {experts} experts, at most {MOST_GROUPS}"),
+        )?;
         unless((1..=groups).contains(&top_groups), "top_groups", format_args!("{top_groups} of {groups} groups"))?;
         let open = experts / groups * top_groups;
         unless((1..=open).contains(&top_k), "top_k", format_args!("{top_k} of {open} experts that may be chosen"))?;
@@ -305,8 +309,8 @@ impl Plan for Problem {
         let found = kept + steps;
         let groups = |n: usize| Rounds::plain(n as u64);
         let chosen = Rounds::plain(self.top_k as u64).times(2) + steps.times(2);
-        let of_groups =
-            Rounds::nest(self.groups as u64, found.times(2)) + Rounds::nest(self.top_groups as u64, groups(self.groups));
+        let of_groups = Rounds::nest(self.groups as u64, found.times(2))
+            + Rounds::nest(self.top_groups as u64, groups(self.groups));
         caps.check_rounds(kept.times(4) + found + of_groups + Rounds::nest(self.top_k as u64, found) + chosen)
     }
 

@@ -158,7 +158,11 @@ mod tests {
         assert_relative_eq!(out.weights[..], [0.2, 0.8], max_relative = 1e-14);
         // Sigmoids of ln 1, 4, 2, 3: 1/2, 4/5, 2/3, 3/4.
         let sigmoid = Problem { score: Score::Sigmoid, ..raw };
-        assert_relative_eq!(reference::<f64>(&sigmoid, &logits, None, None).weights[..], [1.6, 1.5], max_relative = 1e-14);
+        assert_relative_eq!(
+            reference::<f64>(&sigmoid, &logits, None, None).weights[..],
+            [1.6, 1.5],
+            max_relative = 1e-14
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Routing of tokens on a GPU: what is more than a Problem of the list.
 
 use loom::Gpu;
+use loom::harness::Call;
 use tileloom::moe_route::{self, Buffers, Problem};
 use tileloom::{Context, Error, ErrorKind, RouteOptions};
 
@@ -12,6 +13,12 @@ static SUITE: (&str, crate::Cases) = ("moe_route", cases);
 fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
     suite.case("tensors", tensors);
+    suite.case("no tokens: all runs are empty", no_tokens);
+}
+
+fn no_tokens(gpu: &Gpu) -> Result<(), String> {
+    let problem = Problem { n: 0, experts: 5, top_k: 2, counts: Some(1), ..Problem::default() };
+    Call::random(problem, 1).check(gpu, &gpu.kernels, None).map(drop)
 }
 
 /// Two tokens, three experts; what is sorted is what grouped products read.

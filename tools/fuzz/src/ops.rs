@@ -11,8 +11,9 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
-    counting_sort, gemm, gemm_quant, grouped_gemm, lora, lora_backward, moe_route, norm, norm_backward, position_encoding,
-    quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    counting_sort, gemm, gemm_quant, grouped_gemm, lora, lora_backward, moe_balance, moe_bias, moe_route, norm,
+    norm_backward, position_encoding, quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
+    vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -24,7 +25,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 23] = [
+pub const OPS: [(&str, Case); 25] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
@@ -34,6 +35,8 @@ pub const OPS: [(&str, Case); 23] = [
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
+    ("moe_balance", call::case::<moe_balance::Problem>),
+    ("moe_bias", call::case::<moe_bias::Problem>),
     ("moe_route", call::case::<moe_route::Problem>),
     ("norm", call::case::<norm::Problem>),
     ("norm_backward", call::case::<norm_backward::Problem>),
@@ -350,6 +353,21 @@ op!(moe_route: [logits, chosen, weights, order, offsets], [bias, counts, scratch
     p.top_groups = 1 + dice.below(p.groups);
     p.top_k = 1 + dice.below(p.experts / p.groups * p.top_groups);
     p.scale = 1.0;
+});
+
+fields!(moe_bias::Problem = Self::default(); moe_bias::Problem { rows, experts, gamma, counts, bias });
+op!(moe_bias: [counts, bias], []; |_dice, p| p.gamma = 0.5);
+
+fields!(moe_balance::Problem = Self::default();
+moe_balance::Problem {
+    n, experts, top_k, sequences, starts, logits, logits_layout, score, alpha, chosen, loss, dlogits,
+});
+op!(moe_balance: [logits, chosen, loss], [starts, dlogits, scratch]; |dice, p| {
+    p.experts = 1 + dice.below(300);
+    p.top_k = 1 + dice.below(p.experts);
+    p.sequences = p.sequences.max(1);
+    p.n = p.sequences.saturating_mul(dice.below(9));
+    p.alpha = 1.0;
 });
 
 one_of!(Metric: |d| Metric::L2, Metric::Cosine, Metric::Dot);
