@@ -21,17 +21,17 @@ fn moe_balance_gradient(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let top = bitcast<f32>(scratch[params.tokens_at + 2u * token]);
   let inverse = bitcast<f32>(scratch[params.tokens_at + 2u * token + 1u]);
   let s = sequence_of(token);
-  let of = min(s, params.sequences - 1u) * params.experts;
+  let shares = min(s, params.sequences - 1u) * params.experts;
   let factor = select(0.0, 1.0 / f32(params.sequences), s < params.sequences);
   var own = 0.0;
   for (var e = lane; e < params.experts; e += LANES) {
-    own += bitcast<f32>(scratch[of + e]) * (score_of(logits_load(row + e), top) * inverse);
+    own += bitcast<f32>(scratch[shares + e]) * (score_of(logits_load(row + e), top) * inverse);
   }
   let mean = reduce_sum(own, ids);
   if item >= params.n { return; }
   for (var e = lane; e < params.experts; e += LANES) {
     let x = logits_load(row + e);
-    var d = score_of(x, top) * inverse * (bitcast<f32>(scratch[of + e]) - mean);
+    var d = score_of(x, top) * inverse * (bitcast<f32>(scratch[shares + e]) - mean);
     if (params.flags & SIGMOID) != 0u { d *= 1.0 - score_of(x, 0.0); }
     dlogits[params.dlogits.x + token * params.dlogits.w + e] = d * factor;
   }

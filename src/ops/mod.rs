@@ -347,7 +347,7 @@ mod rows;
 mod sort;
 mod vq;
 
-pub use attention::{attention_bias, attention_merge};
+pub use attention::{attention_bias, attention_merge, kv_append};
 pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};

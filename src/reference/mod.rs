@@ -14,7 +14,7 @@ mod sort;
 mod vq;
 pub mod weights;
 
-pub use attention::{attention_bias, attention_merge};
+pub use attention::{attention_bias, attention_merge, kv_append};
 pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};

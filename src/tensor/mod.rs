@@ -9,6 +9,7 @@ mod vq;
 mod weights;
 
 pub use attention::AttentionOptions;
+pub use attention::kv_append::{KvAppendOptions, KvCache, KvRope};
 pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
 pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};

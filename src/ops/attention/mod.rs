@@ -79,6 +79,7 @@ pub mod attention_bias;
 pub mod attention_merge;
 mod choose;
 mod coop;
+pub mod kv_append;
 mod pipeline;
 mod prepare;
 

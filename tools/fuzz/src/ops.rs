@@ -11,8 +11,8 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
-    counting_sort, gemm, gemm_quant, grouped_gemm, lora, lora_backward, moe_balance, moe_bias, moe_route, norm,
-    norm_backward, position_encoding, quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
+    counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, lora, lora_backward, moe_balance, moe_bias, moe_route,
+    norm, norm_backward, position_encoding, quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
     vq_scatter, vq_train,
 };
 
@@ -25,7 +25,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 25] = [
+pub const OPS: [(&str, Case); 26] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
@@ -33,6 +33,7 @@ pub const OPS: [(&str, Case); 25] = [
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
+    ("kv_append", call::case::<kv_append::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
     ("moe_balance", call::case::<moe_balance::Problem>),
@@ -313,6 +314,45 @@ op!(rope: [q, q_out], [k, k_out, positions, cos, sin]; |dice, p| {
     if let Axes::Sections(sections) = &mut p.axes {
         let first = dice.below(half);
         *sections = [first, 0, half - first];
+    }
+});
+
+one_of!(kv_append::Cache: |d| kv_append::Cache::Float(Vary::any(d)), kv_append::Cache::Int8, kv_append::Cache::E4m3);
+fields!(kv_append::Query = kv_append::Query { heads: 1, from: Default::default(), to: Default::default() };
+    kv_append::Query { heads, from, to });
+fields!(kv_append::Norm = kv_append::Norm::of(norm::Kind::Rms);
+    kv_append::Norm { kind, eps, weight_offset, dtype, per_head, q_weight, k_weight, q_bias, k_bias });
+fields!(kv_append::Rotation = kv_append::Rotation {
+    rotary_dim: 2,
+    style: Style::Half,
+    signed: false,
+    positions: Default::default(),
+    axes: Axes::One,
+    angles: rope::Problem::default().angles,
+};
+kv_append::Rotation { rotary_dim, style, signed, positions, axes, angles });
+fields!(kv_append::Problem = Self::default();
+kv_append::Problem {
+    tokens, kv_heads, head_dim, value_dim, pages, page_size, x, k, v, cache, k_cache, v_cache, k_scale, v_scale, slots,
+    wide, skipped, q, norm, rotation,
+});
+op!(kv_append: [k, v, k_cache, v_cache, slots],
+    [skipped, k_scale, v_scale, q, q_out, norms, positions, cos, sin]; |dice, p| {
+    p.page_size = p.page_size.max(1);
+    [p.head_dim, p.value_dim] = [p.head_dim, p.value_dim].map(|dim| dim.clamp(2, 300));
+    [p.kv_heads] = [p.kv_heads].map(|heads| heads.clamp(1, 40));
+    if let Some(norm) = &mut p.norm {
+        (norm.eps, norm.weight_offset) = (1e-6, 0.0);
+        if p.q.is_none() {
+            (norm.q_weight, norm.q_bias) = (None, None);
+        }
+    }
+    if let Some(rotation) = &mut p.rotation {
+        rotation.rotary_dim = 2 + 2 * dice.below(p.head_dim / 2);
+        rotation.axes = Axes::One;
+        if let Angles::Frequencies(frequencies) = &mut rotation.angles {
+            frequencies.per_pair.resize(rotation.rotary_dim / 2, frequencies.per_pair[0]);
+        }
     }
 });
 
