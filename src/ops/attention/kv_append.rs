@@ -5,6 +5,8 @@
 //! `[batch, seq, kv_heads, head_dim]` has a page of `seq` places per sequence. A slot that does not exist, in all its bits, is
 //! skipped, and counted where `skipped` asks for it; no two tokens may have the same. What no slot names stays as it is.
 //!
+//! Without a cache that goes on, one page of `tokens` places with slots from 0 on takes what k and v become.
+//!
 //! In this order:
 //! * QK-norm ([`Norm`]): RMS or layer norm of each vector of q and k, as in [`norm`](crate::norm), with the weights of q and of k;
 //! * rotation ([`Rotation`]), as in [`rope`](crate::rope), with its exact angles;

@@ -14,6 +14,7 @@ static SUITE: (&str, crate::Cases) = ("kv_append", cases);
 
 fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
+    suite.case("no tokens: none is skipped", no_tokens);
     if suite.depth >= Depth::Wide {
         suite.case("tensors", tensors);
         suite.case("eight storage buffers: a step for each of q, k and v", few_buffers);
@@ -24,6 +25,12 @@ fn rotation(rotary_dim: usize) -> Option<Rotation> {
     let angles = Angles::Frequencies(Frequencies::new(rotary_dim, 10_000.0).expect("an even number"));
     let (positions, axes, style) = (Layout::default(), Axes::One, Style::Half);
     Some(Rotation { rotary_dim, style, signed: true, positions, axes, angles })
+}
+
+fn no_tokens(gpu: &Gpu) -> Result<(), String> {
+    let shape = Problem { tokens: 0, head_dim: 8, value_dim: 8, skipped: Some(0), ..Problem::default() };
+    let problem = Problem { rotation: rotation(8), ..shape };
+    Call::random(problem, 1).check(gpu, &gpu.kernels, None).map(drop)
 }
 
 /// Two tokens of one head of two: to place 2, and to none. A quarter turn at position 1.

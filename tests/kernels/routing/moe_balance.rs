@@ -14,6 +14,12 @@ fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
     suite.case("tensors", tensors);
     suite.case("starts that fall stay in bounds", falling);
+    suite.case("no tokens: no loss", no_tokens);
+}
+
+fn no_tokens(gpu: &Gpu) -> Result<(), String> {
+    let problem = Problem { n: 0, experts: 8, top_k: 2, sequences: 3, starts: Some(0), ..Problem::default() };
+    Call::random(Problem { dlogits: Some(Layout::default()), ..problem }, 1).check(gpu, &gpu.kernels, None).map(drop)
 }
 
 /// What they give has no meaning, but every loss and gradient is written, and nothing else.

@@ -30,8 +30,6 @@ impl Listed for Problem {
         list.narrow("starts beyond the tokens", beyond).set(|_, values| {
             values.insert("starts", vec![0.0, 7.0, 1e9, u32::MAX.into()]);
         });
-        let none = Problem { starts: Some(0), ..shape(3, 0, 8, 2) };
-        list.narrow("no tokens", none).set(|_, values| drop(values.insert("starts", vec![0.0; 4])));
         list.wide("every candidate", shape(2, 3000, 64, 6)).seed(3).every_candidate().twice();
         for logits in [Dtype::F16, Dtype::Bf16] {
             let strided = Problem {
