@@ -8,6 +8,7 @@
 
 mod allocations;
 mod attention;
+mod barriers;
 mod cases;
 mod context;
 mod gemm;
@@ -18,6 +19,7 @@ mod routing;
 mod rows;
 mod sort;
 mod subgroups;
+mod verify;
 mod vq;
 
 use std::sync::{Arc, Mutex};

@@ -89,8 +89,8 @@ use crate::args::{Reach, WORD};
 use crate::config::{Field, config, defaults, words};
 use crate::error::Checked;
 use crate::gemm::Precision;
-use crate::quantize::Format;
 use crate::ops::Plan;
+use crate::quantize::Format;
 use crate::softmax::Mask;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Result};
 

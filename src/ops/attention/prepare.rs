@@ -3,7 +3,9 @@
 use super::choose::{FAR, MOST_DIM};
 use super::pipeline::SUMS;
 use super::pipeline::{INDICES, K, LSE, MASK, O, Q, TABLES, V};
-use super::{Algorithm, Alibi, Buffers, Codes, Config, Packed, Paged, Problem, Tree, attention_merge, choose, statistics};
+use super::{
+    Algorithm, Alibi, Buffers, Codes, Config, Packed, Paged, Problem, Tree, attention_merge, choose, statistics,
+};
 use crate::args::{Args, Element, Reach, WORD};
 use crate::compose::{Shader, Slots, Strides};
 use crate::error::Checked;

@@ -1,13 +1,14 @@
 //! How a call of kv_append is made and judged.
 
-use crate::kv_append::{Buffers, Cache, Problem, Query};
+use crate::kv_append::{Buffers, Cache, Norm, Problem, Query, Rotation};
 use crate::reference::kv_append::{Inputs, Vectors, byte, format, places, quantized, turned, worth};
 use crate::reference::{Judge, Verdict, Worst, quantize};
 use crate::rope::Angles;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::position::{positions_of, random_positions, words};
 use crate::verify::random::Random;
+use crate::verify::small;
 use crate::{Dtype, Layout};
 
 /// How elements of a cache are stored.
@@ -328,5 +329,51 @@ impl Describe for Problem {
         let skipped = found.iter().filter(|place| place.is_none()).count();
         rules.extend(self.skipped.map(|_| ("skipped", Rule::Exact(vec![skipped as f64]))));
         rules
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |tokens: usize, heads: usize| {
+            let (tokens, kv_heads) = (self.tokens.min(tokens), self.kv_heads.min(heads));
+            let (pages, page_size) = (self.pages.min(3), small::like(self.page_size, 16));
+            let vectors = |layout, heads, dim| small::laid(layout, [tokens, heads], dim);
+            let cache = |layout, dim| small::laid(layout, [pages, kv_heads, page_size], dim);
+            let q = self.q.map(|q| {
+                let heads = q.heads.min(2 * heads);
+                let laid = |layout| vectors(layout, heads, self.head_dim);
+                Query { heads, from: laid(q.from), to: laid(q.to) }
+            });
+            let at = |at: Option<usize>| at.map(|at| at % 8);
+            let norm = self.norm.map(|norm| Norm {
+                q_weight: at(norm.q_weight),
+                k_weight: at(norm.k_weight),
+                q_bias: at(norm.q_bias),
+                k_bias: at(norm.k_bias),
+                ..norm
+            });
+            let rotation = self.rotation.clone().map(|rotation| Rotation {
+                positions: small::laid(rotation.positions, [rotation.axes.count()], tokens),
+                ..rotation
+            });
+            let problem = Problem {
+                tokens,
+                kv_heads,
+                pages,
+                page_size,
+                k: vectors(self.k, kv_heads, self.head_dim),
+                v: vectors(self.v, kv_heads, self.value_dim),
+                k_cache: cache(self.k_cache, self.head_dim),
+                v_cache: cache(self.v_cache, self.value_dim),
+                k_scale: self.k_scale % 8,
+                v_scale: self.v_scale % 8,
+                slots: self.slots % 8,
+                skipped: at(self.skipped),
+                q,
+                norm,
+                rotation,
+                ..self.clone()
+            };
+            (tokens * kv_heads * (self.head_dim + self.value_dim), problem)
+        };
+        small::few([small(3, 40), small(21, 3)])
     }
 }

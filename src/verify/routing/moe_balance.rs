@@ -3,9 +3,10 @@
 use crate::Dtype;
 use crate::moe_balance::{Buffers, Problem};
 use crate::reference::moe_balance::reference;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small;
 
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
@@ -57,5 +58,26 @@ impl Describe for Problem {
         let dlogits = rows(self.experts, oracle.dlogits, low.dlogits, oracle.dlogits_mag);
         let loss = ("loss", rows(1, oracle.loss, low.loss, oracle.mag));
         [loss].into_iter().chain(self.dlogits.map(|_| ("dlogits", dlogits))).collect()
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |sequences: usize, len: usize| {
+            let sequences = self.sequences.min(sequences);
+            let each = (self.n / self.sequences.max(1)).min(len);
+            let n = if self.starts.is_some() { self.n.min(sequences * len) } else { sequences * each };
+            let laid = |layout| small::laid(layout, [n], self.experts);
+            let problem = Problem {
+                n,
+                sequences,
+                starts: self.starts.map(|at| at % 8),
+                logits_layout: laid(self.logits_layout),
+                chosen: self.chosen % 8,
+                loss: self.loss % 8,
+                dlogits: self.dlogits.map(laid),
+                ..*self
+            };
+            (n * self.experts, problem)
+        };
+        small::few([small(2, 9), small(1, 70)])
     }
 }

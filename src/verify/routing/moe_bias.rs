@@ -3,9 +3,10 @@
 use crate::Dtype;
 use crate::moe_bias::{Buffers, Problem};
 use crate::reference::moe_bias::reference;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small;
 
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
@@ -35,5 +36,14 @@ impl Describe for Problem {
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let moved = reference(self, &values["counts"], &values["bias"]);
         vec![("bias", Rule::Exact(moved.into_iter().map(|v| Dtype::F32.round(v)).collect()))]
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |rows: usize, experts: usize| {
+            let (rows, experts) = (self.rows.min(rows), small::like(self.experts, experts));
+            let [counts, bias] = [self.counts, self.bias].map(|layout| small::laid(layout, [rows], experts));
+            (rows * experts, Problem { rows, experts, counts, bias, ..*self })
+        };
+        small::few([small(3, 40), small(2, 400)])
     }
 }

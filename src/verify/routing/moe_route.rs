@@ -3,9 +3,10 @@
 use crate::moe_route::{Buffers, Problem};
 use crate::reference::moe_route::{best_first, group_scores, keys, merits, reference};
 use crate::reference::{Verdict, Worst};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values, exact};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values, exact};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small;
 use crate::{Dtype, counting_sort};
 
 /// By how much scores may be off, as a share of them.
@@ -132,6 +133,19 @@ impl Describe for Problem {
         rules.extend([("order", same(sorted.order)), ("offsets", same(sorted.offsets))]);
         rules.extend(self.counts.map(|_| ("counts", same(sorted.counts))));
         rules
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |n: usize| {
+            let n = self.n.min(n);
+            let logits_layout = small::laid(self.logits_layout, [n], self.experts);
+            let [bias, counts] = [self.bias, self.counts].map(|at| at.map(|at| at % 8));
+            let [chosen, weights, order, offsets] =
+                [self.chosen, self.weights, self.order, self.offsets].map(|at| at % 8);
+            let problem = Problem { n, logits_layout, bias, chosen, weights, order, offsets, counts, ..*self };
+            (n * self.experts, problem)
+        };
+        small::few([small(3), small(67)])
     }
 }
 

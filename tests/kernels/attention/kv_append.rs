@@ -56,8 +56,7 @@ fn tensors(gpu: &Gpu) -> Result<(), String> {
 
         let [k_codes, v_codes] = [context.zeros::<u8>(&[2, 2, 1, 2])?, context.zeros::<u8>(&[2, 2, 1, 2])?];
         let [k_scale, v_scale] = [context.zeros::<f32>(&[2, 2, 1])?, context.zeros::<f32>(&[2, 2, 1])?];
-        let cache =
-            KvCache::Codes { e4m3: false, k: &k_codes, v: &v_codes, k_scale: &k_scale, v_scale: &v_scale };
+        let cache = KvCache::Codes { e4m3: false, k: &k_codes, v: &v_codes, k_scale: &k_scale, v_scale: &v_scale };
         let mut batch = context.batch();
         batch.kv_append(&k, &v, &slots, cache, &KvAppendOptions::default())?;
         batch.submit()?;

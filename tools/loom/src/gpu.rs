@@ -139,22 +139,20 @@ impl Gpu {
         Ok(self)
     }
 
-    /// The same device with kernels of these options; with `probe`, its cooperative matrices are probed again.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn with_options(&self, options: KernelsOptions, probe: bool) -> Result<Gpu, String> {
-        let gpu = Gpu {
+    /// The same device with kernels of these options, which take the same shapes of cooperative matrices without a probe: it
+    /// would find what a test is to find.
+    pub fn with_options(&self, options: KernelsOptions) -> Gpu {
+        let kernels = Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options);
+        Gpu {
             slug: self.slug.clone(),
             adapter: self.adapter.clone(),
             device: self.device.clone(),
             queue: self.queue.clone(),
-            kernels: Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options),
+            kernels: kernels.with_caps((*self.kernels.caps()).clone()),
             checked: OnceLock::new(),
             flushes: OnceLock::from(self.flushes()),
             fault: self.fault.clone(),
-        };
-        if probe && self.kernels.caps().coop_probed { gpu.probed() } else { Ok(gpu) }
+        }
     }
 
     /// What no error scope has caught since the last call.
@@ -194,11 +192,7 @@ impl Gpu {
         self.checked.get_or_init(|| {
             let options = KernelsOptions { checked: true, ..Default::default() };
             let kernels = Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options);
-            if self.kernels.caps().coop_probed {
-                // A device that is lost tells so when it is used.
-                let _ = pollster::block_on(kernels.probe(&self.queue));
-            }
-            kernels
+            kernels.with_caps((*self.kernels.caps()).clone())
         })
     }
 

@@ -306,11 +306,13 @@ impl<D: Listed> Run for Item<D> {
         Ok(all)
     }
 
-    fn meant(&self, caps: &Caps) -> Result<Vec<Shader>, String> {
-        let configs = self.0.configs(caps)?.unwrap_or_default();
-        let shaders = configs.iter().map(|config| self.0.problem.shaders(config, Slots::NONE));
-        let shaders: Result<Vec<_>, _> = shaders.collect();
-        Ok(shaders.map_err(|error| error.to_string())?.into_iter().flatten().collect())
+    fn meant(&self, caps: &Caps) -> Result<Vec<(String, Shader)>, String> {
+        let mut all = Vec::new();
+        for config in self.0.configs(caps)?.unwrap_or_default() {
+            let shaders = self.0.problem.shaders(&config, Slots::NONE).map_err(|error| error.to_string())?;
+            all.extend(shaders.into_iter().map(|shader| (config.to_string(), shader)));
+        }
+        Ok(all)
     }
 
     fn outputs(&self, gpu: &Gpu) -> Result<Vec<Vec<f64>>, String> {
@@ -326,6 +328,10 @@ impl<D: Listed> Run for Item<D> {
         let config = problem.choose(caps).map_err(|error| error.to_string())?;
         let shaders = problem.shaders(&config, Slots::NONE).map_err(|error| error.to_string())?;
         Ok((config.to_string(), shaders))
+    }
+
+    fn subject(&self) -> &dyn tileloom::verify::Subject {
+        &self.0.problem
     }
 
     fn test(&self, gpu: &Gpu) -> Outcome {

@@ -380,11 +380,11 @@ pub trait Run: Send + Sync {
         wanted: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
 
-    /// The shaders of the Configs that it means to run; none where the device lacks something.
+    /// The shaders of the Configs that it means to run, with the Config's text; none where the device lacks something.
     ///
     /// # Errors
     /// Those of the Problem.
-    fn meant(&self, caps: &Caps) -> Result<Vec<tileloom::compose::Shader>, String>;
+    fn meant(&self, caps: &Caps) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
 
     /// What it gives by each Config that it means to run, output by output.
     ///
@@ -397,6 +397,9 @@ pub trait Run: Send + Sync {
     /// # Errors
     /// Those of the Problem, and that nothing fits.
     fn chosen(&self, caps: &Caps) -> Result<(String, Vec<tileloom::compose::Shader>), String>;
+
+    /// Its Problem, to be verified.
+    fn subject(&self) -> &dyn tileloom::verify::Subject;
 
     /// Runs it as it is meant, and judges; what fails leaves its case file.
     fn test(&self, gpu: &Gpu) -> Outcome;

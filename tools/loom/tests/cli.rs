@@ -485,6 +485,39 @@ fn attention_is_replayed() {
 }
 
 #[test]
+fn kernels_are_verified() {
+    let folder = Folder::new("verify");
+    let (code, _, err) = loom(&[&"verify", &"softmix"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("softmix"), "{err}");
+    adapter(&folder.case("case.safetensors", &quarters(Dtype::F32, 1)));
+    let slug = gpu::slug(&gpu::select(None).unwrap()[0].get_info());
+    let file = folder.file("verdicts");
+    let run = |json: bool| {
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"verify", &"softmax", &"counting_sort"];
+        arguments.extend([&"--quick" as &dyn AsRef<std::ffi::OsStr>, &"--adapter", &slug, &"--verdicts", &file]);
+        if json {
+            arguments.push(&"--json");
+        }
+        loom(&arguments)
+    };
+    let (code, out, err) = run(false);
+    assert_eq!(code, 0, "{out}{err}");
+    let lines: Vec<_> = out.lines().take(6).collect();
+    assert!(lines[0].starts_with("tileloom ") && lines[0].contains(" on "), "{out}");
+    assert!(lines[2].starts_with("right: ") && lines[2].ends_with("softmax, counting_sort"), "{out}");
+    assert_eq!([lines[3], lines[4]], ["banned:  none", "refused: none"], "{out}");
+    // What is known is not tried again.
+    let (code, out, err) = run(true);
+    assert_eq!(code, 0, "{out}{err}");
+    let facts: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let findings = facts[0]["findings"].as_array().unwrap();
+    assert!(findings.len() >= 3, "{out}");
+    assert!(findings.iter().all(|finding| finding["calls"] == 0 && finding["config"].is_string()), "{out}");
+    assert_eq!(facts[0]["ok"], true);
+}
+
+#[test]
 fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
@@ -498,6 +531,12 @@ fn adapters_and_checks() {
     let facts: serde_json::Value = serde_json::from_str(&out).unwrap();
     let slug = facts[0]["adapter"].as_str().unwrap();
     assert!(loom(&[&"adapters"]).1.contains(slug));
+    let avoided = facts[0]["avoided"].as_array().unwrap();
+    let (code, out, _) = loom(&[&"adapters", &"--verbose"]);
+    for row in avoided {
+        let line = format!("  avoided         {}: {}", row["what"].as_str().unwrap(), row["why"].as_str().unwrap());
+        assert!(code == 0 && out.contains(&line), "{line}\n{out}");
+    }
     let report = folder.file("report.jsonl");
     let (code, out, err) = loom(&[&"check", &"softmax", &"--adapter", &slug, &"--report", &report]);
     assert_eq!(code, 0, "{out}{err}");
@@ -550,11 +589,14 @@ impl Run for WrongRun {
     fn shaders_of(&self, _: &Caps, _: &mut dyn FnMut(&str) -> bool) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
-    fn meant(&self, _: &Caps) -> Result<Vec<Shader>, String> {
+    fn meant(&self, _: &Caps) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
     fn outputs(&self, _: &Gpu) -> Result<Vec<Vec<f64>>, String> {
         Ok(Vec::new())
+    }
+    fn subject(&self) -> &dyn tileloom::verify::Subject {
+        unreachable!("nothing is verified")
     }
     fn chosen(&self, _: &Caps) -> Result<(String, Vec<Shader>), String> {
         Err("wrong".into())
