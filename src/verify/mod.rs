@@ -45,6 +45,8 @@ pub mod position;
 #[doc(hidden)]
 pub mod random;
 #[doc(hidden)]
+pub mod routing;
+#[doc(hidden)]
 pub mod rows;
 #[doc(hidden)]
 pub mod rule;

@@ -67,8 +67,8 @@ pub static FAULTS: &[Fault] = &[
             ),
             All(
                 "attention",
-                "k_tile[e] = k4(place(s, min(first",
-                "k_tile[e] = k4(place(s, min(max(first, TILE) - TILE",
+                "k_tile[e] = key_chunk(place(s, min(first",
+                "k_tile[e] = key_chunk(place(s, min(max(first, TILE) - TILE",
             ),
             All(
                 "vq_assign",
