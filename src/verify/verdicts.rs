@@ -61,7 +61,7 @@ impl Verdicts {
             concat!("tileloom ", env!("CARGO_PKG_VERSION"), ", wgpu 30"),
             checked,
         ];
-        Verdicts { key: key.map(|part| line(part)).join("; "), entries: BTreeMap::new(), path: None }
+        Verdicts { key: key.map(line).join("; "), entries: BTreeMap::new(), path: None }
     }
 
     /// Those of a file, which is written again with each change. A file that is not there, or of no use, is made anew.

@@ -6,6 +6,7 @@ use tileloom::verify::Describe;
 use tileloom::weights::{Code, Format, Packed, Scales};
 use tileloom::{Caps, Dtype};
 
+use super::loud;
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values, affordable};
 use crate::packed::{self, FORMATS};
@@ -224,6 +225,8 @@ fn narrow(list: &mut List<Problem>) {
         Problem { gated: true, ..whole(of(2, 37, 140, Format { group: 32, order: 5, ..Format::GPTQ })) },
     )
     .candidate(VECTOR);
+    let loudly = Problem { activation: Activation::Silu, ..of(4, 37, 164, Format::Q4_0) };
+    list.narrow("activations of large values", loudly).candidate(VECTOR).set(loud("a", loudly.k));
     list.narrow("as it is chosen", of(33, 40, 64, Format::Q4_0)).seed(3);
     list.narrow("words of one row", of(1, 37, 164, Format { interleave: 1, ..Format::Q4_0 })).candidate(VECTOR);
     list.narrow("lanes", of(1, 36, 420, Format::Q4_0)).config(LANES);

@@ -9,7 +9,7 @@ use tileloom::verify::gemm::grouped_gemm::integers;
 use tileloom::weights::Format;
 use tileloom::{Caps, Dtype, Layout};
 
-use super::{COOP, DIRECT, GATED, SHUFFLED, TILED, VECTOR, no_coop, shuffles};
+use super::{COOP, DIRECT, GATED, SHUFFLED, TILED, VECTOR, loud, no_coop, shuffles};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Entry, Given, List, Listed, Values, affordable};
 use crate::kernels::vq::vq_lookup::read_indices;
@@ -218,6 +218,7 @@ fn narrow(list: &mut List<Problem>) {
     list.narrow("f16 with a bias by group", half).seed(5).config(DIRECT);
     let gated = Problem { gate: Some(4), activation: Activation::Silu, ..of(5, 30, 36, 24, F32) };
     list.narrow("SwiGLU", gated).seed(6).config(GATED);
+    list.narrow("SwiGLU of large values", gated).seed(7).config(GATED).set(loud("a", gated.k));
 }
 
 fn wide(list: &mut List<Problem>) {

@@ -7,7 +7,7 @@ use tileloom::verify::Describe;
 use tileloom::weights::Format;
 use tileloom::{Dtype, Layout};
 
-use super::{COOP, DIRECT, SHUFFLED, TILED, VECTOR, no_coop, shuffles};
+use super::{COOP, DIRECT, SHUFFLED, TILED, VECTOR, loud, no_coop, shuffles};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Entry, Given, List, Listed, Values, affordable};
 use crate::kernels::vq::vq_lookup::read_indices;
@@ -177,6 +177,7 @@ fn narrow(list: &mut List<Problem>) {
         ..of(19, 37, 24, 6, 2, F16)
     };
     list.narrow("bias, activation, residual", problem).seed(5).config(DIRECT);
+    list.narrow("activations of large values", problem).seed(6).config(DIRECT).set(loud("x", problem.k));
 }
 
 fn wide(list: &mut List<Problem>) {

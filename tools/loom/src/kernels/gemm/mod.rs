@@ -103,6 +103,14 @@ fn without_product(entry: &mut Entry<Problem>) {
     });
 }
 
+/// Rows of an argument grow: activations of some overflow, others are steep.
+pub fn loud<P>(name: &'static str, k: usize) -> impl Fn(&P, &mut Values) + Send + Sync + 'static {
+    move |_, values| {
+        let all = values.get_mut(name).into_iter().flatten().enumerate();
+        all.for_each(|(i, v)| *v *= [1.0, 6.0, 60.0, 600.0][i / k % 4]);
+    }
+}
+
 const TRANSPOSES: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
 
 #[linkme::distributed_slice(crate::registry::KERNELS)]
