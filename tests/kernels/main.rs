@@ -18,6 +18,7 @@ mod rounds;
 mod rows;
 mod sort;
 mod subgroups;
+mod two_ways;
 mod verify;
 mod vq;
 

@@ -10,5 +10,5 @@ pub mod matrix;
 pub mod pack;
 pub mod results;
 pub mod run;
-pub mod verify;
 pub mod traps;
+pub mod verify;
