@@ -325,7 +325,7 @@ impl TwoWays for lora::Problem {
         let residual = Some(lora::Residual { dtype: F16, layout: Default::default() });
         let half = gemm::lora::of(19, 36, 24, 6, 2, F16);
         let half = Self { bias: Some(norm::Vector::of(F32)), activation: Activation::Silu, residual, ..half };
-        vec![gemm::lora::of(20, 36, 40, 16, 3, F32), half]
+        vec![gemm::lora::of(20, 36, 40, 4, 3, F32), half]
     }
 
     fn cuts(&self) -> Vec<Cut<Self>> {
@@ -341,7 +341,7 @@ impl TwoWays for lora::Problem {
 
 impl TwoWays for lora_backward::Problem {
     fn problems() -> Vec<Self> {
-        let first = Self { add: true, ..gemm::lora_backward::of(20, 36, 40, 16, 3, F32) };
+        let first = Self { add: true, ..gemm::lora_backward::of(20, 36, 40, 4, 3, F32) };
         vec![first, gemm::lora_backward::of(21, 36, 40, 8, 3, F16)]
     }
 
