@@ -30,6 +30,7 @@ mod routing;
 mod rows;
 mod sort;
 mod subgroups;
+mod two_ways;
 mod verify;
 mod vq;
 

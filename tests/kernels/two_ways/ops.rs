@@ -1,0 +1,525 @@
+//! Per op: small Problems, which share pipelines with its list, and how its work is cut.
+
+use loom::Gpu;
+use loom::harness::Call;
+use loom::kernel::Values;
+use loom::kernels::gemm::{f32s, plain, whole};
+use loom::kernels::{attention, gemm, position, rows, vq};
+use tileloom::gemm::{Activation, Along, Matrix};
+use tileloom::norm::Kind;
+use tileloom::softmax::{Mask, MaskKind};
+use tileloom::vq_lookup::{Combine, OutOfRange};
+use tileloom::weights::Format;
+use tileloom::{Dtype, Op};
+use tileloom::{
+    attention_bias, attention_merge, counting_sort, gemm_quant, grouped_gemm, lora, lora_backward, norm, norm_backward,
+    position_encoding, quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter,
+    vq_train,
+};
+
+use super::{Cut, Slice, TwoWays, op};
+use crate::Suite;
+
+use Dtype::{Bf16, F16, F32};
+
+macro_rules! ops {
+    ($($problem:ty),* $(,)?) => {
+        /// Every op, by name, and its cases.
+        pub const ALL: &[(&str, fn(&mut Suite))] = &[$((<$problem as Op>::NAME, op::<$problem>)),*];
+    };
+}
+
+ops![
+    tileloom::attention::Problem,
+    attention_bias::Problem,
+    attention_merge::Problem,
+    counting_sort::Problem,
+    tileloom::gemm::Problem,
+    gemm_quant::Problem,
+    grouped_gemm::Problem,
+    lora::Problem,
+    lora_backward::Problem,
+    norm::Problem,
+    norm_backward::Problem,
+    position_encoding::Problem,
+    quantize::Problem,
+    rope::Problem,
+    softmax::Problem,
+    softmax_backward::Problem,
+    vq_assign::Problem,
+    vq_lookup::Problem,
+    vq_scalar::Problem<'static>,
+    vq_scatter::Problem,
+    vq_train::Problem,
+    vq_train::Gradient,
+];
+
+impl TwoWays for softmax::Problem {
+    fn problems() -> Vec<Self> {
+        let mask = Some(Mask::new(MaskKind::Additive(F32)));
+        let halves = Self { x: F16, y: F16, mask, ..rows::softmax::shape(21, 33) };
+        vec![Self { lse: Some(0), ..rows::softmax::shape(21, 40) }, Self { log: true, ..halves }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("x", 1), ("mask", 1), ("y", 1), ("lse", 1)];
+        vec![Cut::at("rows", 8, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })]
+    }
+}
+
+impl TwoWays for softmax_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let halves = Self { y: F16, dy: F16, dx: F16, ..rows::softmax_backward::shape(22, 33) };
+        vec![rows::softmax_backward::shape(21, 40), Self { log: true, ..halves }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("y", 1), ("dy", 1), ("dx", 1)];
+        vec![Cut::at("rows", 8, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })]
+    }
+}
+
+impl TwoWays for norm::Problem {
+    fn problems() -> Vec<Self> {
+        let halves = Self { x: Bf16, y: Bf16, residual: Some(Bf16), sum: Some(Default::default()), ..Self::default() };
+        vec![rows::norm::shape(Kind::Layer, 21, 40), Self { rows: 22, cols: 36, ..halves }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        // Means, then deviations.
+        let planes = if self.kind == Kind::Layer { 2 } else { 1 };
+        let args = [("x", 1), ("residual", 1), ("y", 1), ("sum", 1), ("stats", planes)];
+        vec![Cut::at("rows", 8, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })]
+    }
+}
+
+impl TwoWays for norm_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let all = |kind, cols| rows::norm_backward::all(rows::norm_backward::shape(kind, 21, cols));
+        vec![all(Kind::Layer, 40), Self { x: F16, dy: F16, dx: Some(F16), ..all(Kind::Rms, 36) }]
+    }
+
+    /// Gradients of weight and bias are sums over rows.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("x", 1), ("dy", 1), ("dx", 1)];
+        vec![Cut::at("rows", 8, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })]
+    }
+}
+
+impl TwoWays for quantize::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { rows: 9, cols: 260, ..Self::default() };
+        let columns = Self { along: quantize::Along::Columns, format: quantize::Format::E4m3, ..first };
+        vec![first, Self { x: F16, rows: 260, cols: 20, ..columns }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let out = [("codes", 1), ("scales", 1)];
+        vec![match self.along {
+            quantize::Along::Rows => {
+                let args = [&[("x", 1)], &out[..]].concat();
+                Cut::at("rows", 4, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })
+            }
+            quantize::Along::Columns => {
+                let args = [&[("x", self.rows)], &out[..]].concat();
+                Cut::at("columns", 8, self.cols, &args, |columns| Self { cols: columns.len(), ..*self })
+            }
+        }]
+    }
+}
+
+impl TwoWays for tileloom::attention::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { batch: 2, ..attention::list::shape(9, 40) };
+        vec![Self { lse: Some(0), ..first }, Self { x: F16, o: F16, seq_q: 1, seq_kv: 300, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { batch, heads, kv_heads, seq_q, .. } = *self;
+        let args = ["q", "k", "v", "o", "lse"];
+        let group = heads / kv_heads;
+        let by = |outer: usize| args.map(|name| (name, outer));
+        let mut cuts = vec![
+            Cut::at("sequences", 1, batch, &by(1), |batch| Self { batch: batch.len(), ..*self }),
+            Cut::at("heads", 1, kv_heads, &by(batch), |kv| Self {
+                kv_heads: kv.len(),
+                heads: kv.len() * group,
+                ..*self
+            }),
+        ];
+        if seq_q > 4 {
+            let args = ["q", "o", "lse"].map(|name| (name, batch * heads));
+            cuts.push(Cut::at("queries", 4, seq_q, &args, |queries| Self { seq_q: queries.len(), ..*self }));
+        }
+        cuts
+    }
+
+    /// Two parts of the keys, joined by attention_merge.
+    fn joined(gpu: &Gpu, call: &Call<Self>) -> Result<Option<Values>, String> {
+        let whole = call.problem;
+        let args = ["k", "v"].map(|name| (name, whole.batch * whole.kv_heads));
+        let at = whole.seq_kv / 8 * 3;
+        let cut = Cut::at("keys", at, whole.seq_kv, &args, |keys| Self { seq_kv: keys.len(), lse: Some(0), ..whole });
+        let (mut parts, mut lse_parts) = (Vec::new(), Vec::new());
+        for piece in &cut.pieces {
+            let mut own = call.values.clone();
+            for slice in &piece.slices {
+                let len = call.values[slice.name].len() / whole.seq_kv * piece.problem.seq_kv;
+                own.insert(slice.name, slice.take(&call.values[slice.name], len));
+            }
+            let mut values = Call::new(piece.problem, own).run(gpu, &gpu.kernels, None)?.values;
+            parts.append(values.get_mut("o").expect("an output"));
+            lse_parts.append(values.get_mut("lse").expect("an output"));
+        }
+        let merge = attention_merge::Problem {
+            splits: 2,
+            rows: whole.batch * whole.heads * whole.seq_q,
+            dim: whole.value_dim,
+            x: whole.o,
+            y: whole.o,
+            lse_out: Some(0),
+            ..Default::default()
+        };
+        let values = [("parts", parts), ("lse_parts", lse_parts)].into();
+        Ok(Some(Call::new(merge, values).run(gpu, &gpu.kernels, None)?.values))
+    }
+}
+
+impl TwoWays for attention_merge::Problem {
+    fn problems() -> Vec<Self> {
+        let first = attention::attention_merge::shape(5, 33, 64);
+        vec![first, Self { lse_out: Some(0), sum: Some(5 * 33), sum_out: Some(33), ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { splits, rows, sum, sum_out, .. } = *self;
+        // Maxima, then sums.
+        let statistics = if sum_out.is_some() { 2 } else { 1 };
+        let args = [("parts", splits), ("lse_parts", splits), ("sum_parts", splits), ("o", 1), ("lse", statistics)];
+        let problem =
+            |rows: usize| Self { rows, sum: sum.map(|_| splits * rows), sum_out: sum_out.map(|_| rows), ..*self };
+        vec![Cut::at("rows", 9, rows, &args, |rows| problem(rows.len()))]
+    }
+
+    /// The first two parts, joined with the others.
+    fn joined(gpu: &Gpu, call: &Call<Self>) -> Result<Option<Values>, String> {
+        let Self { splits, rows, dim, sum, .. } = call.problem;
+        if sum.is_some() {
+            return Ok(None);
+        }
+        let run = |splits: usize, parts: Vec<f64>, lse_parts: Vec<f64>| {
+            let values = [("parts", parts), ("lse_parts", lse_parts)].into();
+            Call::new(Self { splits, ..call.problem }, values).run(gpu, &gpu.kernels, None)
+        };
+        let (two, others) = call.values["parts"].split_at(2 * rows * dim);
+        let (two_lse, other_lse) = call.values["lse_parts"].split_at(2 * rows);
+        let first = run(2, two.to_vec(), two_lse.to_vec())?.values;
+        let all = run(splits - 1, [&first["o"], others].concat(), [&first["lse"], other_lse].concat())?;
+        Ok(Some(all.values))
+    }
+}
+
+impl TwoWays for attention_bias::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { heads: 5, seq_q: 33, seq_kv: 8, ..Self::default() };
+        let buckets = attention_bias::Buckets::t5(true);
+        let kind = attention_bias::Kind::T5 { buckets, dtype: F32, layout: Default::default() };
+        vec![first, Self { kind, bias: F16, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let buckets = match self.kind {
+            attention_bias::Kind::T5 { buckets, .. } => buckets.num_buckets,
+            attention_bias::Kind::Alibi { .. } => 1,
+        };
+        let args = [("alibi_slopes", 1), ("table", buckets), ("bias", 1)];
+        vec![Cut::at("heads", 2, self.heads, &args, |heads| Self { heads: heads.len(), ..*self })]
+    }
+}
+
+impl TwoWays for tileloom::gemm::Problem {
+    fn problems() -> Vec<Self> {
+        let halves = Self { epilogue: whole(Activation::Silu), ..plain(19, 36, 24, [F16; 3]) };
+        vec![Self { batch: [2, 1], ..f32s(20, 36, 40) }, halves]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { m, n, k, batch: [batch, inner], epilogue, .. } = *self;
+        let all = batch * inner;
+        let vectors = |axis: Along| {
+            let all = [("bias", epilogue.bias), ("scale", epilogue.scale)].into_iter();
+            all.filter(move |(_, vector)| vector.is_some_and(|vector| vector.along == axis)).map(|(name, _)| (name, 1))
+        };
+        let rows: Vec<_> =
+            [("a", all), ("d", all), ("residual", all)].into_iter().chain(vectors(Along::Rows)).collect();
+        let columns = [("b", all * k), ("d", all * m), ("residual", all * m)];
+        let columns: Vec<_> = columns.into_iter().chain(vectors(Along::Columns)).collect();
+        let mut cuts = vec![
+            Cut::at("rows", 7, m, &rows, |rows| Self { m: rows.len(), ..*self }),
+            Cut::at("columns", 16, n, &columns, |columns| Self { n: columns.len(), ..*self }),
+        ];
+        if batch > 1 {
+            let args = ["a", "b", "d"].map(|name| (name, 1));
+            let of = |batch: usize| Self { batch: [batch, inner], ..*self };
+            cuts.push(Cut::at("batches", 1, batch, &args, |batch| of(batch.len())));
+        }
+        if epilogue == Default::default() {
+            let args = [("a", all * m), ("b", all)];
+            let added = |from: usize| (from > 0).then_some(Matrix::new(self.d.dtype));
+            cuts.push(Cut::at("k, summed", 16, k, &args, |k| Self { k: k.len(), ..*self }));
+            let onto = Cut::at("k, as c", 16, k, &args, |k| Self { k: k.len(), c: added(k.start), ..*self });
+            cuts.push(onto.chained(&[("c", "d")]));
+        }
+        cuts
+    }
+}
+
+impl TwoWays for gemm_quant::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { m: 3, n: 40, k: 164, format: Format::Q4_0, ..Self::default() };
+        vec![first, Self { m: 19, k: 192, format: Format::Q8_0, a: Matrix::new(F16), d: Matrix::new(F16), ..first }]
+    }
+
+    /// Rows of weights lie in eights.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { m, n, .. } = *self;
+        let columns = [("codes", 1), ("scales", 1), ("d", m)];
+        vec![
+            Cut::at("rows", 1, m, &[("a", 1), ("d", 1)], |rows| Self { m: rows.len(), ..*self }),
+            Cut::at("columns", 16, n, &columns, |columns| Self { n: columns.len(), ..*self }),
+        ]
+    }
+}
+
+impl TwoWays for grouped_gemm::Problem {
+    fn problems() -> Vec<Self> {
+        let half = gemm::grouped_gemm::of(5, 70, 36, 24, F16);
+        let half = Self { bias: Some(norm::Vector::of(F16)), activation: Activation::Gelu, ..half };
+        vec![gemm::grouped_gemm::of(4, 90, 68, 132, F32), half]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { m, n, groups, .. } = *self;
+        let mut rows = Cut::at("rows", 33, m, &[("a", 1), ("d", 1)], |rows| Self { m: rows.len(), ..*self });
+        for piece in &mut rows.pieces {
+            let (from, most) = (piece.slices[0].from as f64, piece.problem.m as f64);
+            piece.set = Some(Box::new(move |values| {
+                let offsets = values.get_mut("offsets").into_iter().flatten();
+                offsets.for_each(|offset| *offset = (*offset - from).clamp(0.0, most));
+            }));
+        }
+        let columns = [("b", groups), ("bias", groups), ("d", m)];
+        // Rows of another group are 0. Offsets are one more than groups.
+        let args = [("b", 1), ("bias", 1)];
+        let mut of_groups = Cut::at("groups", 2, groups, &args, |groups| Self { groups: groups.len(), ..*self });
+        for piece in &mut of_groups.pieces {
+            let from = piece.slices[0].from;
+            piece.slices.push(Slice { name: "offsets", outer: 1, size: groups + 1, from, base: 0.0 });
+        }
+        vec![rows, Cut::at("columns", 16, n, &columns, |columns| Self { n: columns.len(), ..*self }), of_groups]
+    }
+}
+
+impl TwoWays for lora::Problem {
+    fn problems() -> Vec<Self> {
+        let residual = Some(lora::Residual { dtype: F16, layout: Default::default() });
+        let half = gemm::lora::of(19, 36, 24, 6, 2, F16);
+        let half = Self { bias: Some(norm::Vector::of(F32)), activation: Activation::Silu, residual, ..half };
+        vec![gemm::lora::of(20, 36, 40, 4, 3, F32), half]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { m, n, adapters, .. } = *self;
+        let rows = ["adapter", "x", "residual", "y"].map(|name| (name, 1));
+        let columns = [("weight", 1), ("b", adapters), ("bias", 1), ("residual", m), ("y", m)];
+        vec![
+            Cut::at("rows", 7, m, &rows, |rows| Self { m: rows.len(), ..*self }),
+            Cut::at("columns", 16, n, &columns, |columns| Self { n: columns.len(), ..*self }),
+        ]
+    }
+}
+
+impl TwoWays for lora_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { add: true, ..gemm::lora_backward::of(20, 36, 40, 4, 3, F32) };
+        vec![first, gemm::lora_backward::of(21, 36, 40, 8, 3, F16)]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["adapter", "x", "dy"].map(|name| (name, 1));
+        let cut = Cut::at("rows", 9, self.m, &args, |rows| Self { m: rows.len(), ..*self });
+        vec![if self.add { cut.chained(&[("da", "da"), ("db", "db")]) } else { cut }]
+    }
+}
+
+impl TwoWays for rope::Problem {
+    fn problems() -> Vec<Self> {
+        let first = position::rope::shape(2, 9, 7, 64, 64);
+        let (k, positions) = (Some(rope::Heads::new(3)), rope::Positions::Offset(-3));
+        vec![first.clone(), Self { x: F16, y: F16, k, positions, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { batch, seq, q, k, positions, .. } = self;
+        let (axes, kv) = (self.axes.count(), k.map_or(1, |k| k.heads));
+        let sequences = [("x", 1), ("k", 1), ("positions", axes), ("y", 1), ("k_out", 1)];
+        let [of_q, of_k] = [batch * q.heads, batch * kv];
+        let tokens = [("x", of_q), ("k", of_k), ("positions", axes * batch), ("y", of_q), ("k_out", of_k)];
+        let later = |from: usize| match *positions {
+            rope::Positions::Offset(first) => rope::Positions::Offset(first + from as i64),
+            buffer => buffer,
+        };
+        let mut cuts = vec![
+            Cut::at("sequences", 1, *batch, &sequences, |batch| Self { batch: batch.len(), ..self.clone() }),
+            Cut::at("tokens", 3, *seq, &tokens, |seq| Self {
+                positions: later(seq.start),
+                seq: seq.len(),
+                ..self.clone()
+            }),
+        ];
+        if k.is_none() {
+            let heads = [("x", *batch), ("y", *batch)];
+            let of = |heads: usize| Self { q: rope::Heads::new(heads), ..self.clone() };
+            cuts.push(Cut::at("heads", 2, q.heads, &heads, |heads| of(heads.len())));
+        }
+        cuts
+    }
+}
+
+impl TwoWays for position_encoding::Problem {
+    fn problems() -> Vec<Self> {
+        let first = position::position_encoding::sequence(2, 37, 64);
+        let learned = position::position_encoding::learned(F32, 20, None, 0);
+        let positions = position::position_encoding::read(true);
+        vec![first.clone(), Self { x: F16, y: F16, encoding: learned, positions, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { batch, cols, positions, .. } = self;
+        let axes = self.encoding.axes();
+        let sequences = [("x", 1), ("positions", axes), ("y", 1)];
+        let tokens = [("x", *batch), ("positions", axes * batch), ("y", *batch)];
+        let later = |from: usize| match *positions {
+            position_encoding::Positions::From { col, row } => {
+                position_encoding::Positions::From { col: col + from as i64, row }
+            }
+            buffer => buffer,
+        };
+        vec![
+            Cut::at("sequences", 1, *batch, &sequences, |batch| Self { batch: batch.len(), ..self.clone() }),
+            Cut::at("tokens", 10, *cols, &tokens, |cols| Self {
+                positions: later(cols.start),
+                cols: cols.len(),
+                ..self.clone()
+            }),
+        ]
+    }
+}
+
+impl TwoWays for counting_sort::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { n: 700, segments: 3, num_keys: 100, counts: Some(0), ..Self::default() };
+        vec![Self { out_of_range: OutOfRange::First, ..first }]
+    }
+
+    /// Elements of a segment stand behind those of the segments before.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { n, segments, num_keys, .. } = *self;
+        let args = [("keys", n), ("order", 1), ("counts", 1)];
+        let mut cut = Cut::at("segments", 1, segments, &args, |some| Self { segments: some.len(), ..*self });
+        for piece in &mut cut.pieces {
+            let first = piece.slices[0].from;
+            let (size, from, base) = (segments * num_keys + 1, first * num_keys, (first * n) as f64);
+            piece.slices.push(Slice { name: "offsets", outer: 1, size, from, base });
+            piece.slices[1].base = base;
+        }
+        vec![cut]
+    }
+}
+
+impl TwoWays for vq_assign::Problem {
+    fn problems() -> Vec<Self> {
+        let first = vq::vq_assign::everything(Self { n: 65, num_codes: 129, code_dim: 32, ..Self::default() });
+        let halves = Self { x: F16, books: 2, n: 30, num_codes: 40, metric: vq_assign::Metric::Cosine, ..first };
+        vec![first, halves]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { n, books, .. } = *self;
+        let vectors = ["x", "indices", "distance", "quantized"];
+        let by_vector = vectors.map(|name| (name, 1));
+        let mut cuts = vec![Cut::at("vectors", 9, n, &by_vector, |vectors| Self { n: vectors.len(), ..*self })];
+        if books > 1 {
+            let args = [&vectors.map(|name| (name, n))[..], &[("codebook", 1), ("usage", 1)]].concat();
+            cuts.push(Cut::at("books", 1, books, &args, |books| Self { books: books.len(), ..*self }));
+        }
+        cuts
+    }
+}
+
+impl TwoWays for vq_lookup::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { batch: 2, spatial: 13, num_codes: 17, code_dim: 64, bad: Some(0), ..Self::default() };
+        vec![first, Self { books: 3, combine: Combine::Sum, x: Bf16, y: F16, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { batch, spatial, .. } = *self;
+        let by = |outer: usize| ["indices", "y"].map(|name| (name, outer));
+        vec![
+            Cut::at("batches", 1, batch, &by(1), |batch| Self { batch: batch.len(), ..*self }),
+            Cut::at("positions", 5, spatial, &by(batch), |spatial| Self { spatial: spatial.len(), ..*self }),
+        ]
+    }
+}
+
+impl TwoWays for vq_scatter::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { batch: 2, spatial: 50, num_codes: 13, code_dim: 64, counts: Some(0), ..Self::default() };
+        vec![first, Self { books: 3, x: F16, ..first }]
+    }
+
+    /// Sums and counts are those of all vectors.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("indices", 1), ("x", 1)];
+        vec![Cut::at("batches", 1, self.batch, &args, |batch| Self { batch: batch.len(), ..*self })]
+    }
+}
+
+impl TwoWays for vq_scalar::Problem<'static> {
+    fn problems() -> Vec<Self> {
+        let first = Self { n: 130, levels: &[8, 5, 5, 5], ..Self::default() };
+        let decoded = Self { kind: vq_scalar::Kind::Lfq, levels: &[2; 18], ..first };
+        vec![first, Self { direction: vq_scalar::Direction::Decode, y: F16, ..decoded }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("x", 1), ("indices", 1), ("y", 1)];
+        vec![Cut::at("vectors", 33, self.n, &args, |vectors| Self { n: vectors.len(), ..*self })]
+    }
+}
+
+impl TwoWays for vq_train::Problem {
+    fn problems() -> Vec<Self> {
+        vec![Self { n: 50, books: 2, num_codes: 40, code_dim: 8, decay: 0.75, ..Self::default() }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { n, books, .. } = *self;
+        let state = ["counts", "sums", "ema_counts", "ema_sums", "codebook", "stats"].map(|name| (name, 1));
+        let args = [&[("x", n)], &state[..]].concat();
+        vec![Cut::at("books", 1, books, &args, |books| Self { books: books.len(), ..*self })]
+    }
+}
+
+impl TwoWays for vq_train::Gradient {
+    fn problems() -> Vec<Self> {
+        let first = Self { elements: 1000, dtype: F32, commit: 0.25, pull: Some(0.5) };
+        vec![first, Self { dtype: Bf16, pull: None, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "q", "dy", "dx", "dq"].map(|name| (name, 1));
+        vec![Cut::at("elements", 300, self.elements, &args, |elements| Self { elements: elements.len(), ..*self })]
+    }
+}
