@@ -601,7 +601,8 @@ impl Plan for Problem {
         }
         unless(page_size > 0, "page_size", format_args!("pages have no places"))?;
         let places = product!(pages, page_size);
-        unless(places < u32::MAX.into(), "pages", format_args!("{places} places in all pages are not below 2^32 - 1"))?;
+        // No slot of 32 bits that is negative is one of them.
+        unless(places < 1 << 31, "pages", format_args!("{places} places in all pages are more than 2^31 - 1"))?;
         let mut norms = Vec::new();
         if let Some(norm) = &self.norm {
             norm::check_options(norm.eps, norm.weight_offset)?;

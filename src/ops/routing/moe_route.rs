@@ -169,7 +169,7 @@ impl Problem {
     }
 }
 
-/// Of a class of adapters: invocations of a workgroup, and those that share a token, at most. The rest is not measured.
+/// Of a class of adapters: invocations of a workgroup, and those that share a token, at most. Not measured.
 const fn tiles(class: Class) -> (u32, u32) {
     match class {
         Class::Software => (8, 8),

@@ -68,8 +68,12 @@ pub fn turned<R: Real>(problem: &Problem, heads: usize, x: &[f64], inputs: &Inpu
     if let Some(of) = problem.rope() {
         let of = rope_of(of, heads);
         let out = rope::reference::<R>(&of, heads, &x, inputs.positions, inputs.tables);
-        let turned = out.mag.into_iter().zip(&mag).map(|(turned, own)| turned.max(2.0 * own * factor(&of)));
-        (x, mag) = if problem.norm.is_some() { (out.y, turned.collect()) } else { (out.y, turned.collect()) };
+        let both = |(turned, normed): (f64, &f64)| turned.max(2.0 * normed * factor(&of));
+        mag = match problem.norm {
+            Some(_) => out.mag.into_iter().zip(&mag).map(both).collect(),
+            None => out.mag,
+        };
+        x = out.y;
     }
     Vectors { values: swapped(&x, [heads, tokens, dim]), mag: swapped(&mag, [heads, tokens, 1]) }
 }

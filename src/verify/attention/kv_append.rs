@@ -245,7 +245,7 @@ impl Describe for Problem {
                     all.swap(i, random.below(i + 1));
                 }
                 let narrow = [-1.0, places as f64, i32::MIN.into(), i32::MAX.into()];
-                let wide = [-1.0, 2f64.powi(32), 2f64.powi(63) * -1.0, places as f64];
+                let wide = [-1.0, 2f64.powi(32), -2f64.powi(63), places as f64];
                 let bad = |i: usize| if self.wide { wide[i % 4] } else { narrow[i % 4] };
                 let one =
                     |i: usize| if i % 5 == 4 { bad(i / 5) } else { all.get(i).map_or(bad(i), |&slot| slot as f64) };

@@ -162,9 +162,7 @@ fn eight_bits(list: &mut List<Problem>) {
         // Vectors that share words with others.
         let odd = Problem { value_dim: 41, seq_q: 9, seq_kv: 20, lse: Some(0), ..Problem::new(1, 6, 2, 59) };
         list.narrow("8 bits, odd head dims", of(typed(Dtype::F16, odd))).seed(34).candidate(TILED);
-        for load in ["load=direct", "load=staged", "load=broadcast"] {
-            list.wide(format!("8 bits, {load}"), of(shape(40, 90))).seed(35).candidate(load);
-        }
+        list.wide("8 bits, chosen", of(shape(40, 90))).seed(35);
         let base = typed(Dtype::F16, Problem { batch: 4, seq_q: 1, seq_kv: 4096, ..Problem::new(1, 32, 8, 128) });
         list.bench(format!("4x32/8x1x4096x128 f16, {format:?} keys"), of(base));
         list.compose(of(typed(Dtype::Bf16, causal(shape(33, 65)))));
@@ -508,6 +506,10 @@ fn wide(list: &mut List<Problem>) {
         split,
     ] {
         list.wide("every way of loading and adding up", causal(shape(21, 50))).seed(4).config(config);
+        for format in [Format::Int8, Format::E4m3] {
+            let problem = codes(format, causal(shape(21, 50)));
+            list.wide("8 bits, every way of loading and adding up", problem).seed(36).config(config);
+        }
         let cells =
             [("k", Some(40), 3, nan), ("v", Some(40), 2, nan), ("v", Some(45), 1, inf), ("v", Some(35), 0, -inf)];
         list.wide(HIDDEN, causal(shape(21, 50))).seed(5).config(config).set(planted(&cells));
