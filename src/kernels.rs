@@ -215,13 +215,16 @@ impl Kernels {
         self.inner.options.checked
     }
 
-    /// Goes by these verdicts from now on, and by no others: what they ban is not chosen.
-    pub fn set_verdicts(&self, verdicts: &Verdicts) {
+    /// Does not choose what these verdicts ban, from now on. Those of another adapter, driver or version have no effect.
+    pub fn add_verdicts(&self, verdicts: &Verdicts) {
+        if let Err(error) = verdicts.check_key(self) {
+            return log::warn!("{error}");
+        }
         let banned = verdicts.iter().filter_map(|(tried, known)| match known {
             Known::Banned(reason) => Some((tried.clone(), reason.clone())),
             _ => None,
         });
-        *self.inner.bans.write().unwrap_or_else(PoisonError::into_inner) = banned.collect();
+        self.inner.bans.write().unwrap_or_else(PoisonError::into_inner).extend(banned);
     }
 
     /// Why a Config is not used, if it is banned for this Problem.
@@ -475,7 +478,10 @@ impl Kernels {
 
 /// Writes a file beside and moves it into place, so that a reader never sees half of it.
 pub(crate) fn replace(path: &Path, data: &[u8]) -> std::io::Result<()> {
-    let part = path.with_extension(format!("part{}", std::process::id()));
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let mut part = path.as_os_str().to_os_string();
+    part.push(format!(".{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+    let part = PathBuf::from(part);
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }

@@ -1,9 +1,10 @@
 //! The probe of cooperative matrices: drivers list shapes that they get wrong.
 
-use crate::caps::CoopShape;
+use std::ops::ControlFlow;
+
 use crate::verify::flush::Flushes;
-use crate::verify::{Subject, attempt};
-use crate::{Caps, Dtype, Error, ErrorKind, Kernels, Result, attention, gemm};
+use crate::verify::{Progress, Subject, Trials, Verdicts};
+use crate::{Caps, Dtype, Kernels, Result, attention, gemm};
 
 /// What a Config says that uses cooperative matrices.
 const COOP: &str = "algorithm=coop";
@@ -28,47 +29,50 @@ fn subjects() -> Vec<Box<dyn Subject>> {
 }
 
 impl Kernels {
-    /// Runs small calls of each kernel that uses cooperative matrices, with its real tiles, per shape of [`Caps::coop`]; drops
-    /// the shapes that come out wrong or do not compile, and unlocks the Configs that use the others. Returns the new Caps.
+    /// Runs small calls of each kernel that uses cooperative matrices, with its real tiles, per shape of [`Caps::coop`]; unlocks
+    /// the Configs that use shapes by which each of these kernels has one that is right. Wrong Configs are banned, the other
+    /// shapes are dropped. Returns the new Caps.
+    ///
+    /// [`verify`](crate::verify::verify) does this first, and keeps what it finds.
     ///
     /// # Errors
     /// A lost device, or memory for a few small buffers.
     pub async fn probe(&self, queue: &wgpu::Queue) -> Result<Caps> {
-        let mut caps = (*self.caps()).clone();
-        if caps.coop_probed {
-            return Ok(caps);
-        }
-        let mut right = Vec::new();
-        for &shape in &caps.coop {
-            match self.probe_shape(queue, &caps, shape).await {
-                Ok(None) => right.push(shape),
-                Ok(Some(wrong)) => log::warn!("{}: {shape:?} is not used: {wrong}", caps.label()),
-                Err(error @ Error { kind: ErrorKind::DeviceLost { .. } | ErrorKind::OutOfMemory { .. }, .. }) => {
-                    return Err(error);
-                }
-                Err(error) => log::warn!("{}: {shape:?} does not compile: {error}", caps.label()),
-            }
-        }
-        caps.coop = right;
-        caps.coop_probed = true;
-        self.set_caps(caps.clone());
-        Ok(caps)
+        let flushes = Flushes::of(self, queue).await?;
+        let (verdicts, progress) = (&mut Verdicts::new(self), &mut |_: Progress<'_>| ControlFlow::Continue(()));
+        let mut trials = Trials { kernels: self.clone(), queue, verdicts, flushes, progress, done: 0, total: 0 };
+        let _ = self.probe_with(&mut trials).await?;
+        Ok((*self.caps()).clone())
     }
 
-    /// What is wrong with a shape, if anything is. One that no kernel uses is left as it is listed.
-    async fn probe_shape(&self, queue: &wgpu::Queue, caps: &Caps, shape: CoopShape) -> Result<Option<String>> {
-        let kernels = self.with_caps(Caps { coop: vec![shape], coop_probed: true, ..caps.clone() });
-        for subject in subjects() {
-            let configs = subject.configs(&kernels.caps())?;
-            let Some(config) = configs.iter().find(|config| config.contains(COOP)) else { continue };
-            let flushes = Flushes::of(&kernels, queue).await?;
-            let wrong = match attempt(&kernels, queue, &*subject, config, flushes).await? {
-                (0, None) => "no small call runs by it".into(),
-                (_, None) => continue,
-                (_, Some(wrong)) => wrong,
-            };
-            return Ok(Some(format!("{} {config}: {wrong}", subject.op())));
+    /// The same as a part of other trials.
+    pub(crate) async fn probe_with(&self, trials: &mut Trials<'_>) -> Result<ControlFlow<()>> {
+        let mut caps = (*self.caps()).clone();
+        if caps.coop_probed {
+            return Ok(ControlFlow::Continue(()));
         }
-        Ok(None)
+        let (mut right, own) = (Vec::new(), trials.kernels.clone());
+        for &shape in &caps.coop {
+            trials.kernels = self.with_caps(Caps { coop: vec![shape], coop_probed: true, ..caps.clone() });
+            let mut fits = true;
+            for subject in subjects() {
+                let Some(finding) = trials.of(&*subject, |config| config.contains(COOP)).await? else {
+                    trials.kernels = own;
+                    return Ok(ControlFlow::Break(()));
+                };
+                // A shape that no kernel uses stays as it is listed.
+                if finding.config.is_none() && !finding.banned.is_empty() {
+                    log::warn!("{}: {shape:?} is not used: {:?}", caps.label(), finding.banned);
+                    fits = false;
+                    break;
+                }
+            }
+            right.extend(fits.then_some(shape));
+        }
+        trials.kernels = own;
+        caps.coop = right;
+        caps.coop_probed = true;
+        self.set_caps(caps);
+        Ok(ControlFlow::Continue(()))
     }
 }

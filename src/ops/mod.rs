@@ -45,6 +45,12 @@ pub trait Op: Clone + Debug {
     /// Those of the Problem, and [`ErrorKind::ConfigUnfit`] where no Config fits.
     fn choose(&self, caps: &Caps) -> Result<Self::Config>;
 
+    /// What [`prepare`](Self::prepare) takes: the best of the candidates that [`verify`](crate::verify) has not banned.
+    ///
+    /// # Errors
+    /// Those of `choose`, and [`ErrorKind::Banned`] where all that fit are.
+    fn chosen(&self, kernels: &Kernels) -> Result<Self::Config>;
+
     /// Whether `config` can run the Problem on this device.
     ///
     /// # Errors
@@ -132,7 +138,7 @@ pub(crate) fn best<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Check
 }
 
 /// The first of [`fitting`] that is not banned.
-fn unbanned<P: Plan>(problem: &P, views: &P::Views, kernels: &Kernels) -> Checked<P::Config> {
+pub(crate) fn unbanned<P: Plan>(problem: &P, views: &P::Views, kernels: &Kernels) -> Checked<P::Config> {
     let caps = kernels.caps();
     let (mut banned, mut reason) = (Vec::new(), String::new());
     for config in fitting(problem, views, &caps)? {
@@ -224,6 +230,10 @@ macro_rules! op {
                 $crate::ops::named::<Self, _>(|| $crate::ops::best(self, &self.resolve()?, caps))
             }
 
+            fn chosen(&self, kernels: &Kernels) -> Result<Config> {
+                $crate::ops::named::<Self, _>(|| $crate::ops::unbanned(self, &self.resolve()?, kernels))
+            }
+
             fn fits(&self, caps: &Caps, config: &Config) -> Result<()> {
                 $crate::ops::named::<Self, _>(|| {
                     let views = self.resolve()?;
@@ -272,6 +282,14 @@ macro_rules! functions {
             $crate::Op::choose(problem, caps)
         }
 
+        /// What [`prepare`] takes: the best of [`candidates`] that is not banned on this adapter.
+        ///
+        /// # Errors
+        /// Those of [`choose`], and that all which fit are banned.
+        pub fn chosen(kernels: &Kernels, problem: &$problem) -> Result<Config> {
+            $crate::Op::chosen(problem, kernels)
+        }
+
         /// Every Config of the tables that fits, the best first.
         ///
         /// # Errors
@@ -280,7 +298,7 @@ macro_rules! functions {
             $crate::Op::candidates(problem, caps)
         }
 
-        /// Bytes of scratch that `config` needs for this Problem.
+        /// Bytes of scratch that `config` needs for this Problem; [`prepare`] takes that of [`chosen`].
         ///
         /// # Errors
         /// Those of the Problem.

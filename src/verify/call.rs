@@ -110,6 +110,11 @@ pub trait Describe: Op + Send + Sync + 'static {
     /// says of the outputs.
     fn rules(&self, values: &Values, given: &Values) -> Vec<(&'static str, Rule)>;
 
+    /// Problems of other ops that this one is built on, by whatever Config these take.
+    fn inner(&self) -> Vec<Box<dyn super::Subject>> {
+        Vec::new()
+    }
+
     /// Small calls of Problems like this one, for which `config` runs the same shaders: what comes out of them tells
     /// whether it is right here.
     fn telling(&self, config: &Self::Config) -> Vec<Telling<Self>>;

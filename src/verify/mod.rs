@@ -88,6 +88,22 @@ pub struct Progress<'a> {
     pub verdicts: &'a Verdicts,
 }
 
+/// `Send`, but on the web, where nothing of a device is.
+#[cfg(not(target_arch = "wasm32"))]
+pub trait MaybeSend: Send {}
+#[cfg(not(target_arch = "wasm32"))]
+impl<T: Send> MaybeSend for T {}
+/// `Send`, but on the web, where nothing of a device is.
+#[cfg(target_arch = "wasm32")]
+pub trait MaybeSend {}
+#[cfg(target_arch = "wasm32")]
+impl<T> MaybeSend for T {}
+
+#[cfg(not(target_arch = "wasm32"))]
+type Heard<'a> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + Send + 'a;
+#[cfg(target_arch = "wasm32")]
+type Heard<'a> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'a;
+
 /// What [`verify`] has found of a Problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -186,25 +202,46 @@ impl fmt::Display for Report {
 }
 
 /// Runs small calls of each of `problems` by the Config that `prepare` would take for it, and bans those that are wrong, until
-/// one is right or none is left. Kernels go by the verdicts from then on; those that are known are not tried again.
+/// one is right or none is left. Kernels go by the verdicts from then on; those that are known are not tried again. Ops that an
+/// op is built on come before it. Cooperative matrices are tried first, as by [`Kernels::probe`].
 ///
-/// `progress` hears of each Config before it is tried, and may stop it. Dropping the future stops it as well. A Config that
-/// loses the device is banned, and the error returned: on a new device go on with the same verdicts. One that ends the process is
-/// banned the next time, where verdicts are kept in a file. Cooperative matrices are [probed](Kernels::probe) first.
+/// `progress` hears of each Config before it is tried, when the verdicts have its mark, and may stop. Dropping the future stops as
+/// well. A trial that is not finished, since the process has ended or the future was dropped, makes its Config a suspect; the
+/// second one bans it. A Config that loses the device is banned, and the error returned: go on with the same verdicts on a new device.
+///
+/// Judging takes the CPU up to some tens of milliseconds per call, without a pause.
 ///
 /// # Errors
-/// Those of a Problem itself, a lost device, no memory, and a file that cannot be written. A Problem that is refused since all
-/// its Configs are wrong is none: see [`Finding::config`].
+/// Those of a Problem itself, verdicts of another adapter, a lost device, no memory, and a file that cannot be written. A
+/// Problem that is refused since all its Configs are wrong is none: see [`Finding::config`].
 pub async fn verify(
     kernels: &Kernels,
     queue: &wgpu::Queue,
     problems: &[&dyn Subject],
     verdicts: &mut Verdicts,
-    mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
+    mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()> + MaybeSend,
 ) -> Result<Report> {
-    let caps = kernels.probe(queue).await?;
-    kernels.set_verdicts(verdicts);
-    let flushes = Flushes::of(kernels, queue).await?;
+    verdicts.check_key(kernels)?;
+    kernels.add_verdicts(verdicts);
+    let inner: Vec<_> = problems.iter().map(|subject| subject.inner()).collect();
+    let mut all: Vec<&dyn Subject> = Vec::new();
+    for (inner, own) in inner.iter().zip(problems) {
+        for inner in inner {
+            all.push(&**inner);
+        }
+        all.push(*own);
+    }
+    let mut trials = Trials {
+        kernels: kernels.clone(),
+        queue,
+        verdicts,
+        flushes: Flushes::of(kernels, queue).await?,
+        progress: &mut progress,
+        done: 0,
+        total: all.len(),
+    };
+    let probed = kernels.probe_with(&mut trials).await?;
+    let caps = kernels.caps();
     let mut report = Report {
         adapter: caps.name.clone(),
         driver: format!("{}, {:?}", caps.driver, caps.backend),
@@ -215,83 +252,105 @@ pub async fn verify(
             .filter(|(what, _)| *what != Avoid::LargeBindings)
             .map(|(what, _)| what.to_string())
             .collect(),
-        cancelled: false,
+        cancelled: probed.is_break(),
     };
-    for (done, subject) in problems.iter().enumerate() {
-        let op = subject.op();
+    for subject in all {
+        if report.cancelled {
+            break;
+        }
+        match trials.of(subject, |_| true).await? {
+            Some(finding) => report.findings.push(finding),
+            None => report.cancelled = true,
+        }
+        trials.done += 1;
+    }
+    Ok(report)
+}
+
+/// What trials share.
+pub(crate) struct Trials<'a> {
+    pub kernels: Kernels,
+    pub queue: &'a wgpu::Queue,
+    pub verdicts: &'a mut Verdicts,
+    pub flushes: Flushes,
+    pub progress: &'a mut Heard<'a>,
+    pub done: usize,
+    pub total: usize,
+}
+
+impl Trials<'_> {
+    /// Tries those Configs of a Problem that are `wanted`, until one is right; nothing where the caller has stopped.
+    pub async fn of(&mut self, subject: &dyn Subject, wanted: impl Fn(&str) -> bool) -> Result<Option<Finding>> {
+        let (op, caps) = (subject.op(), self.kernels.caps());
         let mut finding =
             Finding { op, problem: subject.problem(), config: None, banned: Vec::new(), calls: 0, verified: true };
-        for config in subject.configs(&caps)? {
+        for config in subject.configs(&caps)?.into_iter().filter(|config| wanted(config)) {
             let tried = Tried { op: op.into(), config: config.clone(), sources: subject.sources(&config)? };
-            match verdicts.get(&tried) {
+            let before = self.verdicts.get(&tried).cloned();
+            match &before {
                 Some(Known::Banned(reason)) => {
                     finding.banned.push((config, reason.clone()));
                     continue;
                 }
                 Some(Known::Right) => {}
-                Some(Known::Running) | None => {
-                    let now = Progress { done, total: problems.len(), op, config: &config, verdicts };
-                    if progress(now).is_break() {
-                        report.cancelled = true;
-                        return Ok(report);
+                Some(Known::Suspect | Known::Running { .. }) | None => {
+                    let again = before == Some(Known::Suspect);
+                    self.verdicts.note(&tried, Some(Known::Running { again }))?;
+                    let now =
+                        Progress { done: self.done, total: self.total, op, config: &config, verdicts: self.verdicts };
+                    if (self.progress)(now).is_break() {
+                        self.verdicts.note(&tried, before)?;
+                        return Ok(None);
                     }
-                    let (calls, wrong) = judged(kernels, queue, *subject, &tried, verdicts, flushes).await?;
-                    finding.calls += calls;
-                    if let Some(reason) = wrong {
-                        log::warn!("{op} {config} is banned on {}: {reason}", caps.label());
-                        verdicts.note(&tried, Some(Known::Banned(reason.clone())))?;
-                        kernels.set_verdicts(verdicts);
-                        finding.banned.push((config, reason));
-                        continue;
-                    }
-                    finding.verified = calls > 0;
-                    if finding.verified {
-                        verdicts.note(&tried, Some(Known::Right))?;
+                    let alive = is_alive(&self.kernels, self.queue).await;
+                    let attempt = attempt(&self.kernels, self.queue, subject, &config, self.flushes).await;
+                    let attempt = match attempt {
+                        Err(Error { kind: ErrorKind::Gpu { message }, .. })
+                            if is_alive(&self.kernels, self.queue).await =>
+                        {
+                            Ok(Attempt { wrong: Some(verdicts::line(&message)), ..Attempt::default() })
+                        }
+                        other => other,
+                    };
+                    match attempt {
+                        Ok(Attempt { calls, wrong: Some(reason), .. }) => {
+                            log::warn!("{op} {config} is banned on {}: {reason}", caps.label());
+                            finding.calls += calls;
+                            self.verdicts.note(&tried, Some(Known::Banned(reason.clone())))?;
+                            self.kernels.add_verdicts(self.verdicts);
+                            finding.banned.push((config, reason));
+                            continue;
+                        }
+                        Ok(Attempt { calls, same, .. }) => {
+                            finding.calls += calls;
+                            finding.verified = calls > 0 && same;
+                            self.verdicts.note(&tried, finding.verified.then_some(Known::Right))?;
+                        }
+                        // What it is built on is banned.
+                        Err(Error {
+                            kind: kind @ (ErrorKind::Banned { .. } | ErrorKind::ConfigUnfit { .. }), ..
+                        }) => {
+                            self.verdicts.note(&tried, before)?;
+                            finding.banned.push((config, verdicts::line(&kind.to_string())));
+                            continue;
+                        }
+                        Err(error) => {
+                            let lost = matches!(error.kind, ErrorKind::DeviceLost { .. } | ErrorKind::Gpu { .. });
+                            let banned = || Known::Banned("it lost the device".into());
+                            self.verdicts.note(&tried, if lost && alive { Some(banned()) } else { before })?;
+                            let kind = match lost {
+                                true => ErrorKind::DeviceLost { reason: verdicts::line(&error.kind.to_string()) },
+                                false => error.kind,
+                            };
+                            return Err(kind.of(error.op));
+                        }
                     }
                 }
             }
             finding.config = Some(config);
             break;
         }
-        report.findings.push(finding);
-    }
-    Ok(report)
-}
-
-/// The mark of a Config that runs. Who drops the future takes it away; a process that ends leaves it.
-struct Running<'a> {
-    tried: &'a Tried,
-    verdicts: &'a mut Verdicts,
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.verdicts.note(self.tried, None) {
-            log::warn!("{error}");
-        }
-    }
-}
-
-/// [`attempt`], noted while it runs.
-async fn judged(
-    kernels: &Kernels,
-    queue: &wgpu::Queue,
-    subject: &dyn Subject,
-    tried: &Tried,
-    verdicts: &mut Verdicts,
-    flushes: Flushes,
-) -> Result<(usize, Option<String>)> {
-    verdicts.note(tried, Some(Known::Running))?;
-    let running = Running { tried, verdicts };
-    match attempt(kernels, queue, subject, &tried.config, flushes).await {
-        Ok(found) => Ok(found),
-        Err(Error { kind: ErrorKind::Gpu { message }, .. }) if is_alive(kernels, queue).await => Ok((0, Some(message))),
-        Err(error) if matches!(error.kind, ErrorKind::DeviceLost { .. } | ErrorKind::Gpu { .. }) => {
-            running.verdicts.note(tried, Some(Known::Banned("it lost the device".into())))?;
-            std::mem::forget(running);
-            Err(ErrorKind::DeviceLost { reason: error.kind.to_string() }.of(error.op))
-        }
-        Err(error) => Err(error),
+        Ok(Some(finding))
     }
 }
 
@@ -311,8 +370,19 @@ async fn is_alive(kernels: &Kernels, queue: &wgpu::Queue) -> bool {
     }
 }
 
-/// Runs the small calls of a Config several times, each time in another order and with another kernel between. Gives their
-/// number, 0 where none fits, and what is wrong.
+/// What came of a Config's small calls.
+#[doc(hidden)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// How many there are; 0 where none fits.
+    pub calls: usize,
+    /// Whether they run the shaders of the Problem.
+    pub same: bool,
+    /// What is wrong, if anything is.
+    pub wrong: Option<String>,
+}
+
+/// Runs the small calls of a Config several times, each time in another order and with another kernel between.
 ///
 /// # Errors
 /// What `prepare` says, or a lost device.
@@ -323,8 +393,14 @@ pub async fn attempt(
     subject: &dyn Subject,
     config: &str,
     flushes: Flushes,
-) -> Result<(usize, Option<String>)> {
-    let trials = subject.trials(kernels, config)?;
+) -> Result<Attempt> {
+    let op = subject.op();
+    let trials = kernels.later(op, || subject.trials(kernels, config)).await?;
+    let found = |wrong: Option<String>| Attempt {
+        calls: trials.len(),
+        same: trials.iter().all(|trial| trial.same),
+        wrong: wrong.map(|reason| verdicts::line(&reason)),
+    };
     let mut first = Vec::new();
     for repeat in 0..REPEATS {
         let mut order: Vec<usize> = (0..trials.len()).collect();
@@ -340,27 +416,40 @@ pub async fn attempt(
                 loaded.submit(kernels.device(), queue);
                 Ok(())
             };
-            kernels.later(subject.op(), submit).await?;
+            kernels.later(op, submit).await?;
             let mut bytes = Vec::new();
             for buffer in loaded.written() {
                 let read = kernels.read(queue, buffer, buffer.size()).await;
-                bytes.push(read.map_err(|kind| kind.of(subject.op()))?);
+                bytes.push(read.map_err(|kind| kind.of(op))?);
             }
             if repeat == 0 {
                 match loaded.output(bytes.clone()) {
-                    Err(spilled) => return Ok((trials.len(), Some(format!("{spilled}: {problem}")))),
+                    Err(spilled) => return Ok(found(Some(format!("{spilled}: {problem}")))),
                     Ok(output) => {
                         let verdict = judge(&output, flushes);
                         if !verdict.ok() {
-                            return Ok((trials.len(), Some(format!("{verdict}: {problem}"))));
+                            return Ok(found(Some(format!("{verdict}: {problem}"))));
                         }
                     }
                 }
                 first.push(bytes);
             } else if first[i] != bytes {
-                return Ok((trials.len(), Some(format!("other bits when it runs again: {problem}"))));
+                return Ok(found(Some(format!("other bits when it runs again: {problem}"))));
             }
         }
     }
-    Ok((trials.len(), None))
+    Ok(found(None))
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+
+    /// Executors of several threads take it.
+    #[allow(dead_code)]
+    fn futures_cross_threads(kernels: &Kernels, queue: &wgpu::Queue, verdicts: &mut Verdicts) {
+        fn assert<T: Send>(_: T) {}
+        assert(verify(kernels, queue, &[], verdicts, |_| ControlFlow::Continue(())));
+        assert(kernels.probe(queue));
+    }
 }

@@ -26,6 +26,9 @@ pub trait Subject: Send + Sync {
     /// Those of the Problem, and a text that is no Config.
     fn sources(&self, config: &str) -> Result<u64>;
 
+    /// Problems of other ops that this one is built on, by whatever Config these take.
+    fn inner(&self) -> Vec<Box<dyn Subject>>;
+
     /// The Problems of its small calls, and whether they run these shaders; where there are none that do, those that the
     /// Config fits.
     #[doc(hidden)]
@@ -81,6 +84,10 @@ impl<D: Describe> Subject for D {
 
     fn sources(&self, config: &str) -> Result<u64> {
         sources(self, &parse::<D>(config)?)
+    }
+
+    fn inner(&self) -> Vec<Box<dyn Subject>> {
+        Describe::inner(self)
     }
 
     fn small(&self, caps: &Caps, config: &str) -> Result<(Vec<String>, bool)> {

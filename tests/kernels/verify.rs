@@ -34,10 +34,13 @@ fn broken(gpu: &Gpu, configs: &[softmax::Config], allow_banned: bool) -> Kernels
     kernels.with_caps((*gpu.kernels.caps()).clone())
 }
 
+fn all(gpu: &Gpu, kernels: &Kernels, subjects: &[&dyn Subject], verdicts: &mut Verdicts) -> Result<Report, String> {
+    let report = verify(kernels, &gpu.queue, subjects, verdicts, |_| ControlFlow::Continue(()));
+    block_on(report).map_err(|error| error.to_string())
+}
+
 fn run(gpu: &Gpu, kernels: &Kernels, verdicts: &mut Verdicts) -> Result<Report, String> {
-    let problem = problem();
-    block_on(verify(kernels, &gpu.queue, &[&problem], verdicts, |_| ControlFlow::Continue(())))
-        .map_err(|error| error.to_string())
+    all(gpu, kernels, &[&problem()], verdicts)
 }
 
 fn candidates(gpu: &Gpu) -> Result<Vec<softmax::Config>, String> {
@@ -123,20 +126,58 @@ pub fn cases(suite: &mut Suite) {
         expect(Verdicts::from_bytes(&kernels, &bytes).iter().eq(verdicts.iter()), || {
             "bytes are read otherwise".into()
         })?;
-        // What is damaged, cut, or of another adapter is not there.
+        // What is damaged, cut, or of another adapter is not there; the latter stays in the file.
         let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
-        let cut = &text[..text.trim_end().rfind('\n').unwrap_or(0) + 1];
-        for damaged in [cut, "", "garbage", &text.replace("right", "wrong"), &text.replace("tileloom 0", "tileloom 9")]
-        {
+        let cut: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
+        let foreign = text.replace("tileloom 0", "tileloom 9");
+        for damaged in [&cut, "", "garbage", &text.replace("right", "wrong"), &foreign] {
             let none = Verdicts::from_bytes(&kernels, damaged.as_bytes()).iter().count() == 0;
             expect(none, || format!("taken for verdicts: {damaged}"))?;
         }
         expect(Verdicts::from_bytes(&kernels, &[0xff, 0xfe]).iter().count() == 0, || "no text".into())?;
-        // What ran when the process ended is banned.
-        let killed = text.replace("\tright\t", "\trunning\t");
-        let banned = Verdicts::from_bytes(&kernels, killed.as_bytes());
-        let all = banned.iter().all(|(_, known)| matches!(known, Known::Banned(_)));
-        expect(all && banned.iter().count() == 2, || format!("{banned:?}"))
+        let kept = String::from_utf8(Verdicts::from_bytes(&kernels, foreign.as_bytes()).to_bytes());
+        expect(kept.is_ok_and(|kept| kept.contains("tileloom 9") && kept.contains("banned")), || "foreign".into())?;
+        // What was not finished is tried once more, then banned.
+        for (word, last) in [("running", Known::Suspect), ("again", Known::Banned("twice not finished".into()))] {
+            let killed = text.replace("\tright\t", &format!("\t{word}\t"));
+            let found = Verdicts::from_bytes(&kernels, killed.as_bytes());
+            let known: Vec<_> = found.iter().map(|(_, known)| known.clone()).collect();
+            expect(known.len() == 2 && known.contains(&last), || format!("{word}: {known:?}"))?;
+        }
+        // Who keeps bytes has the mark before the trial.
+        let (kernels, problem) = (broken(gpu, &[], false), problem());
+        let (mut verdicts, mut stored) = (Verdicts::new(&kernels), Vec::new());
+        let subjects: [&dyn Subject; 1] = [&problem];
+        let stopped = block_on(verify(&kernels, &gpu.queue, &subjects, &mut verdicts, |now| {
+            stored = now.verdicts.to_bytes();
+            ControlFlow::Break(())
+        }));
+        expect(stopped.is_ok_and(|report| report.cancelled), || "not stopped".into())?;
+        expect(verdicts.iter().count() == 0, || format!("{verdicts:?}"))?;
+        let after = Verdicts::from_bytes(&kernels, &stored);
+        expect(after.iter().all(|(_, known)| *known == Known::Suspect) && after.iter().count() == 1, || {
+            format!("{after:?}")
+        })?;
+        let report = run(gpu, &kernels, &mut Verdicts::from_bytes(&kernels, &stored))?;
+        expect(report.ok() && report.findings[0].calls > 0, || format!("{report:?}"))
+    });
+    suite.case("processes share a file of verdicts", |gpu| {
+        let path = std::env::temp_dir().join(format!("tileloom-shared-{}-{}", std::process::id(), gpu.slug));
+        let lock = path.with_extension("lock");
+        let _ = std::fs::remove_file(&path);
+        let kernels = broken(gpu, &[], false);
+        let mut first = Verdicts::open(&kernels, &path);
+        let mut second = Verdicts::open(&kernels, &path);
+        run(gpu, &kernels, &mut first)?;
+        let product = gemm::Problem { m: 8, n: 8, k: 8, ..Default::default() };
+        all(gpu, &kernels, &[&product], &mut second)?;
+        let both = Verdicts::from_bytes(&kernels, &std::fs::read(&path).map_err(|error| error.to_string())?);
+        let ops: Vec<_> = both.iter().map(|(tried, _)| tried.op.clone()).collect();
+        second.forget("gemm").map_err(|error| error.to_string())?;
+        let left = Verdicts::from_bytes(&kernels, &std::fs::read(&path).map_err(|error| error.to_string())?);
+        let _ = (std::fs::remove_file(&path), std::fs::remove_file(lock));
+        expect(ops == ["gemm", "softmax"], || format!("{ops:?}"))?;
+        expect(left.iter().all(|(tried, _)| tried.op == "softmax"), || format!("{left:?}"))
     });
     suite.case("it can be stopped", |gpu| {
         let (kernels, problem) = (broken(gpu, &[], false), problem());
@@ -153,20 +194,59 @@ pub fn cases(suite: &mut Suite) {
         expect(right && report.findings.len() == 1, || format!("{heard:?} {report:?}"))
     });
     suite.case("a Config that loses the device is banned", |gpu| {
-        let lost = Gpu::open(&gpu.adapter)?;
-        let kernels = lost.kernels.with_caps((*gpu.kernels.caps()).clone());
-        let mut verdicts = Verdicts::new(&kernels);
-        let subject = problem();
-        let result = block_on(verify(&kernels, &lost.queue, &[&subject], &mut verdicts, |_| {
-            lost.device.destroy();
-            ControlFlow::Continue(())
-        }));
-        let known: Vec<_> = verdicts.iter().map(|(_, known)| known.clone()).collect();
-        match result {
-            Err(Error { kind: ErrorKind::DeviceLost { .. }, .. }) => {
-                expect(known == [Known::Banned("it lost the device".into())], || format!("{known:?}"))
+        for during in [true, false] {
+            let lost = Gpu::open(&gpu.adapter)?;
+            let device = lost.device.clone();
+            let rewrite = move |stem: &str, source: String| {
+                if during && stem.starts_with("softmax") {
+                    device.destroy();
+                }
+                source
+            };
+            let rewrite = Some(Rewrite(Arc::new(rewrite)));
+            let options = KernelsOptions { rewrite, ..KernelsOptions::default() };
+            let kernels = Kernels::with_options(&lost.device, Caps::of(&lost.adapter, &lost.device), options);
+            let kernels = kernels.with_caps((*gpu.kernels.caps()).clone());
+            let (mut verdicts, subject) = (Verdicts::new(&kernels), problem());
+            let result = block_on(verify(&kernels, &lost.queue, &[&subject], &mut verdicts, |_| {
+                if !during {
+                    lost.device.destroy();
+                }
+                ControlFlow::Continue(())
+            }));
+            let known: Vec<_> = verdicts.iter().map(|(_, known)| known.clone()).collect();
+            // One that was lost before is no fault of the Config.
+            let meant = if during { vec![Known::Banned("it lost the device".into())] } else { Vec::new() };
+            match result {
+                Err(Error { kind: ErrorKind::DeviceLost { .. }, .. }) if known == meant => {}
+                other => return Err(format!("{during}: {other:?} {known:?}")),
             }
-            other => Err(format!("{other:?}")),
         }
+        Ok(())
+    });
+    suite.case("a shader that does not compile is told in a line", |gpu| {
+        let rewrite = |_: &str, source: String| source.replace("@workgroup_size", "@workgroup_sizes");
+        let rewrite = Some(Rewrite(Arc::new(rewrite)));
+        let options = KernelsOptions { rewrite, ..KernelsOptions::default() };
+        let kernels = Kernels::with_options(&gpu.device, Caps::of(&gpu.adapter, &gpu.device), options);
+        let kernels = kernels.with_caps((*gpu.kernels.caps()).clone());
+        let report = run(gpu, &kernels, &mut Verdicts::new(&kernels))?;
+        let text = report.to_string();
+        expect(text.lines().count() == 6 && text.contains("refused: softmax"), || text)
+    });
+    let lack = suite.gpu.kernels.caps().coop.is_empty().then_some("the device has no cooperative matrices");
+    suite.case_unless(lack, "matrices that are wrong are not used", |gpu| {
+        let rewrite = |_: &str, source: String| source.replace("coopMultiplyAdd(", "(");
+        let options = KernelsOptions { rewrite: Some(Rewrite(Arc::new(rewrite))), ..KernelsOptions::default() };
+        let kernels = Kernels::with_options(&gpu.device, Caps::of(&gpu.adapter, &gpu.device), options);
+        let mut verdicts = Verdicts::new(&kernels);
+        let product = gemm::Problem { m: 64, n: 64, k: 64, ..Default::default() };
+        let report = all(gpu, &kernels, &[&product], &mut verdicts)?;
+        let caps = kernels.caps();
+        let coop = caps.coop.iter().any(|shape| shape.acc == tileloom::caps::CoopScalar::F32);
+        expect(report.ok() && caps.coop_probed && !coop, || format!("{report:?} {:?}", caps.coop))?;
+        // Known: nothing is tried again.
+        let banned = verdicts.iter().filter(|(_, known)| matches!(known, Known::Banned(_))).count();
+        expect(banned > 0, || format!("{verdicts:?}"))
     });
 }

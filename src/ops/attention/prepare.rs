@@ -254,7 +254,9 @@ impl Plan for Problem {
         if let Some(lse) = buffers.lse {
             joined = joined.lse_out(lse);
         }
-        let joined = ops::plan(kernels, &join, Some(&choice), &joined)?.into_steps();
+        // Another one where its own is banned.
+        let choice = kernels.ban(&join, &choice).is_none().then_some(&choice);
+        let joined = ops::plan(kernels, &join, choice, &joined)?.into_steps();
         Ok(Dispatch::of([walked].into_iter().chain(joined).collect()))
     }
 }

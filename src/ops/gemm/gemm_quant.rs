@@ -241,7 +241,7 @@ impl Problem {
     }
 
     /// Tokens in 8 bits of a with its columns in order.
-    fn quantize(&self) -> Option<quantize::Problem> {
+    pub(crate) fn quantize(&self) -> Option<quantize::Problem> {
         let (format, power_of_two) = match self.activations {
             Activations::Float => return None,
             Activations::Int8 => (quantize::Format::Int8, false),

@@ -249,7 +249,7 @@ impl Problem {
     }
 
     /// The lookup of what was found.
-    fn lookup(&self, quantized: Quantized) -> vq_lookup::Problem {
+    pub(crate) fn lookup(&self, quantized: Quantized) -> vq_lookup::Problem {
         let Problem { n, books, num_codes, code_dim, top, .. } = *self;
         vq_lookup::Problem {
             spatial: n,

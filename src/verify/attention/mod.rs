@@ -217,6 +217,17 @@ pub fn statistics_rule(oracle: [Vec<f64>; 3], low: [Vec<f64>; 3], mag: [Vec<f64>
     Rule::Rows { cols: 1, dtype: Dtype::F32, oracle, low, mag }
 }
 
+/// Both results, side by side where there are threads.
+fn both<A, B: Send>(a: impl FnOnce() -> A, b: impl FnOnce() -> B + Send) -> (A, B) {
+    #[cfg(target_family = "wasm")]
+    return (a(), b());
+    #[cfg(not(target_family = "wasm"))]
+    std::thread::scope(|scope| {
+        let b = scope.spawn(b);
+        (a(), b.join().expect("a formula does not panic"))
+    })
+}
+
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
         let (d, dv) = (self.head_dim, self.value_dim);
@@ -326,13 +337,11 @@ impl Describe for Problem {
             parents: parents.as_deref(),
             lengths: Some(&lengths),
         };
+        // Weights are rounded to v's dtype; where v is codes they stay f32.
+        let rounded = |v: f64| if self.codes.is_some() { v } else { self.x.round(v) };
         // Most of a sweep's time is here.
-        let (oracle, low): (Output, Output) = std::thread::scope(|scope| {
-            // Weights are rounded to v's dtype; where v is codes they stay f32.
-            let rounded = |v: f64| if self.codes.is_some() { v } else { self.x.round(v) };
-            let low = scope.spawn(move || reference::<f32>(self, &inputs, rounded));
-            (reference::<f64>(self, &inputs, |v| v), low.join().expect("the formula does not panic"))
-        });
+        let (oracle, low): (Output, Output) =
+            both(|| reference::<f64>(self, &inputs, |v| v), || reference::<f32>(self, &inputs, rounded));
         let [o, low_o] = [&oracle.o, &low.o].map(|all| q_places.scatter(all, dv));
         let mag = q_places.scatter(&oracle.mag, 1);
         let mut rules = vec![("o", Rule::Rows { cols: dv, dtype: self.o, oracle: o, low: low_o, mag })];

@@ -8,6 +8,7 @@ use crate::quantize;
 use crate::reference::gemm::{Inputs, Output, reference, rounded};
 use crate::reference::quantize as tokens;
 use crate::reference::weights::decode;
+use crate::verify::Subject;
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::packed;
@@ -144,6 +145,10 @@ impl Describe for Problem {
         let a = rounded(&plain, &taken_activations(self, &values["a"]));
         let low = reference::<f32>(&plain, &Inputs { a: &a, b: &b, b2: b2.as_deref(), ..inputs }).d;
         vec![("d", Rule::Rows { cols: n, dtype: self.d.dtype, oracle, low, mag })]
+    }
+
+    fn inner(&self) -> Vec<Box<dyn Subject>> {
+        self.quantize().map(|inner| Box::new(inner) as Box<dyn Subject>).into_iter().collect()
     }
 
     fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {

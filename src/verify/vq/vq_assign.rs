@@ -3,6 +3,7 @@
 use crate::caps::LEAST_INVOCATIONS;
 use crate::reference::vq_assign::{Output, distance, nearest, reference, unit};
 use crate::reference::{Verdict, Worst};
+use crate::verify::Subject;
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values, exact};
 use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
@@ -205,6 +206,10 @@ impl Describe for Problem {
             rules.push(("loss", rows(1, Dtype::F32, vec![oracle.loss], vec![low.loss], vec![oracle.loss])));
         }
         rules
+    }
+
+    fn inner(&self) -> Vec<Box<dyn Subject>> {
+        self.quantized.map(|quantized| Box::new(self.lookup(quantized)) as Box<dyn Subject>).into_iter().collect()
     }
 
     fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {

@@ -63,7 +63,7 @@ pub fn run(
     gpu: &Gpu,
     runs: &[Box<dyn Run>],
     verdicts: &mut Verdicts,
-    mut told: impl FnMut(&str),
+    mut told: impl FnMut(&str) + Send,
 ) -> Result<(Report, f64), String> {
     let subjects: Vec<&dyn Subject> = runs.iter().map(|run| run.subject()).collect();
     let start = Instant::now();
