@@ -9,6 +9,7 @@ pub mod gemm;
 mod numerics;
 mod position;
 mod rows;
+mod sampling;
 mod sort;
 mod vq;
 pub mod weights;
@@ -18,6 +19,7 @@ pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};
 pub use rows::*;
+pub use sampling::{philox, sample};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
 

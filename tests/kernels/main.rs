@@ -15,6 +15,7 @@ mod ledger;
 mod position;
 mod rounds;
 mod rows;
+mod sampling;
 mod sort;
 mod subgroups;
 mod vq;

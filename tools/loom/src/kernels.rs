@@ -5,5 +5,6 @@ pub mod gemm;
 pub mod mask;
 pub mod position;
 pub mod rows;
+mod sampling;
 pub mod sort;
 pub mod vq;

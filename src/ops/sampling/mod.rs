@@ -1,0 +1,3 @@
+//! Kernels that choose tokens.
+
+pub mod sample;

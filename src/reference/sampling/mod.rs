@@ -1,0 +1,4 @@
+//! Choosing tokens.
+
+pub mod philox;
+pub mod sample;

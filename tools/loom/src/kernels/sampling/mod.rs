@@ -1,0 +1,3 @@
+//! Choosing tokens, described.
+
+mod sample;
