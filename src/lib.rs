@@ -86,6 +86,7 @@ pub mod reference;
 mod rounds;
 mod scopes;
 mod tensor;
+pub mod verify;
 pub mod weights;
 
 pub use caps::Caps;

@@ -3,7 +3,7 @@
 
 use loom::Gpu;
 use loom::harness::Call;
-use loom::kernel::Describe;
+use loom::kernel::Listed;
 use tileloom::gemm::{self, Matrix};
 use tileloom::vq_lookup::{self, Combine};
 use tileloom::{
@@ -14,12 +14,12 @@ use tileloom::{
 use crate::{Depth, Suite};
 
 /// Of the Config that is chosen for `of(1)`, whose limit is below `of(most)`.
-fn edge<D: Describe>(gpu: &Gpu, most: usize, of: impl Fn(usize) -> D) -> Result<(), String> {
+fn edge<D: Listed>(gpu: &Gpu, most: usize, of: impl Fn(usize) -> D) -> Result<(), String> {
     edge_from(gpu, [1, most], of)
 }
 
 /// Of the Config that is chosen for `of(least)`.
-fn edge_from<D: Describe>(gpu: &Gpu, [least, most]: [usize; 2], of: impl Fn(usize) -> D) -> Result<(), String> {
+fn edge_from<D: Listed>(gpu: &Gpu, [least, most]: [usize; 2], of: impl Fn(usize) -> D) -> Result<(), String> {
     let caps = gpu.kernels.caps();
     let config = of(least).choose(&caps).map_err(|error| error.to_string())?;
     let (mut fits, mut past) = (least, most);

@@ -32,7 +32,7 @@ fn tiled(gpu: &Gpu, call: &Call<Problem>) -> Result<Values, String> {
 fn call(problem: Problem, seed: u64, set: impl Fn(&Problem, &mut Values)) -> Call<Problem> {
     let mut call = Call::random(problem, seed);
     set(&problem, &mut call.values);
-    Call::new(problem, call.values)
+    Call::new(problem, call.values.clone())
 }
 
 /// Within a few units of the last place of values of about 1.
@@ -160,12 +160,12 @@ fn everywhere(suite: &mut Suite) {
         let whole = tiled(gpu, &call)?;
         let [q, kv] = [bshd(9, 17, 64), bshd(3, 17, 64)];
         let tokens = Problem { q_layout: q, k_layout: kv, v_layout: kv, o_layout: q, ..base };
-        same_bits(&whole, &tiled(gpu, &Call { problem: tokens, ..call.clone() })?)?;
+        same_bits(&whole, &tiled(gpu, &call.clone().of_problem(tokens))?)?;
         // [9 q | 3 k | 3 v] heads per token, in one buffer.
         let fused = |first| fused(first, 17, 64, 15 * 64);
         let qkv = Problem { q_layout: fused(0), k_layout: fused(9), v_layout: fused(12), ..base };
         let memory = Memory::shared(&[&["q", "k", "v"]]);
-        same_bits(&whole, &tiled(gpu, &Call { problem: qkv, memory, ..call })?)
+        same_bits(&whole, &tiled(gpu, &call.of_problem(qkv).in_memory(memory))?)
     });
     suite.case("on tensors", |gpu| {
         let f64s = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
@@ -244,7 +244,7 @@ fn wide(suite: &mut Suite) {
         let call = Call::random(base, 5);
         let whole = tiled(gpu, &call)?;
         let window = [Some(40), Some(40)];
-        same_bits(&whole, &tiled(gpu, &Call { problem: Problem { window, ..base }, ..call.clone() })?)?;
+        same_bits(&whole, &tiled(gpu, &call.clone().of_problem(Problem { window, ..base }))?)?;
         // The groups of three query heads in another order.
         let permuted = |values: &[f64]| {
             let each = values.len() / 3;

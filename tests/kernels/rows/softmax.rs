@@ -1,7 +1,6 @@
 //! Softmax on a GPU: what is more than a Problem of the list.
 
 use loom::Gpu;
-use loom::flush::Flushes;
 use loom::harness::{Call, Output, same_bits};
 use loom::kernels::rows::softmax::{odd, shape};
 use loom::kernels::rows::{plain, tile};
@@ -52,7 +51,7 @@ fn everywhere(suite: &mut Suite) {
         Ok(())
     });
     suite.case("what the adapter flushes is allowed, and needs it", |gpu| {
-        let flushes = Flushes::of(gpu)?;
+        let flushes = gpu.flushes();
         // Scores 0.5 and 0, or 0 and 0.
         let problem = odd(Problem { scale: 1e38, lse: Some(0), ..shape(1, 2) });
         let call = Call::new(problem, [("x", vec![5e-39, 0.0])].into());

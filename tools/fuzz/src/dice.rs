@@ -2,7 +2,7 @@
 
 use tileloom::{Dtype, Layout};
 
-use crate::random::Random;
+use tileloom::verify::random::Random;
 
 /// What a case is drawn by.
 pub struct Dice {

@@ -7,7 +7,4 @@ pub mod call;
 pub mod dice;
 pub mod gpu;
 pub mod ops;
-/// The generator that loom has, too.
-#[path = "../../loom/src/random.rs"]
-pub mod random;
 pub mod tensors;

@@ -168,7 +168,7 @@ impl Gpu {
     /// What the adapter takes for 0, found out once. One that cannot be asked is not allowed anything.
     pub fn flushes(&self) -> Flushes {
         *self.flushes.get_or_init(|| {
-            Flushes::of(self).unwrap_or_else(|reason| {
+            pollster::block_on(Flushes::of(&self.kernels, &self.queue)).unwrap_or_else(|reason| {
                 log::warn!("{}: {reason}", self.slug);
                 Flushes::default()
             })

@@ -1,83 +1,83 @@
 //! The one place where a described call is uploaded, run, read and judged.
 
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 
 use tileloom::compose::{Shader, Slots};
 use tileloom::reference::{Verdict, Worst};
+pub use tileloom::verify::call::Output;
+use tileloom::verify::call::{self, inputs, judge, rules};
 use tileloom::{Caps, Error, ErrorKind, Kernels, wgpu};
 
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Reader, Shown, Tensor, float};
 use crate::commands::run::Finding;
-use crate::flush::Flushes;
-use crate::image::{Image, Number, POISON, Rows};
+use crate::image::{Number, POISON, Rows};
 use crate::kernel::{
-    Access, Arg, Bound, Cost, Describe, Entry, List, Memory, Pick, Prepared, Ran, Replay, Rule, Run, Use, Values,
+    Access, Arg, Bound, Cost, Entry, List, Listed, Memory, Pick, Prepared, Ran, Replay, Rule, Run, Use, Values,
     affordable,
 };
 use crate::pool::Pool;
 use crate::random::Random;
 
-/// One call: a Problem, and what its arguments hold.
+/// One call, and the name of the file that a failure leaves.
 #[derive(Debug, Clone)]
 pub struct Call<D> {
-    /// For the file that a failure leaves.
     pub name: String,
-    pub problem: D,
-    /// As stored.
-    pub values: Values,
-    pub memory: Memory,
+    call: call::Call<D>,
 }
 
-/// What a call gave.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Output {
-    pub values: Values,
-    /// What ran: shader and Config per step.
-    pub steps: Vec<String>,
+impl<D> Deref for Call<D> {
+    type Target = call::Call<D>;
+
+    fn deref(&self) -> &call::Call<D> {
+        &self.call
+    }
 }
 
-impl<D: Describe> Call<D> {
+impl<D> DerefMut for Call<D> {
+    fn deref_mut(&mut self) -> &mut call::Call<D> {
+        &mut self.call
+    }
+}
+
+impl<D: Listed> Call<D> {
+    fn of(call: call::Call<D>) -> Call<D> {
+        Call { name: "call".into(), call }
+    }
+
+    pub fn named(self, name: &str) -> Call<D> {
+        Call { name: name.into(), ..self }
+    }
+
     /// A call on random values in separate memory.
     pub fn random(problem: D, seed: u64) -> Call<D> {
-        let mut call = Call { name: "call".into(), problem, values: Values::new(), memory: Memory::Separate };
-        for (i, arg) in inputs(&call.problem.args()).enumerate() {
-            let mut random = Random::new(seed.wrapping_mul(1_000_003).wrapping_add(i as u64));
-            let values = call.problem.fill(arg.name, arg.view.len(), &call.values, &mut random);
-            call = call.with(arg.name, values);
-        }
-        call
+        Call::of(call::Call::random(problem, seed))
     }
 
     /// A call on these values.
     ///
     /// # Panics
     /// If an input is missing.
-    pub fn new(problem: D, mut values: Values) -> Call<D> {
-        let call = Call { name: "call".into(), problem, values: Values::new(), memory: Memory::Separate };
-        let take = |call: Call<D>, arg: &Arg| {
-            let values = values.remove(arg.name).unwrap_or_else(|| panic!("`{}` has no values", arg.name));
-            call.with(arg.name, values)
-        };
-        inputs(&call.problem.args()).fold(call, take)
+    pub fn new(problem: D, values: Values) -> Call<D> {
+        Call::of(call::Call::new(problem, values))
     }
 
     /// Other values of an input: as their view stores them, so that rows of one place are the same.
     ///
     /// # Panics
     /// If there is no such input, or if it has another length.
-    pub fn with(mut self, name: &'static str, values: Vec<f64>) -> Call<D> {
-        let args = self.problem.args();
-        let arg = inputs(&args).find(|arg| arg.name == name).unwrap_or_else(|| panic!("there is no input `{name}`"));
-        assert_eq!(values.len(), arg.view.len(), "values of `{name}`");
-        let (mut image, at) = Image::with_room([arg.view.bytes()]);
-        image.scatter(at[0], &arg.view, &values);
-        self.values.insert(name, image.gather(at[0], &arg.view));
-        self
+    pub fn with(self, name: &'static str, values: Vec<f64>) -> Call<D> {
+        Call { call: self.call.with(name, values), ..self }
     }
 
-    pub fn in_memory(mut self, memory: Memory) -> Call<D> {
-        self.memory = memory;
+    pub fn in_memory(self, memory: Memory) -> Call<D> {
+        Call { call: self.call.in_memory(memory), ..self }
+    }
+
+    /// The same values for another Problem.
+    pub fn of_problem(mut self, problem: D) -> Call<D> {
+        self.problem = problem;
         self
     }
 
@@ -86,7 +86,7 @@ impl<D: Describe> Call<D> {
     /// # Errors
     /// Those of the Problem, or that nothing fits.
     pub fn chosen(&self, caps: &Caps) -> Result<D::Config, String> {
-        self.problem.choose(caps).map_err(|error| error.to_string())
+        self.call.chosen(caps).map_err(|error| error.to_string())
     }
 
     /// Runs the call, with the caller's Config or the chosen one: what is written and all that lies between the views is
@@ -95,31 +95,10 @@ impl<D: Describe> Call<D> {
     /// # Errors
     /// What `prepare` says, a lost device, or what spilled where.
     pub fn run(&self, gpu: &Gpu, kernels: &Kernels, config: Option<&D::Config>) -> Result<Output, String> {
-        let config = config.map_or_else(|| self.chosen(&kernels.caps()), |config| Ok(*config))?;
-        let mut args = self.problem.args();
-        let scratch = self.problem.scratch_bytes(&config).map_err(|error| error.to_string())? as usize;
-        if scratch > 0 {
-            args.push(Arg::write("scratch", Rows::flat(0, scratch, Number::U8)));
-        }
-        let upload = Upload::new(gpu, args, &self.values, &self.memory);
-        let bound = upload.bound();
-        let dispatch = self.problem.prepare_with(kernels, &config, self.problem.buffers(&bound));
-        let dispatch = dispatch.map_err(|error| error.to_string())?;
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        dispatch.record(&mut encoder);
-        gpu.queue.submit([encoder.finish()]);
-        let steps = dispatch.steps().map(|(label, grid)| format!("{label} on {grid:?}")).collect();
-        Ok(Output { values: upload.read(gpu)?, steps })
-    }
-
-    /// Holds an output against the oracle.
-    pub fn judge(&self, output: &Output) -> Verdict {
-        self.judge_on(output, Flushes::default())
-    }
-
-    /// The same of an adapter that flushes, which is allowed for.
-    pub fn judge_on(&self, output: &Output, flushes: Flushes) -> Verdict {
-        judge(&self.problem, &self.values, &output.values, (0.0, 0.0), flushes)
+        let loaded = self.load(kernels, config).map_err(|error| error.to_string())?;
+        loaded.submit(&gpu.device, &gpu.queue);
+        let bytes = loaded.written().map(|buffer| gpu.read(buffer)).collect::<Result<_, _>>()?;
+        loaded.output(bytes)
     }
 
     /// Runs and judges.
@@ -176,122 +155,6 @@ impl<D: Describe> Call<D> {
     }
 }
 
-/// The rules of a call, and what an adapter that flushes adds to the bounds of each.
-fn rules<D: Describe>(
-    problem: &D,
-    values: &Values,
-    given: &Values,
-    flushes: Flushes,
-) -> Vec<(&'static str, Rule, Vec<f64>)> {
-    let rules = problem.rules(values, given);
-    if flushes == Flushes::default() {
-        return rules.into_iter().map(|(name, rule)| (name, rule, Vec::new())).collect();
-    }
-    let (mut flushed, mut same) = (values.clone(), true);
-    for arg in inputs(&problem.args()) {
-        for value in flushed.get_mut(arg.name).into_iter().flatten() {
-            let before = std::mem::replace(value, flushes.value(arg.view.number, *value));
-            same &= value.to_bits() == before.to_bits();
-        }
-    }
-    let other = problem.flushed().filter(|_| flushes.f32);
-    // Most calls have nothing to flush: then the oracle is the same.
-    let others = (!same || other.is_some()).then(|| other.as_ref().unwrap_or(problem).rules(&flushed, given));
-    let slack = |i: usize, rule: &Rule| rule.slack(others.as_ref().map_or(rule, |others| &others[i].1), flushes);
-    let with = |(i, (name, rule))| {
-        let slack = slack(i, &rule);
-        (name, rule, slack)
-    };
-    rules.into_iter().enumerate().map(with).collect()
-}
-
-/// The verdict on all outputs of a call.
-fn judge<D: Describe>(problem: &D, values: &Values, outputs: &Values, widen: (f64, f64), flushes: Flushes) -> Verdict {
-    let mut verdict = Verdict::default();
-    for (name, rule, slack) in rules(problem, values, outputs, flushes) {
-        verdict.merge(rule.judge(&outputs[name], None, widen, &slack));
-    }
-    verdict
-}
-
-fn inputs(args: &[Arg]) -> impl Iterator<Item = &Arg> {
-    args.iter().filter(|arg| arg.access != Access::Write)
-}
-
-/// The arguments of a call in GPU memory.
-struct Upload {
-    /// With the buffer, and the byte at which its binding starts.
-    args: Vec<(Arg, usize, usize)>,
-    buffers: Vec<(wgpu::Buffer, Image)>,
-}
-
-impl Upload {
-    fn new(gpu: &Gpu, args: Vec<Arg>, values: &Values, memory: &Memory) -> Upload {
-        // Arguments that share a binding's start, by their numbers.
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        for (i, arg) in args.iter().enumerate() {
-            let shares = |group: &Vec<usize>| match memory {
-                Memory::Shared(names) => {
-                    names.iter().any(|names| names.contains(&args[group[0]].name) && names.contains(&arg.name))
-                }
-                _ => false,
-            };
-            match groups.iter_mut().find(|group| shares(group)) {
-                Some(group) => group.push(i),
-                None => groups.push(vec![i]),
-            }
-        }
-        let room = |group: &Vec<usize>| group.iter().map(|&i| args[i].view.bytes()).max().unwrap_or(0);
-        let buffers: Vec<&[Vec<usize>]> = match memory {
-            Memory::Arena => vec![&groups],
-            _ => groups.chunks(1).collect(),
-        };
-        let mut upload = Upload { args: Vec::new(), buffers: Vec::new() };
-        for groups in buffers {
-            let (mut image, starts) = Image::with_room(groups.iter().map(room));
-            for (group, &start) in groups.iter().zip(&starts) {
-                for &i in group {
-                    if let (true, Some(values)) = (args[i].access != Access::Write, values.get(args[i].name)) {
-                        image.scatter(start, &args[i].view, values);
-                    }
-                    upload.args.push((args[i], upload.buffers.len(), start));
-                }
-            }
-            upload.buffers.push((gpu.buffer(&image.bytes), image));
-        }
-        upload
-    }
-
-    fn bound(&self) -> Bound<'_> {
-        let binding = |&(arg, buffer, start): &(Arg, usize, usize)| {
-            let binding = wgpu::BufferBinding { buffer: &self.buffers[buffer].0, offset: start as u64, size: None };
-            (arg.name, binding.into())
-        };
-        Bound(self.args.iter().map(binding).collect())
-    }
-
-    /// The outputs, once all that was submitted has run.
-    fn read(&self, gpu: &Gpu) -> Result<Values, String> {
-        let mut values = Values::new();
-        for (i, (buffer, before)) in self.buffers.iter().enumerate() {
-            let own = self.args.iter().filter(|(_, buffer, _)| *buffer == i);
-            let written: Vec<_> = own.filter(|(arg, ..)| arg.access != Access::Read).collect();
-            if written.is_empty() {
-                continue;
-            }
-            let after = Image { bytes: gpu.read(buffer)? };
-            let views: Vec<_> = written.iter().map(|(arg, _, start)| (*start, arg.view)).collect();
-            if let Some(byte) = after.spilled(before, &views) {
-                let names: Vec<_> = written.iter().map(|(arg, ..)| arg.name).collect();
-                let byte = byte as i64 - views[0].0 as i64;
-                return Err(format!("byte {byte} outside {} was written", names.join(", ")));
-            }
-            values.extend(written.iter().map(|(arg, _, start)| (arg.name, after.gather(*start, &arg.view))));
-        }
-        Ok(values)
-    }
-}
-
 /// How a test of an entry ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -304,16 +167,16 @@ pub enum Outcome {
 }
 
 /// The [`Run`] of an entry.
-pub struct Item<D: Describe>(pub Entry<D>);
+pub struct Item<D: Listed>(pub Entry<D>);
 
-impl<D: Describe> Entry<D> {
+impl<D: Listed> Entry<D> {
     /// Its call.
     pub fn call(&self) -> Call<D> {
-        let mut call = Call { name: self.name.clone(), ..Call::random(self.problem.clone(), self.seed) };
+        let mut call = Call::random(self.problem.clone(), self.seed).named(&self.name);
         if let Some(set) = &self.set {
             let mut values = call.values.clone();
             set(&self.problem, &mut values);
-            call.values = Call::new(self.problem.clone(), values).values;
+            call = Call::new(self.problem.clone(), values).named(&self.name);
         }
         call.in_memory(self.memory.clone())
     }
@@ -393,7 +256,7 @@ pub fn same_bits(a: &Values, b: &Values) -> Result<(), String> {
     Ok(())
 }
 
-impl<D: Describe> Run for Item<D> {
+impl<D: Listed> Run for Item<D> {
     fn name(&self) -> &str {
         &self.0.name
     }
@@ -536,7 +399,7 @@ impl<D: Describe> Run for Item<D> {
 }
 
 /// A benchmark of a Problem that no list has.
-pub fn bench<D: Describe>(shape: &str, problem: D) -> Box<dyn Run> {
+pub fn bench<D: Listed>(shape: &str, problem: D) -> Box<dyn Run> {
     let mut list = List(Vec::new());
     list.bench(shape, problem);
     Box::new(Item(list.0.remove(0)))
@@ -554,7 +417,7 @@ pub struct Replayed<D> {
     known: Values,
 }
 
-impl<D: Describe> Replayed<D> {
+impl<D: Listed> Replayed<D> {
     /// # Errors
     /// What is wrong with the case.
     pub fn of(case: &Case) -> Result<Replayed<D>, Fault> {
@@ -601,7 +464,7 @@ fn memory(reader: &mut Reader, args: &[Arg]) -> Result<Memory, Fault> {
     })
 }
 
-impl<D: Describe> Replay for Replayed<D> {
+impl<D: Listed> Replay for Replayed<D> {
     fn case(&self) -> Case {
         self.call.case()
     }

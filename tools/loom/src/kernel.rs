@@ -1,19 +1,18 @@
 //! A kernel, described once: its arguments, its oracle, and the Problems of interest, which `loom check`, `loom bench`,
 //! the kernel tests and the composition tests all go through.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-use tileloom::reference::{Judge, Verdict, flush_slack};
-use tileloom::{Binding, Caps, Dispatch, Dtype, Op, wgpu};
+use tileloom::reference::Verdict;
+pub use tileloom::verify::Describe;
+pub use tileloom::verify::call::{Access, Arg, Bound, Memory, Rule, Setter, Values, exact};
+use tileloom::{Caps, Dispatch, Op, wgpu};
 
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Options, Reader, Shown, Tensor};
 use crate::flush::Flushes;
 use crate::harness::{Call, Item, Outcome, Replayed};
-use crate::image::Rows;
 use crate::pool::Pool;
-use crate::random::Random;
 
 /// Whether no argument of a case takes more than a case may ask for: told before anything of that size is made.
 ///
@@ -26,165 +25,6 @@ pub fn affordable(reader: &Reader, args: &[Arg]) -> Result<(), Fault> {
         Some(arg) => Err(Fault::TooLarge { name: arg.name, need: need(arg), most }),
         None => Ok(()),
     }
-}
-
-/// Numbers by the name of the argument, contiguous in the order of its view.
-pub type Values = BTreeMap<&'static str, Vec<f64>>;
-
-/// What a kernel does with an argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    Read,
-    Write,
-    /// Read, then written.
-    Update,
-}
-
-/// One argument of a call: its name and where its numbers lie in their binding.
-#[derive(Debug, Clone, Copy)]
-pub struct Arg {
-    pub name: &'static str,
-    pub view: Rows,
-    pub access: Access,
-}
-
-impl Arg {
-    pub fn read(name: &'static str, view: Rows) -> Arg {
-        Arg { name, view, access: Access::Read }
-    }
-
-    pub fn write(name: &'static str, view: Rows) -> Arg {
-        Arg { name, view, access: Access::Write }
-    }
-
-    pub fn update(name: &'static str, view: Rows) -> Arg {
-        Arg { name, view, access: Access::Update }
-    }
-}
-
-/// Where the arguments lie relative to each other.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Memory {
-    /// A buffer for each.
-    #[default]
-    Separate,
-    /// The arguments of each group share a buffer and the start of their bindings: in place by equal layouts, side by
-    /// side by others.
-    Shared(Vec<Vec<&'static str>>),
-    /// One buffer for all, in bindings of their own.
-    Arena,
-}
-
-impl Memory {
-    pub fn shared(groups: &[&[&'static str]]) -> Memory {
-        Memory::Shared(groups.iter().map(|group| group.to_vec()).collect())
-    }
-}
-
-/// The bindings of a call, by name; `scratch` is there where the Config asks for it.
-pub struct Bound<'a>(pub Vec<(&'static str, Binding<'a>)>);
-
-/// Gives Buffers one more binding.
-pub type Setter<'a, B> = fn(B, Binding<'a>) -> B;
-
-impl<'a> Bound<'a> {
-    pub fn find(&self, name: &str) -> Option<Binding<'a>> {
-        self.0.iter().find(|(have, _)| *have == name).map(|(_, binding)| *binding)
-    }
-
-    /// # Panics
-    /// If the description has no argument of this name.
-    pub fn get(&self, name: &str) -> Binding<'a> {
-        self.find(name).unwrap_or_else(|| panic!("there is no argument `{name}`"))
-    }
-
-    /// `buffers` with what is bound of these arguments, each with its setter.
-    pub fn with<B, const N: usize>(&self, buffers: B, setters: [(&str, Setter<'a, B>); N]) -> B {
-        setters.into_iter().fold(buffers, |buffers, (name, set)| match self.find(name) {
-            Some(binding) => set(buffers, binding),
-            None => buffers,
-        })
-    }
-}
-
-/// How an output is judged.
-pub enum Rule {
-    /// By the numerics rule, row by row, as in [`Judge`].
-    Rows { cols: usize, dtype: Dtype, oracle: Vec<f64>, low: Vec<f64>, mag: Vec<f64> },
-    /// Bit by bit.
-    Exact(Vec<f64>),
-    /// By the kernel's own words: the output, and what a case file expects instead of the oracle.
-    #[allow(clippy::type_complexity)]
-    By(Box<dyn Fn(&[f64], Option<&[f64]>) -> Verdict>),
-}
-
-impl Rule {
-    /// Judges `out` against the oracle, or against what a case file expects: then the bound is that of the numerics
-    /// rule on the case's inputs, since a wrong expectation must not widen it.
-    ///
-    /// `slack` is what the adapter may add to the bound of each row, as [`slack`](Self::slack) gives it.
-    pub fn judge(&self, out: &[f64], expected: Option<&[f64]>, widen: (f64, f64), slack: &[f64]) -> Verdict {
-        match self {
-            Rule::Rows { cols, dtype, oracle, low, mag } => {
-                let target = expected.unwrap_or(oracle);
-                // `low` as far from the expectation as it is from the oracle.
-                let moved = |i: usize| target[i] + (dtype.round(low[i]) - dtype.round(oracle[i]));
-                let moved: Option<Vec<f64>> = expected.map(|_| (0..target.len()).map(moved).collect());
-                let low = moved.as_ref().unwrap_or(low);
-                Judge { cols: *cols, dtype: *dtype, oracle: target, low, mag, slack, widen }.judge(out)
-            }
-            Rule::Exact(oracle) => exact(out, expected.unwrap_or(oracle)),
-            Rule::By(judge) => judge(out, expected),
-        }
-    }
-
-    /// By what the bound of each row grows on an adapter that flushes; `flushed` is the rule of inputs that it has flushed.
-    pub fn slack(&self, flushed: &Rule, flushes: Flushes) -> Vec<f64> {
-        match (self, flushed) {
-            (Rule::Rows { cols, dtype, oracle, .. }, Rule::Rows { oracle: flushed, .. }) => {
-                flush_slack(*cols, *dtype, flushes.below(*dtype), oracle, flushed)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// The first output that is further from the rounded oracle than this share of it, or of 1.
-    ///
-    /// # Errors
-    /// Where there is none to compare with.
-    pub fn beyond(&self, out: &[f64], distance: f64) -> Result<Option<usize>, String> {
-        let oracle = self.oracle().ok_or("it has no oracle")?;
-        let rounded = |i: usize| match self {
-            Rule::Rows { dtype, .. } => dtype.round(oracle[i]),
-            _ => oracle[i],
-        };
-        let near =
-            |i: usize| out[i] == rounded(i) || (out[i] - rounded(i)).abs() <= distance * rounded(i).abs().max(1.0);
-        Ok((0..out.len()).find(|&i| !near(i)))
-    }
-
-    /// What the oracle gives, where it is one answer.
-    pub fn oracle(&self) -> Option<&[f64]> {
-        match self {
-            Rule::Rows { oracle, .. } | Rule::Exact(oracle) => Some(oracle),
-            Rule::By(_) => None,
-        }
-    }
-}
-
-/// Bit by bit.
-pub fn exact(out: &[f64], expected: &[f64]) -> Verdict {
-    assert_eq!(out.len(), expected.len(), "the output has the oracle's length");
-    let mut verdict = Verdict { checked: out.len(), ..Verdict::default() };
-    for (index, (&out, &expected)) in out.iter().zip(expected).enumerate() {
-        if out.to_bits() != expected.to_bits() {
-            verdict.wrong += 1;
-            verdict.ratio = f64::INFINITY;
-            verdict.max_error = verdict.max_error.max((out - expected).abs());
-            verdict.worst.get_or_insert(tileloom::reference::Worst { index, out, expected, bound: 0.0 });
-        }
-    }
-    verdict
 }
 
 /// How much of the list a run of the tests goes through.
@@ -407,7 +247,7 @@ pub struct Given<P> {
 }
 
 /// What a kernel brings, all of it: implemented for its Problem.
-pub trait Describe: Op + Send + Sync + 'static {
+pub trait Listed: Describe {
     /// The ops of its case files.
     const OPS: &'static [&'static str] = &[Self::NAME];
     /// Keys of the Config that are no part of a pipeline: the steps do not say them.
@@ -420,26 +260,6 @@ pub trait Describe: Op + Send + Sync + 'static {
     fn op(&self) -> &'static str {
         Self::NAME
     }
-
-    /// The arguments, inputs first, in an order in which random values of one may follow from those before.
-    fn args(&self) -> Vec<Arg>;
-
-    /// Random values of an input that hide nothing, of which `len` are wanted; they are rounded as stored.
-    fn fill(&self, _name: &str, len: usize, _before: &Values, random: &mut Random) -> Vec<f64> {
-        random.outliers(len)
-    }
-
-    /// Names to Buffers.
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Self::Buffers<'a>;
-
-    /// The Problem with 0 for its subnormal parameters, if it has any.
-    fn flushed(&self) -> Option<Self> {
-        None
-    }
-
-    /// By what each output is judged, those first on which others depend: `given` is what the kernel, or a case file,
-    /// says of the outputs.
-    fn rules(&self, values: &Values, given: &Values) -> Vec<(&'static str, Rule)>;
 
     fn cost(&self) -> Cost;
 
@@ -655,7 +475,7 @@ impl<D> Of<D> {
     pub const KERNEL: Of<D> = Of(PhantomData);
 }
 
-impl<D: Describe> Kernel for Of<D> {
+impl<D: Listed> Kernel for Of<D> {
     fn name(&self) -> &'static str {
         D::NAME
     }
@@ -678,7 +498,7 @@ impl<D: Describe> Kernel for Of<D> {
 }
 
 /// The list of a description.
-pub fn entries<D: Describe>() -> Vec<Entry<D>> {
+pub fn entries<D: Listed>() -> Vec<Entry<D>> {
     let mut list = List(Vec::new());
     D::list(&mut list);
     list.0
@@ -688,13 +508,13 @@ pub fn entries<D: Describe>() -> Vec<Entry<D>> {
 ///
 /// # Panics
 /// If there is none.
-pub fn call<D: Describe>(name: &str) -> Call<D> {
+pub fn call<D: Listed>(name: &str) -> Call<D> {
     let entry = entries::<D>().into_iter().find(|entry| entry.name == name);
     entry.unwrap_or_else(|| panic!("{} lists no `{name}`", D::NAME)).call()
 }
 
 /// What a description finds wrong with a case.
 #[cfg(test)]
-pub fn fault<D: Describe>(case: &Case) -> String {
+pub fn fault<D: Listed>(case: &Case) -> String {
     Of::<D>::KERNEL.replay(case).err().map_or("understood".into(), |fault| fault.to_string())
 }

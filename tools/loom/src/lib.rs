@@ -5,17 +5,14 @@
 pub mod case;
 pub mod commands;
 pub mod faults;
-pub mod flush;
 pub mod gguf;
 pub mod gpu;
 pub mod harness;
-pub mod image;
 pub mod isa;
 pub mod kernel;
 pub mod kernels;
 pub mod packed;
 pub mod pool;
-pub mod random;
 pub mod registry;
 pub mod report;
 pub mod roofline;
@@ -27,3 +24,4 @@ pub mod weights;
 mod progress;
 
 pub use gpu::Gpu;
+pub use tileloom::verify::{flush, image, random};

@@ -160,11 +160,7 @@ pub fn numbers(words: &[u32]) -> Vec<f64> {
     words.iter().map(|&word| word.into()).collect()
 }
 
-/// Packed weights of two arguments' numbers.
-pub fn packed(format: Format, n: usize, k: usize, codes: &[f64], scales: &[f64]) -> Packed {
-    let words = |numbers: &[f64]| numbers.iter().map(|&v| v as u32).collect();
-    Packed { format, n, k, codes: words(codes), scales: words(scales) }
-}
+pub use tileloom::verify::packed::packed;
 
 #[cfg(test)]
 mod tests {

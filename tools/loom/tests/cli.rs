@@ -610,7 +610,7 @@ fn a_failure_leaves_its_case_file() {
     };
     let gpu = Gpu::open(&adapter).unwrap();
     let problem = tileloom::softmax::Problem { rows: 3, cols: 7, lse: Some(0), ..Default::default() };
-    let call = harness::Call { name: "lse in x".into(), ..harness::Call::random(problem, 1) };
+    let call = harness::Call::random(problem, 1).named("lse in x");
     let refused = call.clone().in_memory(Memory::shared(&[&["x", "lse"]]));
     let error = refused.check(&gpu, &gpu.kernels, None).unwrap_err();
     let path = error.rsplit("loom run --check ").next().unwrap();

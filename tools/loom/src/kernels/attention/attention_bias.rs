@@ -1,13 +1,10 @@
 //! Attention biases, described.
 
-use tileloom::attention_bias::{Buckets, Buffers, Kind, Problem, alibi_slopes};
-use tileloom::reference::attention_bias::{Output, reference};
+use tileloom::attention_bias::{Buckets, Kind, Problem};
 use tileloom::{Dtype, Layout};
 
 use crate::case::{self, Fault, Options, Reader, Shown};
-use crate::image::Rows;
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::random::Random;
+use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
 pub fn alibi(heads: usize, seq_q: usize, seq_kv: usize) -> Problem {
     Problem { heads, seq_q, seq_kv, ..Problem::default() }
@@ -27,7 +24,7 @@ const DECODER: Buckets = Buckets::t5(false);
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     /// Queries per invocation are a parameter.
     const RUNTIME: &'static [&'static str] = &["queries"];
 
@@ -82,39 +79,6 @@ impl Describe for Problem {
                 list.compose(t5(dtype, ENCODER, problem));
             }
         }
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let table = match self.kind {
-            Kind::Alibi { offset } => Arg::read("alibi_slopes", Rows::flat(offset, self.heads, Dtype::F32)),
-            Kind::T5 { buckets, dtype, layout } => {
-                Arg::read("table", Rows::new(layout, [buckets.num_buckets, self.heads], 1, dtype))
-            }
-        };
-        let bias = Rows::new(self.bias_layout, [self.heads, self.seq_q], self.seq_kv, self.bias);
-        vec![table, Arg::write("bias", bias)]
-    }
-
-    /// ALiBi's own slopes, or normal values.
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        match name {
-            "alibi_slopes" => alibi_slopes(len).into_iter().map(f64::from).collect(),
-            _ => (0..len).map(|_| 3.0 * random.normal()).collect(),
-        }
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        match self.kind {
-            Kind::Alibi { .. } => Buffers::alibi(bound.get("alibi_slopes"), bound.get("bias")),
-            Kind::T5 { .. } => Buffers::t5(bound.get("table"), bound.get("bias")),
-        }
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let table = values.get("table").unwrap_or_else(|| &values["alibi_slopes"]);
-        let Output { bias: oracle, mag } = reference::<f64>(self, table);
-        let low = reference::<f32>(self, table).bias;
-        vec![("bias", Rule::Rows { cols: self.seq_kv, dtype: self.bias, oracle, low, mag })]
     }
 
     /// It only writes: a copy's share is at most 2.

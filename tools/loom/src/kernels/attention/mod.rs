@@ -4,18 +4,18 @@ pub mod attention_bias;
 pub mod attention_merge;
 pub mod list;
 
-use tileloom::attention::{self, Algorithm, Alibi, Buffers, Packed, Paged, Problem, Reduce, Tree, bshd};
+use tileloom::Dtype;
+use tileloom::attention::{self, Algorithm, Alibi, Packed, Paged, Problem, Reduce, Tree, bshd};
 use tileloom::gemm::Precision;
-use tileloom::reference::attention::{Inputs, Output, reference};
 use tileloom::softmax::Mask;
-use tileloom::{Dtype, Layout};
+use tileloom::verify::Describe;
+use tileloom::verify::attention::{Places, Table, f32_tables, held, u32_tables, write_indices};
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
 use crate::harness::Call;
-use crate::image::{Number, Rows};
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::kernels::mask::{self, Masked};
-use crate::random::Random;
+use crate::image::Number;
+use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
+use crate::kernels::mask;
 
 /// ALiBi slopes and sinks.
 pub fn alibi_and_sinks(per_batch: bool, problem: Problem) -> Problem {
@@ -65,136 +65,8 @@ fn placed(mut p: Problem) -> Problem {
     p
 }
 
-/// First element and length of a small table.
-type Table = Option<(usize, usize)>;
-
-/// Slopes and sinks.
-fn f32_tables(p: &Problem) -> [Table; 2] {
-    let slopes = |alibi: Alibi| (alibi.slopes, if alibi.per_batch { p.batch * p.heads } else { p.heads });
-    [p.alibi.map(slopes), p.sinks.map(|at| (at, p.heads))]
-}
-
-/// Parents, starts of queries and of keys, lengths, pages; and what case files call them.
-fn u32_tables(p: &Problem) -> [Table; 5] {
-    let parents = |tree: Tree| (tree.parents, if tree.per_batch { p.batch * p.seq_q } else { p.seq_q });
-    let packed_kv = p.packed.filter(|_| p.paged.is_none());
-    [
-        p.tree.map(parents),
-        p.packed.map(|packed| (packed.cu_q, p.batch + 1)),
-        packed_kv.map(|packed| (packed.cu_kv, p.batch + 1)),
-        p.lengths.map(|at| (at, p.batch)),
-        p.paged.map(|paged| (paged.block_table, p.batch * paged.max_pages)),
-    ]
-}
-
 const F32_TABLES: [&str; 2] = ["alibi_slopes", "sinks"];
 const U32_TABLES: [&str; 5] = ["parents", "cu_seqlens_q", "cu_seqlens_k", "seqused_k", "block_table"];
-
-/// All of these tables in one row.
-fn table_arg(name: &'static str, tables: &[Table], number: Number) -> Option<Arg> {
-    let end = tables.iter().flatten().map(|(at, len)| at + len).max().filter(|&end| end > 0)?;
-    Some(Arg::read(name, Rows::flat(0, end, number)))
-}
-
-/// What the tables hold; nothing where there is none.
-fn held<'a, const N: usize>(values: &'a Values, name: &str, tables: [Table; N]) -> [&'a [f64]; N] {
-    tables.map(|table| table.map_or(&[][..], |(at, len)| &values[name][at..at + len]))
-}
-
-/// Queries and keys that each sequence has, as the kernel sees them.
-fn lengths(p: &Problem, values: &Values) -> Vec<[usize; 2]> {
-    let [_, cu_q, cu_kv, used, _] = held(values, "indices", u32_tables(p));
-    let between = |cu: &[f64], b: usize, most: usize| match cu {
-        [] => most,
-        cu => (cu[b + 1] as usize).saturating_sub(cu[b] as usize).min(most),
-    };
-    let keys = |b: usize| between(cu_kv, b, p.seq_kv).min(used.get(b).map_or(usize::MAX, |&keys| keys as usize));
-    (0..p.batch).map(|b| [between(cu_q, b, p.seq_q), keys(b)]).collect()
-}
-
-/// Where the rows of sequences, `[batch, heads, seq]`, stand among those of a view.
-struct Places {
-    pairs: Vec<(usize, usize)>,
-    sequences: usize,
-    view: usize,
-}
-
-impl Places {
-    /// Those of q, and those of k and v.
-    fn of(p: &Problem, values: &Values) -> [Places; 2] {
-        let [_, cu_q, cu_kv, _, pages] = held(values, "indices", u32_tables(p));
-        let q = |b: usize, h: usize, i: usize| match p.packed {
-            Some(packed) => h * packed.total_q + cu_q[b] as usize + i,
-            None => (b * p.heads + h) * p.seq_q + i,
-        };
-        let kv = |b: usize, h: usize, j: usize| match (p.paged, p.packed) {
-            (Some(Paged { page_size, max_pages, .. }), _) => {
-                let page = pages[b * max_pages + j / page_size] as usize;
-                (page * p.kv_heads + h) * page_size + j % page_size
-            }
-            (None, Some(packed)) => h * packed.total_kv + cu_kv[b] as usize + j,
-            (None, None) => (b * p.kv_heads + h) * p.seq_kv + j,
-        };
-        let lengths = lengths(p, values);
-        let all =
-            |[heads, seq]: [usize; 2], which: usize, view: [usize; 3], at: &dyn Fn(usize, usize, usize) -> usize| {
-                let mut pairs = Vec::new();
-                for (b, h) in (0..p.batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
-                    pairs.extend((0..lengths[b][which]).map(|i| ((b * heads + h) * seq + i, at(b, h, i))));
-                }
-                Places { pairs, sequences: p.batch * heads * seq, view: view.iter().product() }
-            };
-        [all([p.heads, p.seq_q], 0, p.q_sizes(), &q), all([p.kv_heads, p.seq_kv], 1, p.kv_sizes(), &kv)]
-    }
-
-    /// Rows by sequence of those of a view, NaN where a sequence has none.
-    fn gather(&self, view: &[f64], dim: usize) -> Vec<f64> {
-        let mut all = vec![f64::NAN; self.sequences * dim];
-        for &(to, from) in &self.pairs {
-            all[to * dim..][..dim].copy_from_slice(&view[from * dim..][..dim]);
-        }
-        all
-    }
-
-    /// And back, NaN where there is no token.
-    fn scatter(&self, sequences: &[f64], dim: usize) -> Vec<f64> {
-        let mut all = vec![f64::NAN; self.view * dim];
-        for &(from, to) in &self.pairs {
-            all[to * dim..][..dim].copy_from_slice(&sequences[from * dim..][..dim]);
-        }
-        all
-    }
-}
-
-/// Starts, lengths and pages of sequences of so many queries and keys each. Pages lie in no order, with garbage in the
-/// table where a sequence has none.
-fn write_indices(p: &Problem, indices: &mut [f64], lengths: &[[usize; 2]]) {
-    let [_, cu_q, cu_kv, used, table] = u32_tables(p);
-    for (which, cu) in [cu_q, cu_kv].into_iter().enumerate() {
-        let Some((at, _)) = cu else { continue };
-        let mut end = 0;
-        indices[at] = 0.0;
-        for (start, length) in indices[at + 1..].iter_mut().zip(lengths) {
-            end += length[which];
-            *start = end as f64;
-        }
-    }
-    if let Some((at, _)) = used {
-        indices[at..].iter_mut().zip(lengths).for_each(|(keys, length)| *keys = length[1] as f64);
-    }
-    let (Some((at, _)), Some(Paged { pages, page_size, max_pages, .. })) = (table, p.paged) else { return };
-    // Page n is page n * step % pages, with a step that has no divisor in common.
-    let prime = |&step: &usize| (2..=step).all(|d| step % d != 0 || pages % d != 0);
-    let step = (2..).find(prime).unwrap_or(1);
-    let mut next = 0;
-    for (row, length) in indices[at..].chunks_exact_mut(max_pages.max(1)).zip(lengths) {
-        let own = length[1].div_ceil(page_size);
-        for (n, page) in row.iter_mut().enumerate() {
-            *page = if n < own { ((next + n) * step % pages) as f64 } else { f64::from(0xdead_beef_u32) };
-        }
-        next += own;
-    }
-}
 
 /// Sets sequences of so many queries and keys each, with poison where no sequence has a token.
 pub fn sequences(lengths: &[[usize; 2]]) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static {
@@ -223,142 +95,15 @@ pub fn parents(parents: &[u32]) -> impl Fn(&Problem, &mut Values) + Send + Sync 
     }
 }
 
-impl Masked for Problem {
-    fn mask(&self) -> Option<Mask> {
-        self.mask
-    }
-
-    fn scores(&self) -> [usize; 2] {
-        [self.batch * self.heads * self.seq_q, self.seq_kv]
-    }
-
-    fn mask_at(&self, row: usize, col: usize) -> usize {
-        self.mask_index(row, col)
-    }
-}
-
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     /// The number of splits is a parameter.
     const RUNTIME: &'static [&'static str] = &["splits"];
 
     fn list(list: &mut List<Problem>) {
         list::all(list);
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let (d, dv) = (self.head_dim, self.value_dim);
-        let q_rows = |layout, dim, dtype| Rows::new(self.q_strides(layout, dim), self.q_sizes(), dim, dtype);
-        let kv_rows = |layout, dim| Rows::new(self.kv_strides(layout, dim), self.kv_sizes(), dim, self.x);
-        // What is read through the indices follows them.
-        let mut args: Vec<Arg> = table_arg("indices", &u32_tables(self), Number::U32).into_iter().collect();
-        args.extend(table_arg("tables", &f32_tables(self), Dtype::F32.into()));
-        args.push(Arg::read("q", q_rows(self.q_layout, d, self.x)));
-        args.push(Arg::read("k", kv_rows(self.k_layout, d)));
-        args.push(Arg::read("v", kv_rows(self.v_layout, dv)));
-        args.extend(self.mask_arg());
-        args.push(Arg::write("o", q_rows(self.o_layout, dv, self.o)));
-        let rows = self.q_sizes().iter().product();
-        args.extend(self.lse.map(|offset| Arg::write("lse", statistics(offset, self.sum, rows))));
-        args
-    }
-
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        let mut all = vec![f64::NAN; len];
-        match name {
-            // Rows that make scores flat, steep and all negative.
-            "q" => {
-                for (i, v) in all.iter_mut().enumerate() {
-                    let row = i / self.head_dim;
-                    let (spread, shift) = [(1.0, 0.0), (3.0, 0.0), (0.5, -1.0), (0.01, 0.0)][row % 4];
-                    *v = shift + spread * random.normal();
-                }
-            }
-            "mask" => return self.fill_mask(len, random),
-            // Slopes fall, sinks rise by head.
-            "tables" => {
-                let [slopes, sinks] = f32_tables(self);
-                let (at, len) = slopes.unwrap_or_default();
-                (0..len).for_each(|i| all[at + i] = 0.5 / (1 + i) as f64);
-                let (at, len) = sinks.unwrap_or_default();
-                (0..len).for_each(|i| all[at + i] = i as f64 - 1.5);
-            }
-            // As long as there is room.
-            "indices" => {
-                let [total_q, total_kv] =
-                    self.packed.map_or([usize::MAX; 2], |packed| [packed.total_q, packed.total_kv]);
-                let left = |b: usize, seq: usize, total: usize| seq.min(total.saturating_sub(b * seq));
-                let keys = if self.paged.is_some() { usize::MAX } else { total_kv };
-                let lengths: Vec<_> =
-                    (0..self.batch).map(|b| [left(b, self.seq_q, total_q), left(b, self.seq_kv, keys)]).collect();
-                write_indices(self, &mut all, &lengths);
-                let (at, len) = u32_tables(self)[0].unwrap_or_default();
-                (0..len).for_each(|i| all[at + i] = random.below(i % self.seq_q + 2) as f64);
-            }
-            name => {
-                let shift = if name == "k" { 0.25 } else { 0.5 };
-                let mut one = || shift + random.normal() * if random.below(97) == 0 { 4.0 } else { 1.0 };
-                all.fill_with(&mut one);
-            }
-        }
-        all
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("q"), bound.get("k"), bound.get("v"), bound.get("o"));
-        bound.with(
-            buffers,
-            [
-                ("mask", Buffers::mask),
-                ("tables", Buffers::tables),
-                ("indices", Buffers::indices),
-                ("lse", Buffers::lse),
-                ("scratch", Buffers::scratch),
-            ],
-        )
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let (d, dv) = (self.head_dim, self.value_dim);
-        let [q_places, kv_places] = Places::of(self, values);
-        let (q, k, v) =
-            (q_places.gather(&values["q"], d), kv_places.gather(&values["k"], d), kv_places.gather(&values["v"], dv));
-        let bias = values.get("mask").map(|mask| self.bias(mask));
-        // One for each batch, or one for all.
-        let repeated = |table: &[f64], per: usize| -> Option<Vec<f64>> {
-            (!table.is_empty()).then(|| (0..self.batch * per).map(|i| table[i % table.len()]).collect())
-        };
-        let [slopes, sinks] = held(values, "tables", f32_tables(self));
-        let slopes = repeated(slopes, self.heads);
-        let parents = repeated(held(values, "indices", u32_tables(self))[0], self.seq_q);
-        let parents: Option<Vec<u32>> = parents.map(|all| all.into_iter().map(|parent| parent as u32).collect());
-        let lengths = lengths(self, values);
-        let inputs = Inputs {
-            q: &q,
-            k: &k,
-            v: &v,
-            bias: bias.as_deref(),
-            slopes: slopes.as_deref(),
-            sinks: self.sinks.map(|_| sinks),
-            parents: parents.as_deref(),
-            lengths: Some(&lengths),
-        };
-        // Most of a sweep's time is here.
-        let (oracle, low): (Output, Output) = std::thread::scope(|scope| {
-            let low = scope.spawn(|| reference::<f32>(self, &inputs, |v| self.x.round(v)));
-            (reference::<f64>(self, &inputs, |v| v), low.join().expect("the formula does not panic"))
-        });
-        let [o, low_o] = [&oracle.o, &low.o].map(|all| q_places.scatter(all, dv));
-        let mag = q_places.scatter(&oracle.mag, 1);
-        let mut rules = vec![("o", Rule::Rows { cols: dv, dtype: self.o, oracle: o, low: low_o, mag })];
-        if self.lse.is_some() {
-            let of = |out: &Output| [&out.lse, &out.max, &out.sum].map(|all| q_places.scatter(all, 1));
-            let mag = [&oracle.lse_mag, &oracle.sum_mag].map(|mag| q_places.scatter(mag, 1));
-            rules.push(("lse", statistics_rule(of(&oracle), of(&low), mag, self.sum)));
-        }
-        rules
     }
 
     fn cost(&self) -> Cost {
@@ -592,14 +337,6 @@ impl Describe for Problem {
     }
 }
 
-/// Log-sum-exps; or maxima, and from `sum` on the sums.
-fn statistics(offset: usize, sum: Option<usize>, rows: usize) -> Rows {
-    match sum {
-        None => Rows::flat(offset, rows, Dtype::F32),
-        Some(sum) => Rows::new(Layout::strided(offset, [sum.saturating_sub(offset)]), [2], rows, Dtype::F32),
-    }
-}
-
 /// `[batch, heads, seq_q]`, packed `[heads, total_q]`; two of these where there are sums.
 fn shape_of_lse(p: &Problem) -> Vec<usize> {
     let rows = &p.q_sizes()[usize::from(p.packed.is_some())..];
@@ -612,16 +349,6 @@ fn after(maxima: Option<usize>, sums: Option<usize>, name: &'static str) -> Resu
         Some(sums) => Err(bad_option(name, sums, "sums after the maxima")),
         None => Ok(()),
     }
-}
-
-/// Judges log-sum-exps; or maxima, and sums. `mag` is that of log-sum-exps and maxima, and that of sums.
-fn statistics_rule(oracle: [Vec<f64>; 3], low: [Vec<f64>; 3], mag: [Vec<f64>; 2], sum: Option<usize>) -> Rule {
-    let ([lse, max, exp_sum], [low_lse, low_max, low_sum]) = (oracle, low);
-    let (oracle, low, mag) = match sum {
-        None => (lse, low_lse, mag.into_iter().next().unwrap_or_default()),
-        Some(_) => ([max, exp_sum].concat(), [low_max, low_sum].concat(), mag.concat()),
-    };
-    Rule::Rows { cols: 1, dtype: Dtype::F32, oracle, low, mag }
 }
 
 /// Whether the tensor of a case has tokens before heads, whatever its `layout`.
@@ -738,7 +465,7 @@ fn read_mask(reader: &mut Reader, problem: &mut Problem, values: &mut Values) ->
     let kind = mask::kind(tensor, problem.mask)?;
     if let Some(laid) = problem.mask {
         problem.mask = Some(Mask { kind, ..laid });
-        problem.check_laid(tensor)?;
+        mask::check_laid(problem, tensor)?;
     } else {
         let full = [problem.batch, problem.heads, problem.seq_q, problem.seq_kv];
         let own = attention::broadcast(kind, &tensor.shape, full);

@@ -1,15 +1,13 @@
 //! Gradients of adapters of low rank, described.
 
-use tileloom::lora_backward::{Buffers, Problem};
-use tileloom::reference::lora_backward::{Inputs, Output, reference};
+use tileloom::lora_backward::Problem;
+use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::lora::{adapters, hidden, numbers};
+use super::lora::hidden;
 use crate::case::{self, Fault, Options, Reader, Shown};
-use crate::image::{Number, Rows};
-use crate::kernel::{Access, Arg, Bound, Cost, Describe, Given, List, Rule, Values, affordable};
+use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values, affordable};
 use crate::kernels::vq::vq_lookup::read_indices;
-use crate::random::Random;
 
 use Dtype::{Bf16, F16, F32};
 
@@ -23,7 +21,7 @@ pub fn of(m: usize, n: usize, k: usize, rank: usize, adapters: usize, dtype: Dty
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     fn list(list: &mut List<Problem>) {
         for (m, n, k, rank) in [(20, 36, 40, 16), (37, 33, 21, 5), (1, 1, 1, 1)] {
             list.narrow("one adapter", of(m, n, k, rank, 1, F32));
@@ -56,48 +54,6 @@ impl Describe for Problem {
             list.compose(of(65, 33, 37, 5, 1, dtype));
             list.compose(of(64, 64, 64, 16, 3, dtype));
         }
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let Problem { m, n, k, rank, adapters, .. } = *self;
-        let inputs = [
-            ("adapter", self.adapter.map(|first| Rows::flat(first, m, Number::I32))),
-            ("x", Some(Rows::new(self.x_layout, [m], k, self.x))),
-            ("dy", Some(Rows::new(self.dy_layout, [m], n, self.dy))),
-            ("a", Some(Rows::new(self.a_layout, [adapters, rank], k, self.a))),
-            ("b", Some(Rows::new(self.b_layout, [adapters, n], rank, self.b))),
-        ];
-        let mut args: Vec<_> = inputs.into_iter().filter_map(|(name, view)| Some(Arg::read(name, view?))).collect();
-        let flat = |offset, rows, cols| Rows::new(Layout::<2>::at(offset), [adapters, rows], cols, F32);
-        for (name, view) in [("da", flat(self.da, rank, k)), ("db", flat(self.db, n, rank))] {
-            args.push(if self.add { Arg::update(name, view) } else { Arg::write(name, view) });
-        }
-        args
-    }
-
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        if name == "adapter" { adapters(self.adapters, len, random) } else { random.outliers(len) }
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let [x, dy, a, b, da, db] = ["x", "dy", "a", "b", "da", "db"].map(|name| bound.get(name));
-        let buffers = Buffers::new(x, dy, a, b, da, db);
-        bound.with(buffers, [("adapter", Buffers::adapter), ("scratch", Buffers::scratch)])
-    }
-
-    fn flushed(&self) -> Option<Problem> {
-        self.scale.is_subnormal().then_some(Problem { scale: 0.0, ..*self })
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let adapter = numbers(values);
-        let before = |name| values.get(name).filter(|_| self.add).map(Vec::as_slice);
-        let [x, dy, a, b] = ["x", "dy", "a", "b"].map(|name| &values[name][..]);
-        let inputs = Inputs { x, dy, a, b, adapter: adapter.as_deref(), da: before("da"), db: before("db") };
-        let Output { da, db, mag: [da_mag, db_mag] } = reference::<f64>(self, &inputs);
-        let low = reference::<f32>(self, &inputs);
-        let rule = |cols, oracle, low, mag| Rule::Rows { cols, dtype: F32, oracle, low, mag };
-        vec![("da", rule(self.k, da, low.da, da_mag)), ("db", rule(self.rank, db, low.db, db_mag))]
     }
 
     fn cost(&self) -> Cost {

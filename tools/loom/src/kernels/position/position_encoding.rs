@@ -1,17 +1,15 @@
 //! Position encodings, described.
 
-use tileloom::position_encoding::{Axis, Buffers, Encoding, Order, Positions, Problem, Table, Wave};
-use tileloom::reference::position_encoding::reference;
+use tileloom::position_encoding::{Axis, Encoding, Order, Positions, Problem, Table, Wave};
 use tileloom::rope::Frequencies;
+use tileloom::verify::Describe;
+use tileloom::verify::position::frequencies;
+use tileloom::verify::position::position_encoding::tables;
 use tileloom::{Dtype, Layout};
 
-use super::{
-    IN_PLACE, bytes, case_shape, frequencies, last_batch, positions_of, random_positions, read_positions, words,
-};
+use super::{IN_PLACE, bytes, case_shape, last_batch, read_positions};
 use crate::case::{self, Fault, OptionValue, Options, Reader, Shown};
-use crate::image::Rows;
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::random::Random;
+use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
 /// Positions from a buffer.
 pub fn read(signed: bool) -> Positions {
@@ -36,23 +34,12 @@ fn typed(dtype: Dtype, problem: Problem) -> Problem {
     Problem { x: dtype, y: dtype, ..problem }
 }
 
-/// The tables of learned encodings, by the names of their arguments.
-fn tables(encoding: &Encoding) -> Vec<(&'static str, Table, Dtype)> {
-    match encoding {
-        Encoding::Waves(_) => Vec::new(),
-        Encoding::Learned { dtype, table, row_table } => {
-            let row_table = row_table.map(|table| ("row_table", table, *dtype));
-            [("table", *table, *dtype)].into_iter().chain(row_table).collect()
-        }
-    }
-}
-
 const ORDERS: [(&str, Order); 2] = [("interleaved", Order::Interleaved), ("halves", Order::Halves)];
 
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     const RUNTIME: &'static [&'static str] = &["share"];
 
     fn list(list: &mut List<Problem>) {
@@ -61,48 +48,6 @@ impl Describe for Problem {
         full(list);
         benches(list);
         composed(list);
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let rows = |layout, dtype| Rows::new(layout, self.sizes(), self.dim, dtype);
-        let mut args = vec![Arg::read("x", rows(self.x_layout, self.x))];
-        if let Positions::Buffer { signed, layout } = self.positions {
-            let sizes = [self.encoding.axes(), self.batch];
-            args.push(Arg::read("positions", Rows::new(layout, sizes, self.rows * self.cols, words(signed))));
-        }
-        for (name, Table { len, offset }, dtype) in tables(&self.encoding) {
-            args.push(Arg::read(name, Rows::new(Layout::<1>::at(offset), [len], self.dim, dtype)));
-        }
-        args.push(Arg::write("y", rows(self.y_layout, self.y)));
-        args
-    }
-
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        match name {
-            "positions" => {
-                let signed = matches!(self.positions, Positions::Buffer { signed: true, .. });
-                let rows = tables(&self.encoding).iter().map(|(_, table, _)| table.len).max();
-                random_positions(signed, rows, len, random)
-            }
-            // Tokens with an offset each.
-            _ => (0..len).map(|i| [0.0, 3.0, -40.0][i / self.dim % 3] + random.normal()).collect(),
-        }
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("x"), bound.get("y"));
-        bound.with(
-            buffers,
-            [("positions", Buffers::positions), ("table", Buffers::table), ("row_table", Buffers::row_table)],
-        )
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let positions = positions_of(values);
-        let tables: Vec<&[f64]> = tables(&self.encoding).iter().map(|(name, ..)| &values[name][..]).collect();
-        let oracle = reference::<f64>(self, &values["x"], positions.as_deref(), &tables);
-        let low = reference::<f32>(self, &values["x"], positions.as_deref(), &tables);
-        vec![("y", Rule::Rows { cols: self.dim, dtype: self.y, oracle: oracle.y, low: low.y, mag: oracle.mag })]
     }
 
     /// Scale and sum; angles count nothing. Waves are read once, and rows of tables once per token of a batch.

@@ -1,17 +1,14 @@
 //! RoPE, described.
 
-use tileloom::reference::rope::reference;
-use tileloom::rope::{Angles, Axes, Buffers, Frequencies, Heads, Positions, Problem, Scaling, Style, Yarn};
+use tileloom::rope::{Angles, Axes, Frequencies, Heads, Positions, Problem, Scaling, Style, Yarn};
+use tileloom::verify::Describe;
+use tileloom::verify::position::frequencies;
 use tileloom::{Dtype, Layout};
 
 use super::scaling::scaling;
-use super::{
-    IN_PLACE, bytes, case_shape, frequencies, last_batch, positions_of, random_positions, read_positions, words,
-};
+use super::{IN_PLACE, bytes, case_shape, last_batch, read_positions};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
-use crate::image::Rows;
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::random::Random;
+use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
 pub fn plain(rotary_dim: usize) -> Angles {
     Angles::Frequencies(frequencies(rotary_dim))
@@ -37,7 +34,7 @@ const TABLES: Angles = Angles::Tables { max_pos: 37, cos: 3, sin: 1 };
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     const RUNTIME: &'static [&'static str] = &["share"];
 
     fn list(list: &mut List<Problem>) {
@@ -46,67 +43,6 @@ impl Describe for Problem {
         full(list);
         benches(list);
         composed(list);
-    }
-
-    /// As in case files, q and its output are `x` and `y`.
-    fn args(&self) -> Vec<Arg> {
-        let rows = |heads: Heads, layout, dtype| Rows::new(layout, self.sizes(heads.heads), self.head_dim, dtype);
-        let mut args = vec![Arg::read("x", rows(self.q, self.q.from, self.x))];
-        args.extend(self.k.map(|k| Arg::read("k", rows(k, k.from, self.x))));
-        if let Positions::Buffer { signed, layout } = self.positions {
-            let sizes = [self.axes.count(), self.batch];
-            args.push(Arg::read("positions", Rows::new(layout, sizes, self.seq, words(signed))));
-        }
-        if let Angles::Tables { max_pos, cos, sin } = self.angles {
-            let table = |at| Rows::new(Layout::<1>::at(at), [max_pos], self.rotary_dim / 2, Dtype::F32);
-            args.extend([Arg::read("cos", table(cos)), Arg::read("sin", table(sin))]);
-        }
-        args.push(Arg::write("y", rows(self.q, self.q.to, self.y)));
-        args.extend(self.k.map(|k| Arg::write("k_out", rows(k, k.to, self.y))));
-        args
-    }
-
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        match name {
-            "positions" => {
-                let signed = matches!(self.positions, Positions::Buffer { signed: true, .. });
-                let rows = if let Angles::Tables { max_pos, .. } = self.angles { Some(max_pos) } else { None };
-                random_positions(signed, rows, len, random)
-            }
-            "cos" | "sin" => (0..len).map(|_| (7.0 * random.normal()).sin()).collect(),
-            // Head vectors of several magnitudes, some with an offset.
-            _ => {
-                let of = |row: usize| [(1.0, 0.0), (4.0, 30.0), (0.01, 3.0), (100.0, 0.0)][row % 4];
-                let values = random.outliers(len).into_iter().enumerate();
-                values.map(|(i, v)| (of(i / self.head_dim), v)).map(|((spread, shift), v)| shift + spread * v).collect()
-            }
-        }
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("x"), bound.get("y"));
-        bound.with(
-            buffers,
-            [
-                ("k", Buffers::k),
-                ("k_out", Buffers::k_out),
-                ("positions", Buffers::positions),
-                ("cos", Buffers::cos),
-                ("sin", Buffers::sin),
-            ],
-        )
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let positions = positions_of(values);
-        let tables = values.get("cos").zip(values.get("sin")).map(|(cos, sin)| [&cos[..], &sin[..]]);
-        let rule = |heads: Heads, x: &[f64]| {
-            let oracle = reference::<f64>(self, heads.heads, x, positions.as_deref(), tables);
-            let low = reference::<f32>(self, heads.heads, x, positions.as_deref(), tables);
-            Rule::Rows { cols: self.head_dim, dtype: self.y, oracle: oracle.y, low: low.y, mag: oracle.mag }
-        };
-        let k = self.k.map(|k| ("k_out", rule(k, &values["k"])));
-        [("y", rule(self.q, &values["x"]))].into_iter().chain(k).collect()
     }
 
     /// Four products and two sums per pair; angles are shared by heads.

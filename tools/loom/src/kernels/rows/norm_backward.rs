@@ -1,15 +1,14 @@
 //! The gradients of RMS norm and layer norm, described.
 
 use tileloom::norm::{Kind, Vector};
-use tileloom::norm_backward::{Algorithm, Buffers, Problem, Reduce};
-use tileloom::reference::norm_backward::reference;
+use tileloom::norm_backward::{Algorithm, Problem, Reduce};
+use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
 use super::norm::{EXTREMES, LARGEST, alternating, offset, vector_starts};
 use super::{axes, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
-use crate::image::Rows;
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
+use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 use crate::random::Random;
 
 /// `dx` with a weight.
@@ -44,7 +43,7 @@ fn rows_of(f: fn(usize, f64) -> f64) -> impl Fn(&Problem, &mut Values) {
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     const OPS: &'static [&'static str] = &["rms_norm_backward", "layer_norm_backward"];
 
     fn op(&self) -> &'static str {
@@ -58,65 +57,6 @@ impl Describe for Problem {
         for part in [everywhere, wide, full, benches, composed] {
             part(list);
         }
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let rows = |layout, dtype: Dtype| Rows::new(layout, self.sizes(), self.cols, dtype);
-        let columns = |at, dtype: Dtype| Rows::flat(at, self.cols, dtype);
-        let mut args = vec![Arg::read("x", rows(self.x_layout, self.x))];
-        args.extend(self.weight.map(|vector| Arg::read("weight", columns(vector.offset, vector.dtype))));
-        args.push(Arg::read("dy", rows(self.dy_layout, self.dy)));
-        args.extend(self.dx.map(|dtype| Arg::write("dx", rows(self.dx_layout, dtype))));
-        args.extend(self.dweight.map(|at| Arg::write("dweight", columns(at, Dtype::F32))));
-        args.extend(self.dbias.map(|at| Arg::write("dbias", columns(at, Dtype::F32))));
-        args
-    }
-
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        let rows = |table: [(f64, f64); 4], random: &mut Random| {
-            let row = |row: usize| {
-                let (spread, shift) = table[row % 4];
-                let values = random.outliers(self.cols);
-                values.into_iter().map(move |v| shift + spread * v)
-            };
-            (0..self.rows).flat_map(row).collect()
-        };
-        match name {
-            "x" => rows([(1.0, 0.0), (4.0, 30.0), (40.0, 0.0), (0.01, 3.0)], random),
-            "dy" => rows([(1.0, 0.3), (0.01, 3.0), (1.0, 0.0), (3.0, -4.0)], random),
-            _ => random.outliers(len).into_iter().map(|v| 1.0 + 0.5 * v).collect(),
-        }
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        bound.with(
-            Buffers::new(bound.get("x"), bound.get("dy")),
-            [
-                ("weight", Buffers::weight),
-                ("dx", Buffers::dx),
-                ("dweight", Buffers::dweight),
-                ("dbias", Buffers::dbias),
-                ("scratch", Buffers::scratch),
-            ],
-        )
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let weight = values.get("weight").map(Vec::as_slice);
-        let oracle = reference::<f64>(self, &values["x"], weight, &values["dy"]);
-        let low = reference::<f32>(self, &values["x"], weight, &values["dy"]);
-        let rule = |dtype, oracle, low, mag| Rule::Rows { cols: self.cols, dtype, oracle, low, mag };
-        let mut rules = Vec::new();
-        if let Some(dtype) = self.dx {
-            rules.push(("dx", rule(dtype, oracle.dx, low.dx, oracle.mag)));
-        }
-        if self.dweight.is_some() {
-            rules.push(("dweight", rule(Dtype::F32, oracle.dweight, low.dweight, vec![oracle.dweight_mag])));
-        }
-        if self.dbias.is_some() {
-            rules.push(("dbias", rule(Dtype::F32, oracle.dbias, low.dbias, vec![oracle.dbias_mag])));
-        }
-        rules
     }
 
     fn cost(&self) -> Cost {

@@ -1,14 +1,13 @@
 //! The gradient of softmax, described.
 
-use tileloom::reference;
-use tileloom::softmax_backward::{Algorithm, Buffers, Problem, Reduce};
-use tileloom::{Dtype, Layout, softmax};
+use tileloom::softmax_backward::{Algorithm, Problem, Reduce};
+use tileloom::verify::Describe;
+use tileloom::verify::rows::softmax_backward::hidden;
+use tileloom::{Dtype, Layout};
 
 use super::{DTYPES, axes, causal_fits, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
-use crate::image::Rows;
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::random::Random;
+use crate::kernel::{Cost, Given, List, Listed, Values};
 
 pub fn shape(rows: usize, cols: usize) -> Problem {
     Problem { rows, cols, ..Problem::default() }
@@ -21,11 +20,6 @@ fn typed(dtype: Dtype, problem: Problem) -> Problem {
 /// Odd offsets keep a problem from vec4, whatever its columns.
 fn odd(problem: Problem) -> Problem {
     Problem { y_layout: Layout::at(1), dy_layout: Layout::at(2), dx_layout: Layout::at(3), ..problem }
-}
-
-/// The `y` of a hidden column.
-fn hidden(log: bool) -> f64 {
-    if log { f64::NEG_INFINITY } else { 0.0 }
 }
 
 /// Nothing is hidden.
@@ -42,59 +36,13 @@ const IN_PLACE: [(&[&[&str]], &str); 2] =
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     fn list(list: &mut List<Problem>) {
         everywhere(list);
         wide(list);
         full(list);
         benches(list);
         composed(list);
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let rows = |layout, dtype: Dtype| Rows::new(layout, self.sizes(), self.cols, dtype);
-        vec![
-            Arg::read("y", rows(self.y_layout, self.y)),
-            Arg::read("dy", rows(self.dy_layout, self.dy)),
-            Arg::write("dx", rows(self.dx_layout, self.dx)),
-        ]
-    }
-
-    /// `y` by the oracle of softmax: a third is hidden, and each seventh row whole. `dy` with an offset per row, and NaN
-    /// where `y` hides.
-    fn fill(&self, name: &str, len: usize, before: &Values, random: &mut Random) -> Vec<f64> {
-        let Problem { rows, cols, dims, log, causal, .. } = *self;
-        if name == "y" {
-            let mut x = random.outliers(len);
-            x.iter_mut().enumerate().for_each(|(i, x)| *x *= [1.0, 4.0][i / cols % 2]);
-            let hidden = |i| i / cols % 7 == 6 || random.below(3) == 0;
-            let bias: Vec<f64> =
-                (0..len).map(hidden).map(|hidden| if hidden { f64::NEG_INFINITY } else { 0.0 }).collect();
-            let forward = softmax::Problem { rows, cols, dims, log, causal, ..Default::default() };
-            return reference::softmax::reference::<f64>(&forward, &x, Some(&bias)).y;
-        }
-        let mut dy = random.outliers(len);
-        for (i, (dy, y)) in dy.iter_mut().zip(&before["y"]).enumerate() {
-            let (spread, shift) = [(1.0, 0.0), (0.01, 3.0), (100.0, 0.0), (3.0, -40.0)][i / cols % 4];
-            *dy = if *y == hidden(log) { f64::NAN } else { shift + spread * *dy };
-        }
-        dy
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("y"), bound.get("dy"), bound.get("dx"));
-        bound.with(buffers, [("scratch", Buffers::scratch)])
-    }
-
-    fn flushed(&self) -> Option<Problem> {
-        self.scale.is_subnormal().then_some(Problem { scale: 0.0, ..*self })
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let oracle = reference::softmax_backward::reference::<f64>(self, &values["y"], &values["dy"]);
-        let low = reference::softmax_backward::reference::<f32>(self, &values["y"], &values["dy"]).dx;
-        let Problem { cols, dx: dtype, .. } = *self;
-        vec![("dx", Rule::Rows { cols, dtype, oracle: oracle.dx, low, mag: oracle.mag })]
     }
 
     fn cost(&self) -> Cost {

@@ -1,14 +1,12 @@
 //! A stable sort by small keys, described.
 
 use tileloom::Layout;
-use tileloom::counting_sort::{Algorithm, Buffers, Config, Index, OutOfRange, Problem};
-use tileloom::reference::counting_sort::reference;
+use tileloom::counting_sort::{Algorithm, Config, Index, OutOfRange, Problem};
+use tileloom::verify::Describe;
 
 use crate::case::{self, Fault, Options, Reader, Shown};
-use crate::image::{Number, Rows};
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::kernels::vq::vq_lookup::{OUT_OF_RANGE, index_number, random_indices, read_indices};
-use crate::random::Random;
+use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
+use crate::kernels::vq::vq_lookup::{OUT_OF_RANGE, read_indices};
 
 fn shape(n: usize, segments: usize, num_keys: usize) -> Problem {
     Problem { n, segments, num_keys, counts: Some(0), ..Problem::default() }
@@ -17,7 +15,7 @@ fn shape(n: usize, segments: usize, num_keys: usize) -> Problem {
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     // Params of all pipelines, or of those by runs.
     const RUNTIME: &'static [&'static str] = &["part", "digit_bits"];
 
@@ -69,33 +67,6 @@ impl Describe for Problem {
         for index in [Index::U32, Index::U16] {
             list.compose(Problem { index, ..shape(100, 2, 3000) });
         }
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let Problem { n, segments, num_keys, .. } = *self;
-        let (total, codes) = (segments.saturating_mul(n), segments.saturating_mul(num_keys));
-        let mut args = vec![Arg::read("keys", Rows::new(self.keys, [n, segments], 1, index_number(self.index)))];
-        args.push(Arg::write("order", Rows::flat(self.order, total, Number::U32)));
-        args.push(Arg::write("offsets", Rows::flat(self.offsets, codes.saturating_add(1), Number::U32)));
-        args.extend(self.counts.map(|offset| Arg::write("counts", Rows::flat(offset, codes, Number::U32))));
-        args
-    }
-
-    fn fill(&self, _: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        random_indices(self.index, self.num_keys, len, random)
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("keys"), bound.get("order"), bound.get("offsets"));
-        bound.with(buffers, [("counts", Buffers::counts), ("scratch", Buffers::scratch)])
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let keys: Vec<i64> = values["keys"].iter().map(|&v| v as i64).collect();
-        let out = reference(self, &keys);
-        let exact = |all: Vec<u32>| Rule::Exact(all.into_iter().map(f64::from).collect());
-        let counts = self.counts.map(|_| ("counts", exact(out.counts)));
-        [("order", exact(out.order)), ("offsets", exact(out.offsets))].into_iter().chain(counts).collect()
     }
 
     fn cost(&self) -> Cost {

@@ -1,16 +1,13 @@
 //! VQ lookup, described.
 
-use tileloom::reference::vq_lookup::{Output, reference};
-use tileloom::reference::weights::decode_row;
-use tileloom::vq_lookup::{Buffers, Combine, Index, Order, OutOfRange, Problem};
+use tileloom::verify::Describe;
+use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange, Problem};
 use tileloom::weights::{Format, Packed, Scales};
 use tileloom::{Caps, Dtype, Layout};
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
-use crate::image::{Number, Rows};
-use crate::kernel::{Access, Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::packed::{self, FORMATS};
-use crate::random::Random;
+use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values};
+use crate::packed::FORMATS;
 use crate::weights;
 
 /// Words of options, with their values.
@@ -18,30 +15,6 @@ pub const COMBINE: [(&str, Combine); 2] = [("concat", Combine::Concat), ("sum", 
 pub const OUT_OF_RANGE: [(&str, OutOfRange); 2] = [("zero", OutOfRange::Zero), ("first", OutOfRange::First)];
 pub const ORDER: [(&str, Order); 2] =
     [("channels_last", Order::ChannelsLast), ("channels_first", Order::ChannelsFirst)];
-
-/// How indices are stored.
-pub fn index_number(index: Index) -> Number {
-    match index {
-        Index::U32 => Number::U32,
-        Index::I32 => Number::I32,
-        Index::U16 => Number::U16,
-    }
-}
-
-/// Random indices, of which one in 13 is out of range, as far as the type has such.
-pub fn random_indices(index: Index, num_codes: usize, len: usize, random: &mut Random) -> Vec<f64> {
-    let garbage: &[i64] = match index {
-        Index::I32 => &[-1, i32::MIN as i64, i32::MAX as i64],
-        Index::U32 => &[u32::MAX as i64, 1 << 31],
-        Index::U16 => &[65535],
-    };
-    let one = |_| match random.below(13) {
-        0 => garbage[random.below(garbage.len())] as f64,
-        1 => num_codes as f64,
-        _ => random.below(num_codes) as f64,
-    };
-    (0..len).map(one).collect()
-}
 
 fn shape(batch: usize, spatial: usize, books: usize, num_codes: usize, code_dim: usize) -> Problem {
     Problem { batch, spatial, books, num_codes, code_dim, bad: Some(0), ..Problem::default() }
@@ -54,7 +27,7 @@ fn typed(dtype: Dtype, problem: Problem) -> Problem {
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     // Of a workgroup that shares its vectors.
     const RUNTIME: &'static [&'static str] = &["rows"];
 
@@ -63,84 +36,6 @@ impl Describe for Problem {
         wide(list);
         benches(list);
         composed(list);
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let (sizes, cols) = self.y_shape();
-        let book = Rows::new(self.codebook, [self.books, self.num_codes], self.code_dim, self.x);
-        let indices = Rows::new(self.indices, [self.positions(), self.books], 1, index_number(self.index));
-        let mut args = vec![Arg::read("indices", indices)];
-        match &self.format {
-            None => args.push(Arg::read("codebook", book)),
-            Some(format) => {
-                let words = |bytes: u64| Rows::flat(0, (bytes / 4) as usize, Number::U32);
-                let (n, k) = (self.num_codes, self.code_dim);
-                args.push(Arg::read("codebook", words(format.code_bytes(n, k))));
-                args.push(Arg::read("scales", words(format.scale_bytes(n, k))));
-            }
-        }
-        args.push(Arg::write("y", Rows::new(self.y_layout, sizes, cols, self.y)));
-        args.extend(self.bad.map(|offset| Arg::write("bad", Rows::flat(offset, 1, Number::U32))));
-        args
-    }
-
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        match name {
-            "indices" => random_indices(self.index, self.num_codes, len, random),
-            "scales" => {
-                let format = self.format.as_ref().expect("packed weights");
-                packed::scales(format, self.num_codes, self.code_dim, random)
-            }
-            "codebook" if self.format.is_some() => {
-                packed::codes(self.format.as_ref().expect("packed weights"), len, random)
-            }
-            _ => random.outliers(len).into_iter().map(|v| 3.0 * v).collect(),
-        }
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("indices"), bound.get("codebook"), bound.get("y"));
-        bound.with(buffers, [("bad", Buffers::bad), ("scales", Buffers::scales)])
-    }
-
-    /// Bit by bit where elements are only moved, else by the numerics rule.
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let mut indices: Vec<i64> = values["indices"].iter().map(|&v| v as i64).collect();
-        let (oracle, low): (Output, Output) = match &self.format {
-            None => {
-                let book = &values["codebook"];
-                (reference::<f64>(self, &indices, book), reference::<f32>(self, &indices, book))
-            }
-            Some(format) => {
-                // A book of the rows that are asked for, behind row 0; the others may hold anything.
-                let packed = self.packed(format, values);
-                let mut rows = vec![0];
-                for index in &mut indices {
-                    if (0..self.num_codes as i64).contains(index) {
-                        rows.push(*index as usize);
-                        *index = rows.len() as i64 - 1;
-                    } else {
-                        *index = -1;
-                    }
-                }
-                let plain = Problem { format: None, num_codes: rows.len(), ..*self };
-                let row = |r: &usize| decode_row::<f64>(format, self.code_dim, &packed.codes, &packed.scales, *r);
-                let low_row = |r: &usize| decode_row::<f32>(format, self.code_dim, &packed.codes, &packed.scales, *r);
-                let [book, low_book] =
-                    [rows.iter().flat_map(row).collect::<Vec<_>>(), rows.iter().flat_map(low_row).collect()];
-                (reference::<f64>(&plain, &indices, &book), reference::<f32>(&plain, &indices, &low_book))
-            }
-        };
-        let moved = self.format.is_none() && self.x == self.y && (self.combine == Combine::Concat || self.books == 1);
-        let y = match moved {
-            true => Rule::Exact(oracle.y),
-            false => {
-                let (cols, dtype) = (self.y_shape().1, self.y);
-                Rule::Rows { cols, dtype, oracle: oracle.y, low: low.y, mag: oracle.mag }
-            }
-        };
-        let bad = self.bad.map(|_| ("bad", Rule::Exact(vec![f64::from(oracle.bad)])));
-        [("y", y)].into_iter().chain(bad).collect()
     }
 
     fn cost(&self) -> Cost {

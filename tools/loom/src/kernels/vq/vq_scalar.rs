@@ -1,13 +1,11 @@
 //! Scalar quantisation, described.
 
-use tileloom::reference::vq_scalar::{decode, encode};
-use tileloom::vq_scalar::{Buffers, Direction, Kind, Problem};
+use tileloom::verify::Describe;
+use tileloom::vq_scalar::{Direction, Kind, Problem};
 use tileloom::{Dtype, Layout};
 
 use crate::case::{self, Fault, Options, Reader, Shown};
-use crate::image::{Number, Rows};
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::random::Random;
+use crate::kernel::{Cost, Given, List, Listed, Values};
 
 const FSQ: &[u32] = &[8, 5, 5, 5];
 const ODD: &[u32] = &[7, 3, 2];
@@ -22,7 +20,7 @@ fn shape(n: usize, kind: Kind, levels: &'static [u32]) -> Problem<'static> {
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem<'static>>::KERNEL;
 
-impl Describe for Problem<'static> {
+impl Listed for Problem<'static> {
     fn list(list: &mut List<Self>) {
         for direction in DIRECTIONS {
             for (kind, levels) in [(Kind::Fsq, FSQ), (Kind::Fsq, ODD), (Kind::Fsq, &[1000]), (Kind::Lfq, LFQ)] {
@@ -53,43 +51,6 @@ impl Describe for Problem<'static> {
         for dtype in Dtype::ALL {
             for (direction, levels) in DIRECTIONS.into_iter().zip([&[8, 5, 5][..], &[8, 5]]) {
                 list.compose(Problem { direction, x: dtype, y: dtype, ..shape(9, Kind::Fsq, levels) });
-            }
-        }
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let indices = Rows::flat(self.indices, self.n, Number::U32);
-        let y = Arg::write("y", Rows::new(self.y_layout, [self.n], self.levels.len(), self.y));
-        match self.direction {
-            Direction::Encode => {
-                let x = Rows::new(self.x_layout, [self.n], self.levels.len(), self.x);
-                vec![Arg::read("x", x), Arg::write("indices", indices), y]
-            }
-            Direction::Decode => vec![Arg::read("indices", indices), y],
-        }
-    }
-
-    /// Words of any value: digits past the last dimension are ignored.
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        let word = |_| if name == "x" { 1.5 * random.normal() } else { f64::from(random.word() as u32) };
-        (0..len).map(word).collect()
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("indices"), bound.get("y"));
-        bound.with(buffers, [("x", Buffers::x)])
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let exact = |y: Vec<f64>| ("y", Rule::Exact(y.into_iter().map(|v| self.y.round(v)).collect()));
-        match self.direction {
-            Direction::Encode => {
-                let (indices, y) = encode(self, &values["x"]);
-                vec![("indices", Rule::Exact(indices.into_iter().map(f64::from).collect())), exact(y)]
-            }
-            Direction::Decode => {
-                let indices: Vec<u32> = values["indices"].iter().map(|&v| v as u32).collect();
-                vec![exact(decode(self, &indices))]
             }
         }
     }

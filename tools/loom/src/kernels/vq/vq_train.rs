@@ -1,29 +1,16 @@
 //! A step of moving averages of a codebook, described.
 
 use tileloom::Dtype;
-use tileloom::reference::Real;
-use tileloom::reference::vq_train::{State, update};
-use tileloom::vq_train::{Buffers, Problem};
+use tileloom::vq_train::Problem;
 
 use super::vq_lookup::{codebook_shape, read_indices};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
-use crate::image::{Number, Rows};
-use crate::kernel::{Arg, Bound, Cost, Describe, Given, List, Rule, Values};
-use crate::random::Random;
-
-/// The state after the step, in `R`.
-fn after<R: Real>(problem: &Problem, values: &Values) -> State {
-    let counts: Vec<u32> = values["counts"].iter().map(|&v| v as u32).collect();
-    let [ema_counts, ema_sums, codebook] = ["ema_counts", "ema_sums", "codebook"].map(|name| values[name].clone());
-    let mut state = State { ema_counts, ema_sums, codebook, stats: vec![0.0; 2 * problem.books] };
-    update::<R>(problem, &counts, &values["sums"], &values["x"], &mut state);
-    state
-}
+use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
-impl Describe for Problem {
+impl Listed for Problem {
     fn list(list: &mut List<Problem>) {
         let base = Problem { decay: 0.75, seed: 9, ..Problem::default() };
         for (n, books, num_codes, code_dim, least) in [(50, 1, 40, 8, 0.5), (7, 2, 9, 5, 0.3), (1, 1, 1, 1, 0.0)] {
@@ -38,57 +25,6 @@ impl Describe for Problem {
         for x in Dtype::ALL {
             list.compose(Problem { n: 9, num_codes: 5, code_dim: 7, x, ..Problem::default() });
         }
-    }
-
-    fn args(&self) -> Vec<Arg> {
-        let Problem { n, books, num_codes, code_dim, .. } = *self;
-        let codes = books * num_codes;
-        let all = Rows::flat(0, codes * code_dim, Dtype::F32);
-        vec![
-            Arg::read("x", Rows::new(self.x_layout, [n, books], code_dim, self.x)),
-            Arg::read("counts", Rows::flat(0, codes, Number::U32)),
-            Arg::read("sums", all),
-            Arg::update("ema_counts", Rows::flat(0, codes, Dtype::F32)),
-            Arg::update("ema_sums", all),
-            Arg::update("codebook", all),
-            Arg::write("stats", Rows::flat(0, 2 * books, Dtype::F32)),
-        ]
-    }
-
-    /// Running counts of 0, 0.5 and 1, the counts of the batch from 0 to 3.
-    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        let value = |i: usize| match name {
-            "counts" => ((i * 7 + 1) % 4) as f64,
-            "ema_counts" => (i % 3) as f64 * 0.5,
-            _ => 2.0 + random.normal(),
-        };
-        (0..len).map(value).collect()
-    }
-
-    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        Buffers {
-            counts: bound.get("counts"),
-            sums: bound.get("sums"),
-            x: bound.get("x"),
-            ema_counts: bound.get("ema_counts"),
-            ema_sums: bound.get("ema_sums"),
-            codebook: bound.get("codebook"),
-            stats: bound.get("stats"),
-        }
-    }
-
-    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let (oracle, low) = (after::<f64>(self, values), after::<f32>(self, values));
-        let rows = |cols: usize, oracle: Vec<f64>, low| {
-            let mag = oracle.chunks(cols).map(|row| row.iter().fold(0f64, |m, v| m.max(v.abs()))).collect();
-            Rule::Rows { cols, dtype: Dtype::F32, oracle, low, mag }
-        };
-        vec![
-            ("ema_counts", rows(1, oracle.ema_counts, low.ema_counts)),
-            ("ema_sums", rows(self.code_dim, oracle.ema_sums, low.ema_sums)),
-            ("codebook", rows(self.code_dim, oracle.codebook, low.codebook)),
-            ("stats", rows(2, oracle.stats, low.stats)),
-        ]
     }
 
     /// Counts, and running ones in and out; sums, running ones in and out, the codebook.
@@ -163,6 +99,8 @@ fn check_shape(name: &str, tensor: &Tensor, shape: &[usize]) -> Result<(), Fault
 
 #[cfg(test)]
 mod tests {
+    use tileloom::verify::vq::vq_train::after;
+
     use super::*;
     use crate::kernel::{Use, entries};
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tileloom::{Dtype, Layout};
+use crate::{Dtype, Layout};
 
 /// Bindings start at multiples of this, which suits every offset alignment, and after a canary.
 const FRONT: usize = 256;

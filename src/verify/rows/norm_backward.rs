@@ -1,0 +1,69 @@
+//! How a call of norm_backward is made and judged.
+
+use crate::Dtype;
+use crate::norm_backward::{Buffers, Problem};
+use crate::reference::norm_backward::reference;
+use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::image::Rows;
+use crate::verify::random::Random;
+
+impl Describe for Problem {
+    fn args(&self) -> Vec<Arg> {
+        let rows = |layout, dtype: Dtype| Rows::new(layout, self.sizes(), self.cols, dtype);
+        let columns = |at, dtype: Dtype| Rows::flat(at, self.cols, dtype);
+        let mut args = vec![Arg::read("x", rows(self.x_layout, self.x))];
+        args.extend(self.weight.map(|vector| Arg::read("weight", columns(vector.offset, vector.dtype))));
+        args.push(Arg::read("dy", rows(self.dy_layout, self.dy)));
+        args.extend(self.dx.map(|dtype| Arg::write("dx", rows(self.dx_layout, dtype))));
+        args.extend(self.dweight.map(|at| Arg::write("dweight", columns(at, Dtype::F32))));
+        args.extend(self.dbias.map(|at| Arg::write("dbias", columns(at, Dtype::F32))));
+        args
+    }
+
+    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
+        let rows = |table: [(f64, f64); 4], random: &mut Random| {
+            let row = |row: usize| {
+                let (spread, shift) = table[row % 4];
+                let values = random.outliers(self.cols);
+                values.into_iter().map(move |v| shift + spread * v)
+            };
+            (0..self.rows).flat_map(row).collect()
+        };
+        match name {
+            "x" => rows([(1.0, 0.0), (4.0, 30.0), (40.0, 0.0), (0.01, 3.0)], random),
+            "dy" => rows([(1.0, 0.3), (0.01, 3.0), (1.0, 0.0), (3.0, -4.0)], random),
+            _ => random.outliers(len).into_iter().map(|v| 1.0 + 0.5 * v).collect(),
+        }
+    }
+
+    fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
+        bound.with(
+            Buffers::new(bound.get("x"), bound.get("dy")),
+            [
+                ("weight", Buffers::weight),
+                ("dx", Buffers::dx),
+                ("dweight", Buffers::dweight),
+                ("dbias", Buffers::dbias),
+                ("scratch", Buffers::scratch),
+            ],
+        )
+    }
+
+    fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
+        let weight = values.get("weight").map(Vec::as_slice);
+        let oracle = reference::<f64>(self, &values["x"], weight, &values["dy"]);
+        let low = reference::<f32>(self, &values["x"], weight, &values["dy"]);
+        let rule = |dtype, oracle, low, mag| Rule::Rows { cols: self.cols, dtype, oracle, low, mag };
+        let mut rules = Vec::new();
+        if let Some(dtype) = self.dx {
+            rules.push(("dx", rule(dtype, oracle.dx, low.dx, oracle.mag)));
+        }
+        if self.dweight.is_some() {
+            rules.push(("dweight", rule(Dtype::F32, oracle.dweight, low.dweight, vec![oracle.dweight_mag])));
+        }
+        if self.dbias.is_some() {
+            rules.push(("dbias", rule(Dtype::F32, oracle.dbias, low.dbias, vec![oracle.dbias_mag])));
+        }
+        rules
+    }
+}

@@ -1,0 +1,3 @@
+//! How calls of the family `sort` are made and judged.
+
+pub mod counting_sort;
