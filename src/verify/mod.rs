@@ -25,6 +25,8 @@ pub mod rows;
 #[doc(hidden)]
 pub mod rule;
 #[doc(hidden)]
+pub mod sampling;
+#[doc(hidden)]
 pub mod sort;
 #[doc(hidden)]
 pub mod vq;
