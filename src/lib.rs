@@ -14,6 +14,9 @@
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |
 //! | [`quantize`] | activations in 8 bits: int8 per token, e4m3 per 128 | `src/ops/rows/quantize.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/position/rope.rs` |
+//! | [`sample`] | tokens of logits: penalties, temperature, top-k, top-p, min-p, a draw on the device | `src/ops/sampling/sample.rs` |
+//! | [`beam_step`] | the best continuations of beams, with back pointers | `src/ops/sampling/beam_step.rs` |
+//! | [`speculative_verify`] | which tokens of a draft stand, and the next one | `src/ops/sampling/speculative_verify.rs` |
 //! | [`counting_sort`] | positions sorted by small keys, stable | `src/ops/sort/counting_sort.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/rows/softmax.rs` |
 //! | [`softmax_backward`] | the gradient of softmax and log-softmax from their results | `src/ops/rows/softmax_backward.rs` |

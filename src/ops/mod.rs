@@ -351,6 +351,6 @@ pub use attention::{attention_bias, attention_merge};
 pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
 pub use rows::*;
-pub use sampling::sample;
+pub use sampling::{beam_step, sample, speculative_verify};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

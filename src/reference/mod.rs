@@ -19,7 +19,7 @@ pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};
 pub use rows::*;
-pub use sampling::{philox, sample};
+pub use sampling::{beam_step, philox, sample, speculative_verify};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
 

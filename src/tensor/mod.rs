@@ -4,6 +4,7 @@ mod attention;
 mod gemm;
 mod position;
 mod rows;
+mod sampling;
 mod vq;
 mod weights;
 
@@ -14,6 +15,7 @@ pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position::position_encoding::{PositionEncoding, PositionOptions};
 pub use position::rope::{RopeOptions, RopePositions};
 pub use rows::*;
+pub use sampling::SampleOptions;
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
 pub use vq::vq_lookup::VqIndices;
 pub use weights::Weights;

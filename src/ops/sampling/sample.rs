@@ -28,6 +28,7 @@
 //! these filters their steps are not there. A row is read once for its largest element, once per step, once for the sum of what is
 //! left, and once for `probs`.
 
+use super::tiles::{self, MOST_PARTS, Parts};
 use crate::ops::pointwise::{Clear, clear};
 use crate::ops::prelude::*;
 
@@ -134,15 +135,7 @@ impl Settings {
 /// 2^-100: at most this is arg-max.
 const LEAST_TEMPERATURE: f32 = f32::from_bits((127 - 100) << 23);
 
-config! {
-    /// How it is computed.
-    pub struct Config {
-        /// Invocations per workgroup, a power of two of at most 256.
-        pub wg_size: u32,
-        /// Elements of a row that a workgroup takes.
-        pub part: u32,
-    }
-}
+pub use super::tiles::Config;
 
 /// What follows from the Problem, for one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -172,7 +165,7 @@ crate::params! {
         vocab: u32 = p.vocab as u32,
         history: u32 = p.history.map_or(0, |history| history.len) as u32,
         stride: u32 = views.stride,
-        parts: u32 = views.parts(config),
+        parts: u32 = config.parts(p.vocab),
         part_chunks: u32 = config.part / views.vec,
         step_of_search: u32 = search,
         repetition: f32 = p.settings.repetition_penalty,
@@ -209,35 +202,9 @@ pub(crate) struct Views {
     stride: u32,
 }
 
-impl Views {
-    fn parts(&self, config: &Config) -> u32 {
-        (self.logits.inner as u32).div_ceil(config.part.max(1)).max(1)
-    }
-}
-
 /// Words of scratch that a row has besides those of its parts.
 const ROW_WORDS: u32 = 4148;
 const PART_WORDS: u32 = 4;
-
-/// Elements of a part at most: so many limbs add up in a word.
-const MOST_PART: u32 = 1 << 18;
-/// Parts of a row at most: so many limbs of 24 bits add up in a word.
-const MOST_PARTS: u32 = 255;
-
-/// Invocations of a workgroup, elements of a part at least, and workgroups that keep the adapter busy. Not measured but on lavapipe.
-struct Tiles {
-    wg_size: u32,
-    part: u32,
-    workgroups: u32,
-}
-
-const fn tiles(class: Class) -> Tiles {
-    match class {
-        Class::Software => Tiles { wg_size: 8, part: 4096, workgroups: 8 },
-        Class::Integrated => Tiles { wg_size: 256, part: 2048, workgroups: 256 },
-        Class::Discrete => Tiles { wg_size: 256, part: 2048, workgroups: 1024 },
-    }
-}
 
 slots!(LOGITS, TOKENS, SETTINGS, UNIFORM, STEP, PROBS, TOKEN, STATE, ADJUSTED);
 
@@ -300,8 +267,8 @@ impl Problem {
     }
 
     /// Words of the state of all rows.
-    fn state_words(&self, views: &Views, config: &Config) -> u64 {
-        product!(self.rows, u64::from(ROW_WORDS) + product!(PART_WORDS, views.parts(config)))
+    fn state_words(&self, config: &Config) -> u64 {
+        product!(self.rows, u64::from(ROW_WORDS) + product!(PART_WORDS, config.parts(self.vocab)))
     }
 
     /// Words of the logits after the penalties.
@@ -324,7 +291,7 @@ impl Pipeline for Pass<Config, Form> {
         };
         let shader = shader
             .constant("ROW_WORDS", ROW_WORDS)
-            .import(if vec == 4 { "sampling_lanes4" } else { "sampling_lanes1" })
+            .import(tiles::lanes(vec))
             .table(SETTINGS, "settings", "f32", per_row)
             .writes(STATE, "state", "atomic<u32>");
         let first = self.stem == "sample_max";
@@ -433,37 +400,21 @@ impl Plan for Problem {
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let Tiles { wg_size, part, workgroups } = tiles(caps.class());
-        let most = caps.most_invocations().min(256);
-        let wg_size = wg_size.min(1 << most.max(1).ilog2());
-        let vocab = self.vocab as u32;
-        let parts = workgroups.div_ceil((self.rows as u32).max(1)).min(vocab.div_ceil(part)).max(1);
-        // Where the driver cuts long loops short: shorter parts.
-        let fits = |parts: u32| part_rounds(vocab.div_ceil(parts).div_ceil(wg_size * views.vec), views.vec);
-        let parts = caps.parts(parts, MOST_PARTS, fits);
-        let part = vocab.div_ceil(parts).min(MOST_PART);
-        vec![Config { wg_size, part: part.next_multiple_of(views.vec) }]
+        let parts = Parts { rows: self.rows as u32, vocab: self.vocab, vec: views.vec };
+        vec![parts.choose(caps, |n| rounds(views, &parts.split(caps, n)))]
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        let Config { wg_size, part } = *config;
-        caps.check_wg_size(wg_size)?;
-        let divides = wg_size.is_power_of_two() && wg_size <= 256;
-        Misfit::unless(divides, "wg_size must be a power of two of at most 256", wg_size)?;
-        Misfit::at_most("part", part, MOST_PART)?;
-        Misfit::unless(part > 0, "part must be at least 1", part)?;
-        Misfit::unless(part.is_multiple_of(views.vec), "part must be whole chunks", part)?;
-        let parts = views.parts(config);
-        Misfit::at_most("parts", parts, MOST_PARTS)?;
-        Misfit::at_most("words of scratch", self.state_words(views, config), u32::MAX)?;
-        let bytes = wg_bytes(wg_size);
+        config.check(caps, self.vocab, views.vec)?;
+        Misfit::at_most("words of scratch", self.state_words(config), u32::MAX)?;
+        let bytes = wg_bytes(config.wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
-        caps.check_rounds(part_rounds((part / views.vec).div_ceil(wg_size), views.vec))
+        caps.check_rounds(rounds(views, config))
     }
 
     /// What is known of rows and parts, and the logits after the penalties.
     fn scratch(&self, views: &Views, config: &Config) -> u64 {
-        let state = padded(product!(self.state_words(views, config), 4u32), BINDINGS);
+        let state = padded(product!(self.state_words(config), 4u32), BINDINGS);
         state.saturating_add(product!(self.adjusted_words(views), 4u32))
     }
 
@@ -487,7 +438,7 @@ impl Plan for Problem {
         if self.rows == 0 {
             return Ok(Dispatch::default());
         }
-        let (state, adjusted) = (self.state_words(views, config), self.adjusted_words(views));
+        let (state, adjusted) = (self.state_words(config), self.adjusted_words(views));
         let scratch = args.scratch_memory(buffers.scratch, self.scratch(views, config))?;
         args.write(STATE, "scratch", scratch.part(0, 4 * state), Reach::to(state, WORD))?;
         if adjusted > 0 {
@@ -510,7 +461,7 @@ impl Plan for Problem {
             let workgroups = match stem {
                 "sample_count" => product!(self.rows, tokens).div_ceil(config.wg_size.into()),
                 "sample_token" => self.rows as u64,
-                _ => product!(self.rows, views.parts(config)),
+                _ => product!(self.rows, config.parts(self.vocab)),
             };
             let grid = args.fold(workgroups)?;
             let params = Params::of(self, views, config, x, search, grid);
@@ -524,11 +475,12 @@ impl Plan for Problem {
 const BINDINGS: u64 = crate::counting_sort::BINDINGS;
 
 /// Rounds of the longest step: three walks through a part, so many chunks for each invocation.
-fn part_rounds(chunks: u32, vec: u32) -> Rounds {
-    let walk = Rounds::nest(chunks, Rounds::plain(vec));
+fn rounds(views: &Views, config: &Config) -> Rounds {
+    let chunks = (config.part / views.vec).div_ceil(config.wg_size.max(1));
+    let walk = Rounds::nest(chunks, Rounds::plain(views.vec));
     let bins = Rounds::plain(256u32).times(3);
     let parts = Rounds::plain(MOST_PARTS).times(4);
-    walk.times(4) + Rounds::plain(chunks.saturating_mul(vec)) + bins + parts + Rounds::plain(64u32).times(2)
+    walk.times(4) + Rounds::plain(chunks.saturating_mul(views.vec)) + bins + parts + Rounds::plain(64u32).times(2)
 }
 
 #[cfg(test)]
@@ -540,9 +492,8 @@ mod tests {
         for caps in crate::caps::presets() {
             for (rows, vocab) in [(1, 1), (1, 152_064), (16, 152_064), (3, 50_257), (4096, 32_000), (1, MOST_TOKENS)] {
                 let problem = Problem { rows, vocab, ..Problem::default() };
-                let views = problem.resolve().unwrap();
                 let config = choose(&caps, &problem).unwrap();
-                assert!(product!(views.parts(&config), config.part) >= vocab as u64, "{}: {config}", caps.name);
+                assert!(product!(config.parts(vocab), config.part) >= vocab as u64, "{}: {config}", caps.name);
             }
         }
     }

@@ -273,25 +273,34 @@ impl Choices {
 
     /// Whether `token` may be drawn by `uniform`: of `members`, where the choice is known.
     pub fn draws(&self, members: Option<&[bool]>, token: usize, uniform: f64) -> bool {
-        let certain = |i: usize| members.map_or(self.sure[i], |members| members[i]);
-        let possible = |i: usize| members.map_or(!self.never[i], |members| members[i]);
-        let n = self.sure.len();
-        if !(0..n).any(possible) {
-            return token == 0;
-        }
-        if token >= n || !possible(token) {
-            return false;
-        }
-        let sum = |from: usize, to: usize, most: bool| -> f64 {
-            let inside = |&i: &usize| if most { possible(i) } else { certain(i) };
-            (from..to).filter(inside).map(|i| self.weights[i][usize::from(most)]).sum()
+        let weights = |i: usize| {
+            let [certain, possible] = members.map_or([self.sure[i], !self.never[i]], |members| [members[i]; 2]);
+            [if certain { self.weights[i][0] } else { 0.0 }, if possible { self.weights[i][1] } else { 0.0 }]
         };
-        let share = |part: f64, rest: f64| if part > 0.0 { part / (part + rest) } else { 0.0 };
-        let most = share(sum(0, token + 1, true), sum(token + 1, n, false));
-        let least = share(sum(0, token, false), sum(token, n, true));
-        // The sum of all may round to less than 1.
-        (most > uniform * (1.0 - MOVE) || (token + 1..n).all(|i| !certain(i))) && least <= uniform * (1.0 + MOVE)
+        drawn(self.sure.len(), weights, token, uniform)
     }
+}
+
+/// Whether `token` of `n` may be drawn by `uniform`, where each has a weight of at least so much, and at most so much. Where none has any it
+/// is 0.
+pub fn drawn(n: usize, weights: impl Fn(usize) -> [f64; 2], token: usize, uniform: f64) -> bool {
+    let (mut before, mut after) = ([0.0; 2], [0.0; 2]);
+    for i in 0..n {
+        let side = if i < token { &mut before } else { &mut after };
+        let [low, high] = weights(i);
+        side[0] += low;
+        side[1] += high;
+    }
+    if before[1] + after[1] == 0.0 {
+        return token == 0;
+    }
+    let own = if token < n { weights(token) } else { [0.0; 2] };
+    let share = |part: f64, rest: f64| if part > 0.0 { part / (part + rest.max(0.0)) } else { 0.0 };
+    // Whatever `uniform` is, the last one may be drawn: the sum of all may round to less than 1.
+    let last = (token + 1..n).all(|i| weights(i)[0] == 0.0);
+    let most = share(before[1] + own[1], after[0] - own[0]);
+    let least = share(before[0], after[1]);
+    own[1] > 0.0 && (last || most > uniform * (1.0 - MOVE)) && least <= uniform * (1.0 + MOVE)
 }
 
 /// The first of the tokens of each score.
