@@ -21,10 +21,10 @@ const PARTS: u32 = 4u;
 
 const LEAST: u32 = 0x00800000u; // 2^-126
 
-// A probability: what is negative, not a number or below 2^-126 is 0.
+// A probability: what is negative, not a number or below 2^-126 is 0, what is above 2^100 is that.
 fn shown(v: f32) -> f32 {
   let bits = bitcast<u32>(v);
-  return bitcast<f32>(select(min(bits, 0x7f7fffffu), 0u, bits < LEAST || bits > 0x7f800000u));
+  return bitcast<f32>(select(min(bits, 227u << 23u), 0u, bits < LEAST || bits > 0x7f800000u));
 }
 
 fn row_at(row: u32) -> u32 { return row * (PARTS + 2u * params.parts); }

@@ -23,18 +23,19 @@ fn draft_of(d: Drawn, c: u32) -> V {
 // max(target - draft, 0)
 fn residual(wanted: f32, draft: f32) -> f32 { return shown(shown(wanted) - shown(draft)); }
 
-// Units of a token's weight, over the largest; whether the residual counts, and the largest, are those of the row.
+// Whether the residual counts, and the power of two that brings the largest weight of the row to between a half and 1.
 struct Scale {
   residual: bool,
-  largest: f32,
+  factor: f32,
 }
 
 fn scale_of(row: u32) -> Scale {
   let residual = word(row_at(row) + RESIDUAL);
-  return Scale(residual > 0u, max(bitcast<f32>(select(word(row_at(row) + TARGET), residual, residual > 0u)), 0x1p-126));
+  let largest = select(word(row_at(row) + TARGET), residual, residual > 0u);
+  return Scale(residual > 0u, bitcast<f32>((253u - clamp(largest >> 23u, 1u, 252u)) << 23u));
 }
 
 fn units_at(s: Scale, wanted: f32, draft: f32) -> vec2<u32> {
   let weight = select(shown(wanted), residual(wanted, draft), s.residual);
-  return select(units_of(weight / s.largest), vec2<u32>(0u), weight == 0.0);
+  return select(units_of(weight * s.factor), vec2<u32>(0u), weight == 0.0);
 }

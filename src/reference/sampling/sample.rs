@@ -46,7 +46,7 @@ pub fn uniform_of(problem: &Problem, uniforms: &[f64], step: &[f64], row: usize)
 
 /// A row's logits after the penalties, minus infinity where they are hidden, and by how much each moves.
 pub fn scores<R: Real>(settings: &Settings, logits: &[f64], history: &[i64]) -> (Vec<R>, Vec<f64>) {
-    let shown = |z: f64| if z.is_nan() { f64::NEG_INFINITY } else { z.min(f32::MAX.into()) };
+    let shown = |z: f64| if z.is_nan() { f64::NEG_INFINITY } else { z.min(f32::MAX.into()) + 0.0 };
     let mut scores: Vec<R> = logits.iter().map(|&z| R::of(shown(z))).collect();
     let mut moves: Vec<f64> = logits.iter().map(|&z| MOVE * shown(z).abs()).collect();
     let mut counts = HashMap::new();
@@ -246,13 +246,13 @@ impl Choices {
                 let equal = if moves[i] > 0.0 { equal_high[&scores[i].to_bits()] } else { (0, 0.0) };
                 let (above, most_above) = highs.above(low(i));
                 let first = above - equal.0 + *ties == 0;
-                let reached = most_above - equal.1 + tied[1] >= p * (1.0 - MOVE) * least;
+                let short = most_above - equal.1 + tied[1] < p * (1.0 - MOVE) * least;
                 let least_before = lows.above(high(i)).1 + tied[0];
                 never[i] |= least_before > 0.0 && least_before >= p * (1.0 + MOVE) * most;
                 *ties += 1;
                 tied[0] += if sure[i] { weights[i][0] } else { 0.0 };
                 tied[1] += weights[i][1];
-                sure[i] &= first || !reached;
+                sure[i] &= first || short;
             }
         }
         let min_p = f64::from(settings.min_p);
@@ -295,7 +295,11 @@ pub fn drawn(n: usize, weights: impl Fn(usize) -> [f64; 2], token: usize, unifor
         return token == 0;
     }
     let own = if token < n { weights(token) } else { [0.0; 2] };
-    let share = |part: f64, rest: f64| if part > 0.0 { part / (part + rest.max(0.0)) } else { 0.0 };
+    let share = |part: f64, rest: f64| match part {
+        0.0 => 0.0,
+        f64::INFINITY => 1.0,
+        _ => part / (part + rest.max(0.0)),
+    };
     // Whatever `uniform` is, the last one may be drawn: the sum of all may round to less than 1.
     let last = (token + 1..n).all(|i| weights(i)[0] == 0.0);
     let most = share(before[1] + own[1], after[0] - own[0]);

@@ -13,9 +13,9 @@ pub struct Output {
     pub tokens: Vec<i32>,
 }
 
-/// A probability: what is negative, not a number or below 2^-126 is 0.
+/// A probability: what is negative, not a number or below 2^-126 is 0, what is above 2^100 is that.
 pub fn shown(v: f64) -> f64 {
-    if v >= f32::MIN_POSITIVE.into() { v.min(f32::MAX.into()) } else { 0.0 }
+    if v >= f32::MIN_POSITIVE.into() { v.min(2f64.powi(100)) } else { 0.0 }
 }
 
 /// The probabilities of a batch at a place, of `len` (or `len + 1`) places.

@@ -29,7 +29,8 @@ fn worked_out(gpu: &Gpu) -> Result<(), String> {
         ([1, 3], [0.9, 0.0, 0.9], 1, [1, 0, -1]),
     ] {
         let [given, count, out] = [bytemuck::cast_slice(&proposed), &[0; 4], &[0; 12]].map(|bytes| gpu.buffer(bytes));
-        let buffers = Buffers::new(&draft, &target, &given, &floats(&uniform), &count, &out);
+        let uniforms = floats(&uniform);
+        let buffers = Buffers::new(&draft, &target, &given, &uniforms, &count, &out);
         let dispatch =
             speculative_verify::prepare(&gpu.kernels, &problem, buffers).map_err(|error| error.to_string())?;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
