@@ -161,7 +161,7 @@ impl Arg {
     /// Refuses a binding that is larger than the device can bind.
     fn check_size(&self, caps: &Caps) -> Checked {
         let (buffer, need) = (self.name, self.reach.bytes());
-        let limit = caps.limits.max_storage_buffer_binding_size;
+        let limit = caps.binding_bytes();
         if need > limit { Err(ErrorKind::BindingTooLarge { buffer, need, limit }) } else { Ok(()) }
     }
 }
@@ -389,7 +389,8 @@ impl<'k> Args<'k> {
 
 fn fold(caps: &Caps, count: u64) -> Checked<[u32; 3]> {
     caps.check_device()?;
-    let limit = u64::from(caps.limits.max_compute_workgroups_per_dimension);
+    // Some drivers report more than they take.
+    let limit = u64::from(caps.limits.max_compute_workgroups_per_dimension.min(65_535));
     let y = count.div_ceil(limit).max(1);
     if y > limit {
         return Err(ErrorKind::TooManyWorkgroups { need: count, limit: limit.saturating_mul(limit) });
@@ -410,5 +411,7 @@ mod tests {
         assert_eq!(fold(&caps, 200_001).unwrap(), [50001, 4, 1]);
         assert_eq!(fold(&caps, 0).unwrap(), [0, 1, 1]);
         assert!(matches!(fold(&caps, 1 << 33), Err(ErrorKind::TooManyWorkgroups { .. })));
+        let limits = wgpu::Limits { max_compute_workgroups_per_dimension: i32::MAX as u32, ..caps.limits.clone() };
+        assert_eq!(fold(&Caps { limits, ..caps }, 65536).unwrap(), [32768, 2, 1]);
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::error::Checked;
 use crate::rounds::Rounds;
+use crate::traps::{self, Avoid, Facts, Overrides};
 use crate::{ErrorKind, Misfit};
 
 /// Facts of an adapter and of the device made from it. All fields are public, so that a test can
@@ -28,7 +29,7 @@ pub struct Caps {
     pub immediate_bytes: u32,
     /// Subgroup operations in compute shaders, where the device has them.
     pub subgroup: Option<Subgroup>,
-    /// Cooperative-matrix shapes that the device offers and that are not on the deny list.
+    /// Cooperative-matrix shapes that the device offers, where [`Avoid::Matrices`] does not hold.
     pub coop: Vec<CoopShape>,
     /// Why shapes that the adapter lists are not in `coop`.
     pub coop_denied: Option<&'static str>,
@@ -39,6 +40,8 @@ pub struct Caps {
     pub timestamps: bool,
     /// wgpu's pipeline cache.
     pub pipeline_cache: bool,
+    /// What the environment says against the table of [`traps`]; [`Kernels`](crate::Kernels) go by the environment alone.
+    pub overrides: Overrides,
 }
 
 /// The range of subgroup sizes.
@@ -147,146 +150,8 @@ impl Class {
     }
 }
 
-/// What some adapters do wrong, or slowly, so that kernels leave it there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Avoid {
-    /// Cooperative matrices.
-    Matrices,
-    /// Workgroups of 32 invocations.
-    Workgroup32,
-    /// Shuffles among neighbours, by the driver's word on the least size of a subgroup.
-    Shuffles,
-    /// A subgroup size that is taken for that of every pipeline.
-    FixedSubgroup,
-    /// Shuffles of vectors of f16: kernels shuffle f32 only.
-    F16Shuffles,
-    /// Filling memory by the invocation's number in its subgroup: kernels fill by its number in the workgroup.
-    SubgroupFill,
-    /// `f16` in storage: tensors are held as pairs in u32.
-    NativeF16,
-}
-
-/// A row of the table of what is avoided.
-#[derive(Debug)]
-pub struct Avoided {
-    /// What.
-    pub what: Avoid,
-    /// Why, in a few words.
-    pub why: &'static str,
-    /// Public threads that tell of it; empty where it was seen in this repository.
-    pub threads: &'static str,
-    on: fn(&Facts) -> bool,
-}
-
-/// What the table of what is avoided goes by.
-struct Facts {
-    /// In lower case.
-    name: String,
-    /// Driver name and version, in lower case.
-    driver: String,
-    vendor: Vendor,
-    backend: wgpu::Backend,
-    device_type: wgpu::DeviceType,
-    subgroup: (u32, u32),
-}
-
-impl Facts {
-    fn named(&self, words: &[&str]) -> bool {
-        words.iter().any(|word| self.name.contains(word))
-    }
-}
-
-const TURING: [&str; 16] = [
-    "rtx 20",
-    "gtx 16",
-    "quadro rtx",
-    "tesla t4",
-    "titan rtx",
-    "t400",
-    "t500",
-    "t550",
-    "t600",
-    "t1000",
-    "t1200",
-    "t2000",
-    "mx450",
-    "mx550",
-    "tu10",
-    "tu11",
-];
-
-/// Repositories are named as on GitHub.
-const AVOIDED: [Avoided; 11] = [
-    Avoided {
-        what: Avoid::Matrices,
-        why: "llvmpipe has them at subgroup width 8 only: at 4 request_device panics, at 16 the driver crashes",
-        threads: "",
-        on: |f| f.vendor == Vendor::Mesa && f.subgroup != (8, 8),
-    },
-    Avoided {
-        what: Avoid::Matrices,
-        why: "NVIDIA Turing: wrong results or device loss on some drivers",
-        threads: "ggml-org/llama.cpp#19075, #19290",
-        on: |f| f.vendor == Vendor::Nvidia && !f.named(&["ada"]) && f.named(&TURING),
-    },
-    Avoided {
-        what: Avoid::Matrices,
-        why: "Intel Xe3: wrong results on some drivers",
-        threads: "mesa/mesa#15932 (GitLab), tracel-ai/cubecl#1444",
-        on: |f| f.vendor == Vendor::Intel && f.named(&["xe3", "panther lake", "ptl"]),
-    },
-    Avoided {
-        what: Avoid::Workgroup32,
-        why: "naga tells Metal's compiler the number, which then corrupts rows 4 to 7 of matrices of 8 x 8",
-        threads: "tracel-ai/cubecl#1636, tracel-ai/cubek#645",
-        on: |f| f.backend == wgpu::Backend::Metal,
-    },
-    Avoided {
-        what: Avoid::Shuffles,
-        why: "wgpu reports 4 to 64 on Metal whatever the GPU, and sums over subgroups were wrong on an Intel one",
-        threads: "KhronosGroup/MoltenVK#2757",
-        on: |f| f.backend == wgpu::Backend::Metal,
-    },
-    Avoided {
-        what: Avoid::Shuffles,
-        why: "not tried on anything but Vulkan: the order of lanes is the driver's own",
-        threads: "gpuweb/gpuweb#4963",
-        on: |f| !matches!(f.backend, wgpu::Backend::Vulkan | wgpu::Backend::Metal),
-    },
-    Avoided {
-        what: Avoid::FixedSubgroup,
-        why: "Intel: the size varies by pipeline, and subgroups are not always full",
-        threads: "ggml-org/llama.cpp#17297, #18831, IGCIT/Intel-GPU-Community-Issue-Tracker-IGCIT#1402",
-        on: |f| f.vendor == Vendor::Intel,
-    },
-    Avoided {
-        what: Avoid::F16Shuffles,
-        why: "AMD's driver for Windows up to RDNA2 gets vectors of f16 wrong",
-        threads: "ggml-org/llama.cpp#19921",
-        on: |f| f.vendor == Vendor::Amd && !f.driver.contains("radv"),
-    },
-    Avoided {
-        what: Avoid::SubgroupFill,
-        why: "Adreno: tiles that are filled so are wrong",
-        threads: "Tencent/ncnn#6972",
-        on: |f| f.vendor == Vendor::Qualcomm,
-    },
-    Avoided {
-        what: Avoid::NativeF16,
-        why: "adapters in software convert native f16 one by one in a library call, pairs by one instruction",
-        threads: "",
-        on: |f| is_software(f.device_type, f.vendor),
-    },
-    Avoided {
-        what: Avoid::NativeF16,
-        why: "NVK loads each f16 by itself where buffers are checked, pairs by words; what NVIDIA's own driver does is not known",
-        threads: "",
-        on: |f| f.vendor == Vendor::Nvidia && f.driver.contains("nvk"),
-    },
-];
-
 /// Whether shaders run on the CPU.
-fn is_software(device_type: wgpu::DeviceType, vendor: Vendor) -> bool {
+pub(crate) fn is_software(device_type: wgpu::DeviceType, vendor: Vendor) -> bool {
     device_type == wgpu::DeviceType::Cpu || matches!(vendor, Vendor::Mesa | Vendor::SwiftShader | Vendor::Microsoft)
 }
 
@@ -322,7 +187,8 @@ impl Caps {
             .contains(wgpu::Features::SUBGROUP)
             .then_some(Subgroup { min: info.subgroup_min_size, max: info.subgroup_max_size });
         let offers_coop = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
-        let coop_denied = if offers_coop { deny_coop(&info) } else { None };
+        let overrides = Overrides::of_environment();
+        let coop_denied = if offers_coop { deny_coop(&info, overrides) } else { None };
         let caps = Caps {
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
             name: info.name,
@@ -338,17 +204,18 @@ impl Caps {
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
             limits,
+            overrides,
         };
         (caps, offers_coop && coop_denied.is_none())
     }
 
     /// The features of `adapter` that kernels make use of, for your own `request_device`. Cooperative
-    /// matrices are among them only where they are safe to ask for; they are experimental in wgpu,
+    /// matrices are among them only where they are safe to ask for ([`traps`]); they are experimental in wgpu,
     /// so that `experimental_features` must be enabled beside them.
     pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
         use wgpu::Features as F;
         let mut wanted = F::SHADER_F16 | F::SUBGROUP | F::IMMEDIATES | F::TIMESTAMP_QUERY | F::PIPELINE_CACHE;
-        if deny_coop(&adapter.get_info()).is_none() {
+        if deny_coop(&adapter.get_info(), Overrides::of_environment()).is_none() {
             wanted |= F::EXPERIMENTAL_COOPERATIVE_MATRIX;
         }
         adapter.features() & wanted
@@ -363,7 +230,7 @@ impl Caps {
             required_features,
             required_limits: adapter.limits(),
             // SAFETY: the only experimental feature is that of cooperative matrices; kernels use them only
-            // after `Kernels::probe` has seen right results, and not on the drivers of the deny list.
+            // after `Kernels::probe` has seen right results, and not where the table of traps leaves them.
             experimental_features: if experimental {
                 unsafe { wgpu::ExperimentalFeatures::enabled() }
             } else {
@@ -398,7 +265,7 @@ impl Caps {
     pub(crate) fn check_wg_size(&self, wg_size: u32) -> Result<(), Misfit> {
         Misfit::unless(wg_size > 0, "wg_size must be at least 1", wg_size)?;
         let corrupted = wg_size == 32 && self.avoids(Avoid::Workgroup32);
-        Misfit::unless(!corrupted, "wg_size must not be 32 on Metal", wg_size)?;
+        Misfit::unless(!corrupted, "wg_size must not be 32 on this adapter (Metal)", wg_size)?;
         Misfit::at_most("wg_size", wg_size, self.most_invocations())
     }
 
@@ -410,21 +277,36 @@ impl Caps {
         has_f16 && self.f16 && !self.avoids(Avoid::NativeF16)
     }
 
-    /// What kernels leave on this adapter, and why.
-    pub fn avoided(&self) -> impl Iterator<Item = &'static Avoided> {
-        let facts = Facts {
-            name: self.name.to_lowercase(),
-            driver: self.driver.to_lowercase(),
+    /// Whether kernels leave `what` alone on this adapter: by the table of [`traps`], unless `overrides` say otherwise.
+    pub fn avoids(&self, what: Avoid) -> bool {
+        self.overrides.of(what).unwrap_or_else(|| self.facts().avoid(what).is_some())
+    }
+
+    /// What kernels leave alone on this adapter, and why.
+    pub fn avoided(&self) -> impl Iterator<Item = (Avoid, &'static str)> {
+        let why = |what| self.facts().avoid(what).map_or(Overrides::VARIABLE, |trap| trap.what);
+        Avoid::ALL.iter().filter(|&&what| self.avoids(what)).map(move |&what| (what, why(what)))
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            name: &self.name,
+            driver: &self.driver,
             vendor: self.vendor,
             backend: self.backend,
             device_type: self.device_type,
             subgroup: self.subgroup.map_or((0, 0), |subgroup| (subgroup.min, subgroup.max)),
-        };
-        AVOIDED.iter().filter(move |row| (row.on)(&facts))
+        }
     }
 
-    fn avoids(&self, what: Avoid) -> bool {
-        self.avoided().any(|row| row.what == what)
+    /// Bytes of the largest storage binding that is safe here: the device's limit, but less than 4 GiB, and less than 2 GiB
+    /// under [`Avoid::LargeBindings`].
+    pub fn binding_bytes(&self) -> u64 {
+        let limit = self.limits.max_storage_buffer_binding_size;
+        match limit > i32::MAX as u64 && self.avoids(Avoid::LargeBindings) {
+            true => i32::MAX as u64,
+            false => limit.min(u32::MAX.into()),
+        }
     }
 
     /// Refuses native f16 where the device has none, or the Problem.
@@ -484,18 +366,20 @@ impl Caps {
 
     /// Whether this is llvmpipe of a Mesa before `version` (year, quarter), or of one that does not tell.
     pub(crate) fn mesa_before(&self, version: (u32, u32)) -> bool {
-        let told = || {
-            let mut parts = self.driver.split("Mesa ").nth(1)?.split(['.', '-', ' ']).map(|part| part.parse().ok());
-            Some((parts.next()??, parts.next()??))
-        };
-        self.vendor == Vendor::Mesa && told().is_none_or(|have| have < version)
+        traps::mesa_before(self.vendor, &self.driver, version)
+    }
+
+    /// Refuses subgroup operations over whole workgroups where the device has none, or they are avoided.
+    pub(crate) fn check_reductions(&self) -> Result<(), Misfit> {
+        Misfit::unless(self.subgroup.is_some(), "the device must have subgroups", 0u32)?;
+        Misfit::unless(!self.avoids(Avoid::Reductions), "sums over subgroups are wrong on this adapter", 0u32)
     }
 
     /// Rounds that all loops of an invocation may take together, where the driver leaves loops without a word
     /// after more: llvmpipe of Mesa 22.3 does so after 65,535, that of 26.2 does not, and versions between, or
     /// unknown, are taken for old ones.
     pub fn loop_rounds(&self) -> Option<u32> {
-        self.mesa_before((26, 2)).then_some(65_535)
+        self.avoids(Avoid::LongLoops).then_some(65_535)
     }
 
     /// Refuses more rounds than this driver takes.
@@ -559,7 +443,14 @@ impl fmt::Display for Caps {
             }
         }
         writeln!(f)?;
-        write!(f, "  timestamps      {}", if self.timestamps { "yes" } else { "no" })
+        write!(f, "  timestamps      {}", if self.timestamps { "yes" } else { "no" })?;
+        for (what, why) in self.avoided() {
+            write!(f, "\n  avoided         {what}: {why}")?;
+        }
+        if self.overrides != Overrides::default() {
+            write!(f, "\n  {:<16}{}", Overrides::VARIABLE, self.overrides)?;
+        }
+        Ok(())
     }
 }
 
@@ -598,16 +489,19 @@ impl Vendor {
 }
 
 /// Why cooperative matrices must not even be requested on this adapter.
-fn deny_coop(info: &wgpu::AdapterInfo) -> Option<&'static str> {
+pub(crate) fn deny_coop(info: &wgpu::AdapterInfo, overrides: Overrides) -> Option<&'static str> {
     let facts = Facts {
-        name: info.name.to_lowercase(),
-        driver: format!("{} {}", info.driver, info.driver_info).to_lowercase(),
+        name: &info.name,
+        driver: &format!("{} {}", info.driver, info.driver_info),
         vendor: Vendor::of(info),
         backend: info.backend,
         device_type: info.device_type,
         subgroup: (info.subgroup_min_size, info.subgroup_max_size),
     };
-    AVOIDED.iter().find(|row| row.what == Avoid::Matrices && (row.on)(&facts)).map(|row| row.why)
+    match overrides.of(Avoid::Matrices) {
+        Some(forced) => forced.then_some(Overrides::VARIABLE),
+        None => facts.avoid(Avoid::Matrices).map(|trap| trap.what),
+    }
 }
 
 fn coop_shapes(adapter: &wgpu::Adapter) -> Vec<CoopShape> {
@@ -650,6 +544,7 @@ pub fn presets() -> Vec<Caps> {
         coop_probed: false,
         timestamps: false,
         pipeline_cache: false,
+        overrides: Overrides::default(),
     };
     let limits = |invocations: u32, workgroup_bytes: u32, immediates: u32| wgpu::Limits {
         max_compute_invocations_per_workgroup: invocations,
@@ -770,31 +665,6 @@ mod tests {
             let refused = caps.check_device().unwrap_err().to_string();
             let told = "the device is too small: its limit max_compute_invocations_per_workgroup is 0, kernels need 64";
             assert!(refused.starts_with(told), "{refused}");
-        }
-    }
-
-    fn info(name: &str, vendor: u32, subgroup: u32) -> wgpu::AdapterInfo {
-        wgpu::AdapterInfo {
-            name: name.into(),
-            vendor,
-            subgroup_min_size: subgroup,
-            subgroup_max_size: subgroup,
-            ..wgpu::AdapterInfo::new(wgpu::DeviceType::Cpu, wgpu::Backend::Vulkan)
-        }
-    }
-
-    #[test]
-    fn cooperative_matrices_are_denied_where_drivers_break() {
-        for (name, vendor, width, denied) in [
-            ("llvmpipe (LLVM 21, 256 bits)", 0x10005, 8, false),
-            ("llvmpipe (LLVM 21, 128 bits)", 0x10005, 4, true),
-            ("llvmpipe (LLVM 21, 512 bits)", 0x10005, 16, true),
-            ("NVIDIA GeForce RTX 2080", 0x10de, 32, true),
-            ("NVIDIA GeForce RTX 4090", 0x10de, 32, false),
-            ("NVIDIA RTX 2000 Ada Generation", 0x10de, 32, false),
-            ("Intel(R) Graphics (PTL)", 0x8086, 16, true),
-        ] {
-            assert_eq!(deny_coop(&info(name, vendor, width)).is_some(), denied, "{name}");
         }
     }
 

@@ -75,7 +75,7 @@ pub enum ErrorKind {
         /// What to add to the layout's element offset when binding at the multiple below.
         element_offset: u64,
     },
-    /// The binding is larger than the device's `max_storage_buffer_binding_size`.
+    /// The binding is larger than [`Caps::binding_bytes`](crate::Caps::binding_bytes).
     #[error("`{buffer}` needs a binding of {need} bytes, the device binds at most {limit}")]
     BindingTooLarge {
         /// The argument.
@@ -119,6 +119,14 @@ pub enum ErrorKind {
     #[error("the config does not fit: {reason}")]
     ConfigUnfit {
         /// What does not fit.
+        reason: String,
+    },
+    /// The Config was wrong when it was verified on this adapter.
+    #[error("the config is banned on this adapter: {config}: {reason}")]
+    Banned {
+        /// The Config, or all that fit.
+        config: String,
+        /// What was wrong.
         reason: String,
     },
     /// The device allows less than kernels take for granted: one of WebGL has no compute shaders.

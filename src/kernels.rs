@@ -12,7 +12,8 @@ use crate::compose::{Declared, MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader, S
 use crate::error::Checked;
 use crate::poll::Poller;
 use crate::scopes::{fault, guarded, lock, ready, scoped};
-use crate::{Caps, Error, ErrorKind, Misfit, Result};
+use crate::verify::{Known, Tried, Verdicts};
+use crate::{Caps, Error, ErrorKind, Misfit, Op, Result};
 
 /// What names a pipeline: equal values compile to the same shader.
 pub trait Pipeline: Hash + Eq + Clone + Debug + Send + Sync + 'static {
@@ -64,6 +65,8 @@ pub struct Options {
     /// A folder for wgpu's pipeline cache, read now and written by [`Kernels::save_pipeline_cache`].
     /// Without effect on backends that have none (all but Vulkan).
     pub cache_dir: Option<PathBuf>,
+    /// `prepare_with` takes Configs that [`verify`](crate::verify) has banned.
+    pub allow_banned: bool,
     /// Changes sources before they are compiled: for tools that inject faults.
     #[doc(hidden)]
     pub rewrite: Option<Rewrite>,
@@ -123,16 +126,18 @@ type Slot = Arc<Mutex<Option<Arc<Compiled>>>>;
 #[derive(Clone)]
 pub struct Kernels {
     inner: Arc<Inner>,
+    caps: Arc<RwLock<Arc<Caps>>>,
 }
 
 struct Inner {
     device: wgpu::Device,
-    caps: RwLock<Arc<Caps>>,
     options: Options,
     /// By the type of the pipeline's name, a `HashMap<P, Slot>`.
     pipelines: Mutex<HashMap<TypeId, AnyMap>>,
     compiled: AtomicUsize,
     cache: Option<(wgpu::PipelineCache, PathBuf)>,
+    /// Configs that are not used, and why.
+    bans: RwLock<HashMap<Tried, String>>,
     /// One buffer serves every dispatch: a dispatch writes its scratch before it reads it, its steps
     /// are recorded without a gap, and a queue runs what is recorded in order.
     scratch: Mutex<Option<wgpu::Buffer>>,
@@ -169,13 +174,14 @@ impl Kernels {
         let caps = caps.on(device);
         let cache = options.cache_dir.as_deref().and_then(|dir| open_cache(device, &caps, dir));
         Kernels {
+            caps: Arc::new(RwLock::new(Arc::new(caps))),
             inner: Arc::new(Inner {
                 device: device.clone(),
-                caps: RwLock::new(Arc::new(caps)),
                 options,
                 pipelines: Mutex::default(),
                 compiled: AtomicUsize::new(0),
                 cache,
+                bans: RwLock::default(),
                 scratch: Mutex::default(),
                 constants: Mutex::default(),
                 poller: Poller::default(),
@@ -191,11 +197,49 @@ impl Kernels {
     /// What these kernels use of the device: what is in the [`Caps`] that they were made with and on the device, and of
     /// cooperative matrices what their own probe has found.
     pub fn caps(&self) -> Arc<Caps> {
-        self.inner.caps.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.caps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn set_caps(&self, caps: Caps) {
-        *self.inner.caps.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(caps);
+        *self.caps.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(caps);
+    }
+
+    /// The same kernels with other Caps: pipelines, scratch and bans are shared. Nothing is probed.
+    #[doc(hidden)]
+    pub fn with_caps(&self, caps: Caps) -> Kernels {
+        Kernels { inner: self.inner.clone(), caps: Arc::new(RwLock::new(Arc::new(caps))) }
+    }
+
+    /// Whether these kernels compile with all of wgpu's runtime checks.
+    pub fn is_checked(&self) -> bool {
+        self.inner.options.checked
+    }
+
+    /// Goes by these verdicts from now on, and by no others: what they ban is not chosen.
+    pub fn set_verdicts(&self, verdicts: &Verdicts) {
+        let banned = verdicts.iter().filter_map(|(tried, known)| match known {
+            Known::Banned(reason) => Some((tried.clone(), reason.clone())),
+            _ => None,
+        });
+        *self.inner.bans.write().unwrap_or_else(PoisonError::into_inner) = banned.collect();
+    }
+
+    /// Why a Config is not used, if it is banned for this Problem.
+    pub(crate) fn ban<P: Op>(&self, problem: &P, config: &P::Config) -> Option<String> {
+        let bans = self.inner.bans.read().unwrap_or_else(PoisonError::into_inner);
+        if bans.is_empty() {
+            return None;
+        }
+        let text = config.to_string();
+        if !bans.keys().any(|tried| tried.op == P::NAME && tried.config == text) {
+            return None;
+        }
+        let sources = crate::verify::subject::sources(problem, config).ok()?;
+        bans.get(&Tried { op: P::NAME.into(), config: text, sources }).cloned()
+    }
+
+    pub(crate) fn allows_banned(&self) -> bool {
+        self.inner.options.allow_banned
     }
 
     /// How many pipelines have been compiled.
@@ -425,14 +469,18 @@ impl Kernels {
             op: "context",
             kind: ErrorKind::Io { path: path.display().to_string(), reason: error.to_string() },
         };
-        // Written beside and moved into place, so that a reader never sees half of it.
-        let part = path.with_extension(format!("part{}", std::process::id()));
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(io)?;
-        }
-        std::fs::write(&part, data).map_err(io)?;
-        std::fs::rename(&part, path).map_err(io)
+        replace(path, &data).map_err(io)
     }
+}
+
+/// Writes a file beside and moves it into place, so that a reader never sees half of it.
+pub(crate) fn replace(path: &Path, data: &[u8]) -> std::io::Result<()> {
+    let part = path.with_extension(format!("part{}", std::process::id()));
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    std::fs::write(&part, data)?;
+    std::fs::rename(&part, path)
 }
 
 fn open_cache(device: &wgpu::Device, caps: &Caps, dir: &Path) -> Option<(wgpu::PipelineCache, PathBuf)> {

@@ -89,6 +89,7 @@ pub mod reference;
 mod rounds;
 mod scopes;
 mod tensor;
+pub mod traps;
 pub mod verify;
 pub mod weights;
 

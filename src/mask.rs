@@ -139,7 +139,7 @@ pub enum MaskKind {
 
 impl MaskKind {
     /// Elements of a row of `cols`: rows of bits are padded to words.
-    const fn row(self, cols: usize) -> usize {
+    pub(crate) const fn row(self, cols: usize) -> usize {
         match self {
             MaskKind::Bits => cols.div_ceil(32).saturating_mul(32),
             _ => cols,

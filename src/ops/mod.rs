@@ -128,7 +128,30 @@ pub(crate) fn fitting<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Ch
 
 /// The first of [`fitting`].
 pub(crate) fn best<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Checked<P::Config> {
-    let found = fitting(problem, views, caps)?.into_iter().next();
+    first(problem, caps, fitting(problem, views, caps)?.into_iter().next())
+}
+
+/// The first of [`fitting`] that is not banned.
+fn unbanned<P: Plan>(problem: &P, views: &P::Views, kernels: &Kernels) -> Checked<P::Config> {
+    let caps = kernels.caps();
+    let (mut banned, mut reason) = (Vec::new(), String::new());
+    for config in fitting(problem, views, &caps)? {
+        match kernels.ban(problem, &config) {
+            None => return first(problem, &caps, Some(config)),
+            Some(why) => {
+                banned.push(config.to_string());
+                reason = why;
+            }
+        }
+    }
+    match banned.is_empty() {
+        true => first(problem, &caps, None),
+        false => Err(ErrorKind::Banned { config: format!("each that fits ({})", banned.join("; ")), reason }),
+    }
+}
+
+/// A choice, told; or that there is none.
+fn first<P: Plan>(problem: &P, caps: &Caps, found: Option<P::Config>) -> Checked<P::Config> {
     let config = found.ok_or_else(|| {
         let reason = format!("no candidate fits {problem:?} on {}; the trace log says why", caps.label());
         ErrorKind::ConfigUnfit { reason }
@@ -150,9 +173,12 @@ pub(crate) fn plan<P: Plan>(
         Some(config) => {
             caps.check_device()?;
             problem.check(&views, &caps, config)?;
-            *config
+            match kernels.ban(problem, config).filter(|_| !kernels.allows_banned()) {
+                Some(reason) => return Err(ErrorKind::Banned { config: config.to_string(), reason }),
+                None => *config,
+            }
         }
-        None => best(problem, &views, &caps)?,
+        None => unbanned(problem, &views, kernels)?,
     };
     Ok(problem.bind(&views, &config, kernels, buffers)?.named(P::NAME))
 }

@@ -112,9 +112,7 @@ pub trait Describe: Op + Send + Sync + 'static {
 
     /// Small calls of Problems like this one, for which `config` runs the same shaders: what comes out of them tells
     /// whether it is right here.
-    fn telling(&self, _config: &Self::Config) -> Vec<Telling<Self>> {
-        Vec::new()
-    }
+    fn telling(&self, config: &Self::Config) -> Vec<Telling<Self>>;
 }
 
 /// A small call: random values of this seed, then those that are set by hand.

@@ -29,6 +29,15 @@ fn shuffles(gpu: &Gpu, size: u32, least: u32) -> Result<(), String> {
           wrong[local] = bits;
         }}"
     );
+    let wrong = words(gpu, source, 1, size as usize)?;
+    match wrong.iter().position(|&bits| bits != 0) {
+        None => Ok(()),
+        Some(i) => Err(format!("of {size} invocations, {i} reaches others than its neighbours: {:#x}", wrong[i])),
+    }
+}
+
+/// The first `count` words of the one binding of a shader, which are 0 before, once `workgroups` of it have run.
+pub fn words(gpu: &Gpu, source: String, workgroups: u32, count: usize) -> Result<Vec<u32>, String> {
     let device = &gpu.device;
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: None,
@@ -42,32 +51,19 @@ fn shuffles(gpu: &Gpu, size: u32, least: u32) -> Result<(), String> {
         compilation_options: Default::default(),
         cache: None,
     });
-    let bytes = u64::from(4 * size);
-    let buffer = |usage| {
-        device.create_buffer(&wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })
-    };
-    let wrong = buffer(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
-    let read = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+    let buffer = gpu.buffer(&vec![0; 4 * count]);
     let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: None,
         layout: &pipeline.get_bind_group_layout(0),
-        entries: &[wgpu::BindGroupEntry { binding: 0, resource: wrong.as_entire_binding() }],
+        entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
     });
     let mut encoder = device.create_command_encoder(&Default::default());
     {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_pipeline(&pipeline);
         pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(1, 1, 1);
+        pass.dispatch_workgroups(workgroups, 1, 1);
     }
-    encoder.copy_buffer_to_buffer(&wrong, 0, &read, 0, bytes);
     gpu.queue.submit([encoder.finish()]);
-    read.slice(..).map_async(wgpu::MapMode::Read, |_| {});
-    device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
-    let view = read.slice(..).get_mapped_range().map_err(|error| error.to_string())?;
-    let wrong: &[u32] = bytemuck::cast_slice(&view);
-    match wrong.iter().position(|&bits| bits != 0) {
-        None => Ok(()),
-        Some(i) => Err(format!("of {size} invocations, {i} reaches others than its neighbours: {:#x}", wrong[i])),
-    }
+    Ok(bytemuck::pod_collect_to_vec(&gpu.read(&buffer)?))
 }

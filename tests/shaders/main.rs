@@ -81,6 +81,7 @@ fn check_shader(caps: &Caps, shader: &Shader, what: &str, seen: &mut Seen) {
     assert_eq!(workgroup_bytes(&module, &info), shader.wg_bytes(), "{what}: workgroup memory");
     params_agree(&module, shader, what);
     declared_are_used(&module, &info, shader, what);
+    assert_eq!(broken_rule(&module, &info), None, "{what}");
     translate(&module, &info, caps, what);
 }
 
@@ -118,6 +119,85 @@ fn declared_are_used(module: &naga::Module, info: &ModuleInfo, shader: &Shader, 
     used.remove(&PARAMS_BINDING);
     let declared: HashSet<u32> = shader.bindings().iter().map(|b| b.binding).collect();
     assert_eq!(declared, used, "{what}");
+}
+
+/// What a shader does that some driver is known to get wrong (`tileloom::traps`).
+fn broken_rule(module: &naga::Module, info: &ModuleInfo) -> Option<&'static str> {
+    use naga::{BuiltIn, Expression, MathFunction, Statement, TypeInner};
+    fn statements<'a>(block: &'a naga::Block, found: &mut Vec<&'a Statement>) {
+        for statement in block {
+            found.push(statement);
+            match statement {
+                Statement::Block(block) => statements(block, found),
+                Statement::If { accept: a, reject: b, .. } | Statement::Loop { body: a, continuing: b, .. } => {
+                    statements(a, found);
+                    statements(b, found);
+                }
+                Statement::Switch { cases, .. } => cases.iter().for_each(|case| statements(&case.body, found)),
+                _ => (),
+            }
+        }
+    }
+    let mut matrices = false;
+    let entries = module.entry_points.iter().enumerate().map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+    for (function, info) in module.functions.iter().map(|(handle, function)| (function, &info[handle])).chain(entries) {
+        let tanh = |e: &Expression| matches!(e, Expression::Math { fun: MathFunction::Tanh, .. });
+        if function.expressions.iter().any(|(_, e)| tanh(e)) {
+            return Some("tanh is called");
+        }
+        matrices |= function.expressions.iter().any(|(_, e)| matches!(e, Expression::CooperativeLoad { .. }));
+        let mut all = Vec::new();
+        statements(&function.body, &mut all);
+        for statement in all {
+            let (Statement::SubgroupGather { argument, .. } | Statement::SubgroupCollectiveOperation { argument, .. }) =
+                statement
+            else {
+                continue;
+            };
+            if info[*argument].ty.inner_with(&module.types).scalar().is_none_or(|scalar| scalar.width != 4) {
+                return Some("something else than 32 bits moves between lanes");
+            }
+        }
+    }
+    let lane = Some(naga::Binding::BuiltIn(BuiltIn::SubgroupInvocationId));
+    let arguments = module.entry_points.iter().flat_map(|entry| &entry.function.arguments);
+    let mut asks = arguments.map(|argument| &argument.binding).any(|binding| *binding == lane);
+    for (_, ty) in module.types.iter() {
+        if let TypeInner::Struct { members, .. } = &ty.inner {
+            asks |= members.iter().any(|member| member.binding == lane);
+        }
+    }
+    (matrices && asks).then_some("a kernel with matrices asks for the number in the subgroup")
+}
+
+#[test]
+fn broken_rules_are_found() {
+    let found = |body: &str, arguments: &str| {
+        let source = format!(
+            "enable f16;
+            @group(0) @binding(0) var<storage, read_write> x: array<f16, 256>;
+            fn inner(v: f32) -> f32 {{ return v; }}
+            @compute @workgroup_size(64)
+            fn main(@builtin(local_invocation_index) local: u32{arguments}) {{ {body} }}"
+        );
+        let source = if body.contains("coop") { format!("enable wgpu_cooperative_matrix;{source}") } else { source };
+        let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&source)));
+        let info = Validator::new(ValidationFlags::all(), Capabilities::all())
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{}", e.emit_to_string(&source)));
+        broken_rule(&module, &info)
+    };
+    let lane = ", @builtin(subgroup_invocation_id) lane: u32";
+    let matrix = "let m = coopLoadT<coop_mat8x8<f16, A>>(&x[local & 7u], 8u); _ = m;";
+    let f16s = Some("something else than 32 bits moves between lanes");
+    assert_eq!(found("x[local] = f16(subgroupShuffleXor(f32(x[local]), 1u));", lane), None);
+    assert_eq!(found("if local < 8u { x[local] = subgroupShuffleXor(x[local], 1u); }", ""), f16s);
+    assert_eq!(found("loop { x[local] = subgroupAdd(vec2(x[local])).y; break; }", ""), f16s);
+    assert_eq!(found("x[local] = f16(tanh(inner(3.0 * f32(local))));", ""), Some("tanh is called"));
+    assert_eq!(found(matrix, ""), None);
+    assert_eq!(found(matrix, lane), Some("a kernel with matrices asks for the number in the subgroup"));
 }
 
 fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) {
@@ -230,7 +310,7 @@ fn what_the_lists_hold_composes_on_every_preset() {
         }
     });
     let mut composed = stems.into_inner().unwrap();
-    composed.insert("coop_probe"); // private to the crate; run on devices that have it
+    composed.extend(["flush", "flush_f16"]); // what `verify` asks an adapter first
     let files: HashSet<&str> = tileloom::compose::stems().collect();
     assert_eq!(files, composed);
 }
@@ -265,6 +345,33 @@ fn devices_without_compute_are_refused() {
             assert!(refused, "{} on {}", run.problem(), caps.name);
         }
     }
+}
+
+/// What `verify` runs for a Problem are the shaders that the Problem runs.
+#[test]
+fn small_calls_run_the_same_shaders() {
+    let (mut none, mut other, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for kernel in registry::all() {
+        for run in kernel.list().iter().filter(|run| !run.problem().is_empty()) {
+            for caps in presets() {
+                let subject = run.subject();
+                let Some(config) = subject.configs(&caps).ok().and_then(|all| all.into_iter().next()) else { continue };
+                if !seen.insert((subject.op(), subject.problem(), config.clone())) {
+                    continue;
+                }
+                let (small, same) = subject.small(&caps, &config).unwrap();
+                let what = || format!("{} {config}: {}", kernel.name(), subject.problem());
+                match (small.is_empty(), same) {
+                    (true, _) => none.push(what()),
+                    (false, false) => other.push(what()),
+                    (false, true) => {}
+                }
+            }
+        }
+    }
+    let told = |all: &[String]| all.iter().take(20).map(|line| format!("\n  {line}")).collect::<String>();
+    println!("{} of {} run other shaders:{}", other.len(), seen.len(), told(&other));
+    assert!(none.is_empty(), "{} of {} have no small call:{}", none.len(), seen.len(), told(&none));
 }
 
 /// What a failing test leaves says all of the call.

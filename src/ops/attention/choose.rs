@@ -250,7 +250,7 @@ pub(super) fn check(caps: &Caps, problem: &Problem, config: &Config) -> Result<(
     let wg_bytes = config.wg_bytes(problem.chunks(lanes));
     Misfit::at_most("bytes of workgroup memory", wg_bytes, limits.max_compute_workgroup_storage_size)?;
     let [o, lse] = config.scratch_parts(problem);
-    let limit = limits.max_storage_buffer_binding_size.min(u64::from(u32::MAX) * 4);
+    let limit = caps.binding_bytes();
     Misfit::at_most("bytes of scratch", o.saturating_add(lse), limit)?;
     if algorithm == Algorithm::Decode {
         caps.check_rounds(attention_merge::rounds(config.parts().into()))?;

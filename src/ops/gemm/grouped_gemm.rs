@@ -333,7 +333,7 @@ impl Plan for Problem {
             return Ok(Dispatch::default());
         }
         args.check_apart()?;
-        let limit = args.caps.limits.max_storage_buffer_binding_size;
+        let limit = args.caps.binding_bytes();
         let mut steps = Vec::new();
         let mut first = 0;
         while first < self.groups {

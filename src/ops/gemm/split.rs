@@ -10,7 +10,7 @@ impl<'a> Product<'a> {
     /// The pieces that the device can bind, in the order in which they run; nothing where the product needs none, or where
     /// halving does not help.
     pub fn pieces(&self, caps: &Caps) -> Option<Vec<Product<'a>>> {
-        match self.largest() <= caps.limits.max_storage_buffer_binding_size {
+        match self.largest() <= caps.binding_bytes() {
             true => None,
             false => self.halves(caps),
         }
@@ -39,7 +39,7 @@ impl<'a> Product<'a> {
             for (from, len) in [(0, half), (half, size - half)] {
                 let piece = self.part(caps, axis, from, len)?;
                 match piece.largest() {
-                    bytes if bytes <= caps.limits.max_storage_buffer_binding_size => all.push(piece),
+                    bytes if bytes <= caps.binding_bytes() => all.push(piece),
                     // An axis that leaves what a binding must reach as it is does not help.
                     bytes if bytes >= self.largest() => return None,
                     _ => all.extend(piece.halves(caps)?),

@@ -238,7 +238,7 @@ impl Config {
                 Misfit::at_most("lanes that shuffle in the least trusted subgroup", lanes, least)?;
             }
             Reduce::Subgroup => {
-                Misfit::unless(caps.subgroup.is_some(), "the device must have subgroups", 0u32)?;
+                caps.check_reductions()?;
                 Misfit::unless(whole, "subgroup reduction needs lanes to be wg_size", lanes)?;
             }
             Reduce::None | Reduce::Tree => {}

@@ -151,7 +151,7 @@ impl Problem {
         }
         let pass = self.packed_pass(views, config, whole.writable());
         let row = product!(format.code_words(k), 4u32);
-        let limit = args.caps.limits.max_storage_buffer_binding_size;
+        let limit = args.caps.binding_bytes();
         let rows = match product!(format.rows(n), row) <= limit {
             true => format.rows(n),
             false => limit / row.max(1) / PART * PART,

@@ -297,7 +297,7 @@ impl Problem {
 
     /// The parts whose vectors and indices a binding holds, in order; the whole, where there are none.
     fn parts<'a>(&self, views: &Views, caps: &Caps, buffers: &Buffers<'a>) -> Option<Vec<(Problem, Buffers<'a>)>> {
-        let limit = caps.limits.max_storage_buffer_binding_size;
+        let limit = caps.binding_bytes();
         let large = |views: &Views, problem: &Problem| {
             views.x.of(problem.x).bytes().max(views.indices.of(problem.index).bytes())
         };

@@ -3,9 +3,10 @@
 use crate::Dtype;
 use crate::attention_bias::{Buffers, Kind, Problem, alibi_slopes};
 use crate::reference::attention_bias::{Output, reference};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
+use crate::verify::small;
 
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
@@ -39,5 +40,24 @@ impl Describe for Problem {
         let Output { bias: oracle, mag } = reference::<f64>(self, table);
         let low = reference::<f32>(self, table).bias;
         vec![("bias", Rule::Rows { cols: self.seq_kv, dtype: self.bias, oracle, low, mag })]
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |heads: usize, seq_q: usize, seq_kv: usize| {
+            let (heads, seq_q, seq_kv) =
+                (self.heads.min(heads), small::like(self.seq_q, seq_q), small::like(self.seq_kv, seq_kv));
+            let kind = match self.kind {
+                Kind::Alibi { offset } => Kind::Alibi { offset: offset % 8 },
+                Kind::T5 { buckets, dtype, layout } => {
+                    Kind::T5 { buckets, dtype, layout: small::laid(layout, [buckets.num_buckets, heads], 1) }
+                }
+            };
+            let bias_layout = small::laid(self.bias_layout, [heads, seq_q], seq_kv);
+            Problem { heads, seq_q, seq_kv, bias_layout, kind, ..*self }
+        };
+        small::few(
+            [small(3, 21, 40), small(2, 7, 1200), small(5, 130, 8)]
+                .map(|problem| (problem.heads * problem.seq_q * problem.seq_kv, problem)),
+        )
     }
 }

@@ -3,10 +3,12 @@
 use super::{statistics, statistics_rule};
 use crate::Dtype;
 use crate::attention_merge::{Buffers, Problem};
+use crate::layout::split_rows;
 use crate::reference::attention_merge::{Output, reference};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
+use crate::verify::small;
 
 impl Describe for Problem {
     /// `o` and `lse` are the results, as in case files.
@@ -52,5 +54,28 @@ impl Describe for Problem {
             rules.push(("lse", statistics_rule(own, other, [oracle.lse_mag, oracle.sum_mag], self.sum_out)));
         }
         rules
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |splits: usize, most: usize| {
+            let (splits, (rows, dims)) = (self.splits.min(splits), small::rows(self.rows, self.dims, most));
+            let lse_out = self.lse_out.map(|at| at % 8);
+            Problem {
+                splits,
+                rows,
+                dims,
+                o_layout: small::laid(self.o_layout, [splits, rows], self.dim),
+                out_layout: small::laid(self.out_layout, split_rows(rows, dims), self.dim),
+                lse: self.lse % 8,
+                sum: self.sum.map(|_| self.lse % 8 + splits * rows),
+                lse_out,
+                sum_out: self.sum_out.map(|_| lse_out.unwrap_or(0) + rows),
+                ..*self
+            }
+        };
+        small::few(
+            [small(5, 21), small(70, 3), small(2, 300)]
+                .map(|problem| (problem.splits * problem.rows * problem.dim, problem)),
+        )
     }
 }

@@ -3,13 +3,14 @@
 pub mod attention_bias;
 pub mod attention_merge;
 
-use crate::attention::{Alibi, Buffers, Paged, Problem, Tree};
+use crate::attention::{Alibi, Buffers, Config, Packed, Paged, Problem, Tree};
 use crate::reference::attention::{Inputs, Output, reference};
 use crate::softmax::Mask;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::mask::Masked;
 use crate::verify::random::Random;
+use crate::verify::small;
 use crate::{Dtype, Layout};
 
 /// First element and length of a small table.
@@ -32,6 +33,26 @@ pub fn u32_tables(p: &Problem) -> [Table; 5] {
         p.lengths.map(|at| (at, p.batch)),
         p.paged.map(|paged| (paged.block_table, p.batch * paged.max_pages)),
     ]
+}
+
+/// Small tables one after the other: slopes and sinks; parents, starts, lengths and pages.
+pub fn placed(mut p: Problem) -> Problem {
+    fn starts<const N: usize>(tables: [Table; N]) -> [usize; N] {
+        let mut end = 0;
+        tables.map(|table| {
+            end += table.map_or(0, |(_, len)| len);
+            end - table.map_or(0, |(_, len)| len)
+        })
+    }
+    let [slopes, sinks] = starts(f32_tables(&p));
+    let [parents, cu_q, cu_kv, lengths, block_table] = starts(u32_tables(&p));
+    p.alibi = p.alibi.map(|alibi| Alibi { slopes, ..alibi });
+    p.sinks = p.sinks.map(|_| sinks);
+    p.tree = p.tree.map(|tree| Tree { parents, ..tree });
+    p.packed = p.packed.map(|packed| Packed { cu_q, cu_kv, ..packed });
+    p.lengths = p.lengths.map(|_| lengths);
+    p.paged = p.paged.map(|paged| Paged { block_table, ..paged });
+    p
 }
 
 /// All of these tables in one row.
@@ -284,5 +305,44 @@ impl Describe for Problem {
             rules.push(("lse", statistics_rule(of(&oracle), of(&low), mag, self.sum)));
         }
         rules
+    }
+
+    fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        let group = self.heads.checked_div(self.kv_heads).unwrap_or(0);
+        let small = |[batch, kv_heads, heads]: [usize; 3], seq_q: usize, seq_kv: usize| {
+            let (batch, kv_heads) = (self.batch.min(batch), self.kv_heads.min(kv_heads));
+            let heads = kv_heads * group.min(heads);
+            let (seq_q, seq_kv) = (small::like(self.seq_q, seq_q), small::like(self.seq_kv, seq_kv));
+            let mut p = Problem { batch, kv_heads, heads, seq_q, seq_kv, ..*self };
+            // The last sequences are short.
+            let total = |all: usize, seq: usize| all.min(batch * seq - (seq / 3).min(batch * seq));
+            p.packed = self.packed.map(|packed| Packed {
+                total_q: total(packed.total_q, seq_q),
+                total_kv: total(packed.total_kv, seq_kv),
+                ..packed
+            });
+            p.paged = self.paged.map(|paged| {
+                let page_size = small::like(paged.page_size, 16);
+                let max_pages = seq_kv.div_ceil(page_size);
+                Paged { pages: 3 + batch * max_pages, page_size, max_pages, ..paged }
+            });
+            let (q_sizes, kv_sizes) = (p.q_sizes(), p.kv_sizes());
+            p.q_layout = small::laid(self.q_layout, q_sizes, self.head_dim);
+            p.k_layout = small::laid(self.k_layout, kv_sizes, self.head_dim);
+            p.v_layout = small::laid(self.v_layout, kv_sizes, self.value_dim);
+            p.o_layout = small::laid(self.o_layout, q_sizes, self.value_dim);
+            p.mask = self.mask.map(|mask| small::mask(mask, [batch, heads, seq_q], seq_kv));
+            p.lse = self.lse.map(|at| at % 8);
+            p.sum = self.sum.map(|_| p.lse.unwrap_or(0) + q_sizes.iter().product::<usize>());
+            placed(p)
+        };
+        let rows = (config.wg_size / config.lanes.max(1) * config.rows) as usize;
+        let keys = (config.keys * config.slots * config.splits) as usize;
+        let work = |p: Problem| (p.batch * p.heads * p.seq_q * p.seq_kv * (p.head_dim + p.value_dim) / 32, p);
+        small::few([
+            work(small([2, 2, 3], 20, 72)),
+            work(small([1, 1, 2], (rows + rows / 2).clamp(8, 100), 200)),
+            work(small([1, 1, 8], 3, (2 * keys + 8).clamp(40, 2000))),
+        ])
     }
 }

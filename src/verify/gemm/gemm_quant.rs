@@ -1,16 +1,19 @@
 //! How a call of gemm_quant is made and judged.
 
+use super::{Tiles, tellings};
 use crate::Dtype;
-use crate::gemm::{self, Along, Matrix, Precision, Vector};
-use crate::gemm_quant::{Activations, Buffers, Problem};
+use crate::gemm::{self, Activation, Along, Matrix, Precision, Vector};
+use crate::gemm_quant::{Activations, Algorithm, Buffers, Config, Problem};
 use crate::quantize;
 use crate::reference::gemm::{Inputs, Output, reference, rounded};
 use crate::reference::quantize as tokens;
 use crate::reference::weights::decode;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::packed;
 use crate::verify::random::Random;
+use crate::verify::small::{laid, like};
+use crate::weights::{Format, Scales};
 
 use Dtype::{F16, F32};
 
@@ -37,6 +40,63 @@ pub fn taken_activations(problem: &Problem, a: &[f64]) -> Vec<f64> {
         tokens::value(format, codes[i / k * of.words() * 4 + i % k]) * scales[i / k * groups + i % k / group]
     };
     (0..rows * k).map(value).collect()
+}
+
+/// A product whose b is packed.
+pub(super) struct Packed {
+    pub format: Format,
+    pub algorithm: Algorithm,
+    pub lanes: u32,
+    /// Products are integer dots.
+    pub int8: bool,
+}
+
+impl Packed {
+    /// What the sizes of small ones follow from: they see several groups and blocks of scales.
+    pub fn tiles(&self, sizes: [usize; 3], tile: [u32; 3], parts: u32, products: usize) -> Tiles {
+        let Packed { format, algorithm, lanes, int8 } = *self;
+        let [rows, columns, tile_k] = tile.map(|size| size as usize);
+        let (whole, turn) = match algorithm {
+            Algorithm::Vector => {
+                let step = format.step(if lanes > 1 || int8 { 32 } else { 128 }) as usize;
+                (step, step * lanes as usize)
+            }
+            _ => (tile_k, tile_k),
+        };
+        let whole = if matches!(format.scales, Scales::K | Scales::K6) { 256 } else { whole };
+        let columns = if format.scales == Scales::Block { columns.max(128) } else { columns };
+        let turn = turn.max(format.group as usize / 2);
+        Tiles { sizes, tile: [rows, columns, tile_k], whole, turn, parts: parts as usize, products }
+    }
+}
+
+/// The Problem of these sizes.
+fn smaller(problem: &Problem, [m, n, k]: [usize; 3]) -> Problem {
+    let of = |matrix: Matrix, cols| Matrix { layout: laid(matrix.layout, [1, 1, m], cols), ..matrix };
+    let mut format = problem.format;
+    if format.order > 0 {
+        // With a group that is not full, if the Problem has one.
+        let groups = |k: usize| k.div_ceil(format.group.max(1) as usize) as u32;
+        format.order = groups(k) + format.order.saturating_sub(groups(problem.k)).min(1);
+    }
+    Problem {
+        m,
+        n,
+        k,
+        format,
+        a: of(problem.a, k),
+        d: of(problem.d, n),
+        bias: problem.bias.map(|bias| Vector { offset: bias.offset % 8, ..bias }),
+        residual: problem.residual.map(|residual| of(residual, n)),
+        ..*problem
+    }
+}
+
+/// The last row of a is large, where there is an activation: its exponentials overflow.
+fn loud(problem: &Problem, values: &mut Values) {
+    let last = problem.m.saturating_sub(1) * problem.k;
+    let factor = if problem.activation == Activation::None { 1.0 } else { 64.0 };
+    values.entry("a").and_modify(|a| a[last..].iter_mut().for_each(|v| *v *= factor));
 }
 
 impl Describe for Problem {
@@ -84,5 +144,23 @@ impl Describe for Problem {
         let a = rounded(&plain, &taken_activations(self, &values["a"]));
         let low = reference::<f32>(&plain, &Inputs { a: &a, b: &b, b2: b2.as_deref(), ..inputs }).d;
         vec![("d", Rule::Rows { cols: n, dtype: self.d.dtype, oracle, low, mag })]
+    }
+
+    fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        let int8 = self.activations == Activations::Int8;
+        let products = 1 + usize::from(self.gated);
+        let [lanes, parts] = [config.lanes, config.parts];
+        let packed = Packed { format: self.format, algorithm: config.algorithm, lanes, int8 };
+        let tiles = packed.tiles([self.m, self.n, self.k], config.tile, parts, products);
+        // Params tell of the epilogue: calls by these shaders may have another.
+        let mut other = smaller(self, [like(self.m, 9), like(self.n, 9), tiles.k(33)]);
+        other.activation = Activation::Silu;
+        if self.bias.is_some() || self.residual.is_some() {
+            other.bias = Some(Vector { dtype: Dtype::Bf16, along: Along::Rows, offset: 2 });
+            other.residual = Some(Matrix::new(Dtype::Bf16));
+        }
+        let small = tiles.small().map(|sizes| smaller(self, sizes)).chain([other]);
+        let all = tellings(small, self, self.flops() / 2.0);
+        all.into_iter().map(|telling| telling.set(loud)).collect()
     }
 }

@@ -1,14 +1,18 @@
 //! How a call of grouped_gemm is made and judged.
 
-use crate::grouped_gemm::{Buffers, Problem};
+use super::gemm_quant::Packed;
+use super::{Tiles, tellings};
+use crate::gemm::Activation;
+use crate::grouped_gemm::{Algorithm, Buffers, Config, Problem};
 use crate::norm::Vector;
 use crate::reference::gemm::Output;
-use crate::reference::grouped_gemm::{Inputs, reference};
+use crate::reference::grouped_gemm::{Inputs, ranges, reference};
 use crate::reference::weights::decode;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::packed;
 use crate::verify::random::Random;
+use crate::verify::small::{laid, like};
 use crate::weights::Format;
 use crate::{Dtype, Layout};
 use Dtype::{F16, F32};
@@ -46,6 +50,54 @@ pub fn decoded(problem: &Problem, format: &Format, values: &Values) -> [(Vec<f64
 
 pub fn integers(values: &Values) -> Vec<i64> {
     values["offsets"].iter().map(|&offset| offset as i64).collect()
+}
+
+/// The Problem of so many groups and these sizes.
+fn smaller(problem: &Problem, groups: usize, [m, n, k]: [usize; 3]) -> Problem {
+    let mut own = Problem { m, n, k, groups, offsets: problem.offsets % 8, ..*problem };
+    let (sizes, cols) = own.b_sizes();
+    own.a_layout = laid(own.a_layout, [m], k);
+    own.b_layout = laid(own.b_layout, sizes, cols);
+    own.d_layout = laid(own.d_layout, [m], n);
+    own.bias = own.bias.map(|bias| Vector { offset: bias.offset % 8, ..bias });
+    own.gate = own.gate.map(|offset| offset % 8);
+    own
+}
+
+/// NaN in rows of no group.
+fn hidden(problem: &Problem, values: &mut Values) {
+    let ranges = ranges(problem, &integers(values));
+    let of_none = |row: &usize| !ranges.iter().any(|&(from, to)| (from..to).contains(row));
+    for row in (0..problem.m).filter(of_none) {
+        values.entry("a").and_modify(|a| a[row * problem.k..][..problem.k].fill(f64::NAN));
+    }
+}
+
+/// Nearly all rows are those of the second group, the others of no group but for one of the last.
+fn crowded(problem: &Problem, values: &mut Values) {
+    let before = |rows: usize| problem.m.saturating_sub(rows).max(1).min(problem.m) as f64;
+    let last = problem.groups;
+    let offset = |i: usize| match i {
+        _ if i < last.min(2) => before(problem.m),
+        _ if i < last => before(2),
+        _ => before(1),
+    };
+    values.insert("offsets", (0..=last).map(offset).collect());
+    hidden(problem, values);
+}
+
+/// Offsets that fall, are negative or beyond m.
+fn garbage(problem: &Problem, values: &mut Values) {
+    let m = problem.m as f64;
+    let beyond = if problem.signed { f64::from(i32::MAX) } else { f64::from(u32::MAX) };
+    let below = if problem.signed { f64::from(i32::MIN) } else { 0.0 };
+    let offsets = |i: usize| match i {
+        0 => 3.0_f64.min(m),
+        _ if i + 2 > problem.groups => beyond,
+        _ => [below, (i as f64).min(m), 2.0, (i as f64 / 2.0).floor().min(m)][i % 4],
+    };
+    values.insert("offsets", (0..=problem.groups).map(offsets).collect());
+    hidden(problem, values);
 }
 
 impl Describe for Problem {
@@ -117,5 +169,47 @@ impl Describe for Problem {
             }
         };
         vec![("d", Rule::Rows { cols: self.n, dtype: self.d, oracle, low, mag })]
+    }
+
+    fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        let [tile_m, tile_n, tile_k] = config.tile.map(|size| size as usize);
+        let vector = config.algorithm == Algorithm::Vector;
+        let groups = self.groups.min(5);
+        // A tile takes all rows that a group has in the mean, where it has few.
+        let mean = self.m.div_ceil(self.groups.max(1)).min(tile_m);
+        let m = if vector { self.m.min(groups * mean) } else { self.m };
+        let products = 1 + usize::from(self.gate.is_some());
+        let turn = if vector { tile_k * config.lanes as usize } else { tile_k };
+        let tiles = match self.format {
+            Some(format) => {
+                let packed = Packed { format, algorithm: config.algorithm, lanes: config.lanes, int8: false };
+                packed.tiles([m, self.n, self.k], config.tile, 1, products)
+            }
+            None => Tiles {
+                sizes: [m, self.n, self.k],
+                tile: [tile_m, tile_n, tile_k],
+                whole: tile_k,
+                turn,
+                parts: 1,
+                products,
+            },
+        };
+        let tiles = Tiles { tile: [tile_m + 8, tiles.tile[1], tile_k], ..tiles };
+        // Several items of the table of tiles per invocation.
+        let many = self.groups.min(67);
+        let most = if vector { many * mean } else { 70 };
+        let many = smaller(self, many, [self.m.min(most), like(self.n, 9), tiles.k(turn.max(16) + 1)]);
+        // Params tell of the activation and of signs: calls by these shaders may have others.
+        let others = [false, true].map(|signed| Problem { signed, activation: Activation::Silu, ..many });
+        let small = tiles.small().map(|sizes| smaller(self, groups, sizes)).chain(others);
+        let mut all = tellings(small, self, self.flops() / 2.0);
+        for (i, telling) in all.iter_mut().enumerate() {
+            telling.set = Some(match i {
+                0 => crowded,
+                _ if others.contains(&telling.problem) => garbage,
+                _ => hidden,
+            });
+        }
+        all
     }
 }

@@ -1,14 +1,19 @@
 //! How a call of lora is made and judged.
 
-use crate::lora::{Buffers, Problem, Residual};
+use super::gemm_quant::Packed;
+use super::{Tiles, tellings};
+use crate::caps::LEAST_INVOCATIONS;
+use crate::gemm::Activation;
+use crate::lora::{Algorithm, Buffers, Config, Problem, Residual};
 use crate::norm::Vector;
 use crate::reference::gemm::Output;
 use crate::reference::lora::{Inputs, reference};
 use crate::reference::weights::decode;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::packed;
 use crate::verify::random::Random;
+use crate::verify::small::{laid, like};
 use crate::{Dtype, Layout};
 use Dtype::{F16, F32};
 
@@ -24,6 +29,32 @@ pub fn adapters(adapters: usize, len: usize, random: &mut Random) -> Vec<f64> {
 /// The numbers of a case's adapters.
 pub fn numbers(values: &Values) -> Option<Vec<i64>> {
     Some(values.get("adapter")?.iter().map(|&one| one as i64).collect())
+}
+
+/// The Problem of these sizes, and of a rank of at least this.
+fn smaller(problem: &Problem, rank: usize, [m, n, k]: [usize; 3]) -> Problem {
+    // A parameter, with which nothing would be told of the factors.
+    let scale = if problem.scale == 0.0 { 0.5 } else { problem.scale };
+    let (rank, adapters) = (like(problem.rank, rank), if problem.adapter.is_some() { 3 } else { 1 });
+    let mut own =
+        Problem { m, n, k, rank, adapters, scale, adapter: problem.adapter.map(|first| first % 8), ..*problem };
+    let laid2 = |layout: Layout<2>, (sizes, cols): ([usize; 2], usize)| laid(layout, sizes, cols);
+    let (sizes, cols) = own.weight_sizes();
+    own.x_layout = laid(own.x_layout, [m], k);
+    own.weight_layout = laid(own.weight_layout, sizes, cols);
+    own.a_layout = laid2(own.a_layout, own.a_sizes());
+    own.b_layout = laid2(own.b_layout, own.b_sizes());
+    own.y_layout = laid(own.y_layout, [m], n);
+    own.bias = own.bias.map(|bias| Vector { offset: bias.offset % 8, ..bias });
+    own.residual = own.residual.map(|of| Residual { layout: laid(of.layout, [m], n), ..of });
+    own
+}
+
+/// The last row of x is large, where there is an activation: its exponentials overflow.
+fn loud(problem: &Problem, values: &mut Values) {
+    let last = problem.m.saturating_sub(1) * problem.k;
+    let factor = if problem.activation == Activation::None { 1.0 } else { 16.0 };
+    values.entry("x").and_modify(|x| x[last..].iter_mut().for_each(|v| *v *= factor));
 }
 
 impl Describe for Problem {
@@ -94,5 +125,37 @@ impl Describe for Problem {
         let Output { d: oracle, mag } = reference::<f64>(self, &inputs);
         let low = reference::<f32>(self, &Inputs { weight: &taken, ..inputs }).d;
         vec![("y", Rule::Rows { cols: self.n, dtype: self.y, oracle, low, mag })]
+    }
+
+    fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        let [rows, columns, k] = config.tile.map(|size| size as usize);
+        let vector = config.algorithm == Algorithm::Vector;
+        let sizes = [self.m, self.n, self.k];
+        let tiles = match self.format {
+            Some(format) => {
+                let packed = Packed { format, algorithm: config.algorithm, lanes: config.lanes, int8: false };
+                packed.tiles(sizes, config.tile, config.parts, 1)
+            }
+            None => Tiles {
+                sizes,
+                tile: if vector && self.m > self.n { [columns, rows, k] } else { [rows, columns, k] },
+                whole: k,
+                turn: if vector { k * config.lanes as usize } else { k },
+                parts: config.parts as usize,
+                products: 1,
+            },
+        };
+        let small = (0..).zip(tiles.small()).map(|(i, sizes)| smaller(self, if i == 0 { 17 } else { 65 }, sizes));
+        // The first step goes many times along k.
+        let long = [like(self.m, 5), like(self.n, 9), tiles.k(15 * 4 * LEAST_INVOCATIONS as usize + 1)];
+        // Params tell of the epilogue: calls by these shaders may have another.
+        let other = Problem {
+            activation: Activation::Silu,
+            bias: Some(Vector { dtype: Dtype::Bf16, offset: 1 }),
+            residual: Some(Residual { dtype: F16, ..Residual::default() }),
+            ..smaller(self, 9, [like(self.m, 9), like(self.n, 9), tiles.k(33)])
+        };
+        let all = tellings(small.chain([smaller(self, 9, long), other]), self, self.flops() / 2.0);
+        all.into_iter().map(|telling| telling.set(loud)).collect()
     }
 }

@@ -1,13 +1,40 @@
 //! How a call of lora_backward is made and judged.
 
 use super::lora::{adapters, numbers};
-use crate::lora_backward::{Buffers, Problem};
+use super::tellings;
+use crate::caps::LEAST_INVOCATIONS;
+use crate::lora_backward::{Buffers, Config, Problem};
 use crate::reference::lora_backward::{Inputs, Output, reference};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small::{laid, like};
 use crate::{Dtype, Layout};
 use Dtype::F32;
+
+/// The Problem of m, n, k and a rank of at least these.
+fn smaller(problem: &Problem, [m, n, k, rank]: [usize; 4]) -> Problem {
+    let (m, n, k) = (like(problem.m, m), like(problem.n, n), like(problem.k, k));
+    // A parameter, with which nothing would be told of the factors.
+    let scale = if problem.scale == 0.0 { 0.5 } else { problem.scale };
+    let (rank, adapters) = (like(problem.rank, rank), if problem.adapter.is_some() { 3 } else { 1 });
+    Problem {
+        m,
+        n,
+        k,
+        rank,
+        adapters,
+        scale,
+        adapter: problem.adapter.map(|first| first % 8),
+        x_layout: laid(problem.x_layout, [m], k),
+        dy_layout: laid(problem.dy_layout, [m], n),
+        a_layout: laid(problem.a_layout, [adapters, rank], k),
+        b_layout: laid(problem.b_layout, [adapters, n], rank),
+        da: problem.da % 8,
+        db: problem.db % 8,
+        ..*problem
+    }
+}
 
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
@@ -50,5 +77,17 @@ impl Describe for Problem {
         let low = reference::<f32>(self, &inputs);
         let rule = |cols, oracle, low, mag| Rule::Rows { cols, dtype: F32, oracle, low, mag };
         vec![("da", rule(self.k, da, low.da, da_mag)), ("db", rule(self.rank, db, low.db, db_mag))]
+    }
+
+    fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        let columns = 4 * config.wg_size as usize;
+        let ranks = config.ranks as usize;
+        let long = 15 * 4 * LEAST_INVOCATIONS as usize + 1;
+        // Several workgroups of each step, many rows, many turns of the first steps.
+        let small = [[17, columns + 1, columns + 1, ranks + 1], [260, 9, 9, 9], [5, 9, long, 9], [5, long, 9, 9]];
+        let mut small = small.map(|sizes| smaller(self, sizes));
+        // A parameter.
+        small[1].add = !self.add;
+        tellings(small, self, self.flops() / 2.0)
     }
 }

@@ -3,9 +3,10 @@
 use super::{positions_of, random_positions, words};
 use crate::position_encoding::{Buffers, Encoding, Positions, Problem, Table};
 use crate::reference::position_encoding::reference;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
+use crate::verify::small;
 use crate::{Dtype, Layout};
 
 /// The tables of learned encodings, by the names of their arguments.
@@ -60,5 +61,25 @@ impl Describe for Problem {
         let oracle = reference::<f64>(self, &values["x"], positions.as_deref(), &tables);
         let low = reference::<f32>(self, &values["x"], positions.as_deref(), &tables);
         vec![("y", Rule::Rows { cols: self.dim, dtype: self.y, oracle: oracle.y, low: low.y, mag: oracle.mag })]
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |batch: usize, rows: usize, cols: usize| {
+            let (batch, rows, cols) = (self.batch.min(batch), self.rows.min(rows), small::like(self.cols, cols));
+            let positions = match self.positions {
+                Positions::Buffer { signed, layout } => Positions::Buffer {
+                    signed,
+                    layout: small::laid(layout, [self.encoding.axes(), batch], rows * cols),
+                },
+                from => from,
+            };
+            let [x_layout, y_layout] =
+                [self.x_layout, self.y_layout].map(|layout| small::laid(layout, [batch, rows, cols], self.dim));
+            Problem { batch, rows, cols, x_layout, y_layout, positions, ..self.clone() }
+        };
+        small::few(
+            [small(3, 3, 21), small(1, 1, 200), small(2, 40, 8)]
+                .map(|problem| (problem.batch * problem.rows * problem.cols * problem.dim, problem)),
+        )
     }
 }

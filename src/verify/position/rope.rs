@@ -3,9 +3,10 @@
 use super::{positions_of, random_positions, words};
 use crate::reference::rope::reference;
 use crate::rope::{Angles, Buffers, Heads, Positions, Problem};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
+use crate::verify::small;
 use crate::{Dtype, Layout};
 
 impl Describe for Problem {
@@ -68,5 +69,27 @@ impl Describe for Problem {
         };
         let k = self.k.map(|k| ("k_out", rule(k, &values["k"])));
         [("y", rule(self.q, &values["x"]))].into_iter().chain(k).collect()
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |batch: usize, seq: usize, heads: usize| {
+            let (batch, seq) = (self.batch.min(batch), small::like(self.seq, seq));
+            let of = |own: Heads| {
+                let heads = own.heads.min(heads);
+                let laid = |layout| small::laid(layout, [batch, heads, seq], self.head_dim);
+                Heads { heads, from: laid(own.from), to: laid(own.to) }
+            };
+            let positions = match self.positions {
+                Positions::Buffer { signed, layout } => {
+                    Positions::Buffer { signed, layout: small::laid(layout, [self.axes.count(), batch], seq) }
+                }
+                offset => offset,
+            };
+            Problem { batch, seq, q: of(self.q), k: self.k.map(of), positions, ..self.clone() }
+        };
+        small::few(
+            [small(2, 21, 3), small(1, 150, 1), small(1, 5, 40)]
+                .map(|problem| (problem.batch * problem.seq * problem.q.heads * problem.head_dim, problem)),
+        )
     }
 }

@@ -1,10 +1,12 @@
 //! How a call of norm is made and judged.
 
+use crate::layout::split_rows;
 use crate::norm::{Buffers, Kind, Problem, Vector};
 use crate::reference::norm::{Inputs, reference};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
+use crate::verify::small;
 use crate::{Dtype, Layout};
 
 impl Describe for Problem {
@@ -75,5 +77,32 @@ impl Describe for Problem {
             rules.push(("stats", Rule::Rows { cols: 1, dtype: Dtype::F32, oracle, low, mag }));
         }
         rules
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let vector = |vector: Vector| Vector { offset: vector.offset % 8, ..vector };
+        let small = |most: usize, cols: usize| {
+            let (rows, dims) = small::rows(self.rows, self.dims, most);
+            let (sizes, cols) = (split_rows(rows, dims), small::like(self.cols, cols));
+            let [x_layout, y_layout, residual_layout] =
+                [self.x_layout, self.y_layout, self.residual_layout].map(|layout| small::laid(layout, sizes, cols));
+            Problem {
+                rows,
+                cols,
+                dims,
+                x_layout,
+                y_layout,
+                residual_layout,
+                sum: self.sum.map(|layout| small::laid(layout, sizes, cols)),
+                weight: self.weight.map(vector),
+                bias: self.bias.map(vector),
+                stats: self.stats.map(|at| at % 8),
+                ..*self
+            }
+        };
+        small::few(
+            [small(11, 40), small(11, 1200), small(3, 20_000), small(70_000, 8)]
+                .map(|problem| (problem.rows * problem.cols, problem)),
+        )
     }
 }

@@ -1,11 +1,14 @@
 //! How a call of norm_backward is made and judged.
 
 use crate::Dtype;
+use crate::layout::split_rows;
+use crate::norm::Vector;
 use crate::norm_backward::{Buffers, Problem};
 use crate::reference::norm_backward::reference;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
+use crate::verify::small;
 
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
@@ -65,5 +68,30 @@ impl Describe for Problem {
             rules.push(("dbias", rule(Dtype::F32, oracle.dbias, low.dbias, vec![oracle.dbias_mag])));
         }
         rules
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |most: usize, cols: usize| {
+            let (rows, dims) = small::rows(self.rows, self.dims, most);
+            let (sizes, cols) = (split_rows(rows, dims), small::like(self.cols, cols));
+            let [x_layout, dy_layout, dx_layout] =
+                [self.x_layout, self.dy_layout, self.dx_layout].map(|layout| small::laid(layout, sizes, cols));
+            Problem {
+                rows,
+                cols,
+                dims,
+                x_layout,
+                dy_layout,
+                dx_layout,
+                weight: self.weight.map(|vector| Vector { offset: vector.offset % 8, ..vector }),
+                dweight: self.dweight.map(|at| at % 8),
+                dbias: self.dbias.map(|at| at % 8),
+                ..*self
+            }
+        };
+        small::few(
+            [small(11, 40), small(70, 300), small(11, 1200), small(3, 20_000)]
+                .map(|problem| (problem.rows * problem.cols, problem)),
+        )
     }
 }

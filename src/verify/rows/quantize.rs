@@ -4,9 +4,10 @@ use crate::Dtype;
 use crate::quantize::{Buffers, Problem};
 use crate::reference::quantize::{Output, code, group, lines, reference, value};
 use crate::reference::{Verdict, Worst};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small;
 
 /// What is wrong with an output, element by element: `Some` with what is right and the bound.
 pub fn judged(out: &[f64], wrong: impl Fn(usize, f64) -> Option<(f64, f64)>) -> Verdict {
@@ -96,5 +97,16 @@ impl Describe for Problem {
         let scales =
             move |out: &[f64], expected: Option<&[f64]>| judge_scales(&problem, expected.unwrap_or(&scales), out);
         vec![("scales", Rule::By(Box::new(scales))), ("codes", Rule::By(Box::new(judge)))]
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |rows: usize, cols: usize| {
+            let (rows, cols) = (small::like(self.rows, rows), small::like(self.cols, cols));
+            let x_layout = small::laid(self.x_layout, [rows], cols);
+            Problem { rows, cols, x_layout, codes: self.codes % 8, scales: self.scales % 8, ..*self }
+        };
+        small::few(
+            [small(11, 40), small(11, 1200), small(300, 48)].map(|problem| (problem.rows * problem.cols, problem)),
+        )
     }
 }

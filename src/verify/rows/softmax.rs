@@ -1,12 +1,14 @@
 //! How a call of softmax is made and judged.
 
 use crate::Dtype;
+use crate::layout::split_rows;
 use crate::reference::softmax::{Output, reference};
 use crate::softmax::{Buffers, Mask, Problem};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::mask::Masked;
 use crate::verify::random::Random;
+use crate::verify::small;
 
 impl Masked for Problem {
     fn mask(&self) -> Option<Mask> {
@@ -65,5 +67,21 @@ impl Describe for Problem {
             rules.push(("lse", Rule::Rows { cols: 1, dtype: Dtype::F32, oracle, low, mag }));
         }
         rules
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |most: usize, cols: usize| {
+            let (rows, dims) = small::rows(self.rows, self.dims, most);
+            let (sizes, cols) = (split_rows(rows, dims), small::like(self.cols, cols));
+            let x_layout = small::laid(self.x_layout, sizes, cols);
+            let y_layout = small::laid(self.y_layout, sizes, cols);
+            let mask = self.mask.map(|mask| small::mask(mask, sizes, cols));
+            let lse = self.lse.map(|at| at % 8);
+            Problem { rows, cols, dims, x_layout, y_layout, mask, lse, ..*self }
+        };
+        small::few(
+            [small(11, 40), small(11, 1200), small(3, 20_000), small(70_000, 8)]
+                .map(|problem| (problem.rows * problem.cols, problem)),
+        )
     }
 }

@@ -1,10 +1,12 @@
 //! How a call of softmax_backward is made and judged.
 
+use crate::layout::split_rows;
 use crate::reference;
 use crate::softmax_backward::{Buffers, Problem};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
+use crate::verify::small;
 use crate::{Dtype, softmax};
 
 /// The `y` of a hidden column.
@@ -57,5 +59,19 @@ impl Describe for Problem {
         let low = reference::softmax_backward::reference::<f32>(self, &values["y"], &values["dy"]).dx;
         let Problem { cols, dx: dtype, .. } = *self;
         vec![("dx", Rule::Rows { cols, dtype, oracle: oracle.dx, low, mag: oracle.mag })]
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |most: usize, cols: usize| {
+            let (rows, dims) = small::rows(self.rows, self.dims, most);
+            let (sizes, cols) = (split_rows(rows, dims), small::like(self.cols, cols));
+            let [y_layout, dy_layout, dx_layout] =
+                [self.y_layout, self.dy_layout, self.dx_layout].map(|layout| small::laid(layout, sizes, cols));
+            Problem { rows, cols, dims, y_layout, dy_layout, dx_layout, ..*self }
+        };
+        small::few(
+            [small(11, 40), small(11, 1200), small(3, 20_000), small(70_000, 8)]
+                .map(|problem| (problem.rows * problem.cols, problem)),
+        )
     }
 }

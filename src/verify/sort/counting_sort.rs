@@ -2,9 +2,10 @@
 
 use crate::counting_sort::{Buffers, Problem};
 use crate::reference::counting_sort::reference;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small;
 use crate::verify::vq::vq_lookup::{index_number, random_indices};
 
 impl Describe for Problem {
@@ -33,5 +34,25 @@ impl Describe for Problem {
         let exact = |all: Vec<u32>| Rule::Exact(all.into_iter().map(f64::from).collect());
         let counts = self.counts.map(|_| ("counts", exact(out.counts)));
         [("order", exact(out.order)), ("offsets", exact(out.offsets))].into_iter().chain(counts).collect()
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |n: usize, num_keys: usize| {
+            let (n, segments) = (self.n.min(n), self.segments.min(3));
+            Problem {
+                n,
+                segments,
+                num_keys: self.num_keys.min(num_keys),
+                keys: small::laid(self.keys, [n, segments], 1),
+                order: self.order % 8,
+                offsets: self.offsets % 8,
+                counts: self.counts.map(|at| at % 8),
+                ..*self
+            }
+        };
+        small::few(
+            [small(50, 7), small(3000, 300), small(70_000, 70_000)]
+                .map(|problem| (problem.n * problem.segments + problem.num_keys, problem)),
+        )
     }
 }

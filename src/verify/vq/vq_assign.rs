@@ -1,12 +1,15 @@
 //! How a call of vq_assign is made and judged.
 
-use crate::Dtype;
+use crate::caps::LEAST_INVOCATIONS;
 use crate::reference::vq_assign::{Output, distance, nearest, reference, unit};
 use crate::reference::{Verdict, Worst};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values, exact};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values, exact};
+use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
-use crate::vq_assign::{Buffers, Metric, Problem, Quantized};
+use crate::verify::small::{laid, like};
+use crate::vq_assign::{Algorithm, Buffers, Config, Metric, Problem, Quantized};
+use crate::{Dtype, Layout};
 
 /// The most that a choice may be worse than the best.
 pub const REGRET: f64 = 1e-6;
@@ -94,6 +97,46 @@ fn parts(problem: &Problem) -> usize {
     if problem.residual { 1 } else { problem.books }
 }
 
+/// Products of a small call, at most.
+const WORK: usize = 1_000_000;
+
+fn work(problem: &Problem) -> f64 {
+    let Problem { n, books, num_codes, code_dim, .. } = *problem;
+    [n, books, num_codes, code_dim].iter().map(|&size| size as f64).product()
+}
+
+/// Books, which are searches where each codes what the one before left and Params tell of otherwise, and elements of a code, of which registers hold all
+/// unless vectors are read again.
+fn smaller_codes(problem: &Problem, config: &Config) -> (usize, usize) {
+    let reread = config.algorithm == Algorithm::Reread;
+    let code_dim = if reread { like(problem.code_dim, 265) } else { problem.code_dim };
+    (if problem.residual { problem.books } else { 2 }, code_dim)
+}
+
+/// The Problem of at least so many vectors and codes.
+fn smaller(problem: &Problem, config: &Config, n: usize, num_codes: usize) -> Problem {
+    let (n, num_codes) = (like(problem.n, n), like(problem.num_codes, num_codes));
+    let (books, code_dim) = smaller_codes(problem, config);
+    let mut own = Problem { n, books, num_codes, code_dim, indices: problem.indices % 8, ..*problem };
+    // The stride of a single book may be anything.
+    let spread = |layout: Layout<2>, axis: usize| {
+        let single = |mut strides: [usize; 2]| {
+            if problem.books == 1 {
+                strides[axis] = 8;
+            }
+            strides
+        };
+        Layout { strides: layout.strides.map(single), ..layout }
+    };
+    own.x_layout = laid(spread(own.x_layout, 1), [n, parts(&own)], code_dim);
+    own.codebook_layout = laid(spread(own.codebook_layout, 0), [books, num_codes], code_dim);
+    for offset in [&mut own.distance, &mut own.usage, &mut own.loss].into_iter().flatten() {
+        *offset %= 8;
+    }
+    own.quantized = own.quantized.map(|to| Quantized { offset: to.offset % 8, ..to });
+    own
+}
+
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
         let Problem { n, books, num_codes, code_dim, top, .. } = *self;
@@ -162,5 +205,23 @@ impl Describe for Problem {
             rules.push(("loss", rows(1, Dtype::F32, vec![oracle.loss], vec![low.loss], vec![oracle.loss])));
         }
         rules
+    }
+
+    fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        let [rows, codes, tile, parts] = [config.wg_size * config.rows, config.codes, config.tile, config.parts];
+        let [rows, codes, tile, parts] = [rows, codes, tile, parts].map(|size| size as usize);
+        let (books, code_dim) = smaller_codes(self, config);
+        // As many codes as the work allows, some for each part.
+        let within = |n: usize, codes: usize| {
+            let most = WORK / (like(self.n, n) * books * code_dim).max(1);
+            smaller(self, config, n, codes.min(most).max(parts).max(self.top).max(2))
+        };
+        let several = within(rows.max(32) + 1, (3 * parts).max(tile + 1).max(16) + 1);
+        let many = within(9, parts.saturating_mul(16 * codes.max(tile)).saturating_add(1));
+        // The sum of the loss goes many times over its invocations.
+        let summed = self.loss.map(|_| smaller(self, config, 16 * LEAST_INVOCATIONS as usize, parts.max(self.top)));
+        let one = (self.n <= 16).then(|| within(1, 3 * parts + 16));
+        let small = [several, many].into_iter().chain(summed.filter(|one| work(one) <= WORK as f64)).chain(one);
+        tellings(small, self, work(self))
     }
 }

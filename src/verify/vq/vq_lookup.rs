@@ -1,12 +1,16 @@
 //! How a call of vq_lookup is made and judged.
 
+use super::laid_batches;
 use crate::reference::vq_lookup::{Output, reference};
 use crate::reference::weights::decode_row;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
+use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::packed;
 use crate::verify::random::Random;
-use crate::vq_lookup::{Buffers, Combine, Index, Problem};
+use crate::verify::small::{laid, like};
+use crate::vq_lookup::{Buffers, Combine, Config, Index, Order, OutOfRange, Problem};
+use crate::weights::{Format, Scales};
 
 /// How indices are stored.
 pub fn index_number(index: Index) -> Number {
@@ -30,6 +34,36 @@ pub fn random_indices(index: Index, num_codes: usize, len: usize, random: &mut R
         _ => random.below(num_codes) as f64,
     };
     (0..len).map(one).collect()
+}
+
+/// Formats of all codes and scales.
+const OTHERS: [Format; 9] = [
+    Format::Q5_1,
+    Format::IQ4_NL,
+    Format::MXFP4,
+    Format::Q4_K,
+    Format::Q6_K,
+    Format::INT8,
+    Format::FP8,
+    Format::GPTQ,
+    Format::NF4_FLAT,
+];
+
+/// Elements of a small output, at most.
+const ELEMENTS: usize = 1 << 18;
+
+/// The Problem of two batches of at least so many positions, at most so many books, and codes of this length.
+fn smaller(problem: &Problem, [positions, books, code_dim]: [usize; 3]) -> Problem {
+    let (batch, spatial) = (problem.batch.min(2), like(problem.spatial, positions));
+    let by_block = problem.format.is_some_and(|format| format.scales == Scales::Block);
+    let num_codes = like(problem.num_codes, if by_block { 129 } else { 17 });
+    let mut own = Problem { batch, spatial, books: problem.books.min(books), num_codes, code_dim, ..*problem };
+    let (of, (sizes, cols)) = (problem.y_shape().0, own.y_shape());
+    own.indices = laid(own.indices, [own.positions(), own.books], 1);
+    own.codebook = laid(own.codebook, [own.books, num_codes], code_dim);
+    own.y_layout = laid_batches(own.y_layout, of, sizes, cols);
+    own.bad = own.bad.map(|offset| offset % 8);
+    own
 }
 
 impl Describe for Problem {
@@ -110,5 +144,40 @@ impl Describe for Problem {
         };
         let bad = self.bad.map(|_| ("bad", Rule::Exact(vec![f64::from(oracle.bad)])));
         [("y", y)].into_iter().chain(bad).collect()
+    }
+
+    fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        let [wg_size, lanes, rows] = [config.wg_size, config.lanes, config.rows].map(|size| size as usize);
+        let planes = self.order == Order::ChannelsFirst;
+        // Positions of a workgroup.
+        let group = match planes {
+            true => 2 * wg_size,
+            false => rows * wg_size.checked_div(lanes).unwrap_or(1),
+        };
+        let code_dim = if planes { like(self.code_dim, 2 * lanes + 1) } else { self.code_dim };
+        let small = [((2 * group).max(32) + 1, 3), (9, 17), (1, 3)].map(|(positions, books)| {
+            let most = (ELEMENTS / (2 * books.min(self.books) * code_dim).max(1)).max(1);
+            smaller(self, [positions.min(most), books, code_dim])
+        });
+        // A parameter.
+        let out_of_range = match self.out_of_range {
+            OutOfRange::Zero => OutOfRange::First,
+            OutOfRange::First => OutOfRange::Zero,
+        };
+        let other = Problem { out_of_range, ..small[0] };
+        // All formats have one shader.
+        let formats = OTHERS.iter().filter(|_| self.format.is_some()).filter_map(|&format| {
+            let whole = matches!(format.scales, Scales::K | Scales::K6);
+            let code_dim = match whole {
+                true if code_dim.is_multiple_of(8) => 256,
+                true => return None,
+                false => like(code_dim, 33),
+            };
+            Some(smaller(&Problem { format: Some(format), ..*self }, [9, 1, code_dim]))
+        });
+        let single = small[2..].iter().filter(|_| self.positions() <= 16);
+        let small = small[..2].iter().chain(single).copied().chain([other]).chain(formats);
+        let elements = self.positions() as f64 * self.channels() as f64 + self.num_codes as f64 * self.code_dim as f64;
+        tellings(small, self, 16.0 * elements)
     }
 }

@@ -1,10 +1,21 @@
 //! How a call of vq_scalar is made and judged.
 
 use crate::reference::vq_scalar::{decode, encode};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
+use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
-use crate::vq_scalar::{Buffers, Direction, Problem};
+use crate::verify::small::{laid, like};
+use crate::vq_scalar::{Buffers, Config, Direction, Kind, Problem};
+
+/// Levels of many dimensions: fewer than 2^32 in all.
+const LEVELS: [u32; 24] = [40, 3, 2, 2, 3, 2, 2, 2, 3, 2, 2, 2, 2, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
+const SIGNS: [u32; 24] = [2; 24];
+
+/// Zeros, and values far beyond all levels.
+fn extremes(_: &Problem<'static>, values: &mut Values) {
+    values.entry("x").and_modify(|x| x.iter_mut().zip([0.0, -0.0, 6e4, -6e4]).for_each(|(x, value)| *x = value));
+}
 
 impl Describe for Problem<'static> {
     fn args(&self) -> Vec<Arg> {
@@ -42,5 +53,19 @@ impl Describe for Problem<'static> {
                 vec![exact(decode(self, &indices))]
             }
         }
+    }
+
+    /// Several workgroups; many dimensions, a long one and signs, which are no more than a table.
+    fn telling(&self, config: &Config) -> Vec<Telling<Self>> {
+        let cols = self.levels.len();
+        let many = 16 + (cols + 7) % 8 + 1;
+        let kinds = [(self.kind, self.levels), (Kind::Fsq, &LEVELS[..many]), (Kind::Lfq, &SIGNS[..many])];
+        let small = kinds.map(|(kind, levels)| {
+            let (n, cols) = (like(self.n, 2 * config.wg_size as usize + 1), levels.len());
+            let (x_layout, y_layout) = (laid(self.x_layout, [n], cols), laid(self.y_layout, [n], cols));
+            Problem { n, kind, levels, x_layout, y_layout, indices: self.indices % 8, ..*self }
+        });
+        let all = tellings(small, self, 16.0 * self.n as f64 * cols as f64);
+        all.into_iter().map(|telling| telling.set(extremes)).collect()
     }
 }

@@ -1,12 +1,14 @@
 //! How a call of vq_train is made and judged.
 
-use crate::Dtype;
 use crate::reference::Real;
 use crate::reference::vq_train::{State, update};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
+use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
-use crate::vq_train::{Buffers, Problem};
+use crate::verify::small::{laid, like};
+use crate::vq_train::{Buffers, Config, Problem};
+use crate::{Dtype, Layout};
 
 /// The state after the step, in `R`.
 pub fn after<R: Real>(problem: &Problem, values: &Values) -> State {
@@ -67,5 +69,23 @@ impl Describe for Problem {
             ("codebook", rows(self.code_dim, oracle.codebook, low.codebook)),
             ("stats", rows(2, oracle.stats, low.stats)),
         ]
+    }
+
+    /// Several codes per invocation that counts, in many turns; long codes.
+    fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        let codes = config.wg_size as usize;
+        let small = [[33, 16 * codes + 1, 9], [9, codes + 1, 33]].map(|[n, num_codes, code_dim]| {
+            let (n, books) = (like(self.n, n), 2);
+            let (num_codes, code_dim) = (like(self.num_codes, num_codes), like(self.code_dim, code_dim));
+            // The stride of a single book may be anything.
+            let strides = self.x_layout.strides.map(|[row, book]| [row, if self.books == 1 { 8 } else { book }]);
+            let x_layout = laid(Layout { strides, ..self.x_layout }, [n, books], code_dim);
+            Problem { n, books, num_codes, code_dim, x_layout, ..*self }
+        });
+        // Codes that nothing uses, which Params tell of.
+        let replaced = Problem { least: 0.75, seed: 7, ..small[1] };
+        let small = small.into_iter().chain([replaced]);
+        let elements = self.books as f64 * (self.n + self.num_codes) as f64 * self.code_dim as f64;
+        tellings(small, self, 16.0 * elements)
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::Dtype;
 use crate::reference::vq_train::gradient;
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
+use crate::verify::gemm::tellings;
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
-use crate::vq_train::{Gradient, GradientBuffers};
+use crate::verify::small::like;
+use crate::vq_train::{Config, Gradient, GradientBuffers};
 
 impl Describe for Gradient {
     fn args(&self) -> Vec<Arg> {
@@ -37,5 +39,12 @@ impl Describe for Gradient {
         let mag = apart.iter().map(|apart| pull.abs() * apart).collect();
         let dq = Rule::Rows { cols: 1, dtype: Dtype::F32, oracle: oracle_dq, low: low_dq, mag };
         [("dx", dx)].into_iter().chain(self.pull.map(|_| ("dq", dq))).collect()
+    }
+
+    /// Several workgroups, and less than one.
+    fn telling(&self, config: &Config) -> Vec<Telling<Gradient>> {
+        let small = [8 * config.wg_size as usize + 1, 9];
+        let small = small.map(|elements| Gradient { elements: like(self.elements, elements), ..*self });
+        tellings(small, self, 16.0 * self.elements as f64)
     }
 }

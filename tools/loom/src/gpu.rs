@@ -100,6 +100,8 @@ pub struct Gpu {
     flushes: OnceLock<Flushes>,
     /// The first error that no scope caught, until it is told.
     fault: Arc<Mutex<Option<String>>>,
+    /// Why the device is lost, once it is.
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Gpu {
@@ -108,9 +110,17 @@ impl Gpu {
     /// # Errors
     /// What the device request says.
     pub fn open(adapter: &wgpu::Adapter) -> Result<Gpu, String> {
+        Gpu::open_with(adapter, KernelsOptions::default())
+    }
+
+    /// The same, with kernels of these options.
+    ///
+    /// # Errors
+    /// What the device request says.
+    pub fn open_with(adapter: &wgpu::Adapter, options: KernelsOptions) -> Result<Gpu, String> {
         let (device, queue) = pollster::block_on(adapter.request_device(&Caps::device_descriptor(adapter)))
             .map_err(|error| error.to_string())?;
-        let kernels = Kernels::new(&device, Caps::of(adapter, &device));
+        let kernels = Kernels::with_options(&device, Caps::of(adapter, &device), options);
         let slug = slug(&adapter.get_info());
         let fault = Arc::new(Mutex::new(None));
         let heard = fault.clone();
@@ -118,6 +128,9 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
         }));
+        let lost = Arc::new(OnceLock::new());
+        let heard = lost.clone();
+        device.set_device_lost_callback(move |reason, message| drop(heard.set(format!("{reason:?} {message}"))));
         Ok(Gpu {
             slug,
             adapter: adapter.clone(),
@@ -127,6 +140,7 @@ impl Gpu {
             checked: OnceLock::new(),
             flushes: OnceLock::new(),
             fault,
+            lost,
         })
     }
 
@@ -139,22 +153,21 @@ impl Gpu {
         Ok(self)
     }
 
-    /// The same device with kernels of these options; with `probe`, its cooperative matrices are probed again.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn with_options(&self, options: KernelsOptions, probe: bool) -> Result<Gpu, String> {
-        let gpu = Gpu {
+    /// The same device with kernels of these options, which take the same shapes of cooperative matrices without a probe: it
+    /// would find what a test is to find.
+    pub fn with_options(&self, options: KernelsOptions) -> Gpu {
+        let kernels = Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options);
+        Gpu {
             slug: self.slug.clone(),
             adapter: self.adapter.clone(),
             device: self.device.clone(),
             queue: self.queue.clone(),
-            kernels: Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options),
+            kernels: kernels.with_caps((*self.kernels.caps()).clone()),
             checked: OnceLock::new(),
             flushes: OnceLock::from(self.flushes()),
             fault: self.fault.clone(),
-        };
-        if probe && self.kernels.caps().coop_probed { gpu.probed() } else { Ok(gpu) }
+            lost: self.lost.clone(),
+        }
     }
 
     /// What no error scope has caught since the last call.
@@ -163,6 +176,11 @@ impl Gpu {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Why the device is lost, if it is.
+    pub fn lost(&self) -> Option<String> {
+        self.lost.get().cloned()
     }
 
     /// What the adapter takes for 0, found out once. One that cannot be asked is not allowed anything.
@@ -194,11 +212,7 @@ impl Gpu {
         self.checked.get_or_init(|| {
             let options = KernelsOptions { checked: true, ..Default::default() };
             let kernels = Kernels::with_options(&self.device, Caps::of(&self.adapter, &self.device), options);
-            if self.kernels.caps().coop_probed {
-                // A device that is lost tells so when it is used.
-                let _ = pollster::block_on(kernels.probe(&self.queue));
-            }
-            kernels
+            kernels.with_caps((*self.kernels.caps()).clone())
         })
     }
 

@@ -203,7 +203,7 @@ impl<D: Listed> Entry<D> {
         })
     }
 
-    fn tested(&self, gpu: &Gpu) -> Result<Outcome, String> {
+    fn tested(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Result<Outcome, String> {
         let configs = match self.configs(&gpu.kernels.caps())? {
             Ok(configs) => configs,
             Err(lack) => return Ok(Outcome::Skipped(lack)),
@@ -212,6 +212,7 @@ impl<D: Listed> Entry<D> {
         for config in &configs {
             let (output, verdict) = call.check(gpu, &gpu.kernels, Some(config))?;
             all.merge(verdict);
+            seen(&output.values);
             let said = |word: &&str| output.steps.is_empty() || output.steps.iter().any(|step| step.contains(word));
             let meant = config.to_string();
             // Values of the Config, of which some are parameters of one pipeline.
@@ -273,6 +274,10 @@ impl<D: Listed> Run for Item<D> {
         self.0.problem.cost()
     }
 
+    fn args(&self) -> Vec<Arg> {
+        self.0.problem.args()
+    }
+
     fn candidates(&self, caps: &Caps) -> Result<Vec<String>, String> {
         let candidates = self.0.problem.candidates(caps).map_err(|error| error.to_string())?;
         Ok(candidates.iter().map(D::Config::to_string).collect())
@@ -306,11 +311,13 @@ impl<D: Listed> Run for Item<D> {
         Ok(all)
     }
 
-    fn meant(&self, caps: &Caps) -> Result<Vec<Shader>, String> {
-        let configs = self.0.configs(caps)?.unwrap_or_default();
-        let shaders = configs.iter().map(|config| self.0.problem.shaders(config, Slots::NONE));
-        let shaders: Result<Vec<_>, _> = shaders.collect();
-        Ok(shaders.map_err(|error| error.to_string())?.into_iter().flatten().collect())
+    fn meant(&self, caps: &Caps) -> Result<Vec<(String, Shader)>, String> {
+        let mut all = Vec::new();
+        for config in self.0.configs(caps)?.unwrap_or_default() {
+            let shaders = self.0.problem.shaders(&config, Slots::NONE).map_err(|error| error.to_string())?;
+            all.extend(shaders.into_iter().map(|shader| (config.to_string(), shader)));
+        }
+        Ok(all)
     }
 
     fn outputs(&self, gpu: &Gpu) -> Result<Vec<Vec<f64>>, String> {
@@ -328,8 +335,12 @@ impl<D: Listed> Run for Item<D> {
         Ok((config.to_string(), shaders))
     }
 
-    fn test(&self, gpu: &Gpu) -> Outcome {
-        self.0.tested(gpu).unwrap_or_else(Outcome::Failed)
+    fn subject(&self) -> &dyn tileloom::verify::Subject {
+        &self.0.problem
+    }
+
+    fn test_with(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Outcome {
+        self.0.tested(gpu, seen).unwrap_or_else(Outcome::Failed)
     }
 
     fn case(&self) -> Case {

@@ -350,6 +350,11 @@ pub trait Run: Send + Sync {
 
     fn cost(&self) -> Cost;
 
+    /// Its arguments.
+    fn args(&self) -> Vec<Arg> {
+        Vec::new()
+    }
+
     /// Every Config that fits, as text, the chosen one first.
     ///
     /// # Errors
@@ -380,11 +385,11 @@ pub trait Run: Send + Sync {
         wanted: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
 
-    /// The shaders of the Configs that it means to run; none where the device lacks something.
+    /// The shaders of the Configs that it means to run, with the Config's text; none where the device lacks something.
     ///
     /// # Errors
     /// Those of the Problem.
-    fn meant(&self, caps: &Caps) -> Result<Vec<tileloom::compose::Shader>, String>;
+    fn meant(&self, caps: &Caps) -> Result<Vec<(String, tileloom::compose::Shader)>, String>;
 
     /// What it gives by each Config that it means to run, output by output.
     ///
@@ -398,8 +403,16 @@ pub trait Run: Send + Sync {
     /// Those of the Problem, and that nothing fits.
     fn chosen(&self, caps: &Caps) -> Result<(String, Vec<tileloom::compose::Shader>), String>;
 
+    /// Its Problem, to be verified.
+    fn subject(&self) -> &dyn tileloom::verify::Subject;
+
     /// Runs it as it is meant, and judges; what fails leaves its case file.
-    fn test(&self, gpu: &Gpu) -> Outcome;
+    fn test(&self, gpu: &Gpu) -> Outcome {
+        self.test_with(gpu, &mut |_| {})
+    }
+
+    /// The same; `seen` gets the outputs that are judged, for each Config that it means to run.
+    fn test_with(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Outcome;
 
     /// The call as a case file.
     fn case(&self) -> Case;

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom::case::{Case, Fault, Tensor};
 use loom::commands::bench;
 use loom::commands::check::{self, Tally};
 use loom::harness;
-use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use};
+use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use, Values};
 use loom::pool::Pool;
 use loom::report::{self, Outcome, Record};
 use loom::roofline::Roofline;
@@ -485,6 +486,39 @@ fn attention_is_replayed() {
 }
 
 #[test]
+fn kernels_are_verified() {
+    let folder = Folder::new("verify");
+    let (code, _, err) = loom(&[&"verify", &"softmix"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("softmix"), "{err}");
+    adapter(&folder.case("case.safetensors", &quarters(Dtype::F32, 1)));
+    let slug = gpu::slug(&gpu::select(None).unwrap()[0].get_info());
+    let file = folder.file("verdicts");
+    let run = |json: bool| {
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"verify", &"softmax", &"counting_sort"];
+        arguments.extend([&"--quick" as &dyn AsRef<std::ffi::OsStr>, &"--adapter", &slug, &"--verdicts", &file]);
+        if json {
+            arguments.push(&"--json");
+        }
+        loom(&arguments)
+    };
+    let (code, out, err) = run(false);
+    assert_eq!(code, 0, "{out}{err}");
+    let lines: Vec<_> = out.lines().take(6).collect();
+    assert!(lines[0].starts_with("tileloom ") && lines[0].contains(" on "), "{out}");
+    assert!(lines[2].starts_with("right: ") && lines[2].ends_with("softmax, counting_sort"), "{out}");
+    assert_eq!([lines[3], lines[4]], ["banned:  none", "refused: none"], "{out}");
+    // What is known is not tried again.
+    let (code, out, err) = run(true);
+    assert_eq!(code, 0, "{out}{err}");
+    let facts: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let findings = facts[0]["findings"].as_array().unwrap();
+    assert!(findings.len() >= 3, "{out}");
+    assert!(findings.iter().all(|finding| finding["calls"] == 0 && finding["config"].is_string()), "{out}");
+    assert_eq!(facts[0]["ok"], true);
+}
+
+#[test]
 fn adapters_and_checks() {
     let folder = Folder::new("check");
     let case = folder.case("case", &quarters(Dtype::F32, 1));
@@ -498,6 +532,12 @@ fn adapters_and_checks() {
     let facts: serde_json::Value = serde_json::from_str(&out).unwrap();
     let slug = facts[0]["adapter"].as_str().unwrap();
     assert!(loom(&[&"adapters"]).1.contains(slug));
+    let avoided = facts[0]["avoided"].as_array().unwrap();
+    let (code, out, _) = loom(&[&"adapters", &"--verbose"]);
+    for row in avoided {
+        let line = format!("  avoided         {}: {}", row["what"].as_str().unwrap(), row["why"].as_str().unwrap());
+        assert!(code == 0 && out.contains(&line), "{line}\n{out}");
+    }
     let report = folder.file("report.jsonl");
     let (code, out, err) = loom(&[&"check", &"softmax", &"--adapter", &slug, &"--report", &report]);
     assert_eq!(code, 0, "{out}{err}");
@@ -508,6 +548,9 @@ fn adapters_and_checks() {
 /// A kernel whose results are wrong.
 struct Wrong;
 
+/// Whether its case `once` has run.
+static ONCE: AtomicBool = AtomicBool::new(false);
+
 impl Kernel for Wrong {
     fn name(&self) -> &'static str {
         "wrong"
@@ -517,7 +560,7 @@ impl Kernel for Wrong {
     }
 
     fn list(&self) -> Vec<Box<dyn Run>> {
-        let cases = ["panics", "wrong", "lacks"].map(|name| (name, Use::Test(Depth::Narrow)));
+        let cases = ["panics", "wrong", "lacks", "once"].map(|name| (name, Use::Test(Depth::Narrow)));
         let entries = cases.into_iter().chain([("1", Use::Bench { quick: true })]);
         entries.map(|(name, what)| Box::new(WrongRun(name, what)) as Box<dyn Run>).collect()
     }
@@ -550,19 +593,25 @@ impl Run for WrongRun {
     fn shaders_of(&self, _: &Caps, _: &mut dyn FnMut(&str) -> bool) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
-    fn meant(&self, _: &Caps) -> Result<Vec<Shader>, String> {
+    fn meant(&self, _: &Caps) -> Result<Vec<(String, Shader)>, String> {
         Ok(Vec::new())
     }
     fn outputs(&self, _: &Gpu) -> Result<Vec<Vec<f64>>, String> {
         Ok(Vec::new())
     }
+    fn subject(&self) -> &dyn tileloom::verify::Subject {
+        unreachable!("nothing is verified")
+    }
     fn chosen(&self, _: &Caps) -> Result<(String, Vec<Shader>), String> {
         Err("wrong".into())
     }
-    fn test(&self, _: &Gpu) -> harness::Outcome {
+    fn test_with(&self, _: &Gpu, _: &mut dyn FnMut(&Values)) -> harness::Outcome {
         match self.0 {
             "panics" => panic!("device gone"),
-            "wrong" => harness::Outcome::Ran(Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() }),
+            "once" if ONCE.swap(true, Ordering::Relaxed) => harness::Outcome::Ran(Verdict::default()),
+            "wrong" | "once" => {
+                harness::Outcome::Ran(Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() })
+            }
             _ => harness::Outcome::Skipped("no such thing".into()),
         }
     }
@@ -592,9 +641,10 @@ fn a_wrong_kernel_gets_no_figure() {
     assert!(!tally.ok());
     let text = check::render(&[tally]);
     for part in [
-        " 0/2 ",
+        " 0/3 ",
         ", panics: panicked: device gone\n",
         ", wrong: 1 of 2 wrong\n",
+        ", once: failed, then not: 1 of 2 wrong\n",
         &format!("skipped wrong on {}, lacks: no such thing\n", gpu.slug),
     ] {
         assert!(text.contains(part), "{part} in {text}");
@@ -659,6 +709,9 @@ fn exit_codes_of_the_binary() {
         case: "c".into(),
         outcome,
         reason: String::new(),
+        dtype: String::new(),
+        shape: String::new(),
+        ms: 0,
     };
     report::append(&folder.file("good"), &[record(Outcome::Passed), record(Outcome::Skipped)]).unwrap();
     report::append(&folder.file("failed"), &[record(Outcome::Failed)]).unwrap();

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tileloom::Caps;
 use tileloom::caps::CoopShape;
+use tileloom::traps::Overrides;
 
 use crate::Gpu;
 use crate::table::table;
@@ -17,6 +18,15 @@ fn subgroup(caps: &Caps) -> String {
         (_, Some(size)) => size.to_string(),
         (Some(s), None) => format!("{} to {}", s.min, s.max),
         (None, _) => "none".into(),
+    }
+}
+
+/// What is left alone, and what the environment says of it.
+fn avoided(caps: &Caps) -> String {
+    let words: Vec<_> = caps.avoided().map(|(what, _)| what.name()).collect();
+    match caps.overrides == Overrides::default() {
+        true => words.join(", "),
+        false => format!("{} ({})", words.join(", "), caps.overrides),
     }
 }
 
@@ -43,8 +53,9 @@ pub fn render(gpus: &[Gpu]) -> String {
             limits.max_compute_invocations_per_workgroup.to_string(),
             (limits.max_compute_workgroup_storage_size / 1024).to_string(),
             limits.max_storage_buffers_per_shader_stage.to_string(),
-            (limits.max_storage_buffer_binding_size >> 20).to_string(),
+            (caps.binding_bytes() >> 20).to_string(),
             if caps.timestamps { "yes" } else { "no" }.into(),
+            avoided(&caps),
         ]
     });
     let header = [
@@ -62,6 +73,7 @@ pub fn render(gpus: &[Gpu]) -> String {
         ">bindings",
         ">binding MiB",
         "timestamps",
+        "avoided",
     ];
     table(&header, rows)
 }
@@ -86,6 +98,8 @@ pub fn facts(gpu: &Gpu) -> Value {
         "coop": caps.coop.iter().map(shape).collect::<Vec<_>>(),
         "coop_denied": caps.coop_denied,
         "coop_probed": caps.coop_probed,
+        "avoided": caps.avoided().map(|(what, why)| json!({ "what": what.name(), "why": why })).collect::<Vec<_>>(),
+        "overrides": caps.overrides.to_string(),
         "immediate_bytes": caps.immediate_bytes,
         "timestamps": caps.timestamps,
         "pipeline_cache": caps.pipeline_cache,

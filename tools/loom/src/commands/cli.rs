@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tileloom::verify::Verdicts;
 
 use super::check::Tally;
-use super::{adapters, bench, check, faults, isa, matrix, pack, results, run};
+use super::{adapters, bench, check, faults, isa, matrix, pack, results, run, traps, verify};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
+use crate::runner::listed::groups;
 use crate::table::table;
 use crate::{Gpu, gpu, registry, report};
 
@@ -19,6 +21,7 @@ use crate::{Gpu, gpu, registry, report};
 /// Exit codes: 0 all is right, 1 a result is wrong, 2 misuse: a wrong argument, a malformed file, no adapter.
 ///
 /// TILELOOM_ADAPTER (a part of an adapter's name) and WGPU_BACKEND (vulkan, metal, dx12, gl) narrow the adapters.
+/// TILELOOM_TRAPS (off:WORD, force:WORD) overrides what is left alone on an adapter: see `loom traps`.
 #[derive(Parser)]
 #[command(name = "loom", version)]
 struct Arguments {
@@ -52,6 +55,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
     },
+    Verify(verify::Options),
     /// Replay a case file, or all of a folder, on one adapter
     Run {
         /// A safetensors file that holds one kernel call, or a folder of them
@@ -118,6 +122,12 @@ enum Command {
         #[arg(value_name = "DIR", default_value = "benches/results")]
         dir: PathBuf,
     },
+    /// Print what drivers are known to get wrong, and how that is avoided: the page docs/TRAPS.md; needs no GPU
+    Traps {
+        /// Write it to FILE instead
+        #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "docs/TRAPS.md")]
+        write: Option<PathBuf>,
+    },
 }
 
 /// Why a command stops without a result.
@@ -170,6 +180,7 @@ where
     let result = match arguments.command {
         Command::Adapters { json, verbose, adapter } => list(&mut out, json, verbose, adapter.as_deref()),
         Command::Check { kernels, adapter, report } => check(&mut out, &kernels, adapter.as_deref(), report),
+        Command::Verify(options) => verified(&mut out, &options),
         Command::Run { case, out: file, adapter, check } => {
             if case.is_dir() {
                 folder(&mut out, &case, file, adapter.as_deref(), check)
@@ -187,6 +198,10 @@ where
             .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
         Command::Matrix { files, bench } => join(&mut out, &files, &bench),
         Command::Results { dir } => page(&mut out, &dir),
+        Command::Traps { write: Some(file) } => std::fs::write(&file, traps::render())
+            .map(|()| true)
+            .map_err(|error| Stop::Misuse(format!("{}: {error}", file.display()))),
+        Command::Traps { write: None } => out.write_all(traps::render().as_bytes()).map(|()| true).map_err(Stop::from),
     };
     match result.and_then(|right| Ok(out.flush().map(|()| right)?)) {
         Ok(true) => 0,
@@ -262,7 +277,7 @@ fn list(out: &mut Pipe, json: bool, verbose: bool, name: Option<&str>) -> Result
 fn check(out: &mut Pipe, names: &[String], name: Option<&str>, file: Option<PathBuf>) -> Result {
     let kernels = registry::named(names)?;
     let adapters = gpu::select(name)?;
-    let cases: usize = kernels.iter().map(|kernel| check::groups(*kernel, Depth::Narrow).len()).sum();
+    let cases: usize = kernels.iter().map(|kernel| groups(*kernel, Depth::Narrow).len()).sum();
     let progress = Progress::new(cases * adapters.len());
     let mut tallies = Vec::new();
     for adapter in &adapters {
@@ -284,6 +299,49 @@ fn check(out: &mut Pipe, names: &[String], name: Option<&str>, file: Option<Path
     drop(progress);
     out.write_all(check::render(&tallies).as_bytes())?;
     Ok(tallies.iter().all(Tally::ok))
+}
+
+fn verified(out: &mut Pipe, options: &verify::Options) -> Result {
+    let kernels = registry::named(&options.kernels)?;
+    let (mut facts, mut right) = (Vec::new(), true);
+    for adapter in &gpu::select(options.adapter.as_deref())? {
+        let slug = gpu::slug(&adapter.get_info());
+        let gpu = match Gpu::open(adapter) {
+            Ok(gpu) => gpu,
+            Err(reason) => {
+                right = false;
+                let _ = writeln!(io::stderr(), "loom: {slug} gives no device: {reason}");
+                continue;
+            }
+        };
+        let start = std::time::Instant::now();
+        let gpu = gpu.probed()?;
+        let probe = start.elapsed().as_secs_f64();
+        let runs = verify::problems(&kernels, &gpu, options.quick)?;
+        let mut verdicts = match &options.verdicts {
+            Some(file) => Verdicts::open(&gpu.kernels, file),
+            None => Verdicts::new(&gpu.kernels),
+        };
+        let progress = Progress::new(runs.len());
+        let (report, seconds) =
+            verify::run(&gpu, &runs, &mut verdicts, |what| progress.step(&format!("{slug}: {what}")))?;
+        drop(progress);
+        right &= report.ok();
+        if options.json {
+            facts.push(verify::facts(&slug, &report, probe + seconds));
+        } else {
+            let calls: usize = report.findings.iter().map(|finding| finding.calls).sum();
+            writeln!(
+                out,
+                "{report}\n\n{calls} calls in {:.1} s, {probe:.1} s of them for the probe of matrices\n",
+                probe + seconds
+            )?;
+        }
+    }
+    if options.json {
+        writeln!(out, "{:#}", serde_json::Value::from(facts))?;
+    }
+    Ok(right)
 }
 
 /// The adapter that cases are replayed on.

@@ -43,6 +43,9 @@ struct Tally {
     same: usize,
     within: Vec<String>,
     invalid: Vec<String>,
+    /// Places that change results and that `verify` finds, and those that it does not.
+    verified: usize,
+    unverified: Vec<String>,
 }
 
 /// Puts each fault into each kernel, and prints what the lists of the kernels make of it.
@@ -79,9 +82,14 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, String> {
             }
             lines.push(line);
         })?;
-        for Line { site, found } in lines {
+        for Line { site, found, verified } in lines {
             let pair = pairs.entry((site.fault, site.kernel)).or_default();
             let place = format!("{}, edit {}, place {}", site.stem, site.edit, site.place);
+            match (&found, verified) {
+                (Found::Caught(_) | Found::Within, Some(_)) => pair.verified += 1,
+                (Found::Caught(_), None) => pair.unverified.push(place.clone()),
+                _ => {}
+            }
             match found {
                 Found::Caught(_) => pair.caught += 1,
                 Found::SameBits => pair.same += 1,
@@ -96,10 +104,14 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, String> {
 /// Whether nothing is left to explain.
 fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std::io::Result<bool> {
     let rows = pairs.iter().map(|((fault, kernel), tally)| {
-        let counts = [tally.caught, tally.same, tally.within.len(), tally.invalid.len()];
+        let counts = [tally.caught, tally.verified, tally.same, tally.within.len(), tally.invalid.len()];
         [fault.clone(), kernel.clone()].into_iter().chain(counts.map(|count| count.to_string())).collect()
     });
-    write!(out, "{}", table(&["fault", "kernel", ">caught", ">same bits", ">within the rule", ">no shader"], rows))?;
+    write!(
+        out,
+        "{}",
+        table(&["fault", "kernel", ">caught", ">verify", ">same bits", ">within the rule", ">no shader"], rows)
+    )?;
     let mut right = true;
     for ((fault, kernel), tally) in pairs {
         let why = WITHIN.iter().find(|(of, in_kernel, _)| of == fault && in_kernel == kernel);
@@ -114,6 +126,9 @@ fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std:
                 }
             }
         }
+        for place in &tally.unverified {
+            writeln!(out, "unseen by verify: {fault}, {kernel}: {place}")?;
+        }
         for place in &tally.invalid {
             writeln!(out, "INVALID  {fault}, {kernel}: {place}")?;
             right = false;
@@ -121,9 +136,12 @@ fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std:
     }
     let changed = pairs.values().filter(|tally| tally.caught + tally.within.len() > 0).count();
     let caught = pairs.values().filter(|tally| tally.caught > 0 && tally.within.is_empty()).count();
+    let verified = pairs.values().filter(|tally| tally.verified > 0 && tally.unverified.is_empty()).count();
+    let some = pairs.values().filter(|tally| tally.verified > 0).count();
     writeln!(
         out,
-        "{} pairs of fault and kernel, {changed} change results, {caught} of these are caught everywhere",
+        "{} pairs of fault and kernel, {changed} change results: the lists catch {caught} everywhere, verify {verified} everywhere, \
+         {some} somewhere",
         pairs.len()
     )?;
     Ok(right)

@@ -10,3 +10,5 @@ pub mod matrix;
 pub mod pack;
 pub mod results;
 pub mod run;
+pub mod traps;
+pub mod verify;

@@ -5,18 +5,19 @@ mod edit;
 mod table;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tileloom::KernelsOptions;
 use tileloom::compose::Shader;
 use tileloom::kernels::Rewrite;
+use tileloom::verify::attempt;
 use tileloom::wgpu::naga;
 
 use crate::Gpu;
-use crate::commands::check::caught;
 use crate::harness::Outcome;
 use crate::kernel::{Depth, Kernel, Run, Use};
+use crate::runner::caught;
 
 pub use edit::Edit;
 pub use table::{FAULTS, WITHIN};
@@ -62,21 +63,31 @@ pub struct Line {
     #[serde(flatten)]
     pub site: Site,
     pub found: Found,
+    /// By which call `verify` has caught it, of those Problems that run the shader; asked where results change.
+    pub verified: Option<String>,
 }
 
-/// A Problem of a kernel's list, and the shaders that it runs.
+/// A Problem of a kernel's list, and the shaders that it runs by each Config.
 struct Case {
     run: Box<dyn Run>,
-    shaders: Vec<Shader>,
+    shaders: Vec<(String, Shader)>,
+    /// What it gives without a fault.
+    bits: OnceLock<Vec<u64>>,
+}
+
+/// What a Problem gives by each Config that it means, as bits.
+fn bits(run: &dyn Run, gpu: &Gpu) -> Result<Vec<u64>, String> {
+    Ok(run.outputs(gpu)?.into_iter().flatten().map(f64::to_bits).collect())
 }
 
 impl Case {
     /// Its shaders of this stem with an edit, where that changes them.
-    fn changed<'a>(&'a self, stem: &'a str, edit: &'a Edit, place: usize) -> impl Iterator<Item = String> + 'a {
-        let own = self.shaders.iter().filter(move |shader| shader.stem() == stem);
-        own.filter_map(move |shader| {
+    fn changed<'a>(&'a self, stem: &'a str, edit: &'a Edit, place: usize) -> impl Iterator<Item = (&'a str, String)> {
+        let own = self.shaders.iter().filter(move |(_, shader)| shader.stem() == stem);
+        own.filter_map(move |(config, shader)| {
             let source = shader.source(false);
-            edit.apply(&source, place).filter(|changed| *changed != source)
+            let changed = edit.apply(&source, place).filter(|changed| *changed != source)?;
+            Some((config.as_str(), changed))
         })
     }
 }
@@ -93,21 +104,25 @@ pub fn inject(
     mut line: impl FnMut(Line),
 ) -> Result<(), String> {
     let caps = gpu.kernels.caps();
-    let mut cases = Vec::new();
+    let whole = gpu.with_options(KernelsOptions { checked: true, ..Default::default() });
+    let (mut cases, mut programs) = (Vec::new(), Vec::new());
     for run in kernel.list() {
-        if matches!(run.what(), Use::Test(own) if own <= depth) {
-            let shaders = run.meant(&caps)?;
-            cases.push(Case { run, shaders });
-        }
+        let to = match run.what() {
+            Use::Test(own) if own <= depth => &mut cases,
+            Use::Bench { .. } => &mut programs,
+            _ => continue,
+        };
+        let shaders = run.meant(&caps)?;
+        to.push(Case { run, shaders, bits: OnceLock::new() });
     }
-    let stems: BTreeSet<&str> = cases.iter().flat_map(|case| case.shaders.iter().map(Shader::stem)).collect();
+    let stems: BTreeSet<&str> = cases.iter().flat_map(|case| &case.shaders).map(|(_, shader)| shader.stem()).collect();
     for fault in FAULTS.iter().filter(|fault| fault.name.contains(wanted)) {
         for (number, edit) in fault.edits.iter().enumerate() {
             for stem in stems.iter().copied().filter(|stem| edit.is_of(stem)) {
-                let sources = cases.iter().flat_map(|case| &case.shaders).filter(|shader| shader.stem() == stem);
-                let places = sources.map(|shader| edit.places(&shader.source(false))).max().unwrap_or(0);
+                let sources = cases.iter().flat_map(|case| &case.shaders).filter(|(_, shader)| shader.stem() == stem);
+                let places = sources.map(|(_, shader)| edit.places(&shader.source(false))).max().unwrap_or(0);
                 for place in 0..places {
-                    if let Some(found) = injected(&cases, gpu, stem, edit, place)? {
+                    if let Some((found, verified)) = injected([&cases, &programs], &whole, stem, edit, place)? {
                         let site = Site {
                             fault: fault.name.into(),
                             kernel: kernel.name().into(),
@@ -115,7 +130,7 @@ pub fn inject(
                             edit: number,
                             place,
                         };
-                        line(Line { site, found });
+                        line(Line { site, found, verified });
                     }
                 }
             }
@@ -124,14 +139,20 @@ pub fn inject(
     Ok(())
 }
 
-/// What becomes of one edit in one place; nothing where it changes no shader.
-fn injected(cases: &[Case], gpu: &Gpu, stem: &str, edit: &'static Edit, place: usize) -> Result<Option<Found>, String> {
+/// What becomes of one edit in one place, and what `verify` says; nothing where it changes no shader.
+fn injected(
+    [cases, programs]: [&[Case]; 2],
+    whole: &Gpu,
+    stem: &str,
+    edit: &'static Edit,
+    place: usize,
+) -> Result<Option<(Found, Option<String>)>, String> {
     let touched: Vec<&Case> = cases.iter().filter(|case| case.changed(stem, edit, place).next().is_some()).collect();
-    let Some(first) = touched.iter().find_map(|case| case.changed(stem, edit, place).next()) else {
+    let Some((_, first)) = touched.iter().find_map(|case| case.changed(stem, edit, place).next()) else {
         return Ok(None);
     };
     if let Err(reason) = valid(&first) {
-        return Ok(Some(Found::Invalid(reason)));
+        return Ok(Some((Found::Invalid(reason), None)));
     }
     let own = stem.to_string();
     let rewrite = move |stem: &str, source: String| match stem == own {
@@ -140,23 +161,59 @@ fn injected(cases: &[Case], gpu: &Gpu, stem: &str, edit: &'static Edit, place: u
     };
     // With all of wgpu's checks: a wrong index must not reach what is not its own.
     let options = KernelsOptions { checked: true, rewrite: Some(Rewrite(Arc::new(rewrite))), ..Default::default() };
-    let broken = gpu.with_options(options, first.contains("coop_mat"))?;
-    for case in &touched {
-        match caught(|| case.run.test(&broken)).unwrap_or_else(Outcome::Failed) {
-            Outcome::Failed(_) => return Ok(Some(Found::Caught(case.run.name().into()))),
-            Outcome::Ran(_) | Outcome::Skipped(_) => {}
+    let broken = whole.with_options(options);
+    let found = caught_by(&touched, &broken, whole);
+    if found == Found::SameBits {
+        return Ok(Some((found, None)));
+    }
+    let subjects = programs.iter().chain(touched.iter().copied());
+    let verified = verified(subjects, &broken, |case| {
+        case.changed(stem, edit, place).map(|(config, _)| config.to_string()).collect()
+    });
+    Ok(Some((found, verified)))
+}
+
+/// What the lists make of broken kernels: only what has other bits than without the fault is judged.
+fn caught_by(touched: &[&Case], broken: &Gpu, whole: &Gpu) -> Found {
+    let mut found = Found::SameBits;
+    for case in touched {
+        let right = case.bits.get_or_init(|| bits(&*case.run, whole).unwrap_or_default());
+        if caught(|| bits(&*case.run, broken)).is_ok_and(|bits| bits.is_ok_and(|bits| bits == *right)) {
+            continue;
+        }
+        found = Found::Within;
+        if let Outcome::Failed(_) = caught(|| case.run.test(broken)).unwrap_or_else(Outcome::Failed) {
+            return Found::Caught(case.run.name().into());
         }
     }
-    let whole = gpu.with_options(KernelsOptions { checked: true, ..Default::default() }, first.contains("coop_mat"))?;
-    for case in &touched {
-        let bits = |gpu: &Gpu| -> Result<Vec<u64>, String> {
-            Ok(case.run.outputs(gpu)?.into_iter().flatten().map(f64::to_bits).collect())
-        };
-        if bits(&broken)? != bits(&whole)? {
-            return Ok(Some(Found::Within));
+    found
+}
+
+/// Of so many Problems with a broken shader `verify` is asked: as many as a program might have.
+const PROGRAM: usize = 6;
+
+/// The Problem for which `verify` finds one of the broken Configs wrong.
+fn verified<'a>(
+    cases: impl Iterator<Item = &'a Case>,
+    broken: &Gpu,
+    configs: impl Fn(&Case) -> BTreeSet<String>,
+) -> Option<String> {
+    let mut asked = BTreeSet::new();
+    for case in cases {
+        let subject = case.run.subject();
+        for config in configs(case) {
+            let sources = subject.sources(&config).ok()?;
+            if asked.len() == PROGRAM || !asked.insert((config.clone(), sources)) {
+                continue;
+            }
+            let tried = attempt(&broken.kernels, &broken.queue, subject, &config, broken.flushes());
+            match caught(|| pollster::block_on(tried)) {
+                Ok(Ok((_, None))) => {}
+                _ => return Some(subject.problem()),
+            }
         }
     }
-    Ok(Some(Found::SameBits))
+    None
 }
 
 /// # Errors
@@ -187,7 +244,7 @@ mod tests {
                 continue;
             }
             for caps in &all {
-                for shader in run.meant(caps).unwrap_or_default() {
+                for (_, shader) in run.meant(caps).unwrap_or_default() {
                     sources.insert((shader.stem(), shader.source(false)));
                 }
             }

@@ -9,7 +9,7 @@ use tileloom::attention::{self, Algorithm, Alibi, Packed, Paged, Problem, Reduce
 use tileloom::gemm::Precision;
 use tileloom::softmax::Mask;
 use tileloom::verify::Describe;
-use tileloom::verify::attention::{Places, Table, f32_tables, held, u32_tables, write_indices};
+use tileloom::verify::attention::{Places, f32_tables, held, placed, u32_tables, write_indices};
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
 use crate::harness::Call;
@@ -43,26 +43,6 @@ pub fn paged(page_size: usize, lengths: &[[usize; 2]], problem: Problem) -> Prob
 /// Each sequence has its own number of keys.
 pub fn cut(problem: Problem) -> Problem {
     placed(Problem { lengths: Some(0), ..problem })
-}
-
-/// Small tables one after the other: slopes and sinks; parents, starts, lengths and pages.
-fn placed(mut p: Problem) -> Problem {
-    fn starts<const N: usize>(tables: [Table; N]) -> [usize; N] {
-        let mut end = 0;
-        tables.map(|table| {
-            end += table.map_or(0, |(_, len)| len);
-            end - table.map_or(0, |(_, len)| len)
-        })
-    }
-    let [slopes, sinks] = starts(f32_tables(&p));
-    let [parents, cu_q, cu_kv, lengths, block_table] = starts(u32_tables(&p));
-    p.alibi = p.alibi.map(|alibi| Alibi { slopes, ..alibi });
-    p.sinks = p.sinks.map(|_| sinks);
-    p.tree = p.tree.map(|tree| Tree { parents, ..tree });
-    p.packed = p.packed.map(|packed| Packed { cu_q, cu_kv, ..packed });
-    p.lengths = p.lengths.map(|_| lengths);
-    p.paged = p.paged.map(|paged| Paged { block_table, ..paged });
-    p
 }
 
 const F32_TABLES: [&str; 2] = ["alibi_slopes", "sinks"];
