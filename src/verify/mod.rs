@@ -47,9 +47,9 @@ pub mod random;
 pub mod rows;
 #[doc(hidden)]
 pub mod rule;
-mod small;
 #[doc(hidden)]
 pub mod sampling;
+mod small;
 #[doc(hidden)]
 pub mod sort;
 pub(crate) mod subject;

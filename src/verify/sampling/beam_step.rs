@@ -6,9 +6,10 @@ use crate::Dtype;
 use crate::beam_step::{Buffers, Problem};
 use crate::reference::beam_step::{continuations, reference};
 use crate::reference::{Verdict, Worst};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small;
 
 /// By how much what is added up in a score may be moved, relative to itself.
 const MOVE: f64 = 1e-6;
@@ -128,5 +129,26 @@ impl Describe for Problem {
             ("out_beams", Rule::By(Box::new(move |out, _| other(out)))),
             ("out_scores", scored),
         ]
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |batch: usize, beams: usize, vocab: usize| {
+            let (batch, beams) = (self.batch.min(batch), self.beams.min(beams));
+            let vocab = small::like(self.vocab, vocab);
+            Problem {
+                batch,
+                beams,
+                vocab,
+                top: self.top.min(9),
+                logits_layout: small::laid(self.logits_layout, [batch, beams], vocab),
+                scores: self.scores % 8,
+                out_scores: self.out_scores % 8,
+                out_beams: self.out_beams % 8,
+                out_tokens: self.out_tokens % 8,
+                ..*self
+            }
+        };
+        let all = [small(3, 4, 50), small(2, 3, 700), small(2, 2, 9000)];
+        small::few(all.map(|problem| (problem.batch * problem.beams * problem.vocab, problem)))
     }
 }

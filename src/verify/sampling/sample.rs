@@ -5,10 +5,11 @@ use std::rc::Rc;
 use crate::Dtype;
 use crate::reference::sample::{Choices, members, probs, scores, settings, token, uniform_of};
 use crate::reference::{Judge, Verdict, Worst};
-use crate::sample::{Buffers, Problem, Settings, Step, Uniform};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::sample::{Buffers, History, Problem, Settings, Step, Uniform};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small;
 
 /// Each filter alone, and all together.
 pub fn filters() -> Vec<(&'static str, Settings)> {
@@ -186,5 +187,38 @@ impl Describe for Problem {
             rules.push(("token", Rule::By(Box::new(judge))));
         }
         rules
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |rows: usize, vocab: usize| {
+            let (rows, vocab) = (self.rows.min(rows), small::like(self.vocab, vocab));
+            let searched = (self.settings.top_k as usize) < self.vocab && vocab > 1;
+            let top_k = if searched { self.settings.top_k.min(vocab as u32 / 2) } else { self.settings.top_k };
+            let history = self.history.map(|history| {
+                let len = history.len.min(20);
+                History { len, layout: small::laid(history.layout, [rows], len) }
+            });
+            Problem {
+                rows,
+                vocab,
+                logits_layout: small::laid(self.logits_layout, [rows], vocab),
+                history,
+                settings: Settings { top_k, ..self.settings },
+                per_row: self.per_row.map(|at| at % 8),
+                uniform: match self.uniform {
+                    Uniform::Buffer(at) => Uniform::Buffer(at % 8),
+                    Uniform::Philox { seed, step: Step::Buffer(at) } => {
+                        Uniform::Philox { seed, step: Step::Buffer(at % 8) }
+                    }
+                    other => other,
+                },
+                probs: self.probs.map(|layout| small::laid(layout, [rows], vocab)),
+                token: self.token.map(|at| at % 8),
+                ..*self
+            }
+        };
+        small::few(
+            [small(9, 70), small(4, 1000), small(2, 9000)].map(|problem| (problem.rows * problem.vocab, problem)),
+        )
     }
 }

@@ -7,9 +7,10 @@ use crate::reference::sample::{MOVE, drawn};
 use crate::reference::speculative_verify::{drawn_from, reference, row, shown};
 use crate::reference::{Verdict, Worst};
 use crate::speculative_verify::{Buffers, Problem};
-use crate::verify::call::{Arg, Bound, Describe, Rule, Values};
+use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::small;
 
 /// A call's inputs.
 struct Inputs {
@@ -163,5 +164,24 @@ impl Describe for Problem {
             verdict(out.len(), (0..out.len()).map(wrong))
         };
         vec![("accepted", Rule::By(Box::new(judge_accepted))), ("tokens", Rule::By(Box::new(judge_tokens)))]
+    }
+
+    fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
+        let small = |batch: usize, len: usize, vocab: usize| {
+            let (batch, len, vocab) = (self.batch.min(batch), self.len.min(len), small::like(self.vocab, vocab));
+            Problem {
+                batch,
+                len,
+                vocab,
+                draft: small::laid(self.draft, [batch, len], vocab),
+                target: small::laid(self.target, [batch, len + 1], vocab),
+                proposed: self.proposed % 8,
+                uniform: self.uniform % 8,
+                accepted: self.accepted % 8,
+                tokens: self.tokens % 8,
+            }
+        };
+        let all = [small(20, 3, 50), small(4, 2, 700), small(2, 2, 9000)];
+        small::few(all.map(|problem| (problem.batch * (problem.len + 1) * problem.vocab, problem)))
     }
 }
