@@ -3,7 +3,7 @@
 use loom::Gpu;
 use tileloom::reference::philox::{philox, uniform};
 use tileloom::sample::{self, Buffers, History, Problem, Settings, Step, Uniform};
-use tileloom::{ErrorKind, Layout, wgpu};
+use tileloom::{Context, Error, ErrorKind, Layout, SampleOptions, wgpu};
 
 use crate::{Suite, invalid, refused};
 
@@ -13,6 +13,7 @@ static SUITE: (&str, crate::Cases) = ("sample", cases);
 fn cases(suite: &mut Suite) {
     suite.case("known answers of the generator", known_answers);
     suite.case("one recorded call, another step each time", steps);
+    suite.case("tensors", tensors);
     suite.case("errors", errors);
 }
 
@@ -92,6 +93,31 @@ fn steps(gpu: &Gpu) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Equal logits but one that is hidden, and one that the history makes less likely.
+fn tensors(gpu: &Gpu) -> Result<(), String> {
+    let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+    let run = async {
+        let logits = context.upload(&[0.0f32, f32::NEG_INFINITY, 0.0, 0.0, 1.0, 1.0, 3.0, 2.0], &[2, 4])?;
+        let history = context.upload(&[3, -1, 2, 9], &[2, 2])?;
+        let settings = Settings { presence_penalty: 2.0, temperature: 0.0, ..Settings::default() };
+        let options = SampleOptions { settings, history: Some(&history), ..SampleOptions::default() };
+        let greedy = logits.sample(&options)?.read().await?;
+        let settings = Settings { top_k: 1, ..Settings::default() };
+        let (token, probs) = logits.sample_with_probs(&SampleOptions { settings, seed: 5, ..options })?;
+        let refused = logits.sample(&SampleOptions { history: Some(&context.zeros(&[3, 2])?), ..options }).err();
+        Ok((greedy, token.read().await?, probs.read().await?, refused))
+    };
+    let (greedy, token, probs, refused) = pollster::block_on(run).map_err(|error: Error| error.to_string())?;
+    let third = 1.0 / 3.0;
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+    let first = (uniform(5, 0, 0) * 3.0) as usize;
+    let shape = matches!(refused, Some(Error { kind: ErrorKind::Shape { arg: "history", .. }, .. }));
+    let right = greedy == [0, 3]
+        && token == [[0, 2, 3][first], 2]
+        && near(&probs, &[third, 0.0, third, third, 0.0, 0.0, 1.0, 0.0]);
+    if right && shape { Ok(()) } else { Err(format!("{greedy:?} {token:?} {probs:?} {refused:?}")) }
 }
 
 /// Every way to be refused, once; nothing reaches the device's handlers.
