@@ -26,6 +26,7 @@ mod gemm;
 mod ledger;
 mod position;
 mod rounds;
+mod routing;
 mod rows;
 mod sampling;
 mod sort;

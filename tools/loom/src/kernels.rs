@@ -4,6 +4,7 @@ pub mod attention;
 pub mod gemm;
 pub mod mask;
 pub mod position;
+pub mod routing;
 pub mod rows;
 mod sampling;
 pub mod sort;

@@ -228,30 +228,17 @@ struct Arguments {
 }
 
 /// An adapter of a run: in a process of its own, or in this one.
-enum Place {
-    Process(Process),
-    Here(Local),
-}
+trait Place: Send + Sync {
+    /// Runs a case; `again`: for its bits.
+    fn ask(&self, index: usize, again: bool) -> Tested;
 
-impl Place {
-    fn ask(&self, case: usize, again: bool) -> Tested {
-        match self {
-            Place::Process(process) => process.ask(case, again),
-            Place::Here(local) => local.ask(case, again),
-        }
-    }
-
-    fn closing(&self) -> String {
-        match self {
-            Place::Process(process) => process.closing(),
-            Place::Here(Local(site)) => site.closing(),
-        }
-    }
+    /// The line for the end of the run.
+    fn closing(&self) -> String;
 }
 
 /// A case and what is known of it.
 struct Known {
-    place: Arc<Place>,
+    place: Arc<dyn Place>,
     adapter: String,
     kernel: String,
     name: String,
@@ -357,7 +344,7 @@ impl Run {
 
 impl Run {
     /// What there is to say at the end, after libtest's lines.
-    fn told(&self, places: &[(String, Arc<Place>)], repeated: usize, differ: &[String], took: f64) {
+    fn told(&self, places: &[(String, Arc<dyn Place>)], repeated: usize, differ: &[String], took: f64) {
         let records = lock(&self.records);
         for record in records.iter().filter(|r| matches!(r.outcome, Outcome::Skipped | Outcome::Waived)) {
             println!("{:?} {}::{}::{}: {}", record.outcome, record.adapter, record.kernel, record.case, record.reason);
@@ -457,17 +444,17 @@ fn run(tests: Arc<dyn Tests>, mut arguments: Arguments) -> Result<bool, String> 
     let options = Options::from_env()?;
     tests.waivers().iter().try_for_each(Waiver::check)?;
     let cache = process::cache_folder();
-    let mut found = Found::default();
-    if options.here {
-        found.here(&*tests);
-    } else if let Err(reason) = found.processes(&options, &cache) {
-        eprintln!("{reason}: cases run in this process, which a crash ends");
-        found.here(&*tests);
-    }
+    let found = match options.here {
+        true => Found::here(&*tests),
+        false => Found::processes(&options, &cache).unwrap_or_else(|reason| {
+            eprintln!("{reason}: cases run in this process, which a crash ends");
+            Found::here(&*tests)
+        }),
+    };
 
     let run = Arc::new(Run { report: options.report, ..Run::default() });
     let mut trials = Vec::new();
-    for (name, reason) in std::mem::take(&mut found.broken) {
+    for (name, reason) in found.broken {
         let run = run.clone();
         trials.push(Trial::test(format!("{name}::device"), move || {
             let tested = Tested::new(Outcome::Failed, &reason);
@@ -529,41 +516,43 @@ struct Found {
 /// An adapter that could be opened.
 struct Open {
     adapter: String,
-    place: Arc<Place>,
+    place: Arc<dyn Place>,
     cases: Vec<(String, String)>,
     alone: bool,
 }
 
 impl Found {
-    fn push(&mut self, adapter: &str, opened: Result<(Place, Opened), String>) {
+    fn push(&mut self, adapter: &str, opened: Result<(Arc<dyn Place>, Opened), String>) {
         match opened {
             Ok((place, Opened { cases, alone })) => {
-                self.open.push(Open { adapter: adapter.into(), place: Arc::new(place), cases, alone });
+                self.open.push(Open { adapter: adapter.into(), place, cases, alone });
             }
             Err(reason) => self.broken.push((adapter.into(), reason)),
         }
     }
 
     /// Each in this process.
-    fn here(&mut self, tests: &dyn Tests) {
-        let adapters = tests.adapters();
+    fn here(tests: &dyn Tests) -> Found {
+        let (mut found, adapters) = (Found::default(), tests.adapters());
         if adapters.is_empty() {
-            self.push(NO_ADAPTER, Err(crate::gpu::NO_ADAPTER.into()));
+            found.push(NO_ADAPTER, Err(crate::gpu::NO_ADAPTER.into()));
         }
         for (index, adapter) in adapters.iter().enumerate() {
             let opened = tests.open(index, None).map(|site| {
                 let opened = Opened::of(&*site);
-                (Place::Here(Local(site)), opened)
+                (Arc::new(Local(site)) as Arc<dyn Place>, opened)
             });
-            self.push(adapter, opened);
+            found.push(adapter, opened);
         }
+        found
     }
 
     /// Each in a process of its own.
     ///
     /// # Errors
-    /// Where none can be started.
-    fn processes(&mut self, options: &Options, cache: &Path) -> Result<(), String> {
+    /// Where one cannot be started.
+    fn processes(options: &Options, cache: &Path) -> Result<Found, String> {
+        let mut found = Found::default();
         let (mut index, mut adapters) = (0, Vec::new());
         while index == 0 || index < adapters.len() {
             let first = Process::start(index, options.patience, cache)?;
@@ -572,12 +561,12 @@ impl Found {
             }
             let opened = first.process.map(|process| {
                 let opened = process.opened().clone();
-                (Place::Process(process), opened)
+                (Arc::new(process) as Arc<dyn Place>, opened)
             });
-            self.push(adapters.get(index).map_or(NO_ADAPTER, String::as_str), opened);
+            found.push(adapters.get(index).map_or(NO_ADAPTER, String::as_str), opened);
             index += 1;
         }
-        Ok(())
+        Ok(found)
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Site, Tested, Tests, caught, lock};
+use super::{Place, Site, Tested, Tests, caught, lock};
 use crate::report::Outcome;
 
 /// What a process is asked for.
@@ -136,12 +136,15 @@ fn own() -> Result<Vec<OsString>, String> {
     Ok(std::iter::once(program.into_os_string()).chain(arguments).collect())
 }
 
+/// The case of each question, and who waits for it.
+type Waiting = BTreeMap<usize, (usize, Sender<Tested>)>;
+
 /// A process that runs.
 struct Live {
     child: Mutex<Child>,
     stdin: Mutex<ChildStdin>,
-    /// Who waits for which case, by the number of the question; none any more once the process has ended.
-    waiting: Mutex<Option<BTreeMap<usize, (usize, Sender<Tested>)>>>,
+    /// None once the process has ended.
+    waiting: Mutex<Option<Waiting>>,
     closing: Mutex<Receiver<String>>,
     end: Mutex<End>,
 }
@@ -280,8 +283,24 @@ impl Process {
         }
     }
 
-    /// Runs a case. What dies with the process runs again, with the process to itself.
-    pub fn ask(&self, index: usize, again: bool) -> Tested {
+    fn name(&self, index: usize) -> String {
+        self.opened.cases.get(index).map_or(String::new(), |(kernel, name)| format!("{kernel}::{name}"))
+    }
+
+    /// The failure of a case without an answer.
+    fn settled(&self, silence: Silence) -> Tested {
+        let reason = match silence {
+            Silence::Hung => format!("hung: no answer in {} s", self.patience.as_secs()),
+            Silence::Died(live) => format!("killed the process: {}", lock(&live.end).how),
+            Silence::NotStarted(reason) => reason,
+        };
+        Tested { settled: true, ..Tested::new(Outcome::Failed, reason) }
+    }
+}
+
+impl Place for Process {
+    /// What dies with the process runs again, with the process to itself.
+    fn ask(&self, index: usize, again: bool) -> Tested {
         let first = {
             let _shared = self.gate.read();
             self.once(index, again)
@@ -315,22 +334,7 @@ impl Process {
         }
     }
 
-    fn name(&self, index: usize) -> String {
-        self.opened.cases.get(index).map_or(String::new(), |(kernel, name)| format!("{kernel}::{name}"))
-    }
-
-    /// The failure of a case without an answer.
-    fn settled(&self, silence: Silence) -> Tested {
-        let reason = match silence {
-            Silence::Hung => format!("hung: no answer in {} s", self.patience.as_secs()),
-            Silence::Died(live) => format!("killed the process: {}", lock(&live.end).how),
-            Silence::NotStarted(reason) => reason,
-        };
-        Tested { settled: true, ..Tested::new(Outcome::Failed, reason) }
-    }
-
-    /// The line for the end of the run.
-    pub fn closing(&self) -> String {
+    fn closing(&self) -> String {
         let Some(live) = lock(&self.live).clone().filter(|live| lock(&live.waiting).is_some()) else {
             return "the process has died".into();
         };
@@ -421,8 +425,12 @@ fn spawn(program: &[OsString]) -> Result<(Arc<Live>, Receiver<Told>), String> {
 /// An adapter in this process.
 pub struct Local(pub Box<dyn Site>);
 
-impl Local {
-    pub fn ask(&self, index: usize, again: bool) -> Tested {
+impl Place for Local {
+    fn ask(&self, index: usize, again: bool) -> Tested {
         run(&*self.0, index, again)
+    }
+
+    fn closing(&self) -> String {
+        self.0.closing()
     }
 }
