@@ -277,15 +277,28 @@ impl Problem {
     }
 }
 
-/// Bytes of workgroup memory, of the step that has the most: bins of three limbs, sums, and a few words.
-fn wg_bytes(wg_size: u32) -> u32 {
-    256 * 3 * 4 + wg_size.saturating_mul(16 + 8) + 32
+/// Words that a bin of a search has: a count, or limbs of a sum of weights.
+const fn limbs(top_p: bool) -> u32 {
+    if top_p { 3 } else { 1 }
+}
+
+/// Bytes of workgroup memory of a step: bins, sums of 64 and of 32 bits of each invocation, and a few words.
+fn wg_bytes(stem: &str, wg_size: u32, top_p: bool) -> u32 {
+    let sums = |bytes: u32| wg_size.saturating_mul(bytes);
+    match stem {
+        "sample_max" => 4,
+        "sample_search" => sums(16).saturating_add(256 * 4 * limbs(top_p) + 12),
+        "sample_sum" => sums(24).saturating_add(12),
+        "sample_token" => sums(24).saturating_add(20),
+        _ => 0,
+    }
 }
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Form { vec, x, history, per_row, top_p, uniform, step, token } = self.form;
-        let shader = self.begin(self.config.wg_size, wg_bytes(self.config.wg_size), vec).params::<Params>();
+        let shader =
+            self.begin(self.config.wg_size, wg_bytes(self.stem, self.config.wg_size, top_p), vec).params::<Params>();
         let Some(x) = x else {
             return shader.reads(TOKENS, "tokens", "i32").writes(ADJUSTED, "adjusted", "atomic<u32>");
         };
@@ -311,7 +324,7 @@ impl Pipeline for Pass<Config, Form> {
             "sample_max" => {
                 shader.flag("HISTORY", history).writes_if(history, ADJUSTED, "adjusted", "u32", "sample_adjusted")
             }
-            "sample_search" => shader.flag("TOP_P", top_p).constant("LIMBS", if top_p { 3 } else { 1 }),
+            "sample_search" => shader.flag("TOP_P", top_p).constant("LIMBS", limbs(top_p)),
             "sample_token" => shader
                 .flag("TOKEN", token)
                 .table(UNIFORM, "uniform", "f32", uniform)
@@ -407,7 +420,8 @@ impl Plan for Problem {
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         config.check(caps, self.vocab, views.vec)?;
         Misfit::at_most("words of scratch", self.state_words(config), u32::MAX)?;
-        let bytes = wg_bytes(config.wg_size);
+        let bytes = ["sample_search", "sample_token"].map(|stem| wg_bytes(stem, config.wg_size, true));
+        let bytes = bytes[0].max(bytes[1]);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
         caps.check_rounds(rounds(views, config))
     }

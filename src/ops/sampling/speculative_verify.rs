@@ -98,7 +98,7 @@ impl Problem {
             (ACCEPT, (self.batch as u64).div_ceil(LEAST_INVOCATIONS.into())),
             ("speculative_verify_max", parts),
             ("speculative_verify_sum", parts),
-            ("speculative_verify_token", self.batch as u64),
+            (DRAW, self.batch as u64),
         ]
     }
 
@@ -113,16 +113,24 @@ impl Problem {
     }
 }
 
-/// Bytes of workgroup memory, of the step that has the most.
-fn wg_bytes(wg_size: u32) -> u32 {
-    wg_size.saturating_mul(16).saturating_add(32)
+/// The step that has the most workgroup memory.
+const DRAW: &str = "speculative_verify_token";
+
+/// Bytes of workgroup memory of a step: sums of each invocation, and a few words.
+fn wg_bytes(stem: &str, wg_size: u32) -> u32 {
+    match stem {
+        "speculative_verify_max" => 8,
+        "speculative_verify_sum" => wg_size.saturating_mul(16),
+        DRAW => wg_size.saturating_mul(16).saturating_add(20),
+        _ => 0,
+    }
 }
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let wg_size = self.config.wg_size;
         let shader = self
-            .begin(wg_size, if self.stem == ACCEPT { 0 } else { wg_bytes(wg_size) }, self.form.vec)
+            .begin(wg_size, wg_bytes(self.stem, wg_size), self.form.vec)
             .params::<Params>()
             .import(tiles::lanes(self.form.vec))
             .input(DRAFT, "draft", Storage::F32)
@@ -134,7 +142,7 @@ impl Pipeline for Pass<Config, Form> {
                 .reads(UNIFORM, "uniform", "f32")
                 .writes(ACCEPTED, "accepted", "u32")
                 .writes(TOKENS, "tokens", "i32"),
-            "speculative_verify_token" => shader.reads(UNIFORM, "uniform", "f32").writes(TOKENS, "tokens", "i32"),
+            DRAW => shader.reads(UNIFORM, "uniform", "f32").writes(TOKENS, "tokens", "i32"),
             _ => shader,
         }
     }
@@ -182,7 +190,7 @@ impl Plan for Problem {
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         config.check(caps, self.vocab, views.vec)?;
-        let bytes = wg_bytes(config.wg_size);
+        let bytes = wg_bytes(DRAW, config.wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
         Misfit::at_most("words of scratch", self.words(config), u32::MAX)?;
         caps.check_rounds(self.rounds(views, config))
