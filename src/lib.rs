@@ -14,6 +14,9 @@
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |
 //! | [`quantize`] | activations in 8 bits: int8 per token, e4m3 per 128 | `src/ops/rows/quantize.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/position/rope.rs` |
+//! | [`sample`] | tokens of logits: penalties, temperature, top-k, top-p, min-p, a draw on the device | `src/ops/sampling/sample.rs` |
+//! | [`beam_step`] | the best continuations of beams, with back pointers | `src/ops/sampling/beam_step.rs` |
+//! | [`speculative_verify`] | which tokens of a draft stand, and the next one | `src/ops/sampling/speculative_verify.rs` |
 //! | [`kv_append`] | keys and values into a cache, paged or contiguous, in up to 8 bits; QK-norm and RoPE on the way | `src/ops/attention/kv_append.rs` |
 //! | [`moe_route`] | tokens to experts: scores, bias, groups, top-k, pairs sorted by expert | `src/ops/routing/moe_route.rs` |
 //! | [`moe_bias`] | the bias that balances experts, from counts | `src/ops/routing/moe_bias.rs` |

@@ -388,6 +388,7 @@ mod pointwise;
 mod position;
 mod routing;
 mod rows;
+mod sampling;
 mod sort;
 mod vq;
 
@@ -396,5 +397,6 @@ pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;
+pub use sampling::{beam_step, sample, speculative_verify};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

@@ -10,6 +10,7 @@ mod numerics;
 mod position;
 mod routing;
 mod rows;
+mod sampling;
 mod sort;
 mod vq;
 pub mod weights;
@@ -20,6 +21,7 @@ pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;
+pub use sampling::{beam_step, philox, sample, speculative_verify};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
 

@@ -5,6 +5,7 @@ mod gemm;
 mod position;
 mod routing;
 mod rows;
+mod sampling;
 mod vq;
 mod weights;
 
@@ -18,6 +19,7 @@ pub use position::rope::{RopeOptions, RopePositions};
 pub use routing::moe_balance::{BalanceOptions, Balanced};
 pub use routing::moe_route::{RouteOptions, Routed};
 pub use rows::*;
+pub use sampling::SampleOptions;
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
 pub use vq::vq_lookup::VqIndices;
 pub use weights::Weights;

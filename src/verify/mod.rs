@@ -50,6 +50,8 @@ pub mod routing;
 pub mod rows;
 #[doc(hidden)]
 pub mod rule;
+#[doc(hidden)]
+pub mod sampling;
 mod small;
 #[doc(hidden)]
 pub mod sort;

@@ -28,6 +28,7 @@ mod position;
 mod rounds;
 mod routing;
 mod rows;
+mod sampling;
 mod sort;
 mod subgroups;
 mod two_ways;

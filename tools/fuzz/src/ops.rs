@@ -11,9 +11,9 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
-    counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, lora, lora_backward, moe_balance, moe_bias, moe_route,
-    norm, norm_backward, position_encoding, quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    beam_step, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, lora, lora_backward, moe_balance, moe_bias,
+    moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax, softmax_backward,
+    speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -25,10 +25,11 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 26] = [
+pub const OPS: [(&str, Case); 29] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
+    ("beam_step", call::case::<beam_step::Problem>),
     ("counting_sort", call::case::<counting_sort::Problem>),
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
@@ -44,8 +45,10 @@ pub const OPS: [(&str, Case); 26] = [
     ("position_encoding", call::case::<position_encoding::Problem>),
     ("quantize", call::case::<quantize::Problem>),
     ("rope", call::case::<rope::Problem>),
+    ("sample", call::case::<sample::Problem>),
     ("softmax", call::case::<softmax::Problem>),
     ("softmax_backward", call::case::<softmax_backward::Problem>),
+    ("speculative_verify", call::case::<speculative_verify::Problem>),
     ("vq_assign", call::case::<vq_assign::Problem>),
     ("vq_lookup", call::case::<vq_lookup::Problem>),
     ("vq_scalar", call::case::<vq_scalar::Problem<'static>>),
@@ -168,6 +171,39 @@ one_of!(quantize::Along: |d| quantize::Along::Rows, quantize::Along::Columns);
 fields!(quantize::Problem = Self::default();
     quantize::Problem { rows, cols, x, x_layout, format, power_of_two, along, codes, scales });
 op!(quantize: [x, codes, scales], []; |_dice, _p| ());
+
+one_of!(sample::Step: |d| sample::Step::At(Vary::any(d)), sample::Step::Buffer(d.size()));
+one_of!(sample::Uniform: |d| sample::Uniform::Buffer(d.size()),
+    sample::Uniform::Philox { seed: d.word(), step: Vary::any(d) });
+fields!(sample::History = sample::History { len: 1, layout: Default::default() }; sample::History { len, layout });
+fields!(sample::Settings = Self::default();
+sample::Settings {
+    repetition_penalty, frequency_penalty, presence_penalty, temperature, top_k, top_p, min_p,
+});
+fields!(sample::Problem = Self::default();
+    sample::Problem { rows, vocab, logits, logits_layout, history, settings, per_row, uniform, probs, token });
+op!(sample: [logits], [tokens, settings, uniform, step, probs, token, scratch]; |dice, p| {
+    p.vocab = p.vocab.clamp(1, 1 << 20);
+    p.token = p.token.or(Some(0));
+    if dice.one_in(2) {
+        p.settings = Default::default();
+    }
+});
+
+fields!(beam_step::Problem = Self::default();
+beam_step::Problem {
+    batch, beams, vocab, top, logits, logits_layout, log_softmax, scores, out_scores, out_beams, out_tokens,
+});
+op!(beam_step: [logits, scores, out_scores, out_beams, out_tokens], [scratch]; |_dice, p| {
+    p.top = p.top.clamp(1, 1024);
+    [p.beams, p.vocab] = [p.beams, p.vocab].map(|n| n.max(1));
+});
+
+fields!(speculative_verify::Problem = Self::default();
+    speculative_verify::Problem { batch, len, vocab, draft, target, proposed, uniform, accepted, tokens });
+op!(speculative_verify: [draft, target, proposed, uniform, accepted, tokens], [scratch]; |_dice, p| {
+    p.vocab = p.vocab.clamp(1, 1 << 20);
+});
 
 one_of!(Activation: |d| d.of_these(Activation::ALL));
 one_of!(Precision: |d| Precision::Exact, Precision::F16);

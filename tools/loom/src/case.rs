@@ -368,6 +368,7 @@ option_values! {
     f64: "a finite decimal number", |v: &Self| v.is_finite();
     i64: "an integer", |_| true;
     u32: "a number from 0 to 4294967295", |_| true;
+    u64: "a number from 0 to 18446744073709551615", |_| true;
     usize: "a number from 0 to 2147483647", |&v: &Self| i32::try_from(v).is_ok();
     Dtype: "f32, f16 or bf16", |_| true;
     String: "text", |_| true;

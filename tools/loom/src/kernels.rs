@@ -6,5 +6,6 @@ pub mod mask;
 pub mod position;
 pub mod routing;
 pub mod rows;
+mod sampling;
 pub mod sort;
 pub mod vq;

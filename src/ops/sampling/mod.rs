@@ -1,0 +1,6 @@
+//! Kernels that choose tokens.
+
+pub mod beam_step;
+pub mod sample;
+pub mod speculative_verify;
+mod tiles;

@@ -1,0 +1,6 @@
+//! Choosing tokens.
+
+pub mod beam_step;
+pub mod philox;
+pub mod sample;
+pub mod speculative_verify;

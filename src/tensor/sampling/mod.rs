@@ -1,0 +1,5 @@
+//! Choosing tokens.
+
+mod sample;
+
+pub use sample::SampleOptions;

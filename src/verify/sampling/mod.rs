@@ -1,0 +1,5 @@
+//! How calls of the family `sampling` are made and judged.
+
+pub mod beam_step;
+pub mod sample;
+pub mod speculative_verify;

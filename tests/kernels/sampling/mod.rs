@@ -1,0 +1,3 @@
+mod beam_step;
+mod sample;
+mod speculative_verify;

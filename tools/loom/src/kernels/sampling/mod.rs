@@ -1,0 +1,5 @@
+//! Choosing tokens, described.
+
+mod beam_step;
+mod sample;
+mod speculative_verify;
