@@ -22,7 +22,7 @@ pub struct Gpu {
 pub const OWN: u64 = 1 << 20;
 
 /// Arguments of a call, at most.
-const ARGS: usize = 12;
+const ARGS: usize = 16;
 
 /// The devices: all that there is, WebGPU's baseline, less than that, no compute at all.
 pub const DEVICES: [&str; 6] = ["all", "baseline", "downlevel", "small", "one", "webgl"];
