@@ -39,6 +39,10 @@ pub enum Storage {
     Bf16Packed,
     /// Two halves of a u32 that are only moved: in the shader their bits as a number, which no conversion changes.
     Halves,
+    /// Four int8 in a u32; inputs only.
+    Int8,
+    /// Four e4m3fn in a u32; inputs only.
+    E4m3,
 }
 
 impl Storage {
@@ -488,6 +492,7 @@ impl Shader {
         let element = match (t.storage, self.vec) {
             (Storage::F32, 4) => "vec4<f32>",
             (Storage::F16, 4) => "vec4<f16>",
+            (Storage::Int8 | Storage::E4m3, _) => "u32",
             (_, 4) => "vec2<u32>",
             (Storage::F32, _) => "f32",
             (Storage::F16, _) => "f16",
@@ -495,8 +500,11 @@ impl Shader {
             _ => "u32",
         };
         self.enable_f16 |= t.storage == Storage::F16;
-        if t.storage.packed() {
-            self.imports.push("pack");
+        match t.storage {
+            Storage::Int8 => self.imports.push("int8"),
+            Storage::E4m3 => self.imports.push("e4m3"),
+            storage if storage.packed() => self.imports.push("pack"),
+            _ => {}
         }
         self.declare(t.binding, t.name, element, t.writable);
         self.accessors(t.name, t, t.output)
@@ -549,6 +557,11 @@ impl Shader {
             Storage::Halves => "unpack_halves",
             _ => "unpack_bf16",
         };
+        let of_codes = match t.storage {
+            Storage::Int8 => Some("int8_of"),
+            Storage::E4m3 => Some("e4m3_of"),
+            _ => None,
+        };
         let pack = t.storage.pack();
         let word = |i: &str| {
             if t.edge { format!("atomicLoad(&{memory}[{i}])") } else { format!("{memory}[{i}]") }
@@ -556,6 +569,10 @@ impl Shader {
         let mut text = String::new();
         if self.vec == 4 {
             let load = match t.storage {
+                Storage::Int8 | Storage::E4m3 => format!(
+                    "return {}(vec4<u32>({memory}[(base >> 2u) + c]) >> vec4<u32>(0u, 8u, 16u, 24u));",
+                    of_codes.unwrap_or_default()
+                ),
                 Storage::F32 => format!("return {memory}[(base >> 2u) + c];"),
                 Storage::F16 => format!("return V({memory}[(base >> 2u) + c]);"),
                 _ => format!("let w = {memory}[(base >> 2u) + c];\n  return V({unpack}(w.x), {unpack}(w.y));"),
@@ -563,6 +580,9 @@ impl Shader {
             let _ = writeln!(text, "fn {name}_chunk(base: u32, c: u32, phase: u32, cols: u32) -> V {{\n  {load}\n}}");
         } else {
             let load = match t.storage {
+                Storage::Int8 | Storage::E4m3 => {
+                    format!("{}(vec4<u32>({memory}[i >> 2u] >> (8u * (i & 3u)))).x", of_codes.unwrap_or_default())
+                }
                 Storage::F32 => format!("{memory}[i]"),
                 Storage::F16 => format!("f32({memory}[i])"),
                 _ => format!("{unpack}({})[i & 1u]", word("i >> 1u")),

@@ -14,6 +14,10 @@
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |
 //! | [`quantize`] | activations in 8 bits: int8 per token, e4m3 per 128 | `src/ops/rows/quantize.rs` |
 //! | [`rope`] | rotary embedding of q and k in one dispatch; scalings, sections, axial, tables | `src/ops/position/rope.rs` |
+//! | [`kv_append`] | keys and values into a cache, paged or contiguous, in up to 8 bits; QK-norm and RoPE on the way | `src/ops/attention/kv_append.rs` |
+//! | [`moe_route`] | tokens to experts: scores, bias, groups, top-k, pairs sorted by expert | `src/ops/routing/moe_route.rs` |
+//! | [`moe_bias`] | the bias that balances experts, from counts | `src/ops/routing/moe_bias.rs` |
+//! | [`moe_balance`] | the loss that balances experts within sequences, and its gradient | `src/ops/routing/moe_balance.rs` |
 //! | [`counting_sort`] | positions sorted by small keys, stable | `src/ops/sort/counting_sort.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/rows/softmax.rs` |
 //! | [`softmax_backward`] | the gradient of softmax and log-softmax from their results | `src/ops/rows/softmax_backward.rs` |

@@ -7,7 +7,7 @@
 //   2 v        [batch, kv_heads, seq_kv, value_dim], as k
 //   3 o        [batch, heads, seq_q, value_dim] by strides; partial results: f32, a part after the other
 //   4 mask     words; broadcast to [batch, heads, seq_q, seq_kv] by strides of 0 (where HAS_MASK)
-//   5 tables   f32: ALiBi slopes, sinks (where HAS_TABLES)
+//   5 tables   f32: ALiBi slopes, sinks, scales of k and v (where HAS_TABLES)
 //   6 indices  u32: sequence starts, lengths, block table, parents of a tree (where HAS_INDICES)
 //   7 lse      f32 [batch, heads, seq_q], or [heads, total_q] (where HAS_LSE); with SUMS the maxima, and the sums after them
 //
@@ -22,6 +22,18 @@
 // Where a block hides a key from a row, or is not full, a weight of 0 does not meet its value, which may be anything.
 
 #import attention_walk
+
+// Chunk c of a key and of a value; with CODES k and v are codes of 8 bits, with a scale each.
+fn key_chunk(p: Place, c: u32) -> vec4<f32> {
+  let x = k4(p.k, c);
+  if CODES { return x * p.k_scale; }
+  return x;
+}
+fn value_chunk(p: Place, c: u32) -> vec4<f32> {
+  let x = v4(p.v, c);
+  if CODES { return x * p.v_scale; }
+  return x;
+}
 
 const ROW_LANES: u32 = WG_SIZE / LANES / SLOTS;
 const TILE_ROWS: u32 = ROW_LANES * ROWS;
@@ -86,14 +98,14 @@ fn load_rows(walk: Walk, lane: Lane, rows: ptr<function, Rows>) {
 fn scores(rows: ptr<function, Rows>, places: ptr<function, array<Place, KEYS>>, part: u32, ids: Ids) -> array<f32, SCORES> {
   var s: array<f32, SCORES>;
   for (var i = 0u; i < SCORES; i++) { s[i] = 0.0; }
-  for (var t = 0u; t < KEYS; t++) { k_fetch(t, (*places)[t].k, ids); }
+  for (var t = 0u; t < KEYS; t++) { k_fetch(t, (*places)[t], ids); }
   for (var first = 0u; first < K_CHUNKS; first += RUN) {
     var run: array<f32, SCORES>;
     for (var i = 0u; i < SCORES; i++) { run[i] = 0.0; }
     for (var u = 0u; u < RUN; u++) {
       let c = first + u;
       for (var t = 0u; t < KEYS; t++) {
-        let x = k_at(t, (*places)[t].k, c * LANES + part);
+        let x = k_at(t, (*places)[t], c * LANES + part);
         for (var r = 0u; r < ROWS; r++) {
           let y = (*rows).q[r * K_CHUNKS + c];
           run[r * KEYS + t] = fma(y.w, x.w, fma(y.z, x.z, fma(y.y, x.y, fma(y.x, x.x, run[r * KEYS + t]))));
@@ -171,7 +183,7 @@ fn accumulate(
   for (var c = 0u; c < V_CHUNKS; c++) {
     for (var r = 0u; r < ROWS; r++) { (*rows).o[r * V_CHUNKS + c] *= (*w).rescale[r]; }
     for (var t = 0u; t < KEYS; t++) {
-      let x = v_at(t, (*places)[t].v, c * LANES + part);
+      let x = v_at(t, (*places)[t], c * LANES + part);
       for (var r = 0u; r < ROWS; r++) {
         let weight = (*s)[r * KEYS + t];
         var y = x;
@@ -193,7 +205,7 @@ fn accumulate_seen(
       let weight = (*s)[r * KEYS + t];
       if weight != 0.0 {
         for (var c = 0u; c < V_CHUNKS; c++) {
-          let x = v_at(t, (*places)[t].v, c * LANES + part);
+          let x = v_at(t, (*places)[t], c * LANES + part);
           (*rows).o[r * V_CHUNKS + c] = fma(vec4<f32>(weight), x, (*rows).o[r * V_CHUNKS + c]);
         }
       }
@@ -217,7 +229,7 @@ fn step(walk: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, i
     bias(walk, rows, &s, first);
     if !full { hide(walk, rows, &s, first); }
     var w = weigh(rows, &s, may_hide);
-    for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t].v, ids); }
+    for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t], ids); }
     if BRANCH && may_hide && w.hidden {
       accumulate_seen(rows, &w, &s, &places, lane.part);
     } else {

@@ -7,16 +7,16 @@ var<workgroup> v_tile: array<vec4<f32>, TILE * V_ROW>;
 fn stage(s: Sequence, first: u32, last: u32, ids: Ids) {
   workgroupBarrier(); // the tile before is still read
   for (var e = ids.local; e < TILE * K_ROW; e += WG_SIZE) {
-    k_tile[e] = k4(place(s, min(first + e / K_ROW, last)).k, e % K_ROW);
+    k_tile[e] = key_chunk(place(s, min(first + e / K_ROW, last)), e % K_ROW);
   }
   for (var e = ids.local; e < TILE * V_ROW; e += WG_SIZE) {
-    v_tile[e] = v4(place(s, min(first + e / V_ROW, last)).v, e % V_ROW);
+    v_tile[e] = value_chunk(place(s, min(first + e / V_ROW, last)), e % V_ROW);
   }
   workgroupBarrier();
 }
 
-fn staged_place(s: Sequence, u: u32, key: u32) -> Place { return Place(u * K_ROW, u * V_ROW); }
-fn k_fetch(t: u32, at: u32, ids: Ids) {}
-fn v_fetch(t: u32, at: u32, ids: Ids) {}
-fn k_at(t: u32, at: u32, c: u32) -> vec4<f32> { return k_tile[at + c]; }
-fn v_at(t: u32, at: u32, c: u32) -> vec4<f32> { return v_tile[at + c]; }
+fn staged_place(s: Sequence, u: u32, key: u32) -> Place { return Place(u * K_ROW, u * V_ROW, 1.0, 1.0); }
+fn k_fetch(t: u32, p: Place, ids: Ids) {}
+fn v_fetch(t: u32, p: Place, ids: Ids) {}
+fn k_at(t: u32, p: Place, c: u32) -> vec4<f32> { return k_tile[p.k + c]; }
+fn v_at(t: u32, p: Place, c: u32) -> vec4<f32> { return v_tile[p.v + c]; }

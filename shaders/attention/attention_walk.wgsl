@@ -10,6 +10,8 @@ struct Sequence {
   kv_len: u32,
   k: u32,       // element of key 0 of the head, of page 0 if paged
   v: u32,
+  k_scale: u32, // element of the tables at which its scale is (where CODES)
+  v_scale: u32,
   table: u32,   // of its pages
   parents: u32,
 }
@@ -20,6 +22,8 @@ fn sequence(b: u32, kv_head: u32) -> Sequence {
   s.kv_len = params.seq_kv;
   s.k = params.k.x + kv_head * params.k.z;
   s.v = params.v.x + kv_head * params.v.z;
+  s.k_scale = params.k_scale.x + kv_head * params.k_scale.z;
+  s.v_scale = params.v_scale.x + kv_head * params.v_scale.z;
   var first_key = 0u;
   if HAS_INDICES {
     s.table = params.block_table + b * params.max_pages;
@@ -39,6 +43,8 @@ fn sequence(b: u32, kv_head: u32) -> Sequence {
   if (params.flags & PAGED) == 0u {
     s.k += b * params.k.y + first_key * params.k.w;
     s.v += b * params.v.y + first_key * params.v.w;
+    s.k_scale += b * params.k_scale.y + first_key * params.k_scale.w;
+    s.v_scale += b * params.v_scale.y + first_key * params.v_scale.w;
   }
   return s;
 }
@@ -53,9 +59,11 @@ fn starts(at: u32, total: u32) -> vec2<u32> {
 struct Place {
   k: u32,
   v: u32,
+  k_scale: f32,  // 1 without CODES
+  v_scale: f32,
 }
 
-// The elements at which a key and its value start.
+// The elements at which a key and its value start, and their scales.
 fn place(s: Sequence, key: u32) -> Place {
   var page = 0u;
   var slot = key;
@@ -63,10 +71,12 @@ fn place(s: Sequence, key: u32) -> Place {
     page = min(indices_load(s.table + key / params.page_size), params.pages - 1u);
     slot = key % params.page_size;
   } }
-  return Place(
-    s.k + page * params.k.y + slot * params.k.w,
-    s.v + page * params.v.y + slot * params.v.w,
-  );
+  var p = Place(s.k + page * params.k.y + slot * params.k.w, s.v + page * params.v.y + slot * params.v.w, 1.0, 1.0);
+  if CODES {
+    p.k_scale = tables_load(s.k_scale + page * params.k_scale.y + slot * params.k_scale.w);
+    p.v_scale = tables_load(s.v_scale + page * params.v_scale.y + slot * params.v_scale.w);
+  }
+  return p;
 }
 
 // What a workgroup walks: a tile of rows, and of the keys from `begin` to `end` those that some row sees. All rows see

@@ -9,6 +9,8 @@
 // magnitude, then write its words. Neighbours have neighbouring groups, or where COLUMNS neighbouring lines.
 // A group that holds an infinity or NaN has the scale NaN and codes 0; one whose scale were subnormal has 0 and 0.
 
+#import codes8
+
 const INFINITE: u32 = 0x7f800000u;
 const NAN: u32 = 0x7fc00000u;
 const LEAST: u32 = 0x00800000u; // 2^-126
@@ -27,21 +29,6 @@ fn scale_of(largest: f32) -> u32 {
 fn inverse_of(scale: u32) -> f32 {
   if E4M3 && params.power_of_two != 0u { return bitcast<f32>((254u << 23u) - scale); }
   return 1.0 / bitcast<f32>(scale);
-}
-
-// To the nearest of -127 to 127, ties to even.
-fn int8_of(v: vec4<f32>) -> vec4<u32> {
-  return bitcast<vec4<u32>>(vec4<i32>(clamp(round(v), vec4<f32>(-127.0), vec4<f32>(127.0)))) & vec4<u32>(0xffu);
-}
-
-// To the nearest even e4m3fn, at most 448. Below 2^-6 codes count steps of 2^-9; above, three bits of the mantissa are kept.
-fn e4m3_of(v: vec4<f32>) -> vec4<u32> {
-  let bits = bitcast<vec4<u32>>(v);
-  let u = bits & vec4<u32>(0x7fffffffu);
-  let small = vec4<u32>(round(min(bitcast<vec4<f32>>(u), vec4<f32>(1.0)) * 512.0));
-  let normal = (u - vec4<u32>(120u << 23u) + vec4<u32>(0x7ffffu) + ((u >> vec4<u32>(20u)) & vec4<u32>(1u))) >> vec4<u32>(20u);
-  let code = select(min(normal, vec4<u32>(0x7eu)), small, u < vec4<u32>(121u << 23u));
-  return code | ((bits >> vec4<u32>(24u)) & vec4<u32>(0x80u));
 }
 
 @compute @workgroup_size(WG_SIZE)
@@ -77,7 +64,7 @@ fn quantize(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   for (var w = first + lane; w < end; w += LANES) {
     let four = four_of(base, w) * inverse;
     var code: vec4<u32>;
-    if E4M3 { code = e4m3_of(four); } else { code = int8_of(four); }
+    if E4M3 { code = e4m3_codes(four); } else { code = int8_codes(four); }
     let word = code.x | (code.y << 8u) | (code.z << 16u) | (code.w << 24u);
     codes[params.codes_offset + line * params.words + w] = select(word, 0u, none);
   }

@@ -8,15 +8,17 @@ pub mod attention;
 pub mod gemm;
 mod numerics;
 mod position;
+mod routing;
 mod rows;
 mod sort;
 mod vq;
 pub mod weights;
 
-pub use attention::{attention_bias, attention_merge};
+pub use attention::{attention_bias, attention_merge, kv_append};
 pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};
+pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

@@ -3,16 +3,20 @@
 mod attention;
 mod gemm;
 mod position;
+mod routing;
 mod rows;
 mod vq;
 mod weights;
 
 pub use attention::AttentionOptions;
+pub use attention::kv_append::{KvAppendOptions, KvCache, KvRope};
 pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
 pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use position::position_encoding::{PositionEncoding, PositionOptions};
 pub use position::rope::{RopeOptions, RopePositions};
+pub use routing::moe_balance::{BalanceOptions, Balanced};
+pub use routing::moe_route::{RouteOptions, Routed};
 pub use rows::*;
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
 pub use vq::vq_lookup::VqIndices;

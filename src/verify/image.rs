@@ -21,6 +21,10 @@ pub enum Number {
     U16,
     /// A byte.
     U8,
+    /// A byte with a sign.
+    I8,
+    /// Two words, the lower one first; values beyond 2^53 are rounded.
+    I64,
     /// Bit `i % 32` of word `i / 32`.
     Bit,
 }
@@ -37,7 +41,8 @@ impl Number {
             Number::F(dtype) => 8 * dtype.bytes() as usize,
             Number::U32 | Number::I32 => 32,
             Number::U16 => 16,
-            Number::U8 => 8,
+            Number::U8 | Number::I8 => 8,
+            Number::I64 => 64,
             Number::Bit => 1,
         }
     }
@@ -50,6 +55,8 @@ impl Number {
             Number::I32 => f64::from(v as i64 as i32),
             Number::U16 => f64::from(v as i64 as u16),
             Number::U8 => f64::from(v as i64 as u8),
+            Number::I8 => f64::from(v as i64 as i8),
+            Number::I64 => v as i64 as f64,
             Number::Bit => f64::from(u8::from(v != 0.0)),
         }
     }
@@ -65,7 +72,8 @@ impl Number {
             }
             Number::U32 | Number::I32 => words(values).iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
             Number::U16 => words(values).iter().flat_map(|&v| (v as u16).to_le_bytes()).collect(),
-            Number::U8 => words(values).iter().map(|&v| v as u8).collect(),
+            Number::U8 | Number::I8 => words(values).iter().map(|&v| v as u8).collect(),
+            Number::I64 => words(values).iter().flat_map(|&v| v.to_le_bytes()).collect(),
             Number::Bit => {
                 let mut bytes = vec![0; values.len().div_ceil(32) * 4];
                 for (i, &v) in values.iter().enumerate() {
@@ -85,6 +93,8 @@ impl Number {
             Number::I32 => words().map(|v| f64::from(v as i32)).collect(),
             Number::U16 => bytes.as_chunks::<2>().0.iter().map(|&b| f64::from(u16::from_le_bytes(b))).collect(),
             Number::U8 => bytes.iter().map(|&b| f64::from(b)).collect(),
+            Number::I8 => bytes.iter().map(|&b| f64::from(b as i8)).collect(),
+            Number::I64 => bytes.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b) as f64).collect(),
             Number::Bit => bytes.iter().flat_map(|b| (0..8).map(move |i| f64::from(b >> i & 1))).collect(),
         }
     }
@@ -257,6 +267,8 @@ mod tests {
             (Number::I32, [0.0, -7.0, 2147483647.0]),
             (Number::U16, [0.0, 7.0, 65535.0]),
             (Number::U8, [0.0, 7.0, 255.0]),
+            (Number::I8, [0.0, -128.0, 127.0]),
+            (Number::I64, [-1.0, 7.0, 4294967296.0]),
             (Number::Bit, [0.0, 1.0, 1.0]),
         ] {
             assert_eq!(number.decode(&number.encode(&values))[..3], values, "{number:?}");

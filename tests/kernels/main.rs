@@ -1,10 +1,21 @@
 //! Every case on every adapter of the machine, each as a test named `adapter::kernel::case`: what the kernels' lists hold,
-//! and what is more than to run a Problem and judge.
+//! and what is more than to run a Problem and judge. How they are run is told in `loom::runner`: each adapter in a process of
+//! its own, failures again, and what is right twice more for its bits.
+//!
+//! `cargo test --workspace --test kernels -- [ARGUMENTS]`:
+//!
+//! * `TEXT`: only tests whose names contain it; `--exact`, `--skip TEXT`, `--list`, `--test-threads N` as in libtest.
+//! * `--filter REGEX`: only tests whose names match.
+//!
+//! Environment:
 //!
 //! * `TILELOOM_ADAPTER`, `WGPU_BACKEND`: narrow the adapters.
 //! * `TILELOOM_NARROW=1`: only the cases that each driver must see, for the slow drivers of a CI run.
-//! * `TILELOOM_FULL=1`: the full product of forms and Configs.
-//! * `TILELOOM_REPORT=FILE`: appends a record per case, for `loom matrix`.
+//! * `TILELOOM_FULL=1`: the full product of forms and Configs, and bits are compared of all Problems. Without it, of those of
+//!   1 MiB and 1e8 operations at most.
+//! * `TILELOOM_REPORT=FILE`: appends a record per case, for `loom matrix`. `TILELOOM_JUNIT=FILE`: writes them as JUnit XML.
+//! * `TILELOOM_PATIENCE=SECONDS`: how long a case may take until it hangs and its process is killed.
+//! * `TILELOOM_CHILD=0`: everything in one process, for a debugger.
 
 mod allocations;
 mod attention;
@@ -15,6 +26,7 @@ mod gemm;
 mod ledger;
 mod position;
 mod rounds;
+mod routing;
 mod rows;
 mod sort;
 mod subgroups;
@@ -22,17 +34,18 @@ mod two_ways;
 mod verify;
 mod vq;
 
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
 use loom::Gpu;
-use loom::commands::check::{caught, group, groups};
-use loom::harness::Outcome as Tested;
 pub use loom::kernel::Depth;
 use loom::kernel::Kernel;
-use loom::report::{Outcome, Record};
+use loom::report::Outcome;
+use loom::runner::listed::{again, groups, judged};
+use loom::runner::{self, Case, Site, Tested, Tests, Waiver};
 use tileloom::reference::Verdict;
-use tileloom::{Error, ErrorKind};
+use tileloom::{Error, ErrorKind, KernelsOptions};
 
 fn depth() -> Depth {
     let set = |name| std::env::var(name).is_ok_and(|value| value == "1");
@@ -64,20 +77,22 @@ pub fn invalid<T>(arg: &str, result: Result<T, Error>) -> Result<(), String> {
 }
 
 type Cases = fn(&mut Suite);
-type Test = Box<dyn FnOnce(&Gpu) -> Tested + Send>;
 
 /// The cases of one kernel on one adapter.
 pub struct Suite {
     pub gpu: Arc<Gpu>,
     pub depth: Depth,
-    cases: Vec<(String, Test)>,
+    kernel: &'static str,
+    cases: Vec<Case>,
 }
 
 impl Suite {
-    pub fn case(&mut self, name: impl Into<String>, test: impl FnOnce(&Gpu) -> Result<(), String> + Send + 'static) {
-        let tested =
-            |result: Result<(), String>| result.map_or_else(Tested::Failed, |()| Tested::Ran(Verdict::default()));
-        self.cases.push((name.into(), Box::new(move |gpu| tested(test(gpu)))));
+    pub fn case(&mut self, name: impl Into<String>, test: impl Fn(&Gpu) -> Result<(), String> + Send + Sync + 'static) {
+        let gpu = self.gpu.clone();
+        self.push(name, move || match test(&gpu) {
+            Ok(()) => Tested::new(Outcome::Passed, ""),
+            Err(reason) => Tested::new(Outcome::Failed, reason),
+        });
     }
 
     /// A case for adapters that have what it is about; `lack` says what this one has not.
@@ -85,19 +100,28 @@ impl Suite {
         &mut self,
         lack: Option<&str>,
         name: impl Into<String>,
-        test: impl FnOnce(&Gpu) -> Result<(), String> + Send + 'static,
+        test: impl Fn(&Gpu) -> Result<(), String> + Send + Sync + 'static,
     ) {
         match lack.map(str::to_string) {
             None => self.case(name, test),
-            Some(reason) => self.cases.push((name.into(), Box::new(|_| Tested::Skipped(reason)))),
+            Some(reason) => self.push(name, move || Tested::new(Outcome::Skipped, &reason)),
         }
+    }
+
+    fn push(&mut self, name: impl Into<String>, test: impl Fn() -> Tested + Send + Sync + 'static) {
+        self.cases.push(Case { kernel: self.kernel.into(), name: name.into(), test: Box::new(test), again: None });
     }
 
     /// What a kernel's list holds.
     fn list(&mut self, kernel: &dyn Kernel) {
-        for (name, runs) in groups(kernel, self.depth) {
+        let depth = self.depth;
+        for (name, runs) in groups(kernel, depth) {
             if runs.iter().all(|run| !run.problem().is_empty()) {
-                self.cases.push((name, Box::new(move |gpu| group(&runs, gpu))));
+                let (gpu, runs) = (self.gpu.clone(), Arc::new(runs));
+                let (gpu_again, runs_again) = (gpu.clone(), runs.clone());
+                self.push(name, move || judged(&runs, &gpu, depth, &mut Verdict::default()));
+                let repeat = move || again(&runs_again, &gpu_again, depth);
+                self.cases.last_mut().expect("one was pushed").again = Some(Box::new(repeat));
             }
         }
     }
@@ -107,100 +131,72 @@ impl Suite {
 #[linkme::distributed_slice]
 static SUITES: [(&str, Cases)];
 
-/// What has been found; written at once, so that a driver that hangs or crashes leaves what came before.
-#[derive(Default)]
-struct Records(Mutex<Vec<Record>>);
+/// The adapters of the machine.
+struct Machine;
 
-impl Records {
-    fn push(&self, record: Record) {
-        let mut records = self.0.lock().unwrap();
-        if let Some(path) = std::env::var_os("TILELOOM_REPORT") {
-            loom::report::append(path.as_ref(), std::slice::from_ref(&record)).expect("the report can be written");
-        }
-        records.push(record);
+impl Tests for Machine {
+    fn adapters(&self) -> Vec<String> {
+        loom::gpu::adapters().iter().map(|adapter| loom::gpu::slug(&adapter.get_info())).collect()
     }
-}
 
-fn main() {
-    env_logger::init();
-    let mut arguments = Arguments::from_args();
-    let records: Arc<Records> = Arc::default();
-    let mut trials = Vec::new();
-    let mut gpus = Vec::new();
-
-    let adapters = loom::gpu::adapters();
-    if adapters.is_empty() {
-        trials.push(Trial::test("an adapter is there", || Err(Failed::from(loom::gpu::NO_ADAPTER))));
-    }
-    for adapter in adapters {
-        let slug = loom::gpu::slug(&adapter.get_info());
-        let gpu = match Gpu::open(&adapter).and_then(Gpu::probed) {
-            Ok(gpu) => Arc::new(gpu),
-            Err(error) => {
-                trials.push(Trial::test(format!("{slug}::device"), || Err(Failed::from(error))));
-                continue;
-            }
-        };
-        gpus.push(gpu.clone());
-        let suite = || Suite { gpu: gpu.clone(), depth: depth(), cases: Vec::new() };
+    fn open(&self, index: usize, cache: Option<&Path>) -> Result<Box<dyn Site>, String> {
+        let adapters = loom::gpu::adapters();
+        let adapter = adapters.get(index).ok_or("the adapter has gone")?;
+        let options = KernelsOptions { cache_dir: cache.map(Path::to_path_buf), ..Default::default() };
+        let gpu = Arc::new(Gpu::open_with(adapter, options)?.probed()?);
+        let suite = |kernel| Suite { gpu: gpu.clone(), depth: depth(), kernel, cases: Vec::new() };
         let lists = loom::registry::all().into_iter().map(|kernel| {
-            let mut suite = suite();
+            let mut suite = suite(kernel.name());
             suite.list(kernel);
-            (kernel.name(), suite.cases)
+            suite.cases
         });
         let others = SUITES.iter().map(|(kernel, cases)| {
-            let mut suite = suite();
+            let mut suite = suite(kernel);
             cases(&mut suite);
-            (*kernel, suite.cases)
+            suite.cases
         });
-        for (kernel, cases) in lists.chain(others) {
-            trials.extend(cases.into_iter().map(|(case, test)| trial(&gpu, kernel, case, test, &records)));
-        }
+        let cases = lists.chain(others).flatten().collect();
+        Ok(Box::new(Opened { gpu, cases }))
     }
 
-    // One thread at a time holds a GL context, and wgpu gives up on the others after a few seconds: less than the
-    // compilation of a large shader may take.
-    if gpus.iter().any(|gpu| gpu.kernels.caps().backend == tileloom::wgpu::Backend::Gl) {
-        arguments.test_threads.get_or_insert(1);
+    fn waivers(&self) -> &[Waiver] {
+        ledger::LEDGER
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let records = records.0.lock().unwrap();
-    for record in records.iter().filter(|r| matches!(r.outcome, Outcome::Skipped | Outcome::Waived)) {
-        println!("{:?} {}::{}::{}: {}", record.outcome, record.adapter, record.kernel, record.case, record.reason);
-    }
-    for gpu in gpus {
-        // A pipeline is what a software driver spends its time on.
-        println!("{}: {} pipelines", gpu.slug, gpu.pipeline_count());
-    }
-    conclusion.exit();
 }
 
-fn trial(gpu: &Arc<Gpu>, kernel: &str, case: String, test: Test, records: &Arc<Records>) -> Trial {
-    let name = format!("{}::{kernel}::{case}", gpu.slug);
-    let blank = Record {
-        adapter: gpu.slug.clone(),
-        kernel: kernel.into(),
-        case: case.clone(),
-        outcome: Outcome::Passed,
-        reason: String::new(),
-    };
-    let waiver = ledger::waiver(&gpu.slug, kernel, &case);
-    let (gpu, records) = (gpu.clone(), records.clone());
-    Trial::test(name, move || {
-        let tested = caught(|| test(&gpu)).unwrap_or_else(Tested::Failed);
-        let (outcome, reason) = match (tested, waiver) {
-            (Tested::Skipped(lack), _) => (Outcome::Skipped, lack),
-            (Tested::Ran(_), None) => (Outcome::Passed, String::new()),
-            (Tested::Failed(error), None) => (Outcome::Failed, error),
-            (Tested::Failed(_), Some(reason)) => (Outcome::Waived, reason.to_string()),
-            (Tested::Ran(_), Some(reason)) => {
-                (Outcome::Failed, format!("passes, so that its waiver must go: {reason}"))
-            }
-        };
-        records.push(Record { outcome, reason: reason.clone(), ..blank });
-        match outcome {
-            Outcome::Failed => Err(Failed::from(reason)),
-            _ => Ok(()),
+struct Opened {
+    gpu: Arc<Gpu>,
+    cases: Vec<Case>,
+}
+
+impl Site for Opened {
+    fn cases(&self) -> &[Case] {
+        &self.cases
+    }
+
+    /// One thread at a time holds a GL context, and wgpu gives up on the others after a few seconds: less than the
+    /// compilation of a large shader may take.
+    fn alone(&self) -> bool {
+        self.gpu.kernels.caps().backend == tileloom::wgpu::Backend::Gl
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.gpu.lost()
+    }
+
+    fn keep(&self) {
+        if let Err(error) = self.gpu.kernels.save_pipeline_cache() {
+            eprintln!("{error}");
         }
-    })
+    }
+
+    /// A pipeline is what a software driver spends its time on.
+    fn closing(&self) -> String {
+        format!("{} pipelines", self.gpu.pipeline_count())
+    }
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    runner::main(Arc::new(Machine))
 }

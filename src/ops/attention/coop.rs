@@ -76,7 +76,8 @@ pub(super) fn first(caps: &Caps, problem: &Problem) -> bool {
 
 /// Whether matrices take these dtypes.
 fn fits(problem: &Problem) -> bool {
-    problem.x == Dtype::F16 || (problem.x == Dtype::Bf16 && problem.inputs == Precision::F16)
+    problem.codes.is_none()
+        && (problem.x == Dtype::F16 || (problem.x == Dtype::Bf16 && problem.inputs == Precision::F16))
 }
 
 /// The first thing of `config` that does not fit the Problem or the device.

@@ -17,7 +17,7 @@
 //!
 //! Query heads come in groups of `heads / kv_heads` that share a head of k and v (GQA; MQA with one). Sequences are
 //! dense, or packed one after the other ([`Packed`]); k and v contiguous, or in pages ([`Paged`]); both with
-//! [`Problem::lengths`]. Whatever these buffers hold, nothing outside the tensors is read or written.
+//! [`Problem::lengths`]. k and v may be in 8 bits, with a scale per vector ([`Codes`]). Whatever these buffers hold, nothing outside the tensors is read or written.
 //!
 //! In a browser `indices` need a buffer that no output lies in.
 //!
@@ -31,8 +31,8 @@
 //! # Bindings
 //! All eight storage buffers of WebGPU's baseline have a place: q, k, v, o, mask, tables, indices, lse. A further small
 //! table gets no binding of its own: f32 tables share `tables`, u32 ones share `indices`, each at an element offset that
-//! the Problem gives. `tables` holds what is f32 per head (ALiBi slopes, sinks) and has room for the scales of a quantised
-//! k and v (per tensor, head, page or token: a caller lays slopes and sinks out before them, in the same buffer).
+//! the Problem gives. `tables` holds what is f32 per head (ALiBi slopes, sinks), and the scales of k and v in 8 bits
+//! ([`Codes`]), in one buffer.
 //! `indices` holds starts of packed sequences, lengths, pages and parents, and has room for segment tables.
 //!
 //! # Measured
@@ -79,6 +79,7 @@ pub mod attention_bias;
 pub mod attention_merge;
 mod choose;
 mod coop;
+pub mod kv_append;
 mod pipeline;
 mod prepare;
 
@@ -89,6 +90,7 @@ use crate::config::{Field, config, defaults, words};
 use crate::error::Checked;
 use crate::gemm::Precision;
 use crate::ops::Plan;
+use crate::quantize::Format;
 use crate::softmax::Mask;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Result};
 
@@ -116,8 +118,10 @@ defaults! {
         pub head_dim: usize = 1,
         /// Elements of a vector of v or o, 1 to 576.
         pub value_dim: usize = 1,
-        /// Dtype of q, k and v.
+        /// Dtype of q, and of k and v where these are not in 8 bits.
         pub x: Dtype = Dtype::F32,
+        /// k and v in 8 bits, as [`kv_append`] writes them.
+        pub codes: Option<Codes> = None,
         /// Dtype of `o`.
         pub o: Dtype = Dtype::F32,
         /// With [`Precision::F16`] q, k and v of bf16 may go by cooperative matrices as f16: what is beyond 65504 then counts as
@@ -163,6 +167,17 @@ defaults! {
         /// from this element of the same binding. Where scores are large, an f32 LSE has lost the sum.
         pub sum: Option<usize> = None,
     }
+}
+
+/// k and v in 8 bits, with an f32 scale for each of their vectors in the tables. Not by [`Algorithm::Coop`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Codes {
+    /// What codes are.
+    pub format: Format,
+    /// Where the scales of k lie in the tables: strides as those of k, in scales; without strides in the order that k has without.
+    pub k_scale: Layout<3>,
+    /// The same of v.
+    pub v_scale: Layout<3>,
 }
 
 /// ALiBi (Press et al., 2021): slopes, f32 `[heads]` or `[batch, heads]`.
@@ -428,7 +443,7 @@ buffers! {
         q, k, v, o;
         /// The mask that the Problem asks for.
         mask,
-        /// The f32 tables that the Problem asks for: ALiBi slopes, sinks.
+        /// The f32 tables that the Problem asks for: ALiBi slopes, sinks, scales of k and v.
         tables,
         /// The u32 tables that the Problem asks for: starts, lengths, pages, parents.
         indices,

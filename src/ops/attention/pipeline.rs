@@ -4,6 +4,7 @@ use super::prepare::{Params, Views};
 use super::{Algorithm, Config, Hide, Load, Problem, Reduce, coop};
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
+use crate::quantize::Format;
 use crate::softmax::MaskKind;
 
 /// An option that is a bit of `Params::flags`.
@@ -34,6 +35,8 @@ pub(super) struct Form {
     /// Vectors do not fill their chunks.
     pub padded: bool,
     pub x: Storage,
+    /// Of k and v.
+    pub kv: Storage,
     pub o: Storage,
     pub softcap: bool,
     pub mask: Option<MaskKind>,
@@ -75,6 +78,11 @@ impl Problem {
             chunks,
             padded: chunks.map(|chunks| 4 * chunks as usize) != [self.head_dim, self.value_dim],
             x: Storage::held(self.x, config.native_f16),
+            kv: match self.codes.map(|codes| codes.format) {
+                None => Storage::held(self.x, config.native_f16),
+                Some(Format::Int8) => Storage::Int8,
+                Some(Format::E4m3) => Storage::E4m3,
+            },
             // Parts are f32.
             o: if decode { Storage::F32 } else { Storage::held(self.o, config.native_f16) },
             softcap: self.softcap > 0.0,
@@ -102,7 +110,7 @@ impl Pipeline for Pass<Config, Form> {
             return coop::shader(self);
         }
         let Config { wg_size, lanes, rows, slots, keys, load, reduce, hide, .. } = self.config;
-        let Form { vec, chunks, padded, x, o, softcap, .. } = self.form;
+        let Form { vec, chunks, padded, x, kv, o, softcap, .. } = self.form;
         // Single elements of a packed o are stored half by half of a word.
         let edge = vec == 1 && o.packed();
         let shader = self
@@ -121,8 +129,8 @@ impl Pipeline for Pass<Config, Form> {
             .flag("BRANCH", hide == Hide::Branch)
             .flag("APART", hide == Hide::Apart)
             .input(Q, "q", x)
-            .input(K, "k", x)
-            .input(V, "v", x)
+            .input(K, "k", kv)
+            .input(V, "v", kv)
             .output(O, "o", o, edge)
             .import(if vec == 4 { "attention_chunks" } else { "attention_elements" })
             .import(match reduce {
@@ -144,7 +152,8 @@ impl Pipeline for Pass<Config, Form> {
 impl Form {
     /// The bindings that the Problem may do without.
     pub(super) fn options(&self, shader: Shader) -> Shader {
-        let Form { mask, tables, indices, lse, .. } = *self;
+        let Form { kv, mask, tables, indices, lse, .. } = *self;
+        let shader = shader.flag("CODES", matches!(kv, Storage::Int8 | Storage::E4m3));
         let shader = shader.mask(MASK, mask).table(TABLES, "tables", "f32", tables);
         shader.table(INDICES, "indices", "u32", indices).writes_if(lse, LSE, "lse", "f32", "lse")
     }

@@ -3,8 +3,10 @@
 use super::choose::{FAR, MOST_DIM};
 use super::pipeline::SUMS;
 use super::pipeline::{INDICES, K, LSE, MASK, O, Q, TABLES, V};
-use super::{Algorithm, Alibi, Buffers, Config, Packed, Paged, Problem, Tree, attention_merge, choose, statistics};
-use crate::args::{Args, Reach, WORD};
+use super::{
+    Algorithm, Alibi, Buffers, Codes, Config, Packed, Paged, Problem, Tree, attention_merge, choose, statistics,
+};
+use crate::args::{Args, Element, Reach, WORD};
 use crate::compose::{Shader, Slots, Strides};
 use crate::error::Checked;
 use crate::kernels::Pipeline;
@@ -20,6 +22,8 @@ crate::params! {
         q: Strides = views.q.params(),
         k: Strides = views.k.params(),
         v: Strides = views.v.params(),
+        k_scale: Strides = views.scales.map_or([0; 4], |scales| scales[0].params()),
+        v_scale: Strides = views.scales.map_or([0; 4], |scales| scales[1].params()),
         o: Strides = views.o.params(),
         mask: Strides = views.mask.map_or([0; 4], |mask| mask.view.params()),
         mask_step: u32 = views.mask.map_or(0, |mask| mask.step),
@@ -70,6 +74,8 @@ pub(crate) struct Views {
     pub k: View<3>,
     pub v: View<3>,
     pub o: View<3>,
+    /// Of k and v, in the tables.
+    scales: Option<[View<3>; 2]>,
     pub mask: Option<MaskView>,
     /// Of the result, or of one part.
     lse: View<3>,
@@ -138,7 +144,19 @@ impl Plan for Problem {
         unless(self.paged.is_none() || room, "paged", reason)?;
         let (q_sizes, kv_sizes) = (self.q_sizes(), self.kv_sizes());
         let per = |per_batch: bool, n: usize| [if per_batch { batch } else { 1 }, n];
+        let scale = |layout| self.kv_strides(layout, 1).view("tables", kv_sizes, 1);
+        let scales = |codes: Codes| Ok::<_, ErrorKind>([scale(codes.k_scale)?, scale(codes.v_scale)?]);
+        let scales = self.codes.map(scales).transpose()?;
+        let tables = reach(
+            "tables",
+            &[
+                self.alibi.map(|Alibi { slopes, per_batch }| (slopes, per(per_batch, heads))),
+                self.sinks.map(|sinks| (sinks, [1, heads])),
+            ],
+        )?;
+        let tables = tables.into_iter().chain(scales.iter().flatten().map(|view| view.of(WORD))).reduce(Reach::and);
         Ok(Views {
+            scales,
             q: self.q_strides(self.q_layout, head_dim).view("q", q_sizes, head_dim)?,
             k: self.kv_strides(self.k_layout, head_dim).view("k", kv_sizes, head_dim)?,
             v: self.kv_strides(self.v_layout, value_dim).view("v", kv_sizes, value_dim)?,
@@ -146,13 +164,7 @@ impl Plan for Problem {
             mask: self.mask.map(|mask| mask.view([batch, heads, seq_q], seq_kv)).transpose()?,
             lse: Layout::at(self.lse.unwrap_or(0)).view("lse", q_sizes, 1)?,
             statistics: statistics(["lse", "sum"], q_sizes, self.lse, self.sum)?,
-            tables: reach(
-                "tables",
-                &[
-                    self.alibi.map(|Alibi { slopes, per_batch }| (slopes, per(per_batch, heads))),
-                    self.sinks.map(|sinks| (sinks, [1, heads])),
-                ],
-            )?,
+            tables,
             indices: reach(
                 "indices",
                 &[
@@ -193,8 +205,9 @@ impl Plan for Problem {
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
         let mut walk = Args::new(kernels);
         walk.read(Q, "q", buffers.q, views.q.of(self.x))?;
-        walk.read(K, "k", buffers.k, views.k.of(self.x))?;
-        walk.read(V, "v", buffers.v, views.v.of(self.x))?;
+        let kv: Element = self.codes.map_or(self.x.into(), |_| Element { bits: 8, dtype: None });
+        walk.read(K, "k", buffers.k, views.k.of(kv))?;
+        walk.read(V, "v", buffers.v, views.v.of(kv))?;
         walk.read(MASK, "mask", buffers.mask, views.mask.map(|mask| mask.reach()))?;
         walk.read(TABLES, "tables", buffers.tables, views.tables.clone())?;
         walk.read(INDICES, "indices", buffers.indices, views.indices.clone())?;

@@ -179,7 +179,7 @@ crate::params! {
         items: u32 = problem.items(form)[1],
         flags: u32 = problem.flags(),
         grid_x: u32 = grid_x,
-        max_pos: u32 = views.tables.map_or(1, |tables| tables[0].sizes[0] as u32),
+        max_pos: u32 = views.rows(),
         first_position: u32 = views.positions.map_or(problem.counted(0) as u32, |view| view.offset as u32),
         positions_step: u32 = views.positions.map_or(0, |view| view.stride(1)),
         cos_factor: f32 = problem.factor(),
@@ -188,7 +188,7 @@ crate::params! {
 }
 
 /// Bits of `flags`.
-const FLAGS: [(&str, u32); 3] = [("INTERLEAVED", 1), ("SIGNED", 2), ("SEVERAL_AXES", 4)];
+pub(in crate::ops) const FLAGS: [(&str, u32); 3] = [("INTERLEAVED", 1), ("SIGNED", 2), ("SEVERAL_AXES", 4)];
 
 /// What follows from the Problem, the device and the buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -220,6 +220,29 @@ impl Views {
     fn multiple_of(&self, n: usize) -> bool {
         self.q.iter().chain(self.k.iter().flatten()).all(|view| view.multiple_of(n))
     }
+
+    /// Where the first position is.
+    pub(in crate::ops) fn first_position(&self) -> u32 {
+        self.positions.map_or(0, |view| view.offset as u32)
+    }
+
+    pub(in crate::ops) fn positions(&self) -> Option<Reach> {
+        self.positions.map(|view| view.of(WORD))
+    }
+
+    pub(in crate::ops) fn has_tables(&self) -> bool {
+        self.tables.is_some()
+    }
+
+    /// The table of cosines, then that of sines.
+    pub(in crate::ops) fn table(&self, which: usize) -> Option<View<1>> {
+        self.tables.map(|tables| tables[which])
+    }
+
+    /// Rows of each.
+    pub(in crate::ops) fn rows(&self) -> u32 {
+        self.tables.map_or(1, |tables| tables[0].sizes[0] as u32)
+    }
 }
 
 impl Problem {
@@ -246,7 +269,7 @@ impl Problem {
     }
 
     /// The bits of [`FLAGS`] that are set.
-    fn flags(&self) -> u32 {
+    pub(in crate::ops) fn flags(&self) -> u32 {
         let signed = match self.positions {
             Positions::Offset(offset) => offset < 0,
             Positions::Buffer { signed, .. } => signed,
@@ -256,7 +279,7 @@ impl Problem {
     }
 
     /// What multiplies cos and sin.
-    fn factor(&self) -> f32 {
+    pub(in crate::ops) fn factor(&self) -> f32 {
         match &self.angles {
             Angles::Frequencies(frequencies) => frequencies.attention_factor as f32,
             Angles::Tables { .. } => 1.0,
@@ -321,7 +344,7 @@ impl Problem {
     }
 
     /// The table of `pairs` in the shader: per item of `n` pairs, upper words, lower words and axis steps.
-    fn pair_table(&self, views: &Views, n: u32) -> Vec<u32> {
+    pub(in crate::ops) fn pair_table(&self, views: &Views, n: u32) -> Vec<u32> {
         let words: Vec<[u32; 3]> = (0..self.rotary_dim / 2)
             .map(|pair| {
                 let step = views.positions.map_or(0, |view| self.axis(pair) as u32 * view.stride(0));

@@ -190,13 +190,13 @@ pub(crate) struct Views {
 
 /// A power of two, at most 1, whose square brings squares of 2^-25 eps to the smallest normal f32: what vanishes of the
 /// squares of scaled values does not show beside eps.
-pub(super) fn scale(eps: f32) -> f32 {
+pub(in crate::ops) fn scale(eps: f32) -> f32 {
     let exponent = (-101.0 - eps.max(f32::MIN_POSITIVE).log2()) / 2.0;
     exponent.ceil().clamp(-60.0, 0.0).exp2()
 }
 
 /// Refuses what is no eps, or no weight_offset.
-pub(super) fn check_options(eps: f32, weight_offset: f32) -> Checked {
+pub(in crate::ops) fn check_options(eps: f32, weight_offset: f32) -> Checked {
     if !(eps.is_finite() && eps >= 0.0) {
         return Err(ErrorKind::invalid("eps", format!("{eps} is not a finite number of at least 0")));
     }

@@ -2,6 +2,7 @@
 
 pub mod attention_bias;
 pub mod attention_merge;
+pub mod kv_append;
 
 use crate::attention::Problem;
 use crate::reference::Real;

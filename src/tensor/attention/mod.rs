@@ -2,6 +2,7 @@
 
 mod attention_bias;
 mod attention_merge;
+pub(super) mod kv_append;
 
 use crate::attention::{self, Alibi, Buffers, Packed, Paged, Problem, Tree, bshd};
 use crate::error::Checked;

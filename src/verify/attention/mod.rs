@@ -2,9 +2,14 @@
 
 pub mod attention_bias;
 pub mod attention_merge;
+pub mod kv_append;
 
-use crate::attention::{Alibi, Buffers, Config, Packed, Paged, Problem, Tree};
+use crate::attention::{Alibi, Buffers, Codes, Config, Packed, Paged, Problem, Tree};
+use crate::kv_append::Cache;
+use crate::quantize::Format;
 use crate::reference::attention::{Inputs, Output, reference};
+use crate::reference::kv_append::{byte, worth};
+use crate::reference::quantize;
 use crate::softmax::Mask;
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
@@ -16,10 +21,27 @@ use crate::{Dtype, Layout};
 /// First element and length of a small table.
 pub type Table = Option<(usize, usize)>;
 
-/// Slopes and sinks.
-pub fn f32_tables(p: &Problem) -> [Table; 2] {
+/// Slopes and sinks, and scales of k and v.
+pub fn f32_tables(p: &Problem) -> [Table; 4] {
     let slopes = |alibi: Alibi| (alibi.slopes, if alibi.per_batch { p.batch * p.heads } else { p.heads });
-    [p.alibi.map(slopes), p.sinks.map(|at| (at, p.heads))]
+    let scales = p.kv_sizes().iter().product();
+    let [k_scale, v_scale] = [p.codes.map(|codes| codes.k_scale), p.codes.map(|codes| codes.v_scale)]
+        .map(|at| at.map(|at| (at.offset, scales)));
+    [p.alibi.map(slopes), p.sinks.map(|at| (at, p.heads)), k_scale, v_scale]
+}
+
+/// k or v, `[batch, kv_heads, seq]` of a view, as what their codes stand for.
+fn decoded(p: &Problem, x: &[f64], scales: &[f64], dim: usize) -> Vec<f64> {
+    let Some(codes) = p.codes else { return x.to_vec() };
+    let cache = cache(codes);
+    // Where its scale is: without strides, in the order of k.
+    let at = |row: usize| p.kv_strides(Layout::default(), 1).row_start(p.kv_sizes(), 1, row);
+    x.iter().enumerate().map(|(i, &code)| worth(cache, code) * scales[at(i / dim)]).collect()
+}
+
+/// The cache that these are codes of.
+pub fn cache(codes: Codes) -> Cache {
+    if codes.format == Format::Int8 { Cache::Int8 } else { Cache::E4m3 }
 }
 
 /// Parents, starts of queries and of keys, lengths, pages; and what case files call them.
@@ -44,10 +66,12 @@ pub fn placed(mut p: Problem) -> Problem {
             end - table.map_or(0, |(_, len)| len)
         })
     }
-    let [slopes, sinks] = starts(f32_tables(&p));
+    let [slopes, sinks, k_scale, v_scale] = starts(f32_tables(&p));
     let [parents, cu_q, cu_kv, lengths, block_table] = starts(u32_tables(&p));
     p.alibi = p.alibi.map(|alibi| Alibi { slopes, ..alibi });
     p.sinks = p.sinks.map(|_| sinks);
+    let scales = |codes: Codes| Codes { k_scale: Layout::at(k_scale), v_scale: Layout::at(v_scale), ..codes };
+    p.codes = p.codes.map(scales);
     p.tree = p.tree.map(|tree| Tree { parents, ..tree });
     p.packed = p.packed.map(|packed| Packed { cu_q, cu_kv, ..packed });
     p.lengths = p.lengths.map(|_| lengths);
@@ -197,7 +221,8 @@ impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
         let (d, dv) = (self.head_dim, self.value_dim);
         let q_rows = |layout, dim, dtype| Rows::new(self.q_strides(layout, dim), self.q_sizes(), dim, dtype);
-        let kv_rows = |layout, dim| Rows::new(self.kv_strides(layout, dim), self.kv_sizes(), dim, self.x);
+        let stored = self.codes.map_or(self.x.into(), |codes| kv_append::number(cache(codes)));
+        let kv_rows = |layout, dim| Rows::new(self.kv_strides(layout, dim), self.kv_sizes(), dim, stored);
         // What is read through the indices follows them.
         let mut args: Vec<Arg> = table_arg("indices", &u32_tables(self), Number::U32).into_iter().collect();
         args.extend(table_arg("tables", &f32_tables(self), Dtype::F32.into()));
@@ -225,7 +250,11 @@ impl Describe for Problem {
             "mask" => return self.fill_mask(len, random),
             // Slopes fall, sinks rise by head.
             "tables" => {
-                let [slopes, sinks] = f32_tables(self);
+                let [slopes, sinks, k_scale, v_scale] = f32_tables(self);
+                // Of codes of about 40.
+                for (at, len) in [k_scale, v_scale].into_iter().flatten() {
+                    (0..len).for_each(|i| all[at + i] = (0.5 + random.uniform()) / 40.0);
+                }
                 let (at, len) = slopes.unwrap_or_default();
                 (0..len).for_each(|i| all[at + i] = 0.5 / (1 + i) as f64);
                 let (at, len) = sinks.unwrap_or_default();
@@ -247,6 +276,10 @@ impl Describe for Problem {
                 let shift = if name == "k" { 0.25 } else { 0.5 };
                 let mut one = || shift + random.normal() * if random.below(97) == 0 { 4.0 } else { 1.0 };
                 all.fill_with(&mut one);
+                if let Some(codes) = self.codes {
+                    let code = |v: f64| byte(cache(codes), quantize::code(codes.format, 40.0 * v));
+                    all.iter_mut().for_each(|v| *v = code(*v));
+                }
             }
         }
         all
@@ -269,14 +302,16 @@ impl Describe for Problem {
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let (d, dv) = (self.head_dim, self.value_dim);
         let [q_places, kv_places] = Places::of(self, values);
-        let (q, k, v) =
-            (q_places.gather(&values["q"], d), kv_places.gather(&values["k"], d), kv_places.gather(&values["v"], dv));
+        let [_, _, k_scale, v_scale] = held(values, "tables", f32_tables(self));
+        let k = kv_places.gather(&decoded(self, &values["k"], k_scale, d), d);
+        let v = kv_places.gather(&decoded(self, &values["v"], v_scale, dv), dv);
+        let q = q_places.gather(&values["q"], d);
         let bias = values.get("mask").map(|mask| self.bias(mask));
         // One for each batch, or one for all.
         let repeated = |table: &[f64], per: usize| -> Option<Vec<f64>> {
             (!table.is_empty()).then(|| (0..self.batch * per).map(|i| table[i % table.len()]).collect())
         };
-        let [slopes, sinks] = held(values, "tables", f32_tables(self));
+        let [slopes, sinks, ..] = held(values, "tables", f32_tables(self));
         let slopes = repeated(slopes, self.heads);
         let parents = repeated(held(values, "indices", u32_tables(self))[0], self.seq_q);
         let parents: Option<Vec<u32>> = parents.map(|all| all.into_iter().map(|parent| parent as u32).collect());
@@ -293,7 +328,9 @@ impl Describe for Problem {
         };
         // Most of a sweep's time is here.
         let (oracle, low): (Output, Output) = std::thread::scope(|scope| {
-            let low = scope.spawn(|| reference::<f32>(self, &inputs, |v| self.x.round(v)));
+            // Weights are rounded to v's dtype; where v is codes they stay f32.
+            let rounded = |v: f64| if self.codes.is_some() { v } else { self.x.round(v) };
+            let low = scope.spawn(move || reference::<f32>(self, &inputs, rounded));
             (reference::<f64>(self, &inputs, |v| v), low.join().expect("the formula does not panic"))
         });
         let [o, low_o] = [&oracle.o, &low.o].map(|all| q_places.scatter(all, dv));

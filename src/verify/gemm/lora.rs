@@ -33,8 +33,11 @@ pub fn numbers(values: &Values) -> Option<Vec<i64>> {
 
 /// The Problem of these sizes, and of a rank of at least this.
 fn smaller(problem: &Problem, rank: usize, [m, n, k]: [usize; 3]) -> Problem {
+    // A parameter, with which nothing would be told of the factors.
+    let scale = if problem.scale == 0.0 { 0.5 } else { problem.scale };
     let (rank, adapters) = (like(problem.rank, rank), if problem.adapter.is_some() { 3 } else { 1 });
-    let mut own = Problem { m, n, k, rank, adapters, adapter: problem.adapter.map(|first| first % 8), ..*problem };
+    let mut own =
+        Problem { m, n, k, rank, adapters, scale, adapter: problem.adapter.map(|first| first % 8), ..*problem };
     let laid2 = |layout: Layout<2>, (sizes, cols): ([usize; 2], usize)| laid(layout, sizes, cols);
     let (sizes, cols) = own.weight_sizes();
     own.x_layout = laid(own.x_layout, [m], k);

@@ -15,6 +15,8 @@ use Dtype::F32;
 /// The Problem of m, n, k and a rank of at least these.
 fn smaller(problem: &Problem, [m, n, k, rank]: [usize; 4]) -> Problem {
     let (m, n, k) = (like(problem.m, m), like(problem.n, n), like(problem.k, k));
+    // A parameter, with which nothing would be told of the factors.
+    let scale = if problem.scale == 0.0 { 0.5 } else { problem.scale };
     let (rank, adapters) = (like(problem.rank, rank), if problem.adapter.is_some() { 3 } else { 1 });
     Problem {
         m,
@@ -22,6 +24,7 @@ fn smaller(problem: &Problem, [m, n, k, rank]: [usize; 4]) -> Problem {
         k,
         rank,
         adapters,
+        scale,
         adapter: problem.adapter.map(|first| first % 8),
         x_layout: laid(problem.x_layout, [m], k),
         dy_layout: laid(problem.dy_layout, [m], n),

@@ -87,7 +87,9 @@ impl Tiles {
 
 /// The Problem of these sizes.
 fn smaller(problem: &Problem, batch: [usize; 2], [m, n, k]: [usize; 3]) -> Problem {
-    let mut own = Problem { m, n, k, batch, ..*problem };
+    // Shaders know nothing of an alpha of 0, with which nothing is told of the product.
+    let alpha = if problem.alpha == 0.0 { 0.5 } else { problem.alpha };
+    let mut own = Problem { m, n, k, batch, alpha, ..*problem };
     // The stride of an axis that has no second batch may be anything.
     let spread = |strides: [usize; 3]| {
         std::array::from_fn(
@@ -212,7 +214,9 @@ impl Describe for Problem {
             other.epilogue.bias = vector(Along::Rows, 2);
             other.epilogue.residual = Some(Matrix::new(Dtype::Bf16));
         }
-        let mut all = tellings(small.chain([other]), self, self.flops() / 2.0);
+        // Neither a nor b has a part.
+        let without = Problem { alpha: 0.0, ..smaller(self, [1, 1], [like(self.m, 9), like(self.n, 9), tiles.k(33)]) };
+        let mut all = tellings(small.chain([other, without]), self, self.flops() / 2.0);
         for (i, telling) in all.iter_mut().enumerate() {
             telling.set = Some(if i == 0 || telling.problem == other { loud } else { hidden });
         }

@@ -67,8 +67,9 @@ impl Describe for Problem {
         let small = |batch: usize, rows: usize, cols: usize| {
             let (batch, rows, cols) = (self.batch.min(batch), self.rows.min(rows), small::like(self.cols, cols));
             let positions = match self.positions {
+                // One shader reads both kinds.
                 Positions::Buffer { signed, layout } => Positions::Buffer {
-                    signed,
+                    signed: signed ^ (batch == 1),
                     layout: small::laid(layout, [self.encoding.axes(), batch], rows * cols),
                 },
                 from => from,

@@ -80,9 +80,11 @@ impl Describe for Problem {
                 Heads { heads, from: laid(own.from), to: laid(own.to) }
             };
             let positions = match self.positions {
-                Positions::Buffer { signed, layout } => {
-                    Positions::Buffer { signed, layout: small::laid(layout, [self.axes.count(), batch], seq) }
-                }
+                // One shader reads both kinds.
+                Positions::Buffer { signed, layout } => Positions::Buffer {
+                    signed: signed ^ (heads == 1),
+                    layout: small::laid(layout, [self.axes.count(), batch], seq),
+                },
                 offset => offset,
             };
             Problem { batch, seq, q: of(self.q), k: self.k.map(of), positions, ..self.clone() }

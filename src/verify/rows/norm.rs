@@ -101,7 +101,7 @@ impl Describe for Problem {
             }
         };
         small::few(
-            [small(11, 40), small(11, 1200), small(3, 20_000), small(70_000, 8)]
+            [small(11, 40), small(11, 250), small(11, 1200), small(2, 66_000), small(70_000, 8)]
                 .map(|problem| (problem.rows * problem.cols, problem)),
         )
     }

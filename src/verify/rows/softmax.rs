@@ -36,11 +36,16 @@ impl Describe for Problem {
     fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
         match name {
             "mask" => self.fill_mask(len, random),
-            // Rows of negative values, of large ones, with an offset each.
+            // Rows of negative values, of large ones, with an offset each; few rows are of other kinds by their length. The
+            // last column of some decides.
             _ => (0..self.rows)
                 .flat_map(|row| {
-                    let (spread, shift) = [(1.0, 0.0), (4.0, 30.0), (1.0, -200.0), (40.0, 0.0), (0.01, 3.0)][row % 5];
-                    let values = random.outliers(self.cols);
+                    let kinds = [(1.0, 0.0), (4.0, 30.0), (1.0, -200.0), (40.0, 0.0), (0.01, 3.0)];
+                    let (spread, shift) = kinds[(row + self.cols) % 5];
+                    let mut values = random.outliers(self.cols);
+                    if (row + self.cols) % 3 == 1 {
+                        values.iter_mut().last().into_iter().for_each(|last| *last = 12.0);
+                    }
                     values.into_iter().map(move |v| shift + spread * v)
                 })
                 .collect(),
@@ -80,7 +85,7 @@ impl Describe for Problem {
             Problem { rows, cols, dims, x_layout, y_layout, mask, lse, ..*self }
         };
         small::few(
-            [small(11, 40), small(11, 1200), small(3, 20_000), small(70_000, 8)]
+            [small(11, 40), small(11, 250), small(11, 1200), small(5, 66_000), small(70_000, 8)]
                 .map(|problem| (problem.rows * problem.cols, problem)),
         )
     }

@@ -70,7 +70,7 @@ impl Describe for Problem {
             Problem { rows, cols, dims, y_layout, dy_layout, dx_layout, ..*self }
         };
         small::few(
-            [small(11, 40), small(11, 1200), small(3, 20_000), small(70_000, 8)]
+            [small(11, 40), small(11, 250), small(11, 1200), small(5, 66_000), small(70_000, 8)]
                 .map(|problem| (problem.rows * problem.cols, problem)),
         )
     }

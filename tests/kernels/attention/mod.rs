@@ -2,6 +2,7 @@
 
 pub mod attention_bias;
 pub mod attention_merge;
+pub mod kv_append;
 
 use loom::Gpu;
 use loom::harness::{Call, Output, same_bits};

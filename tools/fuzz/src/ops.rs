@@ -1,6 +1,6 @@
 //! The ops: the fields of their Problems, and the names of their arguments.
 
-use tileloom::attention::{Alibi, Packed, Paged, Tree};
+use tileloom::attention::{Alibi, Codes, Packed, Paged, Tree};
 use tileloom::attention_bias::Buckets;
 use tileloom::gemm::{Activation, Along, Epilogue, Matrix, Precision};
 use tileloom::position_encoding::{Axis, Encoding, Table, Wave};
@@ -11,8 +11,9 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
-    counting_sort, gemm, gemm_quant, grouped_gemm, lora, lora_backward, norm, norm_backward, position_encoding,
-    quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, lora, lora_backward, moe_balance, moe_bias, moe_route,
+    norm, norm_backward, position_encoding, quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar,
+    vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -24,7 +25,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 22] = [
+pub const OPS: [(&str, Case); 26] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
@@ -32,8 +33,12 @@ pub const OPS: [(&str, Case); 22] = [
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
+    ("kv_append", call::case::<kv_append::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
+    ("moe_balance", call::case::<moe_balance::Problem>),
+    ("moe_bias", call::case::<moe_bias::Problem>),
+    ("moe_route", call::case::<moe_route::Problem>),
     ("norm", call::case::<norm::Problem>),
     ("norm_backward", call::case::<norm_backward::Problem>),
     ("position_encoding", call::case::<position_encoding::Problem>),
@@ -242,9 +247,11 @@ fields!(Tree = Tree { parents: 0, per_batch: false }; Tree { parents, per_batch 
 fields!(Packed = Packed { cu_q: 0, cu_kv: 0, total_q: 1, total_kv: 1 }; Packed { cu_q, cu_kv, total_q, total_kv });
 fields!(Paged = Paged { pages: 1, page_size: 1, block_table: 0, max_pages: 1 };
     Paged { pages, page_size, block_table, max_pages });
+fields!(Codes = Codes { format: quantize::Format::Int8, k_scale: Default::default(), v_scale: Default::default() };
+    Codes { format, k_scale, v_scale });
 fields!(attention::Problem = Self::default();
 attention::Problem {
-    batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, x, o, inputs, q_layout, k_layout, v_layout, o_layout,
+    batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, x, codes, o, inputs, q_layout, k_layout, v_layout, o_layout,
     scale, softcap, causal, window, mask, tree, alibi, sinks, packed, paged, lengths, lse, sum,
 });
 op!(attention: [q, k, v, o], [mask, tables, indices, lse, scratch]; |dice, p| {
@@ -312,6 +319,45 @@ op!(rope: [q, q_out], [k, k_out, positions, cos, sin]; |dice, p| {
     }
 });
 
+one_of!(kv_append::Cache: |d| kv_append::Cache::Float(Vary::any(d)), kv_append::Cache::Int8, kv_append::Cache::E4m3);
+fields!(kv_append::Query = kv_append::Query { heads: 1, from: Default::default(), to: Default::default() };
+    kv_append::Query { heads, from, to });
+fields!(kv_append::Norm = kv_append::Norm::of(norm::Kind::Rms);
+    kv_append::Norm { kind, eps, weight_offset, dtype, per_head, q_weight, k_weight, q_bias, k_bias });
+fields!(kv_append::Rotation = kv_append::Rotation {
+    rotary_dim: 2,
+    style: Style::Half,
+    signed: false,
+    positions: Default::default(),
+    axes: Axes::One,
+    angles: rope::Problem::default().angles,
+};
+kv_append::Rotation { rotary_dim, style, signed, positions, axes, angles });
+fields!(kv_append::Problem = Self::default();
+kv_append::Problem {
+    tokens, kv_heads, head_dim, value_dim, pages, page_size, x, k, v, cache, k_cache, v_cache, k_scale, v_scale, slots,
+    wide, skipped, q, norm, rotation,
+});
+op!(kv_append: [k, v, k_cache, v_cache, slots],
+    [skipped, k_scale, v_scale, q, q_out, norms, positions, cos, sin]; |dice, p| {
+    p.page_size = p.page_size.max(1);
+    [p.head_dim, p.value_dim] = [p.head_dim, p.value_dim].map(|dim| dim.clamp(2, 300));
+    [p.kv_heads] = [p.kv_heads].map(|heads| heads.clamp(1, 40));
+    if let Some(norm) = &mut p.norm {
+        (norm.eps, norm.weight_offset) = (1e-6, 0.0);
+        if p.q.is_none() {
+            (norm.q_weight, norm.q_bias) = (None, None);
+        }
+    }
+    if let Some(rotation) = &mut p.rotation {
+        rotation.rotary_dim = 2 + 2 * dice.below(p.head_dim / 2);
+        rotation.axes = Axes::One;
+        if let Angles::Frequencies(frequencies) = &mut rotation.angles {
+            frequencies.per_pair.resize(rotation.rotary_dim / 2, frequencies.per_pair[0]);
+        }
+    }
+});
+
 one_of!(Combine: |d| Combine::Concat, Combine::Sum);
 one_of!(Order: |d| Order::ChannelsLast, Order::ChannelsFirst);
 one_of!(OutOfRange: |d| OutOfRange::Zero, OutOfRange::First);
@@ -336,6 +382,35 @@ op!(vq_scatter: [indices, x, sums], [counts, scratch]; |_dice, _p| ());
 fields!(counting_sort::Problem = Self::default();
 counting_sort::Problem { n, segments, num_keys, index, keys, out_of_range, order, offsets, counts });
 op!(counting_sort: [keys, order, offsets], [counts, scratch]; |_dice, _p| ());
+
+one_of!(moe_route::Score: |d| moe_route::Score::Softmax, moe_route::Score::Sigmoid);
+fields!(moe_route::Problem = Self::default();
+moe_route::Problem {
+    n, experts, top_k, logits, logits_layout, score, bias, groups, top_groups, normalize, scale, chosen, weights, order,
+    offsets, counts,
+});
+op!(moe_route: [logits, chosen, weights, order, offsets], [bias, counts, scratch]; |dice, p| {
+    p.groups = dice.of_these(&[1, 2, 8]);
+    p.experts = p.groups * (1 + dice.below(40));
+    p.top_groups = 1 + dice.below(p.groups);
+    p.top_k = 1 + dice.below(p.experts / p.groups * p.top_groups);
+    p.scale = 1.0;
+});
+
+fields!(moe_bias::Problem = Self::default(); moe_bias::Problem { rows, experts, gamma, counts, bias });
+op!(moe_bias: [counts, bias], []; |_dice, p| p.gamma = 0.5);
+
+fields!(moe_balance::Problem = Self::default();
+moe_balance::Problem {
+    n, experts, top_k, sequences, starts, logits, logits_layout, score, alpha, chosen, loss, dlogits,
+});
+op!(moe_balance: [logits, chosen, loss], [starts, dlogits, scratch]; |dice, p| {
+    p.experts = 1 + dice.below(300);
+    p.top_k = 1 + dice.below(p.experts);
+    p.sequences = p.sequences.max(1);
+    p.n = p.sequences.saturating_mul(dice.below(9));
+    p.alpha = 1.0;
+});
 
 one_of!(Metric: |d| Metric::L2, Metric::Cosine, Metric::Dot);
 fields!(Quantized = Quantized { dtype: Dtype::F32, offset: 0 }; Quantized { dtype, offset });

@@ -104,6 +104,8 @@ impl Tensor {
             Number::I32 => Stored::I32,
             Number::U16 => Stored::U16,
             Number::U8 => Stored::U8,
+            Number::I8 => Stored::I8,
+            Number::I64 => Stored::I64,
             Number::Bit => Stored::BOOL,
         };
         let number = if number == Number::Bit { Number::U8 } else { number };
@@ -145,6 +147,7 @@ impl Tensor {
             Stored::U32 => Some(words(&self.data).map(|b| u32::from_le_bytes(b) as i64).collect()),
             Stored::I64 => Some(words(&self.data).map(i64::from_le_bytes).collect()),
             Stored::U16 => Some(words(&self.data).map(|b| u16::from_le_bytes(b) as i64).collect()),
+            Stored::I8 => Some(self.data.iter().map(|&b| i64::from(b as i8)).collect()),
             _ => None,
         }
     }

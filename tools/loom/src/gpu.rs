@@ -100,6 +100,8 @@ pub struct Gpu {
     flushes: OnceLock<Flushes>,
     /// The first error that no scope caught, until it is told.
     fault: Arc<Mutex<Option<String>>>,
+    /// Why the device is lost, once it is.
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Gpu {
@@ -108,9 +110,17 @@ impl Gpu {
     /// # Errors
     /// What the device request says.
     pub fn open(adapter: &wgpu::Adapter) -> Result<Gpu, String> {
+        Gpu::open_with(adapter, KernelsOptions::default())
+    }
+
+    /// The same, with kernels of these options.
+    ///
+    /// # Errors
+    /// What the device request says.
+    pub fn open_with(adapter: &wgpu::Adapter, options: KernelsOptions) -> Result<Gpu, String> {
         let (device, queue) = pollster::block_on(adapter.request_device(&Caps::device_descriptor(adapter)))
             .map_err(|error| error.to_string())?;
-        let kernels = Kernels::new(&device, Caps::of(adapter, &device));
+        let kernels = Kernels::with_options(&device, Caps::of(adapter, &device), options);
         let slug = slug(&adapter.get_info());
         let fault = Arc::new(Mutex::new(None));
         let heard = fault.clone();
@@ -118,6 +128,9 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
         }));
+        let lost = Arc::new(OnceLock::new());
+        let heard = lost.clone();
+        device.set_device_lost_callback(move |reason, message| drop(heard.set(format!("{reason:?} {message}"))));
         Ok(Gpu {
             slug,
             adapter: adapter.clone(),
@@ -127,6 +140,7 @@ impl Gpu {
             checked: OnceLock::new(),
             flushes: OnceLock::new(),
             fault,
+            lost,
         })
     }
 
@@ -152,6 +166,7 @@ impl Gpu {
             checked: OnceLock::new(),
             flushes: OnceLock::from(self.flushes()),
             fault: self.fault.clone(),
+            lost: self.lost.clone(),
         }
     }
 
@@ -161,6 +176,11 @@ impl Gpu {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Why the device is lost, if it is.
+    pub fn lost(&self) -> Option<String> {
+        self.lost.get().cloned()
     }
 
     /// What the adapter takes for 0, found out once. One that cannot be asked is not allowed anything.

@@ -203,7 +203,7 @@ impl<D: Listed> Entry<D> {
         })
     }
 
-    fn tested(&self, gpu: &Gpu) -> Result<Outcome, String> {
+    fn tested(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Result<Outcome, String> {
         let configs = match self.configs(&gpu.kernels.caps())? {
             Ok(configs) => configs,
             Err(lack) => return Ok(Outcome::Skipped(lack)),
@@ -212,6 +212,7 @@ impl<D: Listed> Entry<D> {
         for config in &configs {
             let (output, verdict) = call.check(gpu, &gpu.kernels, Some(config))?;
             all.merge(verdict);
+            seen(&output.values);
             let said = |word: &&str| output.steps.is_empty() || output.steps.iter().any(|step| step.contains(word));
             let meant = config.to_string();
             // Values of the Config, of which some are parameters of one pipeline.
@@ -271,6 +272,10 @@ impl<D: Listed> Run for Item<D> {
 
     fn cost(&self) -> Cost {
         self.0.problem.cost()
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        self.0.problem.args()
     }
 
     fn candidates(&self, caps: &Caps) -> Result<Vec<String>, String> {
@@ -334,8 +339,8 @@ impl<D: Listed> Run for Item<D> {
         &self.0.problem
     }
 
-    fn test(&self, gpu: &Gpu) -> Outcome {
-        self.0.tested(gpu).unwrap_or_else(Outcome::Failed)
+    fn test_with(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Outcome {
+        self.0.tested(gpu, seen).unwrap_or_else(Outcome::Failed)
     }
 
     fn case(&self) -> Case {

@@ -350,6 +350,11 @@ pub trait Run: Send + Sync {
 
     fn cost(&self) -> Cost;
 
+    /// Its arguments.
+    fn args(&self) -> Vec<Arg> {
+        Vec::new()
+    }
+
     /// Every Config that fits, as text, the chosen one first.
     ///
     /// # Errors
@@ -402,7 +407,12 @@ pub trait Run: Send + Sync {
     fn subject(&self) -> &dyn tileloom::verify::Subject;
 
     /// Runs it as it is meant, and judges; what fails leaves its case file.
-    fn test(&self, gpu: &Gpu) -> Outcome;
+    fn test(&self, gpu: &Gpu) -> Outcome {
+        self.test_with(gpu, &mut |_| {})
+    }
+
+    /// The same; `seen` gets the outputs that are judged, for each Config that it means to run.
+    fn test_with(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Outcome;
 
     /// The call as a case file.
     fn case(&self) -> Case;

@@ -4,6 +4,7 @@ pub mod attention;
 pub mod gemm;
 pub mod mask;
 pub mod position;
+pub mod routing;
 pub mod rows;
 pub mod sort;
 pub mod vq;

@@ -16,6 +16,7 @@ pub mod pool;
 pub mod registry;
 pub mod report;
 pub mod roofline;
+pub mod runner;
 pub mod stats;
 pub mod table;
 pub mod timer;

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom::case::{Case, Fault, Tensor};
 use loom::commands::bench;
 use loom::commands::check::{self, Tally};
 use loom::harness;
-use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use};
+use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use, Values};
 use loom::pool::Pool;
 use loom::report::{self, Outcome, Record};
 use loom::roofline::Roofline;
@@ -547,6 +548,9 @@ fn adapters_and_checks() {
 /// A kernel whose results are wrong.
 struct Wrong;
 
+/// Whether its case `once` has run.
+static ONCE: AtomicBool = AtomicBool::new(false);
+
 impl Kernel for Wrong {
     fn name(&self) -> &'static str {
         "wrong"
@@ -556,7 +560,7 @@ impl Kernel for Wrong {
     }
 
     fn list(&self) -> Vec<Box<dyn Run>> {
-        let cases = ["panics", "wrong", "lacks"].map(|name| (name, Use::Test(Depth::Narrow)));
+        let cases = ["panics", "wrong", "lacks", "once"].map(|name| (name, Use::Test(Depth::Narrow)));
         let entries = cases.into_iter().chain([("1", Use::Bench { quick: true })]);
         entries.map(|(name, what)| Box::new(WrongRun(name, what)) as Box<dyn Run>).collect()
     }
@@ -601,10 +605,13 @@ impl Run for WrongRun {
     fn chosen(&self, _: &Caps) -> Result<(String, Vec<Shader>), String> {
         Err("wrong".into())
     }
-    fn test(&self, _: &Gpu) -> harness::Outcome {
+    fn test_with(&self, _: &Gpu, _: &mut dyn FnMut(&Values)) -> harness::Outcome {
         match self.0 {
             "panics" => panic!("device gone"),
-            "wrong" => harness::Outcome::Ran(Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() }),
+            "once" if ONCE.swap(true, Ordering::Relaxed) => harness::Outcome::Ran(Verdict::default()),
+            "wrong" | "once" => {
+                harness::Outcome::Ran(Verdict { wrong: 1, checked: 2, ratio: 3.0, ..Verdict::default() })
+            }
             _ => harness::Outcome::Skipped("no such thing".into()),
         }
     }
@@ -634,9 +641,10 @@ fn a_wrong_kernel_gets_no_figure() {
     assert!(!tally.ok());
     let text = check::render(&[tally]);
     for part in [
-        " 0/2 ",
+        " 0/3 ",
         ", panics: panicked: device gone\n",
         ", wrong: 1 of 2 wrong\n",
+        ", once: failed, then not: 1 of 2 wrong\n",
         &format!("skipped wrong on {}, lacks: no such thing\n", gpu.slug),
     ] {
         assert!(text.contains(part), "{part} in {text}");
@@ -701,6 +709,9 @@ fn exit_codes_of_the_binary() {
         case: "c".into(),
         outcome,
         reason: String::new(),
+        dtype: String::new(),
+        shape: String::new(),
+        ms: 0,
     };
     report::append(&folder.file("good"), &[record(Outcome::Passed), record(Outcome::Skipped)]).unwrap();
     report::append(&folder.file("failed"), &[record(Outcome::Failed)]).unwrap();

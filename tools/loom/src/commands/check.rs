@@ -1,14 +1,14 @@
 //! `loom check`: telling cases of each kernel on each adapter.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use tileloom::reference::Verdict;
 
 use crate::Gpu;
-use crate::harness;
-use crate::kernel::{Depth, Kernel, Run, Use};
+use crate::kernel::{Depth, Kernel};
 use crate::report::{Outcome, Record};
+use crate::runner::listed::{groups, judged};
+use crate::runner::{Tested, pattern};
 use crate::table::table;
 
 /// One kernel on one adapter.
@@ -17,75 +17,39 @@ pub struct Tally {
     pub adapter: String,
     pub kernel: String,
     pub records: Vec<Record>,
+    /// What the records are of.
+    tested: Vec<Tested>,
     /// The verdict that came closest to its bound or went past it, and its case.
     worst: Option<(String, Verdict)>,
     /// Largest error of all cases.
     max_error: f64,
 }
 
-/// What `f` gives, or the message of its panic.
-///
-/// # Errors
-/// The panic.
-pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| format!("panicked: {}", message(&*panic)))
-}
-
-/// The entries of a kernel's list that are run at `depth`, by name.
-pub fn groups(kernel: &dyn Kernel, depth: Depth) -> Vec<(String, Vec<Box<dyn Run>>)> {
-    let mut groups: Vec<(String, Vec<Box<dyn Run>>)> = Vec::new();
-    for run in kernel.list() {
-        if !matches!(run.what(), Use::Test(own) if own <= depth) {
-            continue;
-        }
-        match groups.iter_mut().find(|(name, _)| name == run.name()) {
-            Some((_, runs)) => runs.push(run),
-            None => groups.push((run.name().into(), vec![run])),
-        }
-    }
-    groups
-}
-
-/// Runs the entries of one name: what the device lacks for some of them is told if nothing else is.
-pub fn group(runs: &[Box<dyn Run>], gpu: &Gpu) -> harness::Outcome {
-    let (mut all, mut ran, mut lack) = (Verdict::default(), false, None);
-    for run in runs {
-        // A driver may bring wgpu to panic: that is a finding, and the other cases go on.
-        match caught(|| run.test(gpu)).unwrap_or_else(harness::Outcome::Failed) {
-            harness::Outcome::Ran(verdict) => {
-                all.merge(verdict);
-                ran = true;
-            }
-            harness::Outcome::Skipped(reason) => lack = Some(reason),
-            failed => return failed,
-        }
-    }
-    match lack {
-        Some(reason) if !ran => harness::Outcome::Skipped(reason),
-        _ => harness::Outcome::Ran(all),
-    }
-}
-
 impl Tally {
-    /// Runs what every driver must see of `kernel` on `gpu`; `told` hears of each case before it starts.
+    /// Runs what every driver must see of `kernel` on `gpu`, and what was wrong again after the rest; `told` hears of each
+    /// case before it starts.
     pub fn of(kernel: &dyn Kernel, gpu: &Gpu, mut told: impl FnMut(&str)) -> Tally {
         let mut tally = Tally { adapter: gpu.slug.clone(), kernel: kernel.name().into(), ..Tally::default() };
-        for (name, runs) in groups(kernel, Depth::Narrow) {
-            told(&name);
-            let (outcome, reason) = match group(&runs, gpu) {
-                harness::Outcome::Skipped(reason) => (Outcome::Skipped, reason),
-                harness::Outcome::Failed(reason) => (Outcome::Failed, reason),
-                harness::Outcome::Ran(verdict) => {
-                    let reason = if verdict.ok() { String::new() } else { verdict.to_string() };
-                    let outcome = if verdict.ok() { Outcome::Passed } else { Outcome::Failed };
-                    tally.max_error = tally.max_error.max(verdict.max_error);
-                    if tally.worst.as_ref().is_none_or(|(_, worst)| verdict.ratio > worst.ratio) {
-                        tally.worst = Some((name.clone(), verdict));
-                    }
-                    (outcome, reason)
-                }
-            };
-            tally.records.push(tally.record(&name, outcome, reason));
+        let groups = groups(kernel, Depth::Narrow);
+        let mut once = Vec::new();
+        for (name, runs) in &groups {
+            told(name);
+            let (start, mut verdict) = (Instant::now(), Verdict::default());
+            let tested = judged(runs, gpu, Depth::Narrow, &mut verdict);
+            tally.max_error = tally.max_error.max(verdict.max_error);
+            let closest = tally.worst.as_ref().is_none_or(|(_, worst)| verdict.ratio > worst.ratio);
+            if closest && verdict.checked > 0 {
+                tally.worst = Some((name.clone(), verdict));
+            }
+            once.push((name, runs, tested, start.elapsed()));
+        }
+        for (name, runs, mut tested, mut took) in once {
+            if tested.outcome == Outcome::Failed {
+                let start = Instant::now();
+                tested = tested.then(judged(runs, gpu, Depth::Narrow, &mut Verdict::default()));
+                took += start.elapsed();
+            }
+            tally.push(name, tested, took.as_millis() as u64);
         }
         tally
     }
@@ -93,12 +57,16 @@ impl Tally {
     /// An adapter that gave no device.
     pub fn unopened(kernel: &dyn Kernel, adapter: String, reason: String) -> Tally {
         let mut tally = Tally { adapter, kernel: kernel.name().into(), ..Tally::default() };
-        tally.records.push(tally.record("open", Outcome::Failed, reason));
+        tally.push("open", Tested::new(Outcome::Failed, reason), 0);
         tally
     }
 
-    fn record(&self, case: &str, outcome: Outcome, reason: String) -> Record {
-        Record { adapter: self.adapter.clone(), kernel: self.kernel.clone(), case: case.into(), outcome, reason }
+    fn push(&mut self, case: &str, tested: Tested, ms: u64) {
+        let (dtype, shape) = tested.kinds();
+        let (adapter, kernel, reason) = (self.adapter.clone(), self.kernel.clone(), tested.reason.clone());
+        let (case, outcome) = (case.into(), tested.outcome);
+        self.records.push(Record { adapter, kernel, case, outcome, reason, dtype, shape, ms });
+        self.tested.push(tested);
     }
 
     fn count(&self, outcome: Outcome) -> usize {
@@ -106,16 +74,11 @@ impl Tally {
     }
 
     pub fn ok(&self) -> bool {
-        self.count(Outcome::Failed) == 0
+        !self.records.iter().any(|record| record.outcome.fails())
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
-}
-
-/// A table of kernels and adapters, and what failed or was skipped.
+/// A table of kernels and adapters, what failed or was skipped, and what failures have in common.
 pub fn render(tallies: &[Tally]) -> String {
     let rows = tallies.iter().map(|tally| {
         let (ratio, place) = match &tally.worst {
@@ -140,10 +103,13 @@ pub fn render(tallies: &[Tally]) -> String {
     for record in tallies.iter().flat_map(|tally| &tally.records) {
         let Record { adapter, kernel, case, reason, .. } = record;
         match record.outcome {
+            Outcome::Flaky => text += &format!("FLAKY   {kernel} on {adapter}, {case}: {reason}\n"),
             Outcome::Failed => text += &format!("FAILED  {kernel} on {adapter}, {case}: {reason}\n"),
             Outcome::Skipped => text += &format!("skipped {kernel} on {adapter}, {case}: {reason}\n"),
             _ => {}
         }
     }
-    text
+    let cases =
+        tallies.iter().flat_map(|tally| tally.tested.iter().map(|tested| (&*tally.adapter, &*tally.kernel, tested)));
+    text + &pattern::table_of(cases)
 }

@@ -12,6 +12,7 @@ use super::{adapters, bench, check, faults, isa, matrix, pack, results, run, tra
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
+use crate::runner::listed::groups;
 use crate::table::table;
 use crate::{Gpu, gpu, registry, report};
 
@@ -276,7 +277,7 @@ fn list(out: &mut Pipe, json: bool, verbose: bool, name: Option<&str>) -> Result
 fn check(out: &mut Pipe, names: &[String], name: Option<&str>, file: Option<PathBuf>) -> Result {
     let kernels = registry::named(names)?;
     let adapters = gpu::select(name)?;
-    let cases: usize = kernels.iter().map(|kernel| check::groups(*kernel, Depth::Narrow).len()).sum();
+    let cases: usize = kernels.iter().map(|kernel| groups(*kernel, Depth::Narrow).len()).sum();
     let progress = Progress::new(cases * adapters.len());
     let mut tallies = Vec::new();
     for adapter in &adapters {

@@ -28,6 +28,9 @@ pub struct Options {
     /// Also the cases that only the fastest driver of a run sees
     #[arg(long)]
     wide: bool,
+    /// Where so many of the cases that a place touches, spread over the list, give the same bits, run no others
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    most: usize,
     /// Append a line of JSON per place to FILE
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -75,7 +78,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, String> {
     for kernel in kernels {
         progress.step(kernel.name());
         let mut lines = Vec::new();
-        inject(kernel, &gpu, depth, &options.fault, |line| {
+        inject(kernel, &gpu, depth, &options.fault, options.most, |line| {
             progress.line(&format!("{} {}: {:?}", line.site.kernel, line.site.fault, line.found));
             if let Some(file) = &mut report {
                 let _ = writeln!(file, "{}", serde_json::to_string(&line).unwrap_or_default());
@@ -114,7 +117,7 @@ fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std:
     )?;
     let mut right = true;
     for ((fault, kernel), tally) in pairs {
-        let why = WITHIN.iter().find(|(of, in_kernel, _)| of == fault && in_kernel == kernel);
+        let why = WITHIN.iter().find(|(of, in_kernel, _)| of == fault && (in_kernel.is_empty() || in_kernel == kernel));
         match why {
             Some((_, _, reason)) if !tally.within.is_empty() => {
                 writeln!(out, "within the rule: {fault}, {kernel}: {reason}")?

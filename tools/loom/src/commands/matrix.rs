@@ -21,16 +21,16 @@ pub fn parse(text: &str) -> Result<Vec<Record>, String> {
 
 /// Whether there is a record, and none failed.
 pub fn ok(records: &[Record]) -> bool {
-    !records.is_empty() && records.iter().all(|record| record.outcome != Outcome::Failed)
+    !records.is_empty() && !records.iter().any(|record| record.outcome.fails())
 }
 
-/// Adapters by kernels, `passed / failed / skipped / waived` in each cell; then reasons, then failures.
+/// Adapters by kernels, with the outcomes in each cell; then reasons, then failures with dtypes and shape classes.
 pub fn render(records: &[Record]) -> String {
     let kernels: BTreeSet<&str> = records.iter().map(|record| record.kernel.as_str()).collect();
     let adapters: BTreeSet<&str> = records.iter().map(|record| record.adapter.as_str()).collect();
-    let mut cells: BTreeMap<(&str, &str), [usize; 4]> = BTreeMap::new();
+    let mut cells: BTreeMap<(&str, &str), [usize; 5]> = BTreeMap::new();
     let mut reasons: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
-    let mut totals = [0; 4];
+    let mut totals = [0; 5];
     for record in records {
         let i = record.outcome as usize;
         cells.entry((&record.adapter, &record.kernel)).or_default()[i] += 1;
@@ -42,8 +42,8 @@ pub fn render(records: &[Record]) -> String {
         };
         *reasons.entry((what, &record.kernel, &record.reason)).or_default() += 1;
     }
-    let show = |[passed, failed, skipped, waived]: [usize; 4]| format!("{passed} / {failed} / {skipped} / {waived}");
-    let mut header = vec!["passed / failed / skipped / waived"];
+    let show = |counts: [usize; 5]| counts.map(|count| count.to_string()).join(" / ");
+    let mut header = vec!["passed / failed / flaky / skipped / waived"];
     header.extend(&kernels);
     let rows = adapters.iter().map(|&adapter| {
         let cell = |kernel: &&str| cells.get(&(adapter, *kernel)).map_or(String::new(), |&counts| show(counts));
@@ -55,9 +55,12 @@ pub fn render(records: &[Record]) -> String {
     for ((what, kernel, reason), count) in reasons {
         text += &format!("{what} {count} of {kernel}: {}\n", line(reason));
     }
-    for record in records.iter().filter(|record| record.outcome == Outcome::Failed) {
-        let Record { adapter, kernel, case, reason, .. } = record;
-        text += &format!("FAILED {kernel} on {adapter}, {case}: {}\n", line(reason));
+    for record in records.iter().filter(|record| record.outcome.fails()) {
+        let Record { adapter, kernel, case, reason, dtype, shape, .. } = record;
+        let word = if record.outcome == Outcome::Flaky { "FLAKY " } else { "FAILED" };
+        let kinds: Vec<_> = [dtype.as_str(), shape].into_iter().filter(|kind| !kind.is_empty()).collect();
+        let of = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join("; ")) };
+        text += &format!("{word} {kernel} on {adapter}, {case}{of}: {}\n", line(reason));
     }
     text
 }
@@ -65,10 +68,7 @@ pub fn render(records: &[Record]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(adapter: &str, kernel: &str, outcome: Outcome, reason: &str) -> Record {
-        Record { adapter: adapter.into(), kernel: kernel.into(), case: "case".into(), outcome, reason: reason.into() }
-    }
+    use crate::report::record;
 
     #[test]
     fn counts_reasons_and_failures() {
@@ -78,20 +78,26 @@ mod tests {
             record("a", "softmax", Outcome::Skipped, "no subgroups"),
             record("a", "softmax", Outcome::Skipped, "no subgroups"),
             record("a", "gemm", Outcome::Waived, "driver bug 7"),
-            record("b", "gemm", Outcome::Failed, "1 of 2 wrong\n  Problem"),
+            Record {
+                dtype: "f16".into(),
+                shape: "odd, one row".into(),
+                ..record("b", "gemm", Outcome::Failed, "1 of 2 wrong\n  Problem")
+            },
+            record("b", "gemm", Outcome::Flaky, "failed, then not"),
         ];
         let want = "\
-| passed / failed / skipped / waived | gemm          | softmax       |
-|------------------------------------|---------------|---------------|
-| a                                  | 0 / 0 / 0 / 1 | 1 / 0 / 2 / 0 |
-| b                                  | 0 / 1 / 0 / 0 | 1 / 0 / 0 / 0 |
-all 2 / 1 / 2 / 1
+| passed / failed / flaky / skipped / waived | gemm              | softmax           |
+|--------------------------------------------|-------------------|-------------------|
+| a                                          | 0 / 0 / 0 / 0 / 1 | 1 / 0 / 0 / 2 / 0 |
+| b                                          | 0 / 1 / 1 / 0 / 0 | 1 / 0 / 0 / 0 / 0 |
+all 2 / 1 / 1 / 2 / 1
 skipped 2 of softmax: no subgroups
 waived 1 of gemm: driver bug 7
-FAILED gemm on b, case: 1 of 2 wrong Problem
+FAILED gemm on b, case (f16; odd, one row): 1 of 2 wrong Problem
+FLAKY  gemm on b, case: failed, then not
 ";
         assert_eq!(render(&records), want);
-        assert!(!ok(&records) && ok(&records[..5]) && !ok(&[]));
+        assert!(!ok(&records) && ok(&records[..5]) && !ok(&records[6..]) && !ok(&[]));
     }
 
     #[test]

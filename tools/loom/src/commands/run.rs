@@ -23,7 +23,7 @@ pub fn open(path: &Path, check: bool) -> Result<(Case, Box<dyn Replay>), String>
         }
         Ok((case, replay))
     };
-    let opened = super::check::caught(open).and_then(|opened| opened.map_err(|fault: Fault| fault.to_string()));
+    let opened = crate::runner::caught(open).and_then(|opened| opened.map_err(|fault: Fault| fault.to_string()));
     opened.map_err(|reason| format!("{}: {reason}", path.display()))
 }
 
@@ -48,7 +48,7 @@ impl Finding {
 /// # Errors
 /// What `prepare` says, a lost device, or a panic's message.
 pub fn ran(replay: &dyn Replay, gpu: &Gpu) -> Result<Ran, String> {
-    super::check::caught(|| replay.run(gpu)).and_then(|result| result)
+    crate::runner::caught(|| replay.run(gpu)).and_then(|result| result)
 }
 
 /// Judges what a case gave, where a panic is a failure of this case, too.
@@ -56,7 +56,7 @@ pub fn ran(replay: &dyn Replay, gpu: &Gpu) -> Result<Ran, String> {
 /// # Errors
 /// A panic's message.
 pub fn judged(replay: &dyn Replay, ran: &Ran) -> Result<Vec<Finding>, String> {
-    super::check::caught(|| replay.judge(ran))
+    crate::runner::caught(|| replay.judge(ran))
 }
 
 /// The fewest digits that tell the value from its neighbours: most are an f32's.

@@ -15,9 +15,9 @@ use tileloom::verify::attempt;
 use tileloom::wgpu::naga;
 
 use crate::Gpu;
-use crate::commands::check::caught;
 use crate::harness::Outcome;
 use crate::kernel::{Depth, Kernel, Run, Use};
+use crate::runner::caught;
 
 pub use edit::Edit;
 pub use table::{FAULTS, WITHIN};
@@ -92,7 +92,8 @@ impl Case {
     }
 }
 
-/// Puts each fault whose name contains `wanted` into `kernel`, place by place, and tells each `line`.
+/// Puts each fault whose name contains `wanted` into `kernel`, place by place, and tells each `line`. Where
+/// `most` of the Problems that a place touches give the same bits, the others are not run.
 ///
 /// # Errors
 /// A Problem that is none, or a device that is lost.
@@ -101,6 +102,7 @@ pub fn inject(
     gpu: &Gpu,
     depth: Depth,
     wanted: &str,
+    most: usize,
     mut line: impl FnMut(Line),
 ) -> Result<(), String> {
     let caps = gpu.kernels.caps();
@@ -122,7 +124,7 @@ pub fn inject(
                 let sources = cases.iter().flat_map(|case| &case.shaders).filter(|(_, shader)| shader.stem() == stem);
                 let places = sources.map(|(_, shader)| edit.places(&shader.source(false))).max().unwrap_or(0);
                 for place in 0..places {
-                    if let Some((found, verified)) = injected([&cases, &programs], &whole, stem, edit, place)? {
+                    if let Some((found, verified)) = injected([&cases, &programs], &whole, stem, edit, place, most)? {
                         let site = Site {
                             fault: fault.name.into(),
                             kernel: kernel.name().into(),
@@ -146,8 +148,10 @@ fn injected(
     stem: &str,
     edit: &'static Edit,
     place: usize,
+    most: usize,
 ) -> Result<Option<(Found, Option<String>)>, String> {
-    let touched: Vec<&Case> = cases.iter().filter(|case| case.changed(stem, edit, place).next().is_some()).collect();
+    let touched = cases.iter().filter(|case| case.changed(stem, edit, place).next().is_some());
+    let touched: Vec<&Case> = touched.collect();
     let Some((_, first)) = touched.iter().find_map(|case| case.changed(stem, edit, place).next()) else {
         return Ok(None);
     };
@@ -162,7 +166,21 @@ fn injected(
     // With all of wgpu's checks: a wrong index must not reach what is not its own.
     let options = KernelsOptions { checked: true, rewrite: Some(Rewrite(Arc::new(rewrite))), ..Default::default() };
     let broken = whole.with_options(options);
-    let found = caught_by(&touched, &broken, whole);
+    let mut found = caught_by(&touched, most, &broken, whole);
+    // A loop that could be cut is compiled otherwise, and may round otherwise.
+    if let (Found::Within, Edit::Cut(prefix, _)) = (&found, edit) {
+        let own = stem.to_string();
+        let uncut = move |stem: &str, source: String| match stem == own {
+            true => Edit::Cut(prefix, u32::MAX).apply(&source, place).unwrap_or(source),
+            false => source,
+        };
+        let rewrite = Some(Rewrite(Arc::new(uncut)));
+        let uncut = whole.with_options(KernelsOptions { checked: true, rewrite, ..Default::default() });
+        let same = |case: &&Case| caught(|| bits(&*case.run, &uncut)) == caught(|| bits(&*case.run, &broken));
+        if touched.iter().all(same) {
+            found = Found::SameBits;
+        }
+    }
     if found == Found::SameBits {
         return Ok(Some((found, None)));
     }
@@ -173,10 +191,17 @@ fn injected(
     Ok(Some((found, verified)))
 }
 
-/// What the lists make of broken kernels: only what has other bits than without the fault is judged.
-fn caught_by(touched: &[&Case], broken: &Gpu, whole: &Gpu) -> Found {
+/// What the lists make of broken kernels: only what has other bits than without the fault is judged. If `most` Problems,
+/// spread over the list, have the same bits, the others are not run.
+fn caught_by(touched: &[&Case], most: usize, broken: &Gpu, whole: &Gpu) -> Found {
     let mut found = Found::SameBits;
-    for case in touched {
+    let step = touched.len().div_ceil(most.max(1)).max(1);
+    let (first, rest): (Vec<_>, Vec<_>) = touched.iter().enumerate().partition(|(i, _)| i % step == 0);
+    let (some, all) = (first.len(), first.into_iter().chain(rest));
+    for (number, (_, case)) in all.enumerate() {
+        if number == some && found == Found::SameBits {
+            return found;
+        }
         let right = case.bits.get_or_init(|| bits(&*case.run, whole).unwrap_or_default());
         if caught(|| bits(&*case.run, broken)).is_ok_and(|bits| bits.is_ok_and(|bits| bits == *right)) {
             continue;
@@ -190,7 +215,7 @@ fn caught_by(touched: &[&Case], broken: &Gpu, whole: &Gpu) -> Found {
 }
 
 /// Of so many Problems with a broken shader `verify` is asked: as many as a program might have.
-const PROGRAM: usize = 3;
+const PROGRAM: usize = 12;
 
 /// The Problem for which `verify` finds one of the broken Configs wrong.
 fn verified<'a>(

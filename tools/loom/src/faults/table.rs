@@ -67,8 +67,8 @@ pub static FAULTS: &[Fault] = &[
             ),
             All(
                 "attention",
-                "k_tile[e] = k4(place(s, min(first",
-                "k_tile[e] = k4(place(s, min(max(first, TILE) - TILE",
+                "k_tile[e] = key_chunk(place(s, min(first",
+                "k_tile[e] = key_chunk(place(s, min(max(first, TILE) - TILE",
             ),
             All(
                 "vq_assign",
@@ -601,5 +601,12 @@ pub static FAULTS: &[Fault] = &[
     },
 ];
 
-/// Kernels in which a fault changes results, yet never beyond the rule, and why.
-pub static WITHIN: &[(&str, &str, &str)] = &[];
+const LAST_STEP: &str = "the rule allows twice the eps of the output's dtype";
+const LAST_WORD: &str = "some of its places: less than 2^-32 of a turn";
+
+/// Kernels in which a fault changes results, yet in some place never beyond the rule, and why.
+pub static WITHIN: &[(&str, &str, &str)] = &[
+    ("results are rounded to zero", "", LAST_STEP),
+    ("angles lose their lower words", "rope", LAST_WORD),
+    ("angles lose their lower words", "position_encoding", LAST_WORD),
+];

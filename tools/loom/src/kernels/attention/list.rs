@@ -3,10 +3,11 @@
 use tileloom::attention::{Algorithm, Config, Hide, Load, Problem, Reduce};
 use tileloom::caps::Class;
 use tileloom::gemm::Precision;
+use tileloom::quantize::Format;
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::{Caps, Dtype, Layout};
 
-use super::{alibi_and_sinks, cut, packed, paged, parents, placed, sequences, tree};
+use super::{alibi_and_sinks, codes, cut, packed, paged, parents, placed, sequences, tree};
 use crate::kernel::{List, Values};
 
 /// f32, 9 heads over 3 of 64, with LSE.
@@ -43,6 +44,7 @@ pub const PARENTS: [u32; 18] = [u32::MAX, 0, 0, 1, 1, 2, 5, 6, 99, 0, 0, 1, 2, 3
 
 pub(super) fn all(list: &mut List<Problem>) {
     everywhere(list);
+    eight_bits(list);
     faults(list);
     coop(list);
     checks(list);
@@ -142,6 +144,31 @@ fn everywhere(list: &mut List<Problem>) {
     list.narrow(name, Problem { seq_q: 1, seq_kv: 300, ..odd }).seed(6).candidate(DECODE);
     for problem in [shape(0, 5), Problem { batch: 0, ..shape(3, 5) }] {
         list.narrow("nothing to compute", problem);
+    }
+}
+
+/// k and v in 8 bits, each vector with a scale.
+fn eight_bits(list: &mut List<Problem>) {
+    for format in [Format::Int8, Format::E4m3] {
+        let of = |problem| codes(format, problem);
+        list.narrow("8 bits", of(causal(shape(33, 65)))).seed(30).candidate(TILED);
+        list.narrow("8 bits", of(alibi_and_sinks(false, shape(1, 700)))).seed(31).candidate(DECODE);
+        let base = Problem { batch: 5, ..causal(shape(33, 40)) };
+        let entry = list.narrow("8 bits, packed", of(packed(&LENGTHS, base)));
+        entry.seed(32).candidate(TILED).set(sequences(&LENGTHS));
+        let lengths = KEYS.map(|keys| [1, keys]);
+        let entry = list.narrow("8 bits, paged", of(paged(5, &lengths, Problem { seq_q: 1, ..base })));
+        entry.seed(33).candidate(DECODE).set(sequences(&lengths));
+        // Vectors that share words with others.
+        let odd = Problem { value_dim: 41, seq_q: 9, seq_kv: 20, lse: Some(0), ..Problem::new(1, 6, 2, 59) };
+        list.narrow("8 bits, odd head dims", of(typed(Dtype::F16, odd))).seed(34).candidate(TILED);
+        for load in ["load=direct", "load=staged", "load=broadcast"] {
+            list.wide(format!("8 bits, {load}"), of(shape(40, 90))).seed(35).candidate(load);
+        }
+        let base = typed(Dtype::F16, Problem { batch: 4, seq_q: 1, seq_kv: 4096, ..Problem::new(1, 32, 8, 128) });
+        list.bench(format!("4x32/8x1x4096x128 f16, {format:?} keys"), of(base));
+        list.compose(of(typed(Dtype::Bf16, causal(shape(33, 65)))));
+        list.compose(of(typed(Dtype::F16, odd)));
     }
 }
 

@@ -2,24 +2,32 @@
 
 pub mod attention_bias;
 pub mod attention_merge;
+pub mod kv_append;
 pub mod list;
 
-use tileloom::Dtype;
-use tileloom::attention::{self, Algorithm, Alibi, Packed, Paged, Problem, Reduce, Tree, bshd};
+use tileloom::attention::{self, Algorithm, Alibi, Codes, Packed, Paged, Problem, Reduce, Tree, bshd};
 use tileloom::gemm::Precision;
+use tileloom::quantize::Format;
 use tileloom::softmax::Mask;
 use tileloom::verify::Describe;
 use tileloom::verify::attention::{Places, f32_tables, held, placed, u32_tables, write_indices};
+use tileloom::{Dtype, Layout};
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
 use crate::harness::Call;
-use crate::image::Number;
+use crate::image::{Number, Rows};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 use crate::kernels::mask;
 
 /// ALiBi slopes and sinks.
 pub fn alibi_and_sinks(per_batch: bool, problem: Problem) -> Problem {
     placed(Problem { alibi: Some(Alibi { slopes: 0, per_batch }), sinks: Some(0), ..problem })
+}
+
+/// k and v in 8 bits.
+pub fn codes(format: Format, problem: Problem) -> Problem {
+    let (k_scale, v_scale) = (Layout::default(), Layout::default());
+    placed(Problem { codes: Some(Codes { format, k_scale, v_scale }), ..problem })
 }
 
 /// The last queries are a tree.
@@ -45,7 +53,7 @@ pub fn cut(problem: Problem) -> Problem {
     placed(Problem { lengths: Some(0), ..problem })
 }
 
-const F32_TABLES: [&str; 2] = ["alibi_slopes", "sinks"];
+const F32_TABLES: [&str; 4] = ["alibi_slopes", "sinks", "k_scale", "v_scale"];
 const U32_TABLES: [&str; 5] = ["parents", "cu_seqlens_q", "cu_seqlens_k", "seqused_k", "block_table"];
 
 /// Sets sequences of so many queries and keys each, with poison where no sequence has a token.
@@ -63,6 +71,15 @@ pub fn relaid(from: &Call<Problem>, p: &Problem, values: &mut Values) {
     let (old, new) = (Places::of(&from.problem, &from.values), Places::of(p, values));
     for (name, i, dim) in [("q", 0, p.head_dim), ("k", 1, p.head_dim), ("v", 1, p.value_dim)] {
         values.insert(name, new[i].scatter(&old[i].gather(&from.values[name], dim), dim));
+    }
+    // A code may be no poison: the scales of what no sequence has are.
+    let hidden = new[1].scatter(&vec![0.0; p.batch * p.kv_heads * p.seq_kv], 1);
+    let [_, _, k_scale, v_scale] = f32_tables(p);
+    for (at, _) in [k_scale, v_scale].into_iter().flatten() {
+        let tables = values.get_mut("tables").expect("codes have scales");
+        for (row, _) in hidden.iter().enumerate().filter(|(_, v)| v.is_nan()) {
+            tables[at + p.kv_strides(Layout::default(), 1).row_start(p.kv_sizes(), 1, row)] = f64::NAN;
+        }
     }
 }
 
@@ -90,7 +107,10 @@ impl Listed for Problem {
         let (d, dv) = (self.head_dim, self.value_dim);
         let [q, kv] = [self.q_sizes(), self.kv_sizes()].map(|sizes| sizes.iter().product::<usize>());
         let halved = if self.causal { 0.5 } else { 1.0 };
-        let values = (q * d + kv * (d + dv)) as u64 * self.x.bytes() + (q * dv) as u64 * self.o.bytes();
+        let stored = self.codes.map_or(self.x.bytes(), |_| 1);
+        let scales = self.codes.map_or(0, |_| 2 * 4 * kv as u64);
+        let kv = (kv * (d + dv)) as u64 * stored + scales;
+        let values = (q * d) as u64 * self.x.bytes() + kv + (q * dv) as u64 * self.o.bytes();
         Cost { flops: 2.0 * (q * self.seq_kv * (d + dv)) as f64 * halved, bytes: values as f64 }
     }
 
@@ -159,10 +179,12 @@ impl Listed for Problem {
         let (q, dtype) = reader.values("q", "[b, hq, sq, d] by layout, packed [total_q, hq, d]")?;
         let k = reader.tensor("k", "[b, hkv, skv, d] by layout, paged [pages, page_size, hkv, d]")?;
         let v = reader.tensor("v", "as k")?;
+        let codes = read_codes(reader, k)?;
         for (name, tensor) in [("k", k), ("v", v)] {
-            if case::float(name, tensor)? != dtype {
+            let alike = if codes.is_some() { tensor.dtype == k.dtype } else { case::float(name, tensor)? == dtype };
+            if !alike {
                 let (name, have) = (name.into(), tensor.dtype.to_string());
-                return Err(Fault::BadDtype { name, have, expected: "the dtype of q" });
+                return Err(Fault::BadDtype { name, have, expected: "the dtype of q, or both of 8 bits" });
             }
         }
         let first = reader.word("layout", &["bhsd", "bshd"])? == "bshd";
@@ -209,8 +231,9 @@ impl Listed for Problem {
                 None => pages.saturating_mul(total_kv),
             })?;
         }
-        let mut problem =
-            Problem { x: dtype, o: dtype, value_dim: dv, lse: Some(0), ..Problem::new(batch, heads, kv_heads, d) };
+        let base = Problem { x: dtype, o: dtype, value_dim: dv, lse: Some(0), codes, ..Problem::default() };
+        let Problem { scale, head_dim, .. } = Problem::new(batch, heads, kv_heads, d);
+        let mut problem = Problem { batch, heads, kv_heads, head_dim, scale, ..base };
         if let Some(table) = &table {
             let paged = table.pages(k, batch, used.as_ref())?;
             seq_kv = paged.max_pages * paged.page_size;
@@ -246,7 +269,7 @@ impl Listed for Problem {
             problem.tree = Some(Tree { parents: 0, per_batch });
         }
         let mut values = Values::new();
-        values.insert("tables", read_tables(reader, &mut problem)?);
+        values.insert("tables", read_tables(reader, &mut problem, first)?);
         problem = placed(problem);
         let held_kv = cu_k.filter(|_| packed_kv);
         let indices = [tree, cu_q, held_kv, used, table].into_iter().flatten().flat_map(|words| words.values);
@@ -305,6 +328,16 @@ impl Listed for Problem {
         let all = F32_TABLES.into_iter().zip(own).map(|(name, values)| (name, Number::F(Dtype::F32), values));
         let all = all.chain(U32_TABLES.into_iter().zip(words).map(|(name, values)| (name, Number::U32, values)));
         for (name, number, values) in all.filter(|(.., values)| !values.is_empty()) {
+            if name.ends_with("_scale") {
+                let [n, heads, seq] = self.kv_sizes();
+                let shape = match (self.paged.is_some(), self.packed.is_some()) {
+                    (true, _) => vec![n, seq, heads],
+                    (false, true) => vec![seq, heads],
+                    (false, false) => vec![n, heads, seq],
+                };
+                case = case.tensor(name, Tensor::numbers_of(number, &shape, values));
+                continue;
+            }
             let per_batch = match name {
                 "alibi_slopes" => self.alibi.is_some_and(|alibi| alibi.per_batch),
                 "parents" => self.tree.is_some_and(|tree| tree.per_batch),
@@ -313,7 +346,7 @@ impl Listed for Problem {
             let shape = if per_batch { vec![self.batch, values.len() / self.batch] } else { vec![values.len()] };
             case = case.tensor(name, Tensor::numbers_of(number, &shape, values));
         }
-        case
+        if self.codes.is_some_and(|codes| codes.format == Format::E4m3) { case.option("cache", "e4m3") } else { case }
     }
 }
 
@@ -422,7 +455,7 @@ impl<'a> Words<'a> {
 }
 
 /// Slopes and sinks, one after the other.
-fn read_tables(reader: &mut Reader, problem: &mut Problem) -> Result<Vec<f64>, Fault> {
+fn read_tables(reader: &mut Reader, problem: &mut Problem, first: bool) -> Result<Vec<f64>, Fault> {
     let Problem { batch, heads, .. } = *problem;
     let mut all = Vec::new();
     for (name, shapes) in F32_TABLES.into_iter().zip([&[&[heads][..], &[batch, heads]][..], &[&[heads]]]) {
@@ -436,7 +469,41 @@ fn read_tables(reader: &mut Reader, problem: &mut Problem) -> Result<Vec<f64>, F
         }
         all.extend(table.values);
     }
+    if problem.codes.is_none() {
+        return Ok(all);
+    }
+    // In the order of k without strides.
+    let sizes = problem.kv_sizes();
+    let [n, h, s] = sizes;
+    let swapped = first && problem.packed.is_none() && problem.paged.is_none();
+    let shape = match (problem.paged.is_some(), problem.packed.is_some()) {
+        (true, _) => vec![n, s, h],
+        (false, true) => vec![s, h],
+        _ if swapped => vec![n, s, h],
+        _ => vec![n, h, s],
+    };
+    for name in ["k_scale", "v_scale"] {
+        let tensor = reader.tensor(name, "F32, as k without its last axis")?;
+        if tensor.shape != shape || tensor.float() != Some(Dtype::F32) {
+            return Err(case::bad_shape(name, tensor, format!("{shape:?}, F32")));
+        }
+        let numbers = tensor.numbers().unwrap_or_default();
+        let view = Rows::new(Layout::default(), sizes, 1, Dtype::F32);
+        all.extend(if swapped { view.swapped(true, &numbers) } else { numbers });
+    }
     Ok(all)
+}
+
+/// What k and v are in 8 bits, by the dtype of k and option `cache`.
+fn read_codes(reader: &mut Reader, k: &Tensor) -> Result<Option<Codes>, Fault> {
+    let cache = reader.option("cache", String::new())?;
+    let format = match (k.dtype.to_string().as_str(), cache.as_str()) {
+        ("I8", "") => Format::Int8,
+        ("U8", "e4m3") => Format::E4m3,
+        (_, "") => return Ok(None),
+        _ => return Err(Fault::BadOption { name: "cache", value: cache, expected: "e4m3, with k and v of U8".into() }),
+    };
+    Ok(Some(Codes { format, k_scale: Layout::default(), v_scale: Layout::default() }))
 }
 
 /// A mask, broadcast to the scores by NumPy's rules, or by the layout that the options give it.

@@ -124,7 +124,7 @@ impl Listed for Problem {
             values.insert("k", tensor.numbers().unwrap_or_default());
             outputs.push(shown("k_out", tensor));
         }
-        read_axes(reader, &mut problem, &mut values)?;
+        read_axes(reader, &mut problem, &mut values, false)?;
         read_angles(reader, &mut problem, &mut values)?;
         problem.options(&mut Options::Read(reader))?;
         for arg in problem.args().iter().filter(|arg| bshd && ["x", "k"].contains(&arg.name)) {
@@ -141,8 +141,8 @@ impl Listed for Problem {
     }
 }
 
-/// Takes the positions of a case file, of which there are as many per token as there are axes.
-fn read_axes(reader: &mut Reader, problem: &mut Problem, values: &mut Values) -> Result<(), Fault> {
+/// Takes the positions of a case file, of which there are as many per token as there are axes; without an axis of batches where they are `flat`.
+pub fn read_axes(reader: &mut Reader, problem: &mut Problem, values: &mut Values, flat: bool) -> Result<(), Fault> {
     let sections: Option<[usize; 3]> = reader.option("sections", None)?;
     let Some(tensor) = reader.optional("positions") else {
         return match sections {
@@ -152,7 +152,11 @@ fn read_axes(reader: &mut Reader, problem: &mut Problem, values: &mut Values) ->
     };
     let Problem { batch, seq, rotary_dim, .. } = *problem;
     let half = rotary_dim / 2;
-    problem.axes = match (&tensor.shape[..], sections) {
+    let mut shape = tensor.shape.clone();
+    if flat {
+        shape.insert(shape.len().saturating_sub(1), 1);
+    }
+    problem.axes = match (&shape[..], sections) {
         (&[b, s], None) if [b, s] == [batch, seq] => Axes::One,
         (&[3, b, s], Some(sections)) if [b, s] == [batch, seq] => Axes::Sections(sections),
         (&[2, b, s], None) if [b, s] == [batch, seq] => Axes::Axial,
@@ -179,7 +183,7 @@ fn read_axes(reader: &mut Reader, problem: &mut Problem, values: &mut Values) ->
 }
 
 /// Takes the tables of a case file, or computes its frequencies.
-fn read_angles(reader: &mut Reader, problem: &mut Problem, values: &mut Values) -> Result<(), Fault> {
+pub fn read_angles(reader: &mut Reader, problem: &mut Problem, values: &mut Values) -> Result<(), Fault> {
     let (half, axial) = (problem.rotary_dim / 2, problem.axes == Axes::Axial);
     let base: f64 = reader.option("base", 10_000.0)?;
     let last = values.get("positions").and_then(|all| all.iter().copied().reduce(f64::max));

@@ -1,0 +1,2 @@
+// Counts a token whose slot does not exist.
+fn skip() { atomicAdd(&skipped[params.skipped_offset], 1u); }

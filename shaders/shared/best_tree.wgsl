@@ -1,0 +1,20 @@
+// The largest key (x), of equal ones the lowest number (y), over runs of LANES neighbouring invocations, through workgroup
+// memory. Call in uniform control flow.
+var<workgroup> bests: array<vec2<u32>, WG_SIZE>;
+
+fn reduce_best(v: vec2<u32>, ids: Ids) -> vec2<u32> {
+  let lane = ids.local % LANES;
+  bests[ids.local] = v;
+  for (var half = LANES / 2u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if lane < half {
+      let own = bests[ids.local];
+      let other = bests[ids.local + half];
+      if other.x > own.x || (other.x == own.x && other.y < own.y) { bests[ids.local] = other; }
+    }
+  }
+  workgroupBarrier();
+  let result = bests[ids.local - lane];
+  workgroupBarrier(); // the next one writes the same memory
+  return result;
+}

@@ -1,0 +1,2 @@
+// The value of the lowest byte of each word, which has a sign.
+fn int8_of(w: vec4<u32>) -> vec4<f32> { return vec4<f32>(bitcast<vec4<i32>>(w << vec4<u32>(24u)) >> vec4<u32>(24u)); }

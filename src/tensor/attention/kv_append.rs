@@ -1,0 +1,178 @@
+//! New keys and values into a cache, on tensors.
+
+use crate::kv_append::{self, Buffers, Cache, Norm, Problem, Query, Rotation};
+use crate::norm::Kind;
+use crate::rope::{Angles, Axes, Frequencies, Style};
+use crate::{Batch, Element, ErrorKind, Layout, Result, Tensor};
+
+const OP: &str = "kv_append";
+
+/// A cache of keys and values: `[pages, page_size, kv_heads, head_dim]`, or `[batch, seq, kv_heads, head_dim]`.
+#[derive(Debug, Clone, Copy)]
+pub enum KvCache<'a, T> {
+    /// Values.
+    Float {
+        /// Of keys.
+        k: &'a Tensor<T>,
+        /// Of values, whose last axis may be another.
+        v: &'a Tensor<T>,
+    },
+    /// Codes of 8 bits, with scales `[pages, page_size, kv_heads]`.
+    Codes {
+        /// e4m3; else int8.
+        e4m3: bool,
+        /// Of keys.
+        k: &'a Tensor<u8>,
+        /// Of values.
+        v: &'a Tensor<u8>,
+        /// Scales of keys.
+        k_scale: &'a Tensor<f32>,
+        /// Scales of values.
+        v_scale: &'a Tensor<f32>,
+    },
+}
+
+/// Options of [`Batch::kv_append`].
+#[derive(Debug, Clone, Copy)]
+pub struct KvAppendOptions<'a, T> {
+    /// Queries `[tokens, heads, head_dim]`, normed and rotated as the keys.
+    pub q: Option<&'a Tensor<T>>,
+    /// Rotation of k and q.
+    pub rope: Option<KvRope<'a>>,
+    /// RMS norm of each vector of q and k: its eps, and the weights of q, then those of k, `[2, head_dim]`.
+    pub qk_norm: Option<(f32, &'a Tensor<T>)>,
+}
+
+impl<T> Default for KvAppendOptions<'_, T> {
+    fn default() -> Self {
+        KvAppendOptions { q: None, rope: None, qk_norm: None }
+    }
+}
+
+/// Rotation by position, one per token.
+#[derive(Debug, Clone, Copy)]
+pub struct KvRope<'a> {
+    /// One per pair that is rotated.
+    pub frequencies: &'a Frequencies,
+    /// Which elements make a pair.
+    pub style: Style,
+    /// `[tokens]`.
+    pub positions: &'a Tensor<i32>,
+}
+
+impl Batch {
+    /// Writes keys `[tokens, kv_heads, head_dim]` and values `[tokens, kv_heads, value_dim]` into a cache, token t to place
+    /// `slots[t]` of all `pages * page_size`; a slot that does not exist is skipped. Gives the queries of the options, normed and rotated.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`], and those of [`kv_append::prepare`](crate::kv_append::prepare).
+    pub fn kv_append<T: Element>(
+        &mut self,
+        k: &Tensor<T>,
+        v: &Tensor<T>,
+        slots: &Tensor<i32>,
+        cache: KvCache<T>,
+        options: &KvAppendOptions<T>,
+    ) -> Result<Option<Tensor<T>>> {
+        self.own(OP, "k", k)?;
+        self.own(OP, "v", v)?;
+        self.own(OP, "slots", slots)?;
+        let shape = |arg, have: &[usize], expected: String| Err(ErrorKind::shape(arg, have, expected).of(OP));
+        let &[tokens, kv_heads, head_dim] = k.shape() else {
+            return shape("k", k.shape(), "[tokens, kv_heads, head_dim]".into());
+        };
+        let value_dim = match *v.shape() {
+            [t, h, dim] if [t, h] == [tokens, kv_heads] => dim,
+            _ => return shape("v", v.shape(), format!("[{tokens}, {kv_heads}, value_dim]")),
+        };
+        if *slots.shape() != [tokens] {
+            return shape("slots", slots.shape(), format!("[{tokens}]"));
+        }
+        let (stored, [k_shape, v_shape], [k_cache, v_cache]) = match cache {
+            KvCache::Float { k, v } => {
+                self.own(OP, "k_cache", k)?;
+                self.own(OP, "v_cache", v)?;
+                (Cache::Float(T::DTYPE), [k.shape(), v.shape()], [k.buffer(), v.buffer()])
+            }
+            KvCache::Codes { e4m3, k, v, .. } => {
+                self.own(OP, "k_cache", k)?;
+                self.own(OP, "v_cache", v)?;
+                let stored = if e4m3 { Cache::E4m3 } else { Cache::Int8 };
+                (stored, [k.shape(), v.shape()], [k.buffer(), v.buffer()])
+            }
+        };
+        let (pages, page_size) = match *k_shape {
+            [pages, page_size, h, d] if [h, d] == [kv_heads, head_dim] => (pages, page_size),
+            _ => return shape("k_cache", k_shape, format!("[pages, page_size, {kv_heads}, {head_dim}]")),
+        };
+        let want = [pages, page_size, kv_heads, value_dim];
+        if *v_shape != want {
+            return shape("v_cache", v_shape, format!("{want:?}"));
+        }
+        let mut problem = Problem {
+            tokens,
+            kv_heads,
+            head_dim,
+            value_dim,
+            pages,
+            page_size,
+            x: T::DTYPE,
+            cache: stored,
+            ..Problem::default()
+        };
+        let mut buffers = Buffers::new(k.buffer(), v.buffer(), k_cache, v_cache, slots.buffer());
+        if let KvCache::Codes { k_scale, v_scale, .. } = cache {
+            for (arg, scale) in [("k_scale", k_scale), ("v_scale", v_scale)] {
+                self.own(OP, arg, scale)?;
+                if *scale.shape() != want[..3] {
+                    return shape(arg, scale.shape(), format!("{:?}", &want[..3]));
+                }
+            }
+            buffers = buffers.k_scale(k_scale.buffer()).v_scale(v_scale.buffer());
+        }
+        let KvAppendOptions { q, rope, qk_norm } = *options;
+        let q_out = match q {
+            Some(q) => {
+                self.own(OP, "q", q)?;
+                let heads = match *q.shape() {
+                    [t, heads, d] if [t, d] == [tokens, head_dim] => heads,
+                    _ => return shape("q", q.shape(), format!("[{tokens}, heads, {head_dim}]")),
+                };
+                problem.q = Some(Query { heads, from: Layout::default(), to: Layout::default() });
+                Some(self.context().allocate(OP, q.shape(), None)?)
+            }
+            None => None,
+        };
+        if let Some((q, q_out)) = q.zip(q_out.as_ref()) {
+            buffers = buffers.q(q.buffer()).q_out(q_out.buffer());
+        }
+        if let Some(KvRope { frequencies, style, positions }) = rope {
+            self.own(OP, "positions", positions)?;
+            if *positions.shape() != [tokens] {
+                return shape("positions", positions.shape(), format!("[{tokens}]"));
+            }
+            problem.rotation = Some(Rotation {
+                rotary_dim: 2 * frequencies.per_pair.len(),
+                style,
+                signed: true,
+                positions: Layout::default(),
+                axes: Axes::One,
+                angles: Angles::Frequencies(frequencies.clone()),
+            });
+            buffers = buffers.positions(positions.buffer());
+        }
+        if let Some((eps, weights)) = qk_norm {
+            self.own(OP, "norms", weights)?;
+            if *weights.shape() != [2, head_dim] {
+                return shape("norms", weights.shape(), format!("[2, {head_dim}]"));
+            }
+            let q_weight = q.map(|_| 0);
+            let (k_weight, dtype) = (Some(head_dim), T::DTYPE);
+            problem.norm = Some(Norm { eps, dtype, q_weight, k_weight, ..Norm::of(Kind::Rms) });
+            buffers = buffers.norms(weights.buffer());
+        }
+        let dispatch = kv_append::prepare(self.context().kernels(), &problem, buffers)?;
+        self.push(dispatch);
+        Ok(q_out)
+    }
+}

@@ -1,0 +1,3 @@
+mod moe_balance;
+mod moe_bias;
+mod moe_route;
