@@ -1,10 +1,8 @@
 //! Verdicts on Configs, by adapter and driver, and how they are kept.
 
+use crate::{ErrorKind, Kernels, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
-
-use crate::{Error, ErrorKind, Kernels, Result};
 
 /// A Config of an op, and the hash of the shaders that it compiles.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +43,8 @@ pub struct Verdicts {
     entries: BTreeMap<Tried, Known>,
     /// Sections of other keys, line by line.
     foreign: BTreeMap<String, Vec<String>>,
-    path: Option<PathBuf>,
+    #[cfg(not(target_family = "wasm"))]
+    path: Option<std::path::PathBuf>,
     /// Held while this process may write marks of what runs.
     #[cfg(not(target_family = "wasm"))]
     lock: Option<std::sync::Arc<std::fs::File>>,
@@ -86,6 +85,7 @@ impl Verdicts {
             key: key.map(line).join("; "),
             entries: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            #[cfg(not(target_family = "wasm"))]
             path: None,
             #[cfg(not(target_family = "wasm"))]
             lock: None,
@@ -235,10 +235,8 @@ impl Verdicts {
             }
             self.foreign.extend(foreign);
         }
-        crate::kernels::replace(&path, &self.to_bytes()).map_err(|error| Error {
-            op: super::OP,
-            kind: ErrorKind::Io { path: path.display().to_string(), reason: error.to_string() },
-        })
+        let io = |error: std::io::Error| ErrorKind::Io { path: path.display().to_string(), reason: error.to_string() };
+        crate::kernels::replace(&path, &self.to_bytes()).map_err(|error| io(error).of(super::OP))
     }
 }
 

@@ -22,7 +22,7 @@ pub fn words(signed: bool) -> Number {
 /// some as far out as 32 bits go.
 pub fn random_positions(signed: bool, rows: Option<usize>, len: usize, random: &mut Random) -> Vec<f64> {
     let mut one = |i: usize| {
-        let reach = rows.map_or([1 << 20, 1 << 24, 1 << 32][i % 3], |rows| 2 * rows);
+        let reach = rows.map_or([1 << 20, 1 << 24, u32::MAX as usize][i % 3], |rows| 2 * rows);
         let shift = if signed { reach as i64 / 2 } else { 0 };
         match (rows, i % 5) {
             (Some(_), 0) if signed => i32::MIN.into(),
