@@ -508,6 +508,8 @@ fn kernels_are_verified() {
     assert!(lines[0].starts_with("tileloom ") && lines[0].contains(" on "), "{out}");
     assert!(lines[2].starts_with("right: ") && lines[2].ends_with("softmax, counting_sort"), "{out}");
     assert_eq!([lines[3], lines[4]], ["banned:  none", "refused: none"], "{out}");
+    let last = out.trim_end().lines().last().unwrap();
+    assert!(last.contains(" calls in ") && last.ends_with(" s") && !last.starts_with("0 "), "{out}");
     // What is known is not tried again.
     let (code, out, err) = run(true);
     assert_eq!(code, 0, "{out}{err}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         Trial::test("each case gets its outcome, whatever the others do", outcomes),
         Trial::test("a process that dies at once hides no other adapter", broken),
         Trial::test("what runs beside a crash is not blamed", together),
+        Trial::test("a process that is started again with other cases is ended", changed),
+        Trial::test("a closed stdout hides no answer", unread),
         Trial::test("one process runs the same", here),
         Trial::test("names are chosen by regular expressions", filter),
         Trial::test("a waiver cites a thread", waivers),
@@ -33,16 +35,30 @@ struct Made(PathBuf);
 
 impl Tests for Made {
     fn adapters(&self) -> Vec<String> {
-        let all = ["sound", "unopened", "crashes"].map(String::from);
+        let all = ["sound", "unopened", "crashes", "changes"].map(String::from);
         let many = self.0.join("many").exists();
-        all[..if many { 3 } else { 1 }].to_vec()
+        all[..if many { 4 } else { 1 }].to_vec()
     }
 
     fn open(&self, index: usize, _: Option<&Path>) -> Result<Box<dyn Site>, String> {
         match index {
             0 => Ok(Box::new(Sound::new(self.0.clone()))),
             1 => Err("no device".into()),
-            _ => std::process::abort(),
+            2 => std::process::abort(),
+            _ => {
+                let mut sound = Sound::new(self.0.clone());
+                let own = std::process::id().to_string();
+                // Where it was open before: whether that process lives.
+                if let Ok(before) = std::fs::read_to_string(self.0.join("open")) {
+                    sound.cases.pop();
+                    if Path::new("/proc").join(before).exists() {
+                        std::fs::write(self.0.join("two"), "").expect("it can be written");
+                    }
+                    std::fs::write(self.0.join("again"), &own).expect("it can be written");
+                }
+                std::fs::write(self.0.join("open"), own).expect("it can be written");
+                Ok(Box::new(sound))
+            }
         }
     }
 
@@ -161,13 +177,18 @@ impl Folder {
     }
 
     fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output, Failed> {
+        Ok(self.command(arguments, variables)?.output()?)
+    }
+
+    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, Failed> {
         let mut command = Command::new(std::env::current_exe()?);
         for name in ["TILELOOM_REPORT", "TILELOOM_JUNIT", "TILELOOM_CHILD", "TILELOOM_FULL"] {
             command.env_remove(name);
         }
         command.args(arguments).env(FOLDER, &self.0).env("TILELOOM_PATIENCE", "10").env("CARGO_TARGET_DIR", &self.0);
         command.env("TILELOOM_REPORT", self.0.join("report")).env("TILELOOM_JUNIT", self.0.join("junit"));
-        Ok(command.envs(variables.iter().copied()).output()?)
+        command.envs(variables.iter().copied());
+        Ok(command)
     }
 
     /// The records by case, of one adapter.
@@ -258,6 +279,31 @@ fn together() -> Result<(), Failed> {
     let names: Vec<_> = failed.iter().map(|record| record.case.as_str()).collect();
     assert!(names.starts_with(&["aborts"]) && names.contains(&"hangs") && names.contains(&"panics"), "{failed:?}");
     assert!(!names.iter().any(|name| name.starts_with("right")), "{failed:?}");
+    Ok(())
+}
+
+fn changed() -> Result<(), Failed> {
+    let folder = Folder::new("changed")?;
+    std::fs::write(folder.0.join("many"), "")?;
+    let filter = "changes::k::(aborts$|right)";
+    let said = text(&folder.run(&["--test-threads", "1", "--filter", filter], &[])?);
+    let records = folder.records("changes")?;
+    assert!(records["aborts"].outcome.fails(), "{said}");
+    let reason = &records["right behind it"].reason;
+    assert!(reason.contains("has other cases"), "{reason}\n{said}");
+    assert!(folder.0.join("again").exists() && !folder.0.join("two").exists(), "{said}");
+    Ok(())
+}
+
+/// What a driver prints is passed on to nobody.
+fn unread() -> Result<(), Failed> {
+    let folder = Folder::new("unread")?;
+    let log = folder.0.join("log");
+    let mut command = folder.command(&["--test-threads", "1", "--filter", "prints", "--logfile"], &[])?;
+    let mut child = command.arg(&log).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    drop(child.stdout.take());
+    child.wait()?;
+    assert_eq!(folder.records("sound")?["prints"].outcome, Outcome::Passed);
     Ok(())
 }
 

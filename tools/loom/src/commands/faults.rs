@@ -104,7 +104,10 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, String> {
     print(out, &pairs).map_err(told)
 }
 
-/// Whether nothing is left to explain.
+/// Of the pairs of fault and kernel of which the lists catch a place, `verify` must see a place of so many, in percent.
+const SEEN: usize = 90;
+
+/// Whether nothing is left to explain, and `verify` sees enough.
 fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std::io::Result<bool> {
     let rows = pairs.iter().map(|((fault, kernel), tally)| {
         let counts = [tally.caught, tally.verified, tally.same, tally.within.len(), tally.invalid.len()];
@@ -140,12 +143,20 @@ fn print(out: &mut dyn Write, pairs: &BTreeMap<(String, String), Tally>) -> std:
     let changed = pairs.values().filter(|tally| tally.caught + tally.within.len() > 0).count();
     let caught = pairs.values().filter(|tally| tally.caught > 0 && tally.within.is_empty()).count();
     let verified = pairs.values().filter(|tally| tally.verified > 0 && tally.unverified.is_empty()).count();
-    let some = pairs.values().filter(|tally| tally.verified > 0).count();
     writeln!(
         out,
-        "{} pairs of fault and kernel, {changed} change results: the lists catch {caught} everywhere, verify {verified} everywhere, \
-         {some} somewhere",
+        "{} pairs of fault and kernel, {changed} change results: the lists catch {caught} everywhere, verify {verified} everywhere",
         pairs.len()
     )?;
-    Ok(right)
+    let wrong = pairs.values().filter(|tally| tally.caught > 0);
+    let seen = wrong.clone().filter(|tally| tally.caught > tally.unverified.len()).count();
+    let wrong = wrong.count();
+    let enough = 100 * seen >= SEEN * wrong;
+    writeln!(
+        out,
+        "{}verify sees {seen} of the {wrong} pairs that change results beyond the rule ({:.1} %; {SEEN} % are asked for)",
+        if enough { "" } else { "TOO FEW  " },
+        100.0 * seen as f64 / wrong.max(1) as f64
+    )?;
+    Ok(right && enough)
 }

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 use tileloom::verify::{Report, Subject, Verdicts, verify};
+use tileloom::wgpu;
 
-use crate::Gpu;
 use crate::kernel::{Kernel, Run, Use};
+use crate::progress::Progress;
+use crate::{Gpu, gpu};
 
 /// Verify each kernel on each adapter by small calls with the tiles of its benchmarks, and print six lines to paste into a report
 #[derive(clap::Args)]
@@ -31,23 +32,29 @@ pub struct Options {
     pub quick: bool,
 }
 
-/// What is verified of a kernel: the Problems of its benchmarks, those of equal shaders once.
-pub fn problems(kernels: &[&dyn Kernel], gpu: &Gpu, quick: bool) -> Result<Vec<Box<dyn Run>>, String> {
+/// What is verified of a kernel: the Problems of its benchmarks, those of equal shaders once, with cooperative matrices and
+/// without them.
+fn problems(kernels: &[&dyn Kernel], gpu: &Gpu, quick: bool) -> Result<Vec<Box<dyn Run>>, String> {
     let caps = gpu.kernels.caps();
+    let mut probed = (*caps).clone();
+    probed.coop_probed = true;
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for run in kernels.iter().flat_map(|kernel| kernel.list()) {
         if !matches!(run.what(), Use::Bench { quick: is } if is || !quick) {
             continue;
         }
         let subject = run.subject();
-        let configs = subject.configs(&caps).map_err(|error| error.to_string())?;
-        let new = match configs.first() {
-            Some(config) => {
-                let sources = subject.sources(config).map_err(|error| error.to_string())?;
-                seen.insert((subject.op(), config.clone(), sources))
-            }
-            None => true,
-        };
+        let mut new = false;
+        for caps in [&*caps, &probed] {
+            let configs = subject.configs(caps).map_err(|error| error.to_string())?;
+            new |= match configs.first() {
+                Some(config) => {
+                    let sources = subject.sources(config).map_err(|error| error.to_string())?;
+                    seen.insert((subject.op(), config.clone(), sources))
+                }
+                None => true,
+            };
+        }
         if new {
             all.push(run);
         }
@@ -55,24 +62,45 @@ pub fn problems(kernels: &[&dyn Kernel], gpu: &Gpu, quick: bool) -> Result<Vec<B
     Ok(all)
 }
 
-/// Verifies them on one adapter, and tells the seconds it took; `told` hears of each Config.
+/// So often an adapter is opened again.
+const AGAIN: usize = 3;
+
+/// Verifies them on one adapter. The Config that loses a device is banned, and another device goes on.
 ///
 /// # Errors
-/// Those of [`verify`].
-pub fn run(
-    gpu: &Gpu,
-    runs: &[Box<dyn Run>],
-    verdicts: &mut Verdicts,
-    mut told: impl FnMut(&str) + Send,
-) -> Result<(Report, f64), String> {
+/// What the last device says.
+pub fn run(adapter: &wgpu::Adapter, kernels: &[&dyn Kernel], options: &Options) -> Result<Report, String> {
+    let mut verdicts = None;
+    let mut result = once(adapter, kernels, options, &mut verdicts);
+    for _ in 0..AGAIN {
+        let Err(reason) = &result else { break };
+        log::warn!("{} is opened again: {reason}", gpu::slug(&adapter.get_info()));
+        result = once(adapter, kernels, options, &mut verdicts);
+    }
+    result
+}
+
+/// The same on one device.
+fn once(
+    adapter: &wgpu::Adapter,
+    kernels: &[&dyn Kernel],
+    options: &Options,
+    verdicts: &mut Option<Verdicts>,
+) -> Result<Report, String> {
+    let gpu = Gpu::open(adapter)?;
+    let verdicts = verdicts.get_or_insert_with(|| match &options.verdicts {
+        Some(file) => Verdicts::open(&gpu.kernels, file),
+        None => Verdicts::new(&gpu.kernels),
+    });
+    let runs = problems(kernels, &gpu, options.quick)?;
     let subjects: Vec<&dyn Subject> = runs.iter().map(|run| run.subject()).collect();
-    let start = Instant::now();
+    let bar = Progress::new(runs.len());
     let progress = |now: tileloom::verify::Progress<'_>| {
-        told(&format!("{} {}", now.op, now.config));
+        bar.step(&format!("{}: {} {}", gpu.slug, now.op, now.config));
         ControlFlow::Continue(())
     };
     let report = pollster::block_on(verify(&gpu.kernels, &gpu.queue, &subjects, verdicts, progress));
-    Ok((report.map_err(|error| error.to_string())?, start.elapsed().as_secs_f64()))
+    report.map_err(|error| error.to_string())
 }
 
 /// The report of an adapter as JSON.

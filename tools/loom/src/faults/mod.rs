@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
-use tileloom::KernelsOptions;
 use tileloom::compose::Shader;
 use tileloom::kernels::Rewrite;
 use tileloom::verify::attempt;
 use tileloom::wgpu::naga;
+use tileloom::{ErrorKind, KernelsOptions};
 
 use crate::Gpu;
 use crate::harness::Outcome;
@@ -227,14 +227,19 @@ fn verified<'a>(
     for case in cases {
         let subject = case.run.subject();
         for config in configs(case) {
-            let sources = subject.sources(&config).ok()?;
+            let Ok(sources) = subject.sources(&config) else { continue };
             if asked.len() == PROGRAM || !asked.insert((config.clone(), sources)) {
                 continue;
             }
             let tried = attempt(&broken.kernels, &broken.queue, subject, &config, broken.flushes());
-            match caught(|| pollster::block_on(tried)) {
-                Ok(Ok(attempt)) if attempt.wrong.is_none() => {}
-                _ => return Some(subject.problem()),
+            let seen = match caught(|| pollster::block_on(tried)) {
+                Ok(Ok(attempt)) => attempt.wrong.is_some(),
+                // This is banned, too.
+                Ok(Err(error)) => matches!(error.kind, ErrorKind::Gpu { .. }),
+                Err(_) => false,
+            };
+            if seen {
+                return Some(subject.problem());
             }
         }
     }

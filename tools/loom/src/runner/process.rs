@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, RwLock};
@@ -71,8 +71,19 @@ fn tell(told: &Told) {
     // What a driver has printed without an end of line must not become part of it.
     let written = std::io::stdout().lock().write_all(format!("\n{line}\n").as_bytes());
     if written.is_err() {
-        std::process::exit(1); // nobody hears
+        end(1); // nobody hears
     }
+}
+
+/// Ends this process without what is registered for its end: a driver may hang there.
+fn end(code: i32) -> ! {
+    // SAFETY: it takes any code, and does not return.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::_exit(code)
+    };
+    #[cfg(not(target_os = "linux"))]
+    std::process::exit(code);
 }
 
 fn run(site: &dyn Site, index: usize, again: bool) -> Tested {
@@ -104,7 +115,7 @@ pub fn serve(tests: &dyn Tests, index: usize, cache: Option<&Path>) -> ExitCode 
                     if let Some(reason) = site.lost() {
                         // Whose fault it was is found out by those who asked.
                         tell(&Told::Lost(reason));
-                        std::process::exit(1);
+                        end(1);
                     }
                     tell(&Told::Case { number, tested });
                     if let Ok(mut kept) = kept.try_lock()
@@ -120,7 +131,7 @@ pub fn serve(tests: &dyn Tests, index: usize, cache: Option<&Path>) -> ExitCode 
         }
     }
     // Some thread may hang: nothing waits for it.
-    std::process::exit(0)
+    end(0)
 }
 
 /// The program and arguments that started this process, the loader's included where it was started by one.
@@ -205,7 +216,7 @@ impl Process {
             other => return Ok(First { adapters: Vec::new(), process: Err(unopened(&live, other, patience)) }),
         };
         if index >= adapters.len() {
-            let _ = lock(&live.child).kill(); // it ends anyway
+            let _ = live.stop();
             return Ok(First { adapters, process: Err(crate::gpu::NO_ADAPTER.into()) });
         }
         let process = match told.recv_timeout(patience) {
@@ -250,7 +261,10 @@ impl Process {
             match told.recv_timeout(self.patience) {
                 Ok(Told::Adapters(adapters)) if adapters.len() > self.index => {}
                 Ok(Told::Opened(opened)) if opened == self.opened => break,
-                Ok(Told::Opened(_)) => return Err("a process that was started again has other cases".into()),
+                Ok(Told::Opened(_)) => {
+                    let _ = live.stop();
+                    return Err("a process that was started again has other cases".into());
+                }
                 other => return Err(format!("started again, {}", unopened(&live, other, self.patience))),
             }
         }
@@ -350,9 +364,7 @@ impl Place for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(live) = lock(&self.live).take() {
-            let mut child = lock(&live.child);
-            let _ = child.kill(); // it may have ended
-            let _ = child.wait();
+            let _ = live.stop();
         }
     }
 }
@@ -364,18 +376,42 @@ impl Live {
         stdin.write_all(line.as_bytes())?;
         stdin.flush()
     }
+
+    /// Ends the process, if it has not ended, and tells how it did.
+    fn stop(&self) -> std::io::Result<ExitStatus> {
+        let mut child = lock(&self.child);
+        let _ = child.kill(); // it may have ended
+        child.wait()
+    }
 }
 
-/// Why a process is of no use that has told this instead of opening its adapter.
+/// Ends a process that has told this instead of opening its adapter, and tells why it is of no use.
 fn unopened(live: &Live, told: Result<Told, RecvTimeoutError>, patience: Duration) -> String {
+    let _ = live.stop();
     match told {
         Ok(Told::Unopened(reason)) => reason,
         Ok(told) => format!("unexpected: {told:?}"),
         Err(RecvTimeoutError::Disconnected) => format!("the process ended: {}", lock(&live.end).how),
         Err(RecvTimeoutError::Timeout) => {
-            let _ = lock(&live.child).kill(); // it may have ended
             format!("the process hung: it did not open the adapter in {} s", patience.as_secs())
         }
+    }
+}
+
+/// The end of a process that nobody hears any more, however that came.
+struct Unheard(Arc<Live>);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let status = self.0.stop();
+        let mut end = lock(&self.0.end);
+        if end.how.is_empty() {
+            end.how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        }
+        // Those who wait see their channels closed, after all that there is to know.
+        let waiting = lock(&self.0.waiting).take().unwrap_or_default();
+        end.suspects = waiting.values().map(|(index, _)| *index).collect();
+        end.left = end.suspects.len();
     }
 }
 
@@ -396,6 +432,8 @@ fn spawn(program: &[OsString]) -> Result<(Arc<Live>, Receiver<Told>), String> {
     let (to_opening, opening) = channel();
     let own = live.clone();
     std::thread::spawn(move || {
+        let ended = Unheard(own);
+        let own = &ended.0;
         for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
             match serde_json::from_slice(&line) {
                 Ok(Told::Case { number, tested }) => {
@@ -403,21 +441,16 @@ fn spawn(program: &[OsString]) -> Result<(Arc<Live>, Receiver<Told>), String> {
                     let _ = sender.map(|(_, sender)| sender.send(tested)); // who asked may have given up
                 }
                 Ok(Told::Closing(text)) => drop(to_closing.send(text)),
-                Ok(Told::Lost(reason)) => lock(&own.end).how = format!("the device is lost: {reason}"),
+                Ok(Told::Lost(reason)) => {
+                    lock(&own.end).how = format!("the device is lost: {reason}");
+                    break;
+                }
                 Ok(told) => drop(to_opening.send(told)),
                 Err(_) if line.is_empty() => {}
-                Err(_) => println!("{}", String::from_utf8_lossy(&line)),
+                // Whoever reads may have gone.
+                Err(_) => drop(writeln!(std::io::stdout(), "{}", String::from_utf8_lossy(&line))),
             }
         }
-        let status = lock(&own.child).wait();
-        let mut end = lock(&own.end);
-        if end.how.is_empty() {
-            end.how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        }
-        // Those who wait see their channels closed, after all that there is to know.
-        let waiting = lock(&own.waiting).take().unwrap_or_default();
-        end.suspects = waiting.values().map(|(index, _)| *index).collect();
-        end.left = end.suspects.len();
     });
     Ok((live, opening))
 }
