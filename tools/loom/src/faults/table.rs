@@ -603,10 +603,22 @@ pub static FAULTS: &[Fault] = &[
 
 const LAST_STEP: &str = "the rule allows twice the eps of the output's dtype";
 const LAST_WORD: &str = "some of its places: less than 2^-32 of a turn";
+const SHORT: &str = "some of its places: loops over what an invocation holds have fewer rounds, and are compiled otherwise";
+const SHIFT: &str = "some of its places: the maximum only moves the reference of exponentials, which cancels";
+const SMALL: &str = "some of its places: what is lost is beside larger terms of the same sum";
 
 /// Kernels in which a fault changes results, yet in some place never beyond the rule, and why.
 pub static WITHIN: &[(&str, &str, &str)] = &[
     ("results are rounded to zero", "", LAST_STEP),
     ("angles lose their lower words", "rope", LAST_WORD),
     ("angles lose their lower words", "position_encoding", LAST_WORD),
+    ("loops are cut short", "norm", SHORT),
+    ("loops are cut short", "norm_backward", SHORT),
+    ("loops are cut short", "softmax", SHORT),
+    ("loops are cut short", "vq_assign", SHORT),
+    ("min for max", "softmax", SHIFT),
+    ("the scratch of another part", "softmax", SHIFT),
+    ("small exponentials are flushed", "softmax", SMALL),
+    ("small exponentials are flushed", "lora", SMALL),
+    ("sums of f16", "lora", SMALL),
 ];

@@ -338,6 +338,14 @@ fn wide(list: &mut List<Problem>) {
     let short = tile(Algorithm::Registers, 8, 1, 32, Reduce::None);
     list.wide(name, typed(Dtype::F16, shape(9, 7))).seed(5).config(short).checked();
     list.wide(name, shape(2, 20_004)).seed(3).config(split).checked();
+    // Each part's maximum is far beyond that of the part before.
+    for rising in [600.0, -600.0] {
+        let entry = list.wide("parts of a row are far apart", shape(2, 20_004)).config(split);
+        entry.set(move |problem, values| {
+            let slope = |i: usize| rising * (i % problem.cols) as f64 / problem.cols as f64;
+            values.get_mut("x").into_iter().flatten().enumerate().for_each(|(i, x)| *x += slope(i));
+        });
+    }
     list.wide(name, shape(70, 1100)).seed(3).config(online).checked();
     for (rows, cols) in [(3, 4096), (5, 3000), (2, 1028)] {
         let tile = tile(Algorithm::Registers, 256, 256, 4, Reduce::Tree);
