@@ -44,7 +44,11 @@ pub struct Cut<P> {
     pieces: Vec<Piece<P>>,
     /// Inputs that hold an output of the piece before, where that is not added up here.
     chained: &'static [(&'static str, &'static str)],
+    /// What is neither a slice nor a sum, of the outputs of the pieces.
+    finish: Option<Finish<P>>,
 }
+
+type Finish<P> = fn(&P, &mut Values, &[Values]);
 
 /// Has slices of some arguments; other inputs are whole, other outputs are summed.
 struct Piece<P> {
@@ -61,7 +65,8 @@ struct Slice {
     outer: usize,
     size: usize,
     from: usize,
-    /// What an output counts from.
+    /// What an output is multiplied by, and then counts from.
+    factor: f64,
     base: f64,
 }
 
@@ -81,10 +86,8 @@ impl Slice {
     fn put(self, all: &mut [f64], own: &[f64]) {
         let mut own = own.iter();
         for range in self.ranges(all.len(), own.len()) {
-            all[range]
-                .iter_mut()
-                .zip(&mut own)
-                .for_each(|(to, value)| *to = if self.base == 0.0 { *value } else { value + self.base });
+            let put = |value: f64| if self.base == 0.0 { value * self.factor } else { value * self.factor + self.base };
+            all[range].iter_mut().zip(&mut own).for_each(|(to, value)| *to = put(*value));
         }
     }
 }
@@ -100,10 +103,10 @@ impl<P> Cut<P> {
         problem: impl Fn(Range<usize>) -> P,
     ) -> Cut<P> {
         let piece = |range: Range<usize>| {
-            let slice = |&(name, outer)| Slice { name, outer, size, from: range.start, base: 0.0 };
+            let slice = |&(name, outer)| Slice { name, outer, size, from: range.start, factor: 1.0, base: 0.0 };
             Piece { slices: args.iter().map(slice).collect(), problem: problem(range.clone()), set: None }
         };
-        Cut { name, pieces: [0..at, at..size].map(piece).into(), chained: &[] }
+        Cut { name, pieces: [0..at, at..size].map(piece).into(), chained: &[], finish: None }
     }
 
     /// Each piece goes on from an output of the one before.
@@ -157,12 +160,12 @@ fn pieces<D: TwoWays>(gpu: &Gpu, call: &Call<D>, cut: &Cut<D>) -> Result<(), Str
     // Gaps between slices show.
     let start = |name| if slice(&cut.pieces[0], name).is_some() { f64::NAN } else { 0.0 };
     let mut joined: Values = outputs().map(|arg| (arg.name, vec![start(arg.name); arg.view.len()])).collect();
-    let mut before: Option<Values> = None;
+    let mut given: Vec<Values> = Vec::new();
     for piece in &cut.pieces {
         let mut values = Values::new();
         for arg in piece.problem.args().iter().filter(|arg| arg.access != Access::Write) {
             let chained = cut.chained.iter().find(|(input, _)| *input == arg.name);
-            let value = match (chained.zip(before.as_ref()), slice(piece, arg.name)) {
+            let value = match (chained.zip(given.last()), slice(piece, arg.name)) {
                 (Some((&(_, output), before)), _) => before[output].clone(),
                 (None, Some(slice)) => slice.take(&call.values[arg.name], arg.view.len()),
                 (None, None) => call.values[arg.name].clone(),
@@ -175,12 +178,13 @@ fn pieces<D: TwoWays>(gpu: &Gpu, call: &Call<D>, cut: &Cut<D>) -> Result<(), Str
             let (all, own) = (joined.get_mut(arg.name).expect("an output"), &output[arg.name]);
             match slice(piece, arg.name) {
                 Some(slice) => slice.put(all, own),
-                None if cut.chained.is_empty() => all.iter_mut().zip(own).for_each(|(sum, value)| *sum += value),
-                None => all.clone_from(own),
+                None if cut.chained.iter().any(|(_, output)| *output == arg.name) => all.clone_from(own),
+                None => all.iter_mut().zip(own).for_each(|(sum, value)| *sum += value),
             }
         }
-        before = Some(output);
+        given.push(output);
     }
+    cut.finish.iter().for_each(|finish| finish(&call.problem, &mut joined, &given));
     for arg in outputs() {
         joined.get_mut(arg.name).into_iter().flatten().for_each(|value| *value = arg.view.number.round(*value));
     }

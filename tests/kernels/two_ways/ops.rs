@@ -12,9 +12,9 @@ use tileloom::vq_lookup::{Combine, OutOfRange};
 use tileloom::weights::Format;
 use tileloom::{Dtype, Op};
 use tileloom::{
-    attention_bias, attention_merge, counting_sort, gemm_quant, grouped_gemm, lora, lora_backward, norm, norm_backward,
-    position_encoding, quantize, rope, softmax, softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter,
-    vq_train,
+    attention_bias, attention_merge, counting_sort, gemm_quant, grouped_gemm, kv_append, lora, lora_backward,
+    moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, softmax,
+    softmax_backward, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -37,8 +37,12 @@ ops![
     tileloom::gemm::Problem,
     gemm_quant::Problem,
     grouped_gemm::Problem,
+    kv_append::Problem,
     lora::Problem,
     lora_backward::Problem,
+    moe_balance::Problem,
+    moe_bias::Problem,
+    moe_route::Problem,
     norm::Problem,
     norm_backward::Problem,
     position_encoding::Problem,
@@ -237,6 +241,85 @@ impl TwoWays for attention_bias::Problem {
     }
 }
 
+impl TwoWays for kv_append::Problem {
+    fn problems() -> Vec<Self> {
+        let first =
+            Self { tokens: 9, kv_heads: 2, head_dim: 8, value_dim: 8, pages: 3, page_size: 4, ..Self::default() };
+        let first = Self { skipped: Some(0), ..first };
+        vec![first.clone(), Self { x: F16, cache: kv_append::Cache::Int8, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["k", "v", "slots"].map(|name| (name, 1));
+        let cut = Cut::at("tokens", 4, self.tokens, &args, |some| Self { tokens: some.len(), ..self.clone() });
+        vec![cut.chained(&[
+            ("k_cache", "k_cache"),
+            ("v_cache", "v_cache"),
+            ("k_scale", "k_scale"),
+            ("v_scale", "v_scale"),
+        ])]
+    }
+}
+
+impl TwoWays for moe_route::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { n: 37, experts: 16, top_k: 4, counts: Some(0), ..Self::default() };
+        let groups = Self { groups: 4, top_groups: 2, bias: Some(0), score: moe_route::Score::Sigmoid, ..first };
+        vec![first, Self { logits: F16, ..groups }]
+    }
+
+    /// Offsets of each expert are sums, as are counts.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("logits", 1), ("experts", 1), ("weights", 1)];
+        let cut = Cut::at("tokens", 9, self.n, &args, |tokens| Self { n: tokens.len(), ..*self });
+        // The pairs of an expert are those of each piece, one after the other.
+        let order = |problem: &Self, joined: &mut Values, given: &[Values]| {
+            let mut order = Vec::new();
+            for expert in 0..problem.experts {
+                let mut first = 0;
+                for piece in given {
+                    let [from, to] = [0, 1].map(|i| piece["offsets"][expert + i] as usize);
+                    order.extend(piece["order"][from..to].iter().map(|pair| pair + first as f64));
+                    first += piece["order"].len();
+                }
+            }
+            joined.insert("order", order);
+        };
+        vec![Cut { finish: Some(order), ..cut }]
+    }
+}
+
+impl TwoWays for moe_bias::Problem {
+    fn problems() -> Vec<Self> {
+        vec![Self { rows: 7, experts: 40, ..Self::default() }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("counts", 1), ("bias", 1)];
+        vec![Cut::at("rows", 3, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })]
+    }
+}
+
+impl TwoWays for moe_balance::Problem {
+    fn problems() -> Vec<Self> {
+        let first =
+            Self { n: 36, experts: 8, top_k: 2, sequences: 4, dlogits: Some(Default::default()), ..Self::default() };
+        vec![first, Self { logits: F16, score: moe_route::Score::Softmax, ..first }]
+    }
+
+    /// The gradient is that of the mean of all losses.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { n, sequences, .. } = *self;
+        let args = ["logits", "chosen", "loss", "dlogits"].map(|name| (name, 1));
+        let part = |some: usize| Self { n: n / sequences * some, sequences: some, ..*self };
+        let mut cut = Cut::at("sequences", sequences / 2, sequences, &args, |some| part(some.len()));
+        for piece in &mut cut.pieces {
+            piece.slices[3].factor = piece.problem.sequences as f64 / sequences as f64;
+        }
+        vec![cut]
+    }
+}
+
 impl TwoWays for tileloom::gemm::Problem {
     fn problems() -> Vec<Self> {
         let halves = Self { epilogue: whole(Activation::Silu), ..plain(19, 36, 24, [F16; 3]) };
@@ -314,7 +397,7 @@ impl TwoWays for grouped_gemm::Problem {
         let mut of_groups = Cut::at("groups", 2, groups, &args, |groups| Self { groups: groups.len(), ..*self });
         for piece in &mut of_groups.pieces {
             let from = piece.slices[0].from;
-            piece.slices.push(Slice { name: "offsets", outer: 1, size: groups + 1, from, base: 0.0 });
+            piece.slices.push(Slice { name: "offsets", outer: 1, size: groups + 1, from, factor: 1.0, base: 0.0 });
         }
         vec![rows, Cut::at("columns", 16, n, &columns, |columns| Self { n: columns.len(), ..*self }), of_groups]
     }
@@ -430,7 +513,7 @@ impl TwoWays for counting_sort::Problem {
         for piece in &mut cut.pieces {
             let first = piece.slices[0].from;
             let (size, from, base) = (segments * num_keys + 1, first * num_keys, (first * n) as f64);
-            piece.slices.push(Slice { name: "offsets", outer: 1, size, from, base });
+            piece.slices.push(Slice { name: "offsets", outer: 1, size, from, factor: 1.0, base });
             piece.slices[1].base = base;
         }
         vec![cut]
