@@ -603,7 +603,8 @@ pub static FAULTS: &[Fault] = &[
 
 const LAST_STEP: &str = "the rule allows twice the eps of the output's dtype";
 const LAST_WORD: &str = "some of its places: less than 2^-32 of a turn";
-const SHORT: &str = "some of its places: loops over what an invocation holds have fewer rounds, and are compiled otherwise";
+const SHORT: &str =
+    "some of its places: loops over what an invocation holds have fewer rounds, and are compiled otherwise";
 const SHIFT: &str = "some of its places: the maximum only moves the reference of exponentials, which cancels";
 const SMALL: &str = "some of its places: what is lost is beside larger terms of the same sum";
 
