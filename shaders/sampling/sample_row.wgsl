@@ -4,7 +4,7 @@
 //   0 logits    [rows, vocab] by strides, any of the three dtypes
 //   1 tokens    i32 [rows, history] by strides (where HISTORY)
 //   2 settings  f32 [rows, 7] (where HAS_SETTINGS)
-//   3 uniform   f32 [rows] (where HAS_UNIFORM)
+//   3 uniforms  f32 [rows] (where HAS_UNIFORMS)
 //   4 step      u32 [1] (where HAS_STEP)
 //   5 probs     f32 [rows, vocab] by strides
 //   6 token     u32 [rows]

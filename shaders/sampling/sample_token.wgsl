@@ -27,7 +27,7 @@ fn fewest(left: vec2<u32>, each: vec2<u32>) -> u32 {
 }
 
 fn uniform_of(row: u32) -> f32 {
-  if HAS_UNIFORM { return clamp(uniform_load(params.uniform_offset + row), 0.0, 0x1.fffffep-1); }
+  if HAS_UNIFORMS { return clamp(uniforms_load(params.uniform_offset + row), 0.0, 0x1.fffffep-1); }
   var step = params.step;
   if HAS_STEP { step = step_load(params.step); }
   return unit_of(philox(vec4<u32>(row, step, 0u, 0u), vec2<u32>(params.seed_low, params.seed_high)).x);

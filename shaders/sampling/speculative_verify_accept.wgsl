@@ -16,7 +16,7 @@ fn speculative_verify_accept(@builtin(workgroup_id) wg: vec3<u32>, @builtin(loca
       let column = select(0u, u32(token), standing);
       let draft = shown(draft_load(draft_at(row, i) + column));
       let wanted = shown(wanted_load(target_at(row, i) + column));
-      let by = shown(uniform[params.uniform_offset + row * (params.len + 1u) + i]);
+      let by = shown(uniforms[params.uniform_offset + row * (params.len + 1u) + i]);
       standing = standing && draft > 0.0 && by * draft <= wanted;
       count += select(0u, 1u, standing);
     }

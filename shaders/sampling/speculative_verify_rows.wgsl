@@ -4,7 +4,7 @@
 //   0 draft     f32 [batch, len, vocab] by strides
 //   1 target    f32 [batch, len + 1, vocab] by strides
 //   2 proposed  i32 [batch, len]
-//   3 uniform   f32 [batch, len + 1]
+//   3 uniforms  f32 [batch, len + 1]
 //   4 accepted  u32 [batch]
 //   5 tokens    i32 [batch, len + 1]
 //   6 state     words, 4 + 2 * parts per batch: the place where a token is drawn, bits of the largest of max(target - draft, 0) and of

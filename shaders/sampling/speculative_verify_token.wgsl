@@ -22,7 +22,7 @@ fn speculative_verify_token(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local
     sum = add64(sum, vec2<u32>(word(at + PARTS + 2u * i), word(at + PARTS + 2u * i + 1u)));
   }
   let sums = scan64(sum, local);
-  let by = min(shown(uniform[params.uniform_offset + row * (params.len + 1u) + params.len]), 0x1.fffffep-1);
+  let by = min(shown(uniforms[params.uniform_offset + row * (params.len + 1u) + params.len]), 0x1.fffffep-1);
   let goal = share64(sums.all, by).xy;
   if local == 0u {
     place[0] = 0u;

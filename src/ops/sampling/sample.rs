@@ -327,7 +327,7 @@ impl Pipeline for Pass<Config, Form> {
             "sample_search" => shader.flag("TOP_P", top_p).constant("LIMBS", limbs(top_p)),
             "sample_token" => shader
                 .flag("TOKEN", token)
-                .table(UNIFORM, "uniform", "f32", uniform)
+                .table(UNIFORM, "uniforms", "f32", uniform)
                 .table(STEP, "step", "u32", step)
                 .writes_if(token, TOKEN, "token", "u32", "sample_store"),
             "sample_probs" => shader.writes(PROBS, "probs", "f32"),

@@ -139,10 +139,10 @@ impl Pipeline for Pass<Config, Form> {
         match self.stem {
             ACCEPT => shader
                 .reads(PROPOSED, "proposed", "i32")
-                .reads(UNIFORM, "uniform", "f32")
+                .reads(UNIFORM, "uniforms", "f32")
                 .writes(ACCEPTED, "accepted", "u32")
                 .writes(TOKENS, "tokens", "i32"),
-            DRAW => shader.reads(UNIFORM, "uniform", "f32").writes(TOKENS, "tokens", "i32"),
+            DRAW => shader.reads(UNIFORM, "uniforms", "f32").writes(TOKENS, "tokens", "i32"),
             _ => shader,
         }
     }

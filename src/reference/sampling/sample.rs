@@ -410,7 +410,7 @@ mod tests {
         }
         // Within 1e-6 of the border either is right.
         let settings = Settings { top_p: 0.5, ..all };
-        let choices = Choices::new(&settings, &[0.3, 0.3 - 1e-9, -9.0], &[3e-7, 3e-7, 9e-6]);
+        let choices = Choices::new(&settings, &[0.3, 0.3 - 1e-9, -60.0], &[3e-7, 3e-7, 6e-5]);
         assert!(choices.fits(|i| i == 0).is_none() && choices.fits(|i| i == 1).is_none());
         assert!(choices.draws(None, 0, 0.3) && choices.draws(None, 1, 0.3));
     }
