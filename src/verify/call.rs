@@ -215,7 +215,7 @@ impl<D: Describe> Call<D> {
         let mut args = self.problem.args();
         let scratch = self.problem.scratch_bytes(&config)? as usize;
         if scratch > 0 {
-            args.push(Arg::write("scratch", Rows::flat(0, scratch, Number::U8)));
+            args.push(Arg::write(SCRATCH, Rows::flat(0, scratch, Number::U8)));
         }
         let upload = Upload::new(kernels.device(), args, &self.values, &self.memory);
         let dispatch = self.problem.prepare_with(kernels, &config, self.problem.buffers(&upload.bound()))?;
@@ -313,6 +313,9 @@ pub fn inputs(args: &[Arg]) -> impl Iterator<Item = &Arg> {
     args.iter().filter(|arg| arg.access != Access::Write)
 }
 
+/// The name of scratch among the arguments.
+const SCRATCH: &str = "scratch";
+
 /// The arguments of a call in GPU memory.
 struct Upload {
     /// With the buffer, and the byte at which its binding starts.
@@ -389,7 +392,9 @@ impl Upload {
                 let byte = byte as i64 - views[0].0 as i64;
                 return Err(format!("byte {byte} outside {} was written", names.join(", ")));
             }
-            values.extend(own.map(|(arg, _, start)| (arg.name, after.gather(*start, &arg.view))));
+            // What lies in scratch is nobody's.
+            let outputs = own.filter(|(arg, ..)| arg.name != SCRATCH);
+            values.extend(outputs.map(|(arg, _, start)| (arg.name, after.gather(*start, &arg.view))));
         }
         Ok(values)
     }

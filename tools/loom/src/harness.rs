@@ -323,9 +323,7 @@ impl<D: Listed> Run for Item<D> {
     fn outputs(&self, gpu: &Gpu) -> Result<Vec<Vec<f64>>, String> {
         let (call, mut all) = (self.0.call(), Vec::new());
         for config in self.0.configs(&gpu.kernels.caps())?.unwrap_or_default() {
-            let mut values = call.run(gpu, &gpu.kernels, Some(&config))?.values;
-            values.remove("scratch");
-            all.extend(values.into_values());
+            all.extend(call.run(gpu, &gpu.kernels, Some(&config))?.values.into_values());
         }
         Ok(all)
     }
