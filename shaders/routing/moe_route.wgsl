@@ -81,21 +81,23 @@ fn moe_route(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     for (var g = 0u; g < params.groups; g++) {
       let range = vec2<u32>(g, g + 1u) * params.group_size;
       let first = next_best(&keys, range, FIRST, ids);
-      found[min(g, GROUPS - 1u)] = first.x;
+      var key = first.x;
       if HAS_BIAS {
         let second = next_best(&keys, range, first, ids);
         if second.x != 0u {
           let dead = second.x == KEY_NEG_INF;
-          found[min(g, GROUPS - 1u)] = select(key_of(value_of(first.x) + value_of(second.x)), KEY_NEG_INF, dead);
+          key = select(key_of(value_of(first.x) + value_of(second.x)), KEY_NEG_INF, dead);
         }
       }
+      // By constant indices, which keep it in registers.
+      for (var i = 0u; i < GROUPS; i++) { found[i] = select(found[i], key, i == g); }
     }
     var kept = 0u;
     var last = FIRST;
     for (var t = 0u; t < params.top_groups; t++) {
       var best = vec2<u32>(0u);
-      for (var g = 0u; g < params.groups; g++) {
-        let key = found[min(g, GROUPS - 1u)];
+      for (var g = 0u; g < GROUPS; g++) {
+        let key = found[g];
         if key > best.x && after(key, g, last) { best = vec2<u32>(key, g); }
       }
       kept |= 1u << (best.y & 31u);
