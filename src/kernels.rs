@@ -204,7 +204,8 @@ impl Kernels {
         *self.caps.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(caps);
     }
 
-    /// The same kernels with other Caps: pipelines, scratch and bans are shared. Nothing is probed.
+    /// The same kernels with other Caps: pipelines, scratch and bans are shared. Nothing is probed. Pipelines do not tell how
+    /// Params travel, so that `immediate_bytes` is not to change once there are some.
     #[doc(hidden)]
     pub fn with_caps(&self, caps: Caps) -> Kernels {
         Kernels { inner: self.inner.clone(), caps: Arc::new(RwLock::new(Arc::new(caps))) }

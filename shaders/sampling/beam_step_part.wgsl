@@ -2,20 +2,22 @@
 #import beam_step_pick
 #import beam_step_scores
 
-// What is added to a log-probability or a logit of the row; no number where the beam is hidden.
-fn offset_of(row: u32) -> f32 {
+// What is taken off a logit of the row, and what is then added; no number where the beam is hidden. The largest logit is taken off
+// first: differences of logits are exact where it matters.
+fn offset_of(row: u32) -> vec2<f32> {
+  var top = 0.0;
   var offset = scores[params.scores_offset + row];
   if LOG_SOFTMAX {
-    var top = LOWEST;
+    top = LOWEST;
     for (var i = 0u; i < params.parts; i++) { top = max(top, bitcast<f32>(state[stats_at(row, i)])); }
     var sum = 0.0;
     for (var i = 0u; i < params.parts; i++) {
       let at = stats_at(row, i);
       sum += bitcast<f32>(state[at + 1u]) * exp2(max(bitcast<f32>(state[at]) - top, LOWEST) * LOG2_E);
     }
-    offset -= top + log(max(sum, 0x1p-126));
+    offset -= log(max(sum, 0x1p-126));
   }
-  return offset;
+  return vec2<f32>(top, offset);
 }
 
 struct Own {
@@ -23,7 +25,7 @@ struct Own {
   first: u32,
   end: u32,
   number: u32,  // of the row's first continuation
-  offset: f32,
+  offset: vec2<f32>,
 }
 
 // The best of an invocation's own that is worse than `before`.
@@ -34,7 +36,7 @@ fn next(o: Own, before: vec2<u32>) -> vec2<u32> {
     for (var j = 0u; j < VEC; j++) {
       let z = key_of(lane_of(v, j));
       if z < FIRST { continue; }
-      let one = vec2<u32>(key_of(o.offset + value_of(z)), o.number + VEC * c + j);
+      let one = vec2<u32>(key_of(max(value_of(z) - o.offset.x, LOWEST) + o.offset.y), o.number + VEC * c + j);
       if one.x >= FIRST && better(before, one) && better(one, found) { found = one; }
     }
   }

@@ -17,7 +17,8 @@ fn speculative_verify_accept(@builtin(workgroup_id) wg: vec3<u32>, @builtin(loca
       let draft = shown(draft_load(draft_at(row, i) + column));
       let wanted = shown(wanted_load(target_at(row, i) + column));
       let by = shown(uniforms[params.uniform_offset + row * (params.len + 1u) + i]);
-      standing = standing && draft > 0.0 && by * draft <= wanted;
+      // A product too small for f32 must not be taken for 0.
+      standing = standing && draft > 0.0 && (by == 0.0 || wanted > 0.0) && by * draft <= wanted;
       count += select(0u, 1u, standing);
     }
     tokens[to + i] = select(-1, token, standing);

@@ -1,8 +1,8 @@
-// The share `f` (0 <= f < 1) of a number below 2^58, exactly: rounded down in x and y, and in z not 0 where something is left.
+// The share `f` (0 <= f < 1) of a number, exactly: rounded down in x and y, and in z not 0 where something is left.
 #import fixed
 
 fn share64(a: vec2<u32>, f: f32) -> vec3<u32> {
-  let bits = bitcast<u32>(f);
+  let bits = bitcast<u32>(f) & 0x7fffffffu; // -0 is 0
   // f = fraction * 2^(exponent - 150)
   let exponent = max(bits >> 23u, 1u);
   let fraction = (bits & 0x7fffffu) | select(0x800000u, 0u, bits < 0x800000u);

@@ -46,19 +46,32 @@ pub fn mask(mask: Mask, sizes: [usize; 3], cols: usize) -> Mask {
     Mask { layout: Layout { offset: mask.layout.offset % 32, strides }, ..mask }
 }
 
+/// Elements of a small call, at most.
+const MOST: usize = 1 << 20;
+
+/// Multiply-adds of a Problem that is small enough itself.
+const WHOLE: f64 = 4e6;
+
 /// Calls of those Problems that have no more than so many elements, each once.
 pub fn few<P: PartialEq, const N: usize>(problems: [(usize, P); N]) -> Vec<Telling<P>> {
+    each(problems.into_iter().filter(|(elements, _)| *elements <= MOST).map(|(_, problem)| problem))
+}
+
+/// Calls of these Problems, each once, and of `own` if it does not take more than [`WHOLE`] multiply-adds.
+pub fn and_own<P: Clone + PartialEq>(small: impl IntoIterator<Item = P>, own: &P, work: f64) -> Vec<Telling<P>> {
+    each(small.into_iter().chain((work <= WHOLE).then(|| own.clone())))
+}
+
+/// A call of each Problem that is not there yet.
+fn each<P: PartialEq>(problems: impl Iterator<Item = P>) -> Vec<Telling<P>> {
     let mut all: Vec<Telling<P>> = Vec::new();
-    for (elements, problem) in problems {
-        if elements <= MOST && all.iter().all(|telling| telling.problem != problem) {
+    for problem in problems {
+        if all.iter().all(|telling| telling.problem != problem) {
             all.push(Telling::new(problem, all.len() as u64 + 1));
         }
     }
     all
 }
-
-/// Elements of a small call, at most.
-const MOST: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {

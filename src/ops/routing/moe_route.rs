@@ -14,8 +14,8 @@
 //! weight is the score, with `normalize` over the sum of those chosen, times `scale`. Softmax over the chosen logits only (Mixtral, gpt-oss)
 //! is softmax normalised.
 //!
-//! A logit or a biased score that is NaN counts as minus infinity, plus infinity as the largest f32. Minus infinity has score 0 and is chosen last;
-//! where all that are chosen have score 0, weights are 0. [`moe_bias`](crate::moe_bias) updates the bias,
+//! A logit or a biased score that is NaN counts as minus infinity, plus infinity as the largest f32. Minus infinity has score 0, to which
+//! a bias is added as to others; without a bias it is chosen last. Where all that are chosen have score 0, weights are 0. [`moe_bias`](crate::moe_bias) updates the bias,
 //! [`moe_balance`](crate::moe_balance) is a loss that balances.
 
 use crate::counting_sort;

@@ -8,7 +8,7 @@
 //! * `out_beams`, u32: the beam that is continued (the back pointer, by which keys and histories are gathered);
 //! * `out_tokens`, u32.
 //!
-//! `top` is 2 beams by default, as Hugging Face takes them: at most `beams` of these end, so that as many go on. What ends a beam, length
+//! `top` is to be twice the beams, as Hugging Face takes them: at most `beams` of these end, so that as many go on. What ends a beam, length
 //! penalties and when to stop are the host's. A beam whose score is minus infinity has no part: so the first step is told that
 //! all beams are the same but one, and so is a beam that has ended. Logits of minus infinity or NaN have none either. Where there are
 //! fewer continuations than `top`, the others have the score minus infinity, beam 0 and token `u32::MAX`.
@@ -29,7 +29,7 @@ defaults! {
         pub beams: usize = 1,
         /// Tokens there are.
         pub vocab: usize = 1,
-        /// Continuations to find, 1 to 1024.
+        /// Continuations to find, 1 to 1024: 2 per beam.
         pub top: usize = 2,
         /// Dtype of `logits`.
         pub logits: Dtype = Dtype::F32,

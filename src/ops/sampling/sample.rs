@@ -420,6 +420,9 @@ impl Plan for Problem {
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         config.check(caps, self.vocab, views.vec)?;
         Misfit::at_most("words of scratch", self.state_words(config), u32::MAX)?;
+        // With room for the invocations past the last one.
+        let len = self.history.map_or(0, |history| history.len);
+        Misfit::at_most("places of the history", product!(self.rows, len), u32::MAX - (1 << 24))?;
         let bytes = ["sample_search", "sample_token"].map(|stem| wg_bytes(stem, config.wg_size, true));
         let bytes = bytes[0].max(bytes[1]);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;

@@ -20,7 +20,8 @@ pub struct Output {
 fn shares<R: Real>(problem: &Problem, logits: &[f64]) -> (Vec<R>, Vec<R>) {
     let sigmoid = problem.score == Score::Sigmoid;
     let reference = |x: f64| if sigmoid { x.min(0.0) } else { x };
-    let top = logits.iter().map(|&x| reference(x)).fold(f64::NEG_INFINITY, f64::max);
+    // Of a row of minus infinities any.
+    let top = logits.iter().map(|&x| reference(x)).fold(f64::from(f32::MIN), f64::max);
     let one = R::of(1.0);
     // Over exp(top), which cancels.
     let score = |&x: &f64| {
@@ -31,7 +32,8 @@ fn shares<R: Real>(problem: &Problem, logits: &[f64]) -> (Vec<R>, Vec<R>) {
     let scores: Vec<R> = logits.iter().map(score).collect();
     let mut total = R::ZERO;
     scores.iter().for_each(|&s| total += s);
-    (scores.into_iter().map(|s| s / total).collect(), logits.iter().map(rest).collect())
+    let share = |s: R| if total > R::ZERO { s / total } else { R::ZERO };
+    (scores.into_iter().map(share).collect(), logits.iter().map(rest).collect())
 }
 
 /// `loss = alpha sum_e f_e P_e` of each sequence: `f_e` is experts / (top_k T) times how often e was chosen, `P_e` the mean of
@@ -43,8 +45,9 @@ pub fn reference<R: Real>(problem: &Problem, logits: &[f64], chosen: &[f64], sta
     let bound = |s: usize| starts.map_or(s * (n / sequences.max(1)), |all| (all[s] as usize).min(n));
     let far = |token: usize| {
         let row = &logits[token * experts..][..experts];
-        let mean = row.iter().sum::<f64>() / experts as f64;
-        1.0 + row.iter().fold(0f64, |m, x| m.max((x - mean).abs()))
+        let finite = || row.iter().filter(|x| x.is_finite());
+        let mean = finite().sum::<f64>() / finite().count().max(1) as f64;
+        1.0 + finite().fold(0f64, |m, x| m.max((x - mean).abs()))
     };
     let mut out =
         Output { loss: Vec::new(), mag: Vec::new(), dlogits: vec![0.0; n * experts], dlogits_mag: vec![0.0; n] };

@@ -22,17 +22,17 @@ pub fn continuations<R: Real>(problem: &Problem, logits: &[f64], scores: &[f64])
     for (row, &score) in logits.chunks(problem.vocab).zip(scores) {
         let row: Vec<f64> = row.iter().map(|&z| shown(z)).collect();
         let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut lse = R::ZERO;
+        let (mut first, mut ln) = (0.0, R::ZERO);
         if problem.log_softmax && top > f64::NEG_INFINITY {
             let mut sum = R::ZERO;
             row.iter().filter(|z| z.is_finite()).for_each(|&z| sum += (R::of(z) - R::of(top)).exp());
-            lse = R::of(top) + sum.ln();
+            (first, ln) = (top, sum.ln());
         }
         let score = shown(score);
         for z in row {
             let hidden = z == f64::NEG_INFINITY || score == f64::NEG_INFINITY;
-            all.push(if hidden { R::NEG_INFINITY } else { R::of(score) - lse + R::of(z) });
-            magnitudes.push(if hidden { 0.0 } else { score.abs() + lse.f64().abs() + z.abs() });
+            all.push(if hidden { R::NEG_INFINITY } else { (R::of(z) - R::of(first)) + (R::of(score) - ln) });
+            magnitudes.push(if hidden { 0.0 } else { score.abs() + ln.f64().abs() + (z - first).abs() });
         }
     }
     (all, magnitudes)

@@ -148,13 +148,14 @@ impl CacheRule {
     /// `[places, kv_heads]`, of which `before` are those that were there.
     fn scales(&self, before: &[f64], out: &[f64]) -> Verdict {
         let slack = slack(&self.new, self.dim);
+        let most = if self.problem.cache == Cache::E4m3 { 448.0 } else { 127.0 };
         let mut verdict = Verdict { checked: out.len(), ..Verdict::default() };
         for (index, came) in self.came().into_iter().enumerate() {
             let (expected, bound) = match came {
                 None => (before[index], 0.0),
                 Some(vector) => {
                     let (scale, _) = quantized(self.problem.cache, self.vector(vector)).expect("a cache of codes");
-                    (scale, scale * 2.5e-7 + slack[vector] / 127.0)
+                    (scale, scale * 2.5e-7 + slack[vector] / most)
                 }
             };
             let out = out[index];

@@ -24,19 +24,27 @@ pub type Table = Option<(usize, usize)>;
 /// Slopes and sinks, and scales of k and v.
 pub fn f32_tables(p: &Problem) -> [Table; 4] {
     let slopes = |alibi: Alibi| (alibi.slopes, if alibi.per_batch { p.batch * p.heads } else { p.heads });
-    let scales = p.kv_sizes().iter().product();
+    // Of strides all that they reach over.
+    let reach = |at: Layout<3>| {
+        let rows = p.kv_sizes().iter().product::<usize>();
+        (0..rows).map(|row| scale_at(p, at, row) + 1).max().unwrap_or(at.offset) - at.offset
+    };
     let [k_scale, v_scale] = [p.codes.map(|codes| codes.k_scale), p.codes.map(|codes| codes.v_scale)]
-        .map(|at| at.map(|at| (at.offset, scales)));
+        .map(|at| at.map(|at| (at.offset, reach(at))));
     [p.alibi.map(slopes), p.sinks.map(|at| (at, p.heads)), k_scale, v_scale]
 }
 
+/// Where in the tables the scale of a row of `[batch, kv_heads, seq]` of a view is: without strides, in the order of k.
+pub fn scale_at(p: &Problem, scales: Layout<3>, row: usize) -> usize {
+    p.kv_strides(scales, 1).row_start(p.kv_sizes(), 1, row)
+}
+
 /// k or v, `[batch, kv_heads, seq]` of a view, as what their codes stand for.
-fn decoded(p: &Problem, x: &[f64], scales: &[f64], dim: usize) -> Vec<f64> {
+fn decoded(p: &Problem, x: &[f64], scales: &[f64], at: impl Fn(Codes) -> Layout<3>, dim: usize) -> Vec<f64> {
     let Some(codes) = p.codes else { return x.to_vec() };
-    let cache = cache(codes);
-    // Where its scale is: without strides, in the order of k.
-    let at = |row: usize| p.kv_strides(Layout::default(), 1).row_start(p.kv_sizes(), 1, row);
-    x.iter().enumerate().map(|(i, &code)| worth(cache, code) * scales[at(i / dim)]).collect()
+    let (cache, at) = (cache(codes), at(codes));
+    let scale = |row: usize| scales[scale_at(p, at, row) - at.offset];
+    x.iter().enumerate().map(|(i, &code)| worth(cache, code) * scale(i / dim)).collect()
 }
 
 /// The cache that these are codes of.
@@ -70,7 +78,9 @@ pub fn placed(mut p: Problem) -> Problem {
     let [parents, cu_q, cu_kv, lengths, block_table] = starts(u32_tables(&p));
     p.alibi = p.alibi.map(|alibi| Alibi { slopes, ..alibi });
     p.sinks = p.sinks.map(|_| sinks);
-    let scales = |codes: Codes| Codes { k_scale: Layout::at(k_scale), v_scale: Layout::at(v_scale), ..codes };
+    let at = |offset, layout: Layout<3>| Layout { offset, ..layout };
+    let scales =
+        |codes: Codes| Codes { k_scale: at(k_scale, codes.k_scale), v_scale: at(v_scale, codes.v_scale), ..codes };
     p.codes = p.codes.map(scales);
     p.tree = p.tree.map(|tree| Tree { parents, ..tree });
     p.packed = p.packed.map(|packed| Packed { cu_q, cu_kv, ..packed });
@@ -314,8 +324,8 @@ impl Describe for Problem {
         let (d, dv) = (self.head_dim, self.value_dim);
         let [q_places, kv_places] = Places::of(self, values);
         let [_, _, k_scale, v_scale] = held(values, "tables", f32_tables(self));
-        let k = kv_places.gather(&decoded(self, &values["k"], k_scale, d), d);
-        let v = kv_places.gather(&decoded(self, &values["v"], v_scale, dv), dv);
+        let k = kv_places.gather(&decoded(self, &values["k"], k_scale, |codes| codes.k_scale, d), d);
+        let v = kv_places.gather(&decoded(self, &values["v"], v_scale, |codes| codes.v_scale, dv), dv);
         let q = q_places.gather(&values["q"], d);
         let bias = values.get("mask").map(|mask| self.bias(mask));
         // One for each batch, or one for all.
@@ -374,6 +384,11 @@ impl Describe for Problem {
             });
             let (q_sizes, kv_sizes) = (p.q_sizes(), p.kv_sizes());
             p.q_layout = small::laid(self.q_layout, q_sizes, self.head_dim);
+            p.codes = self.codes.map(|codes| Codes {
+                k_scale: small::laid(codes.k_scale, kv_sizes, 1),
+                v_scale: small::laid(codes.v_scale, kv_sizes, 1),
+                ..codes
+            });
             p.k_layout = small::laid(self.k_layout, kv_sizes, self.head_dim);
             p.v_layout = small::laid(self.v_layout, kv_sizes, self.value_dim);
             p.o_layout = small::laid(self.o_layout, q_sizes, self.value_dim);

@@ -1,6 +1,6 @@
 //! How a call of gemm_quant is made and judged.
 
-use super::{Tiles, tellings};
+use super::Tiles;
 use crate::Dtype;
 use crate::gemm::{self, Activation, Along, Matrix, Precision, Vector};
 use crate::gemm_quant::{Activations, Algorithm, Buffers, Config, Problem};
@@ -13,7 +13,7 @@ use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::packed;
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::weights::{Format, Scales};
 
 use Dtype::{F16, F32};
@@ -165,7 +165,7 @@ impl Describe for Problem {
             other.residual = Some(Matrix::new(Dtype::Bf16));
         }
         let small = tiles.small().map(|sizes| smaller(self, sizes)).chain([other]);
-        let all = tellings(small, self, self.flops() / 2.0);
+        let all = small::and_own(small, self, self.flops() / 2.0);
         all.into_iter().map(|telling| telling.set(loud)).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! How a call of grouped_gemm is made and judged.
 
+use super::Tiles;
 use super::gemm_quant::Packed;
-use super::{Tiles, tellings};
 use crate::gemm::Activation;
 use crate::grouped_gemm::{Algorithm, Buffers, Config, Problem};
 use crate::norm::Vector;
@@ -12,7 +12,7 @@ use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::packed;
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::weights::Format;
 use crate::{Dtype, Layout};
 use Dtype::{F16, F32};
@@ -202,7 +202,7 @@ impl Describe for Problem {
         // Params tell of the activation and of signs: calls by these shaders may have others.
         let others = [false, true].map(|signed| Problem { signed, activation: Activation::Silu, ..many });
         let small = tiles.small().map(|sizes| smaller(self, groups, sizes)).chain(others);
-        let mut all = tellings(small, self, self.flops() / 2.0);
+        let mut all = small::and_own(small, self, self.flops() / 2.0);
         for (i, telling) in all.iter_mut().enumerate() {
             telling.set = Some(match i {
                 0 => crowded,

@@ -1,7 +1,7 @@
 //! How a call of lora is made and judged.
 
+use super::Tiles;
 use super::gemm_quant::Packed;
-use super::{Tiles, tellings};
 use crate::caps::LEAST_INVOCATIONS;
 use crate::gemm::Activation;
 use crate::lora::{Algorithm, Buffers, Config, Problem, Residual};
@@ -13,7 +13,7 @@ use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::packed;
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::{Dtype, Layout};
 use Dtype::{F16, F32};
 
@@ -155,7 +155,7 @@ impl Describe for Problem {
             residual: Some(Residual { dtype: F16, ..Residual::default() }),
             ..smaller(self, 9, [like(self.m, 9), like(self.n, 9), tiles.k(33)])
         };
-        let all = tellings(small.chain([smaller(self, 9, long), other]), self, self.flops() / 2.0);
+        let all = small::and_own(small.chain([smaller(self, 9, long), other]), self, self.flops() / 2.0);
         all.into_iter().map(|telling| telling.set(loud)).collect()
     }
 }

@@ -1,14 +1,13 @@
 //! How a call of lora_backward is made and judged.
 
 use super::lora::{adapters, numbers};
-use super::tellings;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::lora_backward::{Buffers, Config, Problem};
 use crate::reference::lora_backward::{Inputs, Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::{Dtype, Layout};
 use Dtype::F32;
 
@@ -88,6 +87,6 @@ impl Describe for Problem {
         let mut small = small.map(|sizes| smaller(self, sizes));
         // A parameter.
         small[1].add = !self.add;
-        tellings(small, self, self.flops() / 2.0)
+        small::and_own(small, self, self.flops() / 2.0)
     }
 }

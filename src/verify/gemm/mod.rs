@@ -9,30 +9,14 @@ use crate::gemm::{Activation, Algorithm, Along, Buffers, Config, Epilogue, Matri
 use crate::reference::gemm::{Inputs, Output, reference, rounded};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::{Dtype, Layout};
 
 /// Arguments that a Problem may ask for.
 pub const OPTIONAL: [&str; 5] = ["b2", "c", "residual", "bias", "scale"];
 
-/// Multiply-adds of a small call, at most, and of one that is taken as it is.
+/// Multiply-adds of a small call, at most.
 const WORK: usize = 2_000_000;
-const WHOLE: f64 = 4e6;
-
-/// Calls of these Problems, each once, and of `own` if it does not take more than [`WHOLE`] multiply-adds.
-pub(in crate::verify) fn tellings<P: Clone + PartialEq>(
-    small: impl IntoIterator<Item = P>,
-    own: &P,
-    work: f64,
-) -> Vec<Telling<P>> {
-    let mut all: Vec<P> = Vec::new();
-    for problem in small.into_iter().chain((work <= WHOLE).then(|| own.clone())) {
-        if !all.contains(&problem) {
-            all.push(problem);
-        }
-    }
-    (1..).zip(all).map(|(seed, problem)| Telling::new(problem, seed)).collect()
-}
 
 /// What the sizes of small products follow from.
 struct Tiles {
@@ -216,7 +200,7 @@ impl Describe for Problem {
         }
         // Neither a nor b has a part.
         let without = Problem { alpha: 0.0, ..smaller(self, [1, 1], [like(self.m, 9), like(self.n, 9), tiles.k(33)]) };
-        let mut all = tellings(small.chain([other, without]), self, self.flops() / 2.0);
+        let mut all = small::and_own(small.chain([other, without]), self, self.flops() / 2.0);
         for (i, telling) in all.iter_mut().enumerate() {
             telling.set = Some(if i == 0 || telling.problem == other { loud } else { hidden });
         }

@@ -5,10 +5,9 @@ use crate::reference::vq_assign::{Output, distance, nearest, reference, unit};
 use crate::reference::{Verdict, Worst};
 use crate::verify::Subject;
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values, exact};
-use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::vq_assign::{Algorithm, Buffers, Config, Metric, Problem, Quantized};
 use crate::{Dtype, Layout};
 
@@ -227,6 +226,6 @@ impl Describe for Problem {
         let summed = self.loss.map(|_| smaller(self, config, 16 * LEAST_INVOCATIONS as usize, parts.max(self.top)));
         let one = (self.n <= 16).then(|| within(1, 3 * parts + 16));
         let small = [several, many].into_iter().chain(summed.filter(|one| work(one) <= WORK as f64)).chain(one);
-        tellings(small, self, work(self))
+        small::and_own(small, self, work(self))
     }
 }

@@ -4,11 +4,10 @@ use super::laid_batches;
 use crate::reference::vq_lookup::{Output, reference};
 use crate::reference::weights::decode_row;
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
-use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::packed;
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::vq_lookup::{Buffers, Combine, Config, Index, Order, OutOfRange, Problem};
 use crate::weights::{Format, Scales};
 
@@ -178,6 +177,6 @@ impl Describe for Problem {
         let single = small[2..].iter().filter(|_| self.positions() <= 16);
         let small = small[..2].iter().chain(single).copied().chain([other]).chain(formats);
         let elements = self.positions() as f64 * self.channels() as f64 + self.num_codes as f64 * self.code_dim as f64;
-        tellings(small, self, 16.0 * elements)
+        small::and_own(small, self, 16.0 * elements)
     }
 }

@@ -2,10 +2,9 @@
 
 use crate::reference::vq_scalar::{decode, encode};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
-use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::vq_scalar::{Buffers, Config, Direction, Kind, Problem};
 
 /// Levels of many dimensions: fewer than 2^32 in all.
@@ -65,7 +64,7 @@ impl Describe for Problem<'static> {
             let (x_layout, y_layout) = (laid(self.x_layout, [n], cols), laid(self.y_layout, [n], cols));
             Problem { n, kind, levels, x_layout, y_layout, indices: self.indices % 8, ..*self }
         });
-        let all = tellings(small, self, 16.0 * self.n as f64 * cols as f64);
+        let all = small::and_own(small, self, 16.0 * self.n as f64 * cols as f64);
         all.into_iter().map(|telling| telling.set(extremes)).collect()
     }
 }

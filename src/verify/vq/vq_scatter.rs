@@ -5,10 +5,9 @@ use super::vq_lookup::{index_number, random_indices};
 use crate::Dtype;
 use crate::reference::vq_scatter::{Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
-use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::vq_lookup::{Combine, Order, OutOfRange};
 use crate::vq_scatter::{Buffers, Config, Problem};
 
@@ -112,6 +111,6 @@ impl Describe for Problem {
             OutOfRange::First => OutOfRange::Zero,
         };
         let crowded = Telling::new(Problem { out_of_range, ..small }, 7).set(crowded);
-        tellings([small], self, 16.0 * (elements + codes)).into_iter().chain([crowded]).collect()
+        small::and_own([small], self, 16.0 * (elements + codes)).into_iter().chain([crowded]).collect()
     }
 }

@@ -3,10 +3,9 @@
 use crate::reference::Real;
 use crate::reference::vq_train::{State, update};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
-use crate::verify::gemm::tellings;
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
-use crate::verify::small::{laid, like};
+use crate::verify::small::{self, laid, like};
 use crate::vq_train::{Buffers, Config, Problem};
 use crate::{Dtype, Layout};
 
@@ -86,6 +85,6 @@ impl Describe for Problem {
         let replaced = Problem { least: 0.75, seed: 7, ..small[1] };
         let small = small.into_iter().chain([replaced]);
         let elements = self.books as f64 * (self.n + self.num_codes) as f64 * self.code_dim as f64;
-        tellings(small, self, 16.0 * elements)
+        small::and_own(small, self, 16.0 * elements)
     }
 }

@@ -3,10 +3,9 @@
 use crate::Dtype;
 use crate::reference::vq_train::gradient;
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
-use crate::verify::gemm::tellings;
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
-use crate::verify::small::like;
+use crate::verify::small::{self, like};
 use crate::vq_train::{Config, Gradient, GradientBuffers};
 
 impl Describe for Gradient {
@@ -45,6 +44,6 @@ impl Describe for Gradient {
     fn telling(&self, config: &Config) -> Vec<Telling<Gradient>> {
         let small = [8 * config.wg_size as usize + 1, 9];
         let small = small.map(|elements| Gradient { elements: like(self.elements, elements), ..*self });
-        tellings(small, self, 16.0 * self.elements as f64)
+        small::and_own(small, self, 16.0 * self.elements as f64)
     }
 }

@@ -2,8 +2,10 @@
 
 use loom::Gpu;
 use loom::harness::Call;
+use tileloom::attention::{self, Codes};
 use tileloom::kv_append::{self, Buffers, Cache, Norm, Problem, Query, Rotation};
 use tileloom::norm::Kind;
+use tileloom::quantize::Format;
 use tileloom::rope::{Angles, Axes, Frequencies, Style};
 use tileloom::{Caps, Context, Error, ErrorKind, Kernels, KvAppendOptions, KvCache, KvRope, Layout};
 
@@ -15,6 +17,7 @@ static SUITE: (&str, crate::Cases) = ("kv_append", cases);
 fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
     suite.case("no tokens: none is skipped", no_tokens);
+    suite.case("attention reads what is appended", appended);
     if suite.depth >= Depth::Wide {
         suite.case("tensors", tensors);
         suite.case("eight storage buffers: a step for each of q, k and v", few_buffers);
@@ -31,6 +34,43 @@ fn no_tokens(gpu: &Gpu) -> Result<(), String> {
     let shape = Problem { tokens: 0, head_dim: 8, value_dim: 8, skipped: Some(0), ..Problem::default() };
     let problem = Problem { rotation: rotation(8), ..shape };
     Call::random(problem, 1).check(gpu, &gpu.kernels, None).map(drop)
+}
+
+/// Codes and scales as they lie in a contiguous cache of one sequence, read by attention: near to what it gives for k and v.
+fn appended(gpu: &Gpu) -> Result<(), String> {
+    let (seq, heads, dim) = (21, 2, 16);
+    let attend = attention::Problem { seq_q: 9, seq_kv: seq, ..attention::Problem::new(1, 4, heads, dim) };
+    // `[seq, heads, dim]`, as it is written, and `[heads, seq, dim]`, as attention has its arguments.
+    let by_head = |all: &[f64]| -> Vec<f64> {
+        let at = |i: usize| (i / dim % seq * heads + i / dim / seq) * dim + i % dim;
+        (0..all.len()).map(|i| all[at(i)]).collect()
+    };
+    // By how much the whole may be off: an element of e4m3 is, by 2^-4 of itself, in v and in the scores; one of int8 by 2^-8 of the largest.
+    for (cache, format, share) in [(Cache::Int8, Format::Int8, 0.05), (Cache::E4m3, Format::E4m3, 0.125f64)] {
+        let sizes = Problem { tokens: seq, kv_heads: heads, head_dim: dim, value_dim: dim, ..Problem::default() };
+        let append = Problem { page_size: seq, cache, ..sizes };
+        let append = Call::random(append, 2).with("slots", (0..seq).map(|slot| slot as f64).collect());
+        let (written, _) = append.check(gpu, &gpu.kernels, None)?;
+
+        let tokens_first = Layout::strided(0, [seq * heads * dim, dim, heads * dim]);
+        let scales = |at| Layout::strided(at, [seq * heads, 1, heads]);
+        let codes = Some(Codes { format, k_scale: scales(0), v_scale: scales(seq * heads) });
+        let problem = attention::Problem { k_layout: tokens_first, v_layout: tokens_first, codes, ..attend };
+        let mut values = Call::random(problem, 3).values.clone();
+        let whole = Call::random(attend, 3).with("q", values["q"].clone());
+        let whole = whole.with("k", by_head(&append.values["k"])).with("v", by_head(&append.values["v"]));
+        let (whole, _) = whole.check(gpu, &gpu.kernels, None)?;
+        values.insert("k", by_head(&written.values["k_cache"]));
+        values.insert("v", by_head(&written.values["v_cache"]));
+        values.insert("tables", [&written.values["k_scale"][..], &written.values["v_scale"]].concat());
+        let (read, _) = Call::new(problem, values).check(gpu, &gpu.kernels, None)?;
+        let pairs = || read.values["o"].iter().zip(&whole.values["o"]);
+        let (error, size) = pairs().fold((0.0, 0.0), |(e, s), (a, b)| (e + (a - b).powi(2), s + b * b));
+        if error > share.powi(2) * size {
+            return Err(format!("{format:?}: {error:e} of {size:e}"));
+        }
+    }
+    Ok(())
 }
 
 /// Two tokens of one head of two: to place 2, and to none. A quarter turn at position 1.

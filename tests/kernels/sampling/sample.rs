@@ -141,6 +141,11 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         invalid(arg, prepare(&Problem { settings, ..good }))?;
     }
     invalid("vocab", prepare(&Problem { vocab: 0, ..good }))?;
+    // Places of histories that share their tokens are more than a u32 counts.
+    let history = Some(sample::History { len: 1 << 18, layout: Layout::strided(0, [0]) });
+    refused("places", prepare(&Problem { rows: 1 << 14, history, ..good }), |error| {
+        matches!(error.kind, ErrorKind::ConfigUnfit { .. })
+    })?;
     invalid("vocab", prepare(&Problem { vocab: (1 << 20) + 1, ..good }))?;
     invalid("token", prepare(&Problem { token: None, ..good }))?;
     invalid("probs", prepare(&Problem { probs: Some(Layout::strided(0, [9])), ..good }))?;

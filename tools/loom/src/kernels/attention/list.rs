@@ -1,6 +1,6 @@
 //! Attention's Problems of interest.
 
-use tileloom::attention::{Algorithm, Config, Hide, Load, Problem, Reduce};
+use tileloom::attention::{Algorithm, Codes, Config, Hide, Load, Problem, Reduce};
 use tileloom::caps::Class;
 use tileloom::gemm::Precision;
 use tileloom::quantize::Format;
@@ -159,6 +159,15 @@ fn eight_bits(list: &mut List<Problem>) {
         let lengths = KEYS.map(|keys| [1, keys]);
         let entry = list.narrow("8 bits, paged", of(paged(5, &lengths, Problem { seq_q: 1, ..base })));
         entry.seed(33).candidate(DECODE).set(sequences(&lengths));
+        // Scales token by token, as kv_append writes them, and with room between.
+        let mut tokens = of(causal(Problem { batch: 2, ..Problem::new(2, 4, 2, 16) }));
+        (tokens.seq_q, tokens.seq_kv) = (9, 21);
+        tokens.codes = tokens.codes.map(|codes| Codes {
+            k_scale: Layout::strided(0, [42, 1, 2]),
+            v_scale: Layout::strided(0, [70, 35, 1]),
+            ..codes
+        });
+        list.narrow("8 bits, strided scales", placed(tokens)).seed(37).candidate(TILED);
         // Vectors that share words with others.
         let odd = Problem { value_dim: 41, seq_q: 9, seq_kv: 20, lse: Some(0), ..Problem::new(1, 6, 2, 59) };
         list.narrow("8 bits, odd head dims", of(typed(Dtype::F16, odd))).seed(34).candidate(TILED);

@@ -10,7 +10,7 @@ use tileloom::gemm::Precision;
 use tileloom::quantize::Format;
 use tileloom::softmax::Mask;
 use tileloom::verify::Describe;
-use tileloom::verify::attention::{Places, f32_tables, held, placed, u32_tables, write_indices};
+use tileloom::verify::attention::{Places, f32_tables, held, placed, scale_at, u32_tables, write_indices};
 use tileloom::{Dtype, Layout};
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
@@ -74,11 +74,10 @@ pub fn relaid(from: &Call<Problem>, p: &Problem, values: &mut Values) {
     }
     // A code may be no poison: the scales of what no sequence has are.
     let hidden = new[1].scatter(&vec![0.0; p.batch * p.kv_heads * p.seq_kv], 1);
-    let [_, _, k_scale, v_scale] = f32_tables(p);
-    for (at, _) in [k_scale, v_scale].into_iter().flatten() {
+    for at in p.codes.iter().flat_map(|codes| [codes.k_scale, codes.v_scale]) {
         let tables = values.get_mut("tables").expect("codes have scales");
         for (row, _) in hidden.iter().enumerate().filter(|(_, v)| v.is_nan()) {
-            tables[at + p.kv_strides(Layout::default(), 1).row_start(p.kv_sizes(), 1, row)] = f64::NAN;
+            tables[scale_at(p, at, row)] = f64::NAN;
         }
     }
 }

@@ -30,6 +30,14 @@ impl Listed for Problem {
         list.narrow("starts beyond the tokens", beyond).set(|_, values| {
             values.insert("starts", vec![0.0, 7.0, 1e9, u32::MAX.into()]);
         });
+        for (_, score) in SCORE {
+            let masked = Problem { score, ..shape(2, 34, 60, 4) };
+            list.narrow("experts that are masked, of one token all", masked).seed(7).set(|problem, values| {
+                let logits = values.get_mut("logits").expect("there are logits");
+                logits.iter_mut().step_by(7).for_each(|x| *x = f64::NEG_INFINITY);
+                logits[..problem.experts].fill(f64::NEG_INFINITY);
+            });
+        }
         list.wide("every candidate", shape(2, 3000, 64, 6)).seed(3).every_candidate().twice();
         for logits in [Dtype::F16, Dtype::Bf16] {
             let strided = Problem {

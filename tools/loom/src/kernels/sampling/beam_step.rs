@@ -50,6 +50,10 @@ impl Listed for Problem {
             list.narrow("hidden, infinite and equal ones", Problem { log_softmax, ..shape(3, 4, 70) })
                 .seed(2)
                 .set(hostile);
+            // Scores of two beams tell, though logits are far from 0.
+            list.narrow("logits of a million", Problem { log_softmax, ..shape(2, 3, 40) }).seed(4).set(|_, values| {
+                values.entry("logits").and_modify(|logits| logits.iter_mut().for_each(|z| *z += 1e6));
+            });
             let few = Config { wg_size: 16, part: 64 };
             list.narrow("many small parts", Problem { log_softmax, ..shape(2, 3, 1000) }).seed(3).config(few);
         }

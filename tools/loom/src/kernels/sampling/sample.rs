@@ -94,11 +94,12 @@ impl Listed for Problem {
             list.wide(format!("ties, {name}"), problem).seed(7);
         }
         let edges = |problem: &Problem, values: &mut Values| {
-            let uniforms = [0.0, 1.0 - 2f64.powi(-24), 1.0, 2.0, -1.0, 2f64.powi(-24), f64::from(f32::MIN_POSITIVE)];
+            let uniforms =
+                [0.0, -0.0, 1.0 - 2f64.powi(-24), 1.0, 2.0, -1.0, 2f64.powi(-24), f64::from(f32::MIN_POSITIVE)];
             let at = |row: usize| uniforms[row % uniforms.len()];
             values.insert("uniform", (0..problem.rows).map(at).collect());
         };
-        list.narrow("the ends of uniform", Problem { settings: all, ..shape(7, 700) }).seed(8).set(edges);
+        list.narrow("the ends of uniform", Problem { settings: all, ..shape(8, 700) }).seed(8).set(edges);
         list.narrow("tokens alone", Problem { settings: all, ..shape(40, 600) }).seed(9);
         list.narrow("probabilities alone", Problem { token: None, ..both(Problem { settings: all, ..shape(4, 600) }) })
             .seed(9);
@@ -204,7 +205,11 @@ impl Listed for Problem {
             if step.shape != [1] {
                 return Err(case::bad_shape("step", step, "[1]"));
             }
-            values.insert("step", case::integers("step", step)?.into_iter().map(|v| v as f64).collect());
+            let numbers = case::integers("step", step)?;
+            if numbers.iter().any(|&number| u32::try_from(number).is_err()) {
+                return Err(case::bad_shape("step", step, "[1], a number from 0 to 2^32 - 1"));
+            }
+            values.insert("step", numbers.into_iter().map(|v| v as f64).collect());
             problem.uniform = Uniform::Philox { seed: 0, step: Step::Buffer(0) };
         }
         if let Some(uniform) = reader.optional("uniform") {

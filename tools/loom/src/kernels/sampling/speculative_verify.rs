@@ -15,6 +15,8 @@ fn shape(batch: usize, len: usize, vocab: usize) -> Problem {
 fn hostile(problem: &Problem, values: &mut Values) {
     let Problem { len, vocab, .. } = *problem;
     let draft = values["draft"].clone();
+    let first = values["proposed"][len] as usize;
+    values.entry("draft").and_modify(|draft| draft[len * vocab + first] = 1e-30);
     values.entry("proposed").and_modify(|proposed| {
         proposed[0] = -1.0;
         proposed[len + 1] = vocab as f64;
@@ -23,6 +25,7 @@ fn hostile(problem: &Problem, values: &mut Values) {
     });
     values.entry("uniform").and_modify(|uniform| {
         uniform[len] = 0.0;
+        uniform[len + 1] = 1e-9;
         uniform[2 * len + 1] = 1.0 - 2f64.powi(-24);
         uniform[4 * (len + 1) + len] = f64::NAN;
         // All stand in batch 3.
@@ -32,6 +35,8 @@ fn hostile(problem: &Problem, values: &mut Values) {
         // Batch 2: nothing is left at its first place; batch 4: no probability.
         target[2 * (len + 1) * vocab..][..vocab].copy_from_slice(&draft[2 * len * vocab..][..vocab]);
         target[4 * (len + 1) * vocab..][..vocab].fill(0.0);
+        // Batch 1: neither has the first token, whose product with uniform is too small for f32.
+        target[(len + 1) * vocab..][..vocab].fill(0.0);
         target[5 * (len + 1) * vocab] = f64::NAN;
         target[5 * (len + 1) * vocab + 1] = -1.0;
     });
