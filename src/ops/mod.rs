@@ -392,11 +392,11 @@ mod sampling;
 mod sort;
 mod vq;
 
-pub use attention::{attention_bias, attention_merge, kv_append};
+pub use attention::{attention_bias, attention_merge, kv_append, kv_move};
 pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;
-pub use sampling::{beam_step, sample, speculative_verify};
+pub use sampling::{beam_step, sample, speculative_tree, speculative_verify};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

@@ -2,5 +2,6 @@
 
 pub mod beam_step;
 pub mod sample;
+pub mod speculative_tree;
 pub mod speculative_verify;
 mod tiles;

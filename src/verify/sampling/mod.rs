@@ -2,4 +2,5 @@
 
 pub mod beam_step;
 pub mod sample;
+pub mod speculative_tree;
 pub mod speculative_verify;

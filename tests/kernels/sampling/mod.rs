@@ -1,3 +1,4 @@
 mod beam_step;
 mod sample;
+mod speculative_tree;
 mod speculative_verify;

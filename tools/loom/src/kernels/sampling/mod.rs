@@ -2,4 +2,5 @@
 
 mod beam_step;
 mod sample;
+mod speculative_tree;
 mod speculative_verify;
