@@ -9,6 +9,8 @@
 //! Each move sees what those before have written. A path as `speculative_tree` gives it has `path[j] >= j` and goes up: then no
 //! move overwrites what a later one reads. Any other moves are made by slots `[to.., from..]` and a path of `n, n + 1, ..`.
 //!
+//! Keys of a tree are rotated by their depth in it, which is their place on the path: they need no other rotation.
+//!
 //! The cache is that of `kv_append`: pages, or sequences of a contiguous one, with the same layouts.
 
 use crate::args::Element;
