@@ -1,8 +1,8 @@
 //! Speculative decoding by a tree on a GPU: what is more than a Problem of the list.
 
 use loom::Gpu;
-use tileloom::ErrorKind;
 use tileloom::speculative_tree::{self, Accept, Buffers, Problem, Typical};
+use tileloom::{BeamOptions, Context, Error, ErrorKind, Tensor, TreeOptions};
 
 use crate::{Suite, invalid, refused};
 
@@ -12,6 +12,48 @@ static SUITE: (&str, crate::Cases) = ("speculative_tree", cases);
 fn cases(suite: &mut Suite) {
     suite.case("worked out", worked_out);
     suite.case("errors", errors);
+    suite.case("tensors", tensors);
+}
+
+/// What the other ops of this kind have on tensors, too.
+fn tensors(gpu: &Gpu) -> Result<(), String> {
+    let run = || {
+        let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+        let integers = |t: &Tensor<i32>| pollster::block_on(t.read());
+        let parents = context.upload(&[-1i32, -1, 0], &[3])?;
+        let proposed = context.upload(&[5i32, 6, 7], &[1, 3])?;
+        let drawn = context.upload(&[5u32, 7, 1, 2], &[1, 4])?;
+        let out = proposed.speculative_tree(&parents, &drawn, &TreeOptions::default())?;
+        assert_eq!(pollster::block_on(out.accepted.read())?, [2]);
+        assert_eq!(integers(&out.tokens)?, [5, 7, 2, -1]);
+        assert_eq!(integers(&out.path)?, [0, 2, -1]);
+        let mut target = [0f32; 4 * 8];
+        (target[6], target[2 * 8]) = (1.0, 1.0);
+        let target = context.upload(&target, &[1, 4, 8])?;
+        let options = TreeOptions { depth: Some(2), typical: Some((0.09, 0.3, &target)) };
+        let out = proposed.speculative_tree(&parents, &drawn, &options)?;
+        assert_eq!((integers(&out.tokens)?, integers(&out.path)?), (vec![6, 1, -1], vec![1, -1]));
+        let error = proposed.speculative_tree(&proposed, &context.upload(&[0u32; 3], &[1, 3])?, &options).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Shape { arg: "drawn", .. }), "{error}");
+
+        let draft = context.upload(&[0.5f32, 0.5, 0.0], &[1, 1, 3])?;
+        let target = context.upload(&[0.25f32, 0.5, 0.25, 0.0, 0.0, 1.0], &[1, 2, 3])?;
+        let given = context.upload(&[1i32], &[1, 1])?;
+        let uniform = context.upload(&[0.9f32, 0.5], &[1, 2])?;
+        let out = target.speculative_verify(&draft, &given, &uniform)?;
+        assert_eq!((pollster::block_on(out.accepted.read())?, integers(&out.tokens)?), (vec![1], vec![1, 2]));
+        let error = target.speculative_verify(&draft, &given, &draft).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Shape { arg: "uniform", .. }), "{error}");
+
+        let scores = context.upload(&[0f32, -10.0], &[1, 2])?;
+        let logits = context.upload(&[1f32, 2.0, 3.0, 9.0, 9.0, 9.0], &[1, 2, 3])?;
+        let best = logits.beam_step(&scores, &BeamOptions { top: Some(2), log_softmax: false })?;
+        let read = |t: &Tensor<u32>| pollster::block_on(t.read());
+        assert_eq!((read(&best.beams)?, read(&best.tokens)?), (vec![0, 0], vec![2, 1]));
+        assert_eq!(pollster::block_on(best.scores.read())?, [3.0, 2.0]);
+        Ok::<_, Error>(())
+    };
+    run().map_err(|error| error.to_string())
 }
 
 /// The trees of the reference's tests.
