@@ -19,7 +19,7 @@ pub use position::rope::{RopeOptions, RopePositions};
 pub use routing::moe_balance::{BalanceOptions, Balanced};
 pub use routing::moe_route::{RouteOptions, Routed};
 pub use rows::*;
-pub use sampling::SampleOptions;
+pub use sampling::{BeamOptions, Beams, SampleOptions, TreeOptions, TreeVerified, Verified};
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
 pub use vq::vq_lookup::VqIndices;
 pub use weights::Weights;

@@ -80,6 +80,7 @@ pub mod attention_merge;
 mod choose;
 mod coop;
 pub mod kv_append;
+pub mod kv_move;
 mod pipeline;
 mod prepare;
 

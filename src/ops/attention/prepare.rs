@@ -12,7 +12,7 @@ use crate::error::Checked;
 use crate::kernels::Pipeline;
 use crate::layout::{View, product};
 use crate::mask::MaskView;
-use crate::ops::{self, Plan};
+use crate::ops::{self, BATCH, Plan};
 use crate::{Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit};
 
 crate::params! {
@@ -178,6 +178,12 @@ impl Plan for Problem {
             packed,
             paged,
         })
+    }
+
+    /// Keys are split as for a few sequences. Packed ones share a Problem with whatever is beside them, so that these have a fixed length, too.
+    fn without_batch(&self) -> Problem {
+        let (seq_q, seq_kv) = if self.packed.is_some() { (BATCH, 4096) } else { (self.seq_q, self.seq_kv) };
+        Problem { batch: 8, seq_q, seq_kv, ..*self }
     }
 
     fn list(&self, _: &Views, caps: &Caps) -> Vec<Config> {

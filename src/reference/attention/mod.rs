@@ -3,6 +3,7 @@
 pub mod attention_bias;
 pub mod attention_merge;
 pub mod kv_append;
+pub mod kv_move;
 
 use crate::attention::Problem;
 use crate::reference::Real;

@@ -3,6 +3,7 @@
 pub mod attention_bias;
 pub mod attention_merge;
 pub mod kv_append;
+pub mod kv_move;
 
 use loom::Gpu;
 use loom::harness::{Call, Output, same_bits};

@@ -11,9 +11,9 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, advance, attention, attention_bias,
-    attention_merge, beam_step, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, lora, lora_backward,
+    attention_merge, beam_step, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora, lora_backward,
     moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax,
-    softmax_backward, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -25,7 +25,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 30] = [
+pub const OPS: [(&str, Case); 32] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
@@ -36,6 +36,7 @@ pub const OPS: [(&str, Case); 30] = [
     ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
     ("kv_append", call::case::<kv_append::Problem>),
+    ("kv_move", call::case::<kv_move::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
     ("moe_balance", call::case::<moe_balance::Problem>),
@@ -49,6 +50,7 @@ pub const OPS: [(&str, Case); 30] = [
     ("sample", call::case::<sample::Problem>),
     ("softmax", call::case::<softmax::Problem>),
     ("softmax_backward", call::case::<softmax_backward::Problem>),
+    ("speculative_tree", call::case::<speculative_tree::Problem>),
     ("speculative_verify", call::case::<speculative_verify::Problem>),
     ("vq_assign", call::case::<vq_assign::Problem>),
     ("vq_lookup", call::case::<vq_lookup::Problem>),
@@ -216,6 +218,17 @@ fields!(speculative_verify::Problem = Self::default();
     speculative_verify::Problem { batch, len, vocab, draft, target, proposed, uniform, accepted, tokens });
 op!(speculative_verify: [draft, target, proposed, uniform, accepted, tokens], [scratch]; |_dice, p| {
     p.vocab = p.vocab.clamp(1, 1 << 20);
+});
+
+fields!(speculative_tree::Typical = Self::default(); speculative_tree::Typical { vocab, epsilon, delta, target });
+one_of!(speculative_tree::Accept: |d| speculative_tree::Accept::Match, speculative_tree::Accept::Typical(Vary::any(d)));
+fields!(speculative_tree::Problem = Self::default();
+    speculative_tree::Problem { batch, len, depth, tree, accept, proposed, drawn, accepted, tokens, path });
+op!(speculative_tree: [parents, proposed, drawn, accepted, tokens, path], [target, scratch]; |_dice, p| {
+    if let speculative_tree::Accept::Typical(typical) = &mut p.accept {
+        typical.vocab = typical.vocab.clamp(1, 1 << 20);
+        (typical.epsilon, typical.delta) = (0.09, 0.3);
+    }
 });
 
 one_of!(Activation: |d| d.of_these(Activation::ALL));
@@ -406,6 +419,13 @@ op!(kv_append: [k, v, k_cache, v_cache, slots],
         }
     }
 });
+
+fields!(kv_move::Problem = Self::default();
+kv_move::Problem {
+    batch, len, depth, kv_heads, head_dim, value_dim, pages, page_size, cache, k_cache, v_cache, k_scale, v_scale, slots,
+    wide, path,
+});
+op!(kv_move: [k_cache, v_cache, slots, path], [k_scale, v_scale]; |_dice, p| p.page_size = p.page_size.max(1));
 
 one_of!(Combine: |d| Combine::Concat, Combine::Sum);
 one_of!(Order: |d| Order::ChannelsLast, Order::ChannelsFirst);

@@ -3,6 +3,7 @@
 pub mod attention_bias;
 pub mod attention_merge;
 pub mod kv_append;
+pub mod kv_move;
 pub mod list;
 
 use tileloom::attention::{self, Algorithm, Alibi, Codes, Packed, Paged, Problem, Reduce, Tree, bshd};
