@@ -89,8 +89,9 @@ impl<T: Float> Encoder<T> {
         };
         let config: Config = serde_json::from_slice(&read("config.json")?)?;
         let SentenceConfig { max_seq_length } = serde_json::from_slice(&read("sentence_bert_config.json")?)?;
-        if (config.model_type.as_str(), config.hidden_act.as_str()) != ("bert", "gelu") {
-            return Err(format!("a {} with {}, not a bert with gelu", config.model_type, config.hidden_act).into());
+        let Config { model_type, hidden_act, hidden_size: hidden, num_attention_heads: heads, .. } = &config;
+        if (model_type.as_str(), hidden_act.as_str()) != ("bert", "gelu") || hidden.checked_rem(*heads) != Some(0) {
+            return Err(format!("a {model_type} with {hidden_act}, {heads} heads of {hidden}: not supported").into());
         }
         let mut tokenizer = Tokenizer::from_bytes(read("tokenizer.json")?)?;
         tokenizer.with_padding(None);
@@ -103,12 +104,10 @@ impl<T: Float> Encoder<T> {
             tokenizer,
             pack: 2048,
             words: weights.tensor("embeddings.word_embeddings.weight")?,
-            positions: weights.positions()?,
+            positions: weights.positions(*hidden)?,
             norm: weights.norm("embeddings.LayerNorm")?,
             layers: layers.map(|i| weights.layer(&format!("encoder.layer.{i}"))).collect::<Result<_>>()?,
-            unit: context.upload(&vec![(config.hidden_size as f32).sqrt().recip(); config.hidden_size], &[
-                config.hidden_size,
-            ])?,
+            unit: context.upload(&vec![1.0 / (*hidden as f32).sqrt(); *hidden], &[*hidden])?,
             context: context.clone(),
             config,
         })
@@ -268,11 +267,12 @@ impl Weights<'_> {
     }
 
     /// The vectors of positions, with that of the first type added to each: a sentence has no other.
-    fn positions<T: Float>(&self) -> Result<Tensor<T>> {
-        let (mut values, shape) = self.values("embeddings.position_embeddings.weight")?;
+    fn positions<T: Float>(&self, hidden: usize) -> Result<Tensor<T>> {
+        let (values, shape) = self.values("embeddings.position_embeddings.weight")?;
         let (types, _) = self.values("embeddings.token_type_embeddings.weight")?;
-        values.chunks_mut(shape[1]).flat_map(|row| row.iter_mut().zip(&types)).for_each(|(v, t)| *v += t);
-        Ok(self.context.upload(&values.into_iter().map(T::of).collect::<Vec<T>>(), &shape)?)
+        let first = types.iter().take(hidden).cycle();
+        let values: Vec<T> = values.iter().zip(first).map(|(v, first)| T::of(v + first)).collect();
+        Ok(self.context.upload(&values, &shape)?)
     }
 
     fn linear<T: Float>(&self, name: &str) -> Result<Linear<T>> {

@@ -94,12 +94,16 @@ async fn run<T: Float>(arguments: Arguments) -> Result<()> {
     encoder.embed(&tokens).await?; // compiles
     let start = Instant::now();
     let rows = encoder.embed(&tokens).await?;
-    let (seconds, n) = (start.elapsed().as_secs_f64(), sentences.len());
-    let count = tokens.iter().map(Vec::len).sum::<usize>();
-    println!("{n} sentences, {count} tokens: {:.0} sentences/s, {:.0} tokens/s", n as f64 / seconds, count as f64 / seconds);
+    let seconds = start.elapsed().as_secs_f64();
+    let (n, count) = (sentences.len(), tokens.iter().map(Vec::len).sum::<usize>());
+    let rate = |count: usize| count as f64 / seconds;
+    println!("{n} sentences, {count} tokens: {:.0} sentences/s, {:.0} tokens/s", rate(n), rate(count));
 
     let alike = similarities(&context, &rows, n).await?;
-    if n <= WIDEST { table(&sentences, &alike) } else { nearest(&sentences, &alike) }
+    match n <= WIDEST {
+        true => table(&sentences, &alike),
+        false => nearest(&sentences, &alike),
+    }
     Ok(())
 }
 

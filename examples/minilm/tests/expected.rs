@@ -57,7 +57,12 @@ fn check<T: Float>(tolerance: f64) {
                 }
             }
             let label = context.kernels().caps().label();
-            println!("{label}, {}, packs of {pack}: embeddings {:.1e}, similarities {:.1e}", T::DTYPE, worst[0], worst[1]);
+            println!(
+                "{label}, {}, packs of {pack}: embeddings {:.1e}, similarities {:.1e}",
+                T::DTYPE,
+                worst[0],
+                worst[1]
+            );
             assert!(worst.iter().all(|&worst| worst <= tolerance), "{worst:?}: more than {tolerance:e}");
         }
         minilm::Result::Ok(())
