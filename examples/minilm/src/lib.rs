@@ -85,7 +85,7 @@ impl<T: Float> Encoder<T> {
     pub fn open(context: &Context, folder: &Path) -> Result<Encoder<T>> {
         let read = |name: &str| {
             let path = folder.join(name);
-            fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+            fs::read(&path).map_err(|error| format!("{}: {error}; tools/minilm fetches the model", path.display()))
         };
         let config: Config = serde_json::from_slice(&read("config.json")?)?;
         let SentenceConfig { max_seq_length } = serde_json::from_slice(&read("sentence_bert_config.json")?)?;
@@ -119,9 +119,9 @@ impl<T: Float> Encoder<T> {
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
-    /// Unit vectors, `[sentences, hidden]`, of sentences by their tokens.
-    pub async fn embed(&self, sentences: &[Vec<u32>]) -> Result<Vec<f32>> {
-        let (mut rows, mut rest) = (Vec::new(), sentences);
+    /// Unit vectors, `[sentences, hidden]`, of sentences by their tokens. The products of them are cosines.
+    pub async fn embed(&self, sentences: &[Vec<u32>]) -> Result<Tensor<f32>> {
+        let (mut means, mut rest) = (Vec::new(), sentences);
         while !rest.is_empty() {
             let mut tokens = 0;
             let fit = rest.iter().take_while(|ids| {
@@ -129,13 +129,15 @@ impl<T: Float> Encoder<T> {
                 tokens <= self.pack
             });
             let (pack, behind) = rest.split_at(fit.count().max(1));
-            rows.extend(self.forward(pack)?.read().await?.into_iter().map(T::value));
+            means.extend(self.forward(pack)?.read().await?.into_iter().map(T::value));
             rest = behind;
         }
-        Ok(rows)
+        let means = self.context.upload(&means, &[sentences.len(), self.config.hidden_size])?;
+        let unit = NormOptions { weight: Some((&self.unit).into()), eps: Some(1e-12), ..Default::default() };
+        Ok(means.rms_norm(&unit)?)
     }
 
-    /// The model, in one submit.
+    /// The mean of each sentence's tokens behind the last layer, `[sentences, hidden]`: the model, in one submit.
     fn forward(&self, sentences: &[Vec<u32>]) -> Result<Tensor<T>> {
         let Encoder { context, config, .. } = self;
         let ids = sentences.concat();
@@ -157,24 +159,16 @@ impl<T: Float> Encoder<T> {
             x = layer.forward(&mut batch, &x, &starts, config)?;
         }
 
-        // The mean of each sentence's tokens is a product with a matrix [sentences, tokens].
+        // Means are a product with a matrix [sentences, tokens].
         let mut weights = vec![T::of(0.0); n * tokens];
         for (i, ids) in sentences.iter().enumerate() {
             let start = i * tokens + starts[i] as usize;
             weights[start..start + ids.len()].fill(T::of(1.0 / ids.len() as f32));
         }
-        let mean = batch.matmul(&context.upload(&weights, &[n, tokens])?, &x, &MatmulOptions::default())?;
-        let unit = NormOptions { weight: Some((&self.unit).into()), eps: Some(1e-12), ..Default::default() };
-        let unit = batch.rms_norm(&mean, &unit)?;
+        let means = batch.matmul(&context.upload(&weights, &[n, tokens])?, &x, &MatmulOptions::default())?;
         batch.submit()?;
-        Ok(unit)
+        Ok(means)
     }
-}
-
-/// `[n, n]`: the cosines of unit vectors `[n, hidden]` with each other.
-pub async fn similarities(context: &Context, rows: &[f32], n: usize) -> Result<Vec<f32>> {
-    let rows = context.upload(rows, &[n, rows.len() / n.max(1)])?;
-    Ok(rows.matmul(&rows, &MatmulOptions { trans_b: true, ..Default::default() })?.read().await?)
 }
 
 /// A block of the encoder: attention and a hidden layer, each added to its input and normed.

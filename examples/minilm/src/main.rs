@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use half::f16;
-use minilm::{Encoder, Float, Result, similarities};
-use tileloom::Context;
+use minilm::{Encoder, Float, Result};
+use tileloom::{Context, MatmulOptions};
 
 const SENTENCES: &[&str] = &[
     "The weather is lovely today.",
@@ -91,15 +91,18 @@ async fn run<T: Float>(arguments: Arguments) -> Result<()> {
     encoder.pack = arguments.pack;
 
     let tokens = encoder.tokenize(&sentences)?;
-    encoder.embed(&tokens).await?; // compiles
+    let compare = async || -> Result<Vec<f32>> {
+        let rows = encoder.embed(&tokens).await?;
+        Ok(rows.matmul(&rows, &MatmulOptions { trans_b: true, ..Default::default() })?.read().await?)
+    };
+    compare().await?; // compiles
     let start = Instant::now();
-    let rows = encoder.embed(&tokens).await?;
+    let alike = compare().await?;
     let seconds = start.elapsed().as_secs_f64();
     let (n, count) = (sentences.len(), tokens.iter().map(Vec::len).sum::<usize>());
     let rate = |count: usize| count as f64 / seconds;
     println!("{n} sentences, {count} tokens: {:.0} sentences/s, {:.0} tokens/s", rate(n), rate(count));
 
-    let alike = similarities(&context, &rows, n).await?;
     match n <= WIDEST {
         true => table(&sentences, &alike),
         false => nearest(&sentences, &alike),
