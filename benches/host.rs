@@ -1,5 +1,7 @@
 //! What a call costs the host: `prepare` of a kernel that is compiled, and `record_in`. Buffers are tiny and nothing is
-//! submitted; `loom bench` measures the GPU. And how fast weights are packed, in bytes of the checkpoint.
+//! submitted; `loom bench` measures the GPU. A `Sequence` beside the same calls of wgpu by hand. How fast weights are packed, in bytes of the
+//! checkpoint. And with `compile` among the arguments only this: seconds until the pipelines of all quick benchmarks are there, one after
+//! another, together, and together from the cache on disk, in turns.
 //!
 //! `TILELOOM_ADAPTER` and `WGPU_BACKEND` choose the adapter; the first is taken.
 
@@ -7,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use loom::Gpu;
+use loom::kernel::{Run, Use};
+use tileloom::verify::Subject;
 use tileloom::weights::{Format, Source};
-use tileloom::{Op, softmax, softmax_backward, wgpu};
+use tileloom::{Dispatch, Error, Kernels, KernelsOptions, Op, Sequence, gemm, softmax, softmax_backward, wgpu};
 
 /// Seconds of `calls` of `record`, in passes of a thousand.
 fn recorded(gpu: &Gpu, calls: u64, record: impl Fn(&mut wgpu::ComputePass<'_>)) -> Duration {
@@ -35,6 +39,61 @@ fn host<P: Op>(gpu: &Gpu, criterion: &mut Criterion, problem: P, buffers: P::Buf
     group.finish();
 }
 
+/// A step of twenty calls, of three kernels, beside the same by hand.
+fn sequence(gpu: &Gpu, criterion: &mut Criterion, [a, b, c]: [&wgpu::Buffer; 3]) {
+    let mut sequence = Sequence::new(&gpu.kernels);
+    let rows = softmax::Problem { rows: 4, cols: 16, ..Default::default() };
+    let product = gemm::Problem { m: 4, n: 4, k: 4, ..Default::default() };
+    for i in 0..20 {
+        let call = match i % 2 {
+            0 => rows.prepare(&gpu.kernels, softmax::Buffers::new(a, b)),
+            _ => product.prepare(&gpu.kernels, gemm::Buffers::new(a, b, c)),
+        };
+        sequence.push(call.expect("a dispatch")).expect("one of these Kernels");
+    }
+    let by_hand = |pass: &mut wgpu::ComputePass<'_>| {
+        for (pipeline, bind_group, immediates, [x, y, z]) in sequence.dispatches().iter().flat_map(Dispatch::calls) {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, bind_group, &[]);
+            if !immediates.is_empty() {
+                pass.set_immediates(0, immediates);
+            }
+            pass.dispatch_workgroups(x, y, z);
+        }
+    };
+    let mut group = criterion.benchmark_group("sequence of 20");
+    group.bench_function("record_in", |b| b.iter_custom(|steps| recorded(gpu, steps, |pass| sequence.record_in(pass))));
+    group.bench_function("by hand", |b| b.iter_custom(|steps| recorded(gpu, steps, by_hand)));
+    group.finish();
+}
+
+/// Seconds until the pipelines of all quick benchmarks are there.
+fn compile(adapter: &wgpu::Adapter) {
+    let quick = |run: &Box<dyn Run>| matches!(run.what(), Use::Bench { quick: true });
+    let runs: Vec<_> = loom::registry::all().iter().flat_map(|kernel| kernel.list()).filter(quick).collect();
+    let subjects: Vec<&dyn Subject> = runs.iter().map(|run| run.subject()).collect();
+    let dir = std::env::temp_dir().join(format!("tileloom-host-{}", std::process::id()));
+    let seconds = |name: &str, cached: bool, work: &dyn Fn(&Kernels) -> Result<(), Error>| {
+        let options = KernelsOptions { cache_dir: cached.then(|| dir.clone()), ..Default::default() };
+        let gpu = Gpu::open_with(adapter, options).expect("a device");
+        let start = Instant::now();
+        work(&gpu.kernels).expect("pipelines");
+        let spent = start.elapsed();
+        gpu.kernels.save_pipeline_cache().expect("a file");
+        println!("{name:24} {:8.3} s  {} pipelines", spent.as_secs_f64(), gpu.kernels.pipeline_count());
+    };
+    let together = |kernels: &Kernels| kernels.compile(&subjects);
+    let in_turn = |kernels: &Kernels| subjects.iter().try_for_each(|subject| kernels.compile(&[*subject]));
+    for _ in 0..3 {
+        let _ = std::fs::remove_dir_all(&dir);
+        seconds("one after another", false, &in_turn);
+        seconds("together", false, &together);
+        seconds("together, kept on disk", true, &together);
+        seconds("together, from disk", true, &together);
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
 /// A matrix of 4096 x 4096 from memory, into memory that is there.
 fn packed(criterion: &mut Criterion) {
     let (n, k) = (4096, 4096);
@@ -55,6 +114,9 @@ fn packed(criterion: &mut Criterion) {
 
 fn main() {
     let adapter = loom::gpu::adapters().into_iter().next().expect(loom::gpu::NO_ADAPTER);
+    if std::env::args().any(|arg| arg == "compile") {
+        return compile(&adapter);
+    }
     let gpu = Gpu::open(&adapter).expect("a device");
     println!("{}", gpu.kernels.caps().label());
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
@@ -63,6 +125,7 @@ fn main() {
     host(&gpu, &mut criterion, rows, softmax::Buffers::new(&a, &b));
     let rows = softmax_backward::Problem { rows: 4, cols: 16, ..Default::default() };
     host(&gpu, &mut criterion, rows, softmax_backward::Buffers::new(&a, &b, &c));
+    sequence(&gpu, &mut criterion, [&a, &b, &c]);
     packed(&mut criterion);
     criterion.final_summary();
 }

@@ -70,17 +70,19 @@ pub(crate) struct Memory {
     buffer: wgpu::Buffer,
     offset: u64,
     size: u64,
+    /// Of the scratch of `Kernels`.
+    pooled: bool,
 }
 
 impl From<Binding<'_>> for Memory {
     fn from(binding: Binding) -> Memory {
-        Memory { buffer: binding.buffer.clone(), offset: binding.offset, size: binding.size }
+        Memory { buffer: binding.buffer.clone(), offset: binding.offset, size: binding.size, pooled: false }
     }
 }
 
 impl From<wgpu::Buffer> for Memory {
     fn from(buffer: wgpu::Buffer) -> Memory {
-        Memory { offset: 0, size: buffer.size(), buffer }
+        Memory { offset: 0, size: buffer.size(), buffer, pooled: false }
     }
 }
 
@@ -94,7 +96,12 @@ impl Memory {
     /// `size` bytes of it, from byte `offset` on.
     pub fn part(&self, offset: u64, size: u64) -> Memory {
         let size = size.min(self.size.saturating_sub(offset));
-        Memory { buffer: self.buffer.clone(), offset: self.offset.saturating_add(offset), size }
+        Memory { offset: self.offset.saturating_add(offset), size, ..self.clone() }
+    }
+
+    /// Its buffer, if it is of the scratch of `Kernels`.
+    pub(crate) fn pooled(&self) -> Option<&wgpu::Buffer> {
+        self.pooled.then_some(&self.buffer)
     }
 
     pub(crate) fn binding(&self, bytes: u64) -> wgpu::BufferBinding<'_> {
@@ -273,7 +280,7 @@ impl<'k> Args<'k> {
                 return Err(ErrorKind::BufferTooSmall { buffer: "scratch", need: bytes, have: binding.size });
             }
             Some(binding) => binding.into(),
-            None => self.kernels.scratch(bytes)?.into(),
+            None => Memory { pooled: true, ..self.kernels.scratch(bytes)?.into() },
         })
     }
 

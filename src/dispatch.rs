@@ -44,6 +44,8 @@ pub(crate) struct Step {
     bind_group: wgpu::BindGroup,
     grid: [u32; 3],
     immediates: Option<Immediates>,
+    /// What it uses of the scratch of `Kernels`.
+    scratch: Option<wgpu::Buffer>,
 }
 
 /// Parameters as they travel in the pass itself.
@@ -91,7 +93,8 @@ impl Step {
             held.bytes[..bytes.len()].copy_from_slice(bytes);
             held
         });
-        Ok(Step { pipeline, bind_group, grid, immediates })
+        let scratch = memory.iter().find_map(|(_, memory, _)| memory.pooled()).cloned();
+        Ok(Step { pipeline, bind_group, grid, immediates, scratch })
     }
 }
 
@@ -101,18 +104,25 @@ impl Step {
 #[derive(Debug, Default)]
 pub struct Dispatch {
     op: &'static str,
+    /// The number of its `Kernels`; 0 of what is part of another call.
+    kernels: u64,
     steps: Vec<Step>,
 }
 
 impl Dispatch {
     /// These steps, in this order; the op is named when it is handed out.
     pub(crate) fn of(steps: Vec<Step>) -> Dispatch {
-        Dispatch { op: "", steps }
+        Dispatch { steps, ..Dispatch::default() }
     }
 
-    /// The same, as one of `op`.
-    pub(crate) fn named(self, op: &'static str) -> Dispatch {
-        Dispatch { op, ..self }
+    /// The same, as one of `op` and of the `Kernels` of this number.
+    pub(crate) fn named(self, op: &'static str, kernels: u64) -> Dispatch {
+        Dispatch { op, kernels, ..self }
+    }
+
+    /// The number of its `Kernels`.
+    pub(crate) fn kernels(&self) -> u64 {
+        self.kernels
     }
 
     /// Its steps, to become part of another call.
@@ -129,8 +139,20 @@ impl Dispatch {
 
     /// Records into a pass of the caller's. Bind group 0, the pipeline and the immediates change.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.record_behind(None, pass);
+    }
+
+    /// The same in a pass in which `before` is set; what is set then.
+    pub(crate) fn record_behind<'a>(
+        &'a self,
+        mut before: Option<&'a wgpu::ComputePipeline>,
+        pass: &mut wgpu::ComputePass<'_>,
+    ) -> Option<&'a wgpu::ComputePipeline> {
         for step in &self.steps {
-            pass.set_pipeline(step.pipeline.pipeline());
+            let pipeline = step.pipeline.pipeline();
+            if before.replace(pipeline) != Some(pipeline) {
+                pass.set_pipeline(pipeline);
+            }
             pass.set_bind_group(0, &step.bind_group, &[]);
             if let Some(immediates) = &step.immediates {
                 pass.set_immediates(0, &immediates.bytes[..immediates.len]);
@@ -138,6 +160,13 @@ impl Dispatch {
             let [x, y, z] = step.grid;
             pass.dispatch_workgroups(x, y, z);
         }
+        before
+    }
+
+    /// How often [`record_behind`](Self::record_behind) sets a pipeline.
+    pub(crate) fn pipelines<'a>(&'a self, before: &mut Option<&'a wgpu::ComputePipeline>) -> usize {
+        let set = |step: &&'a Step| before.replace(step.pipeline.pipeline()) != Some(step.pipeline.pipeline());
+        self.steps.iter().filter(set).count()
     }
 
     /// The name of the op.
@@ -157,5 +186,24 @@ impl Dispatch {
     /// What runs, a line per step: shader and Config, with the grid.
     pub fn steps(&self) -> impl Iterator<Item = (&str, [u32; 3])> {
         self.steps.iter().map(|step| (step.pipeline.label(), step.grid))
+    }
+
+    /// What each step hands to wgpu: pipeline, bind group, immediates, grid. For tools that measure what recording costs.
+    #[doc(hidden)]
+    pub fn calls(&self) -> impl Iterator<Item = (&wgpu::ComputePipeline, &wgpu::BindGroup, &[u8], [u32; 3])> {
+        self.steps.iter().map(|step| {
+            let bytes = step.immediates.as_ref().map_or(&[][..], |held| &held.bytes[..held.len]);
+            (step.pipeline.pipeline(), &step.bind_group, bytes, step.grid)
+        })
+    }
+
+    /// Bytes of Params that travel in the pass.
+    pub(crate) fn immediate_bytes(&self) -> usize {
+        self.steps.iter().filter_map(|step| step.immediates.as_ref()).map(|immediates| immediates.len).sum()
+    }
+
+    /// What its steps use of the scratch of `Kernels`.
+    pub(crate) fn scratch(&self) -> impl Iterator<Item = &wgpu::Buffer> {
+        self.steps.iter().filter_map(|step| step.scratch.as_ref())
     }
 }

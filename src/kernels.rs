@@ -3,16 +3,16 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::compose::{Declared, MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader, Slots};
 use crate::error::Checked;
 use crate::poll::Poller;
 use crate::scopes::{fault, guarded, lock, ready, scoped};
-use crate::verify::{Known, Tried, Verdicts};
+use crate::verify::{Known, Subject, Tried, Verdicts};
 use crate::{Caps, Error, ErrorKind, Misfit, Op, Result};
 
 /// What names a pipeline: equal values compile to the same shader.
@@ -90,9 +90,15 @@ impl Debug for Rewrite {
 #[derive(Debug)]
 pub struct Compiled {
     label: String,
+    built: Built,
+    bindings: Vec<Declared>,
+}
+
+/// What a driver made of a source.
+#[derive(Debug, Clone)]
+struct Built {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
-    bindings: Vec<Declared>,
 }
 
 impl Compiled {
@@ -101,11 +107,11 @@ impl Compiled {
     }
 
     pub(crate) fn pipeline(&self) -> &wgpu::ComputePipeline {
-        &self.pipeline
+        &self.built.pipeline
     }
 
     pub(crate) fn layout(&self) -> &wgpu::BindGroupLayout {
-        &self.layout
+        &self.built.layout
     }
 
     pub(crate) fn bindings(&self) -> &[Declared] {
@@ -118,8 +124,17 @@ type AnyMap = Box<dyn Any + Send + Sync>;
 #[cfg(target_arch = "wasm32")]
 type AnyMap = Box<dyn Any>;
 
-/// Compiled once, by whoever comes first; others wait for it.
-type Slot = Arc<Mutex<Option<Arc<Compiled>>>>;
+/// Made once, by whoever comes first; others wait for it.
+type Slot<T> = Arc<Mutex<Option<T>>>;
+
+/// What is in `slot`, made now if it is empty.
+fn once<T: Clone>(slot: &Slot<T>, make: impl FnOnce() -> Checked<T>) -> Checked<T> {
+    let mut slot = lock(slot);
+    match &*slot {
+        Some(made) => Ok(made.clone()),
+        None => Ok(slot.insert(make()?).clone()),
+    }
+}
 
 /// The pipelines of one device, compiled on first use. Cheap to clone, and shared by its clones;
 /// any thread may use it.
@@ -131,9 +146,13 @@ pub struct Kernels {
 
 struct Inner {
     device: wgpu::Device,
+    /// No other `Kernels` of this process have it.
+    number: u64,
     options: Options,
-    /// By the type of the pipeline's name, a `HashMap<P, Slot>`.
+    /// By the type of the pipeline's name, a `HashMap<P, Slot<Arc<Compiled>>>`.
     pipelines: Mutex<HashMap<TypeId, AnyMap>>,
+    /// By two hashes of what the driver gets: passes with equal sources share a pipeline.
+    built: Mutex<HashMap<[u64; 2], Slot<Built>>>,
     compiled: AtomicUsize,
     cache: Option<(wgpu::PipelineCache, PathBuf)>,
     /// Configs that are not used, and why.
@@ -171,14 +190,17 @@ impl Kernels {
 
     /// Kernels with [`Options`].
     pub fn with_options(device: &wgpu::Device, caps: Caps, options: Options) -> Kernels {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
         let caps = caps.on(device);
         let cache = options.cache_dir.as_deref().and_then(|dir| open_cache(device, &caps, dir));
         Kernels {
             caps: Arc::new(RwLock::new(Arc::new(caps))),
             inner: Arc::new(Inner {
                 device: device.clone(),
+                number: NUMBER.fetch_add(1, Ordering::Relaxed),
                 options,
                 pipelines: Mutex::default(),
+                built: Mutex::default(),
                 compiled: AtomicUsize::new(0),
                 cache,
                 bans: RwLock::default(),
@@ -192,6 +214,11 @@ impl Kernels {
     /// The device.
     pub fn device(&self) -> &wgpu::Device {
         &self.inner.device
+    }
+
+    /// The same for all clones, and for no other `Kernels`.
+    pub(crate) fn number(&self) -> u64 {
+        self.inner.number
     }
 
     /// What these kernels use of the device: what is in the [`Caps`] that they were made with and on the device, and of
@@ -256,49 +283,84 @@ impl Kernels {
         bytes <= self.caps().immediate_bytes.min(MAX_IMMEDIATES as u32)
     }
 
+    /// Compiles the pipelines of these Problems, several at a time, each by the Config that [`Op::chosen`] says; `prepare` then
+    /// finds them. What has been compiled is not compiled again. Calls whose inputs and outputs share a buffer have pipelines of their own,
+    /// which `prepare` compiles: any thread may call it.
+    ///
+    /// On the web one thread compiles all.
+    ///
+    /// # Errors
+    /// The first of what `prepare` would say of the Problems and their pipelines; the others are compiled nevertheless.
+    pub fn compile(&self, problems: &[&dyn Subject]) -> Result<()> {
+        let shaders: Vec<Result<Vec<Shader>>> = problems.iter().map(|problem| problem.chosen_shaders(self)).collect();
+        let mut known = HashSet::new();
+        let mut jobs = Vec::new();
+        let mut first = Ok(());
+        for (problem, shaders) in problems.iter().zip(shaders) {
+            match shaders {
+                Err(error) => first = first.and(Err(error)),
+                Ok(shaders) => {
+                    let new = shaders.into_iter().map(|shader| (problem.op(), Source::of(self, shader)));
+                    jobs.extend(new.filter(|(_, source)| known.insert(source.key)));
+                }
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            let mut first = Ok(());
+            while let Some((op, source)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let label = source.shader.stem();
+                first = first.and(self.built(source, label).map(drop).map_err(|kind| kind.of(op)));
+            }
+            first
+        };
+        first.and(on_threads(jobs.len(), work))
+    }
+
     /// The pipeline of this name, compiled now if it is new.
     pub(crate) fn compiled<P: Pipeline>(&self, name: &P) -> Checked<Arc<Compiled>> {
-        let slot: Slot = {
+        let slot: Slot<Arc<Compiled>> = {
             let mut maps = lock(&self.inner.pipelines);
             let map = maps
                 .entry(TypeId::of::<P>())
-                .or_insert_with(|| Box::new(HashMap::<P, Slot>::new()))
-                .downcast_mut::<HashMap<P, Slot>>()
+                .or_insert_with(|| Box::new(HashMap::<P, Slot<Arc<Compiled>>>::new()))
+                .downcast_mut::<HashMap<P, Slot<Arc<Compiled>>>>()
                 .expect("the map under a TypeId has that type");
             match map.get(name) {
                 Some(slot) => slot.clone(),
                 None => map.entry(name.clone()).or_default().clone(),
             }
         };
-        let mut slot = lock(&slot);
-        if let Some(compiled) = &*slot {
-            return Ok(compiled.clone());
-        }
-        let compiled = Arc::new(self.compile(name)?);
-        *slot = Some(compiled.clone());
-        self.inner.compiled.fetch_add(1, Ordering::Relaxed);
-        Ok(compiled)
+        once(&slot, || {
+            let source = Source::of(self, name.shader());
+            let label = format!("{} {name:?}", source.shader.stem());
+            let built = self.built(&source, &label)?;
+            Ok(Arc::new(Compiled { label, built, bindings: source.shader.bindings().to_vec() }))
+        })
     }
 
-    fn compile<P: Pipeline>(&self, name: &P) -> Checked<Compiled> {
-        let shader = name.shader();
-        let caps = self.caps();
-        check_limits(&shader, &caps)?;
-        let device = &self.inner.device;
-        let label = format!("{} {name:?}", shader.stem());
-        log::debug!("compiling {label}");
-        let immediates = self.immediates_hold(shader.params_bytes());
-        let checked = self.inner.options.checked;
-        let source = shader.source(immediates);
-        let source = match &self.inner.options.rewrite {
-            Some(Rewrite(rewrite)) => rewrite(shader.stem(), source),
-            None => source,
-        };
+    /// What the driver makes of a source; now if it is new.
+    fn built(&self, source: &Source, label: &str) -> Checked<Built> {
+        let slot = lock(&self.inner.built).entry(source.key).or_default().clone();
+        once(&slot, || {
+            let built = self.build(source, label)?;
+            self.inner.compiled.fetch_add(1, Ordering::Relaxed);
+            Ok(built)
+        })
+    }
 
-        let compiled = guarded(device, || {
+    fn build(&self, source: &Source, label: &str) -> Checked<Built> {
+        let Source { shader, text, immediates, .. } = source;
+        let immediates = *immediates;
+        check_limits(shader, &self.caps())?;
+        let device = &self.inner.device;
+        log::debug!("compiling {label}");
+        let checked = self.inner.options.checked;
+
+        let built = guarded(device, || {
             let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(shader.stem()),
-                source: wgpu::ShaderSource::Wgsl(source.into()),
+                source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
             };
             let module = if checked {
                 device.create_shader_module(descriptor)
@@ -341,7 +403,7 @@ impl Kernels {
                 immediate_size: if immediates { shader.params_bytes() } else { 0 },
             });
             let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&label),
+                label: Some(label),
                 layout: Some(&pipeline_layout),
                 module: &module,
                 entry_point: Some(shader.stem()),
@@ -351,9 +413,18 @@ impl Kernels {
                 },
                 cache: self.inner.cache.as_ref().map(|(cache, _)| cache),
             });
-            Compiled { label: label.clone(), pipeline, layout, bindings: shader.bindings().to_vec() }
+            Built { pipeline, layout }
         });
-        compiled.map_err(fault)
+        built.map_err(fault)
+    }
+
+    /// Makes the scratch that Dispatches share at least so large: those that are prepared from now on have the same buffer, as long as
+    /// none needs more. See [`Sequence::scratch_bytes`](crate::Sequence::scratch_bytes).
+    ///
+    /// # Errors
+    /// More than a buffer may hold, and a lack of memory.
+    pub fn reserve_scratch(&self, bytes: u64) -> Result<()> {
+        self.now("scratch", || self.scratch(bytes).map(drop).map_err(|kind| kind.of("scratch")))
     }
 
     /// Scratch memory of at least `bytes`, shared by all dispatches.
@@ -513,6 +584,51 @@ fn open_cache(device: &wgpu::Device, caps: &Caps, dir: &Path) -> Option<(wgpu::P
             None
         }
     }
+}
+
+/// What a driver gets.
+struct Source {
+    shader: Shader,
+    text: String,
+    /// Params travel as immediates.
+    immediates: bool,
+    key: [u64; 2],
+}
+
+impl Source {
+    fn of(kernels: &Kernels, shader: Shader) -> Source {
+        let immediates = kernels.immediates_hold(shader.params_bytes());
+        let text = shader.source(immediates);
+        let text = match &kernels.inner.options.rewrite {
+            Some(Rewrite(rewrite)) => rewrite(shader.stem(), text),
+            None => text,
+        };
+        let key = [0u8, 1].map(|salt| {
+            let mut hasher = DefaultHasher::new();
+            (salt, &text, immediates, shader.params_bytes()).hash(&mut hasher);
+            for Declared { binding, writable, least_bytes, .. } in shader.bindings() {
+                (binding, writable, least_bytes).hash(&mut hasher);
+            }
+            hasher.finish()
+        });
+        Source { shader, text, immediates, key }
+    }
+}
+
+/// Runs `work` on as many threads as this machine runs at once, `jobs` at most; the first error.
+fn on_threads(jobs: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs);
+    if cfg!(target_arch = "wasm32") || threads < 2 {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
+        let first = work();
+        others.into_iter().fold(first, |first, other| match other.join() {
+            Ok(result) => first.and(result),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
 }
 
 /// wgpu 30 checks an invocation count and sizes per dimension, but no workgroup memory.

@@ -17,6 +17,7 @@
 //! | [`sample`] | tokens of logits: penalties, temperature, top-k, top-p, min-p, a draw on the device | `src/ops/sampling/sample.rs` |
 //! | [`beam_step`] | the best continuations of beams, with back pointers | `src/ops/sampling/beam_step.rs` |
 //! | [`speculative_verify`] | which tokens of a draft stand, and the next one | `src/ops/sampling/speculative_verify.rs` |
+//! | [`advance`] | lengths, positions, slots and history moved on by the tokens of a step | `src/ops/sampling/advance.rs` |
 //! | [`kv_append`] | keys and values into a cache, paged or contiguous, in up to 8 bits; QK-norm and RoPE on the way | `src/ops/attention/kv_append.rs` |
 //! | [`moe_route`] | tokens to experts: scores, bias, groups, top-k, pairs sorted by expert | `src/ops/routing/moe_route.rs` |
 //! | [`moe_bias`] | the bias that balances experts, from counts | `src/ops/routing/moe_bias.rs` |
@@ -92,6 +93,7 @@ mod probe;
 pub mod reference;
 mod rounds;
 mod scopes;
+mod sequence;
 mod tensor;
 pub mod traps;
 pub mod verify;
@@ -106,6 +108,7 @@ pub use kernels::{Kernels, Options as KernelsOptions};
 pub use layout::Layout;
 pub use mask::{Mask, MaskKind};
 pub use ops::*;
+pub use sequence::{Cost as SequenceCost, Sequence};
 pub use tensor::*;
 pub use wgpu;
 

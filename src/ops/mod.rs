@@ -186,7 +186,7 @@ pub(crate) fn plan<P: Plan>(
         }
         None => unbanned(problem, &views, kernels)?,
     };
-    Ok(problem.bind(&views, &config, kernels, buffers)?.named(P::NAME))
+    Ok(problem.bind(&views, &config, kernels, buffers)?.named(P::NAME, kernels.number()))
 }
 
 /// [`plan`] under error scopes that are ready at once.
@@ -397,6 +397,6 @@ pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;
-pub use sampling::{beam_step, sample, speculative_verify};
+pub use sampling::{advance, beam_step, sample, speculative_verify};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

@@ -2,9 +2,9 @@
 
 use super::call::{Call, Describe, Loaded, Output, Telling};
 use super::flush::Flushes;
-use crate::compose::Slots;
+use crate::compose::{Shader, Slots};
 use crate::reference::Verdict;
-use crate::{Caps, ErrorKind, Kernels, Result};
+use crate::{Caps, ErrorKind, Kernels, Op, Result};
 
 /// A Problem of any op, as [`verify`](super::verify) takes it; implemented for all of them.
 pub trait Subject: Send + Sync {
@@ -25,6 +25,12 @@ pub trait Subject: Send + Sync {
     /// # Errors
     /// Those of the Problem, and a text that is no Config.
     fn sources(&self, config: &str) -> Result<u64>;
+
+    /// The shaders of the Config that `prepare` takes, for a call whose outputs have buffers of their own.
+    ///
+    /// # Errors
+    /// Those of the Problem, and that no Config fits.
+    fn chosen_shaders(&self, kernels: &Kernels) -> Result<Vec<Shader>>;
 
     /// Problems of other ops that this one is built on, by whatever Config these take.
     fn inner(&self) -> Vec<Box<dyn Subject>>;
@@ -84,6 +90,10 @@ impl<D: Describe> Subject for D {
 
     fn sources(&self, config: &str) -> Result<u64> {
         sources(self, &parse::<D>(config)?)
+    }
+
+    fn chosen_shaders(&self, kernels: &Kernels) -> Result<Vec<Shader>> {
+        Op::shaders(self, &self.chosen(kernels)?, Slots::NONE)
     }
 
     fn inner(&self) -> Vec<Box<dyn Subject>> {

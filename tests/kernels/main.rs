@@ -29,6 +29,7 @@ mod rounds;
 mod routing;
 mod rows;
 mod sampling;
+mod sequence;
 mod sort;
 mod subgroups;
 mod two_ways;

@@ -1,5 +1,6 @@
 //! Kernels that choose tokens.
 
+pub mod advance;
 pub mod beam_step;
 pub mod sample;
 pub mod speculative_verify;

@@ -371,7 +371,7 @@ fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMe
     if n == 0 {
         let mut steps = plan(kernels, &scatter, None, &summed)?.into_steps();
         steps.extend(moved(seed)?);
-        return Ok(Dispatch::of(steps).named(Problem::NAME));
+        return Ok(Dispatch::of(steps).named(Problem::NAME, kernels.number()));
     }
     let counts = Layout::default().view("counts", [books, num_codes], 1)?;
     let mut args = Args::new(kernels);
@@ -384,5 +384,5 @@ fn kmeans(kernels: &Kernels, problem: &Problem, iterations: usize, buffers: &KMe
         steps.extend(plan(kernels, &scatter, None, &summed)?.into_steps());
         steps.extend(moved(seed.wrapping_add(1 + iteration as u32))?);
     }
-    Ok(Dispatch::of(steps).named(Problem::NAME))
+    Ok(Dispatch::of(steps).named(Problem::NAME, kernels.number()))
 }

@@ -1,5 +1,6 @@
 //! Choosing tokens.
 
+pub mod advance;
 pub mod beam_step;
 pub mod philox;
 pub mod sample;

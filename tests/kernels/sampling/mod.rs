@@ -1,3 +1,4 @@
+mod advance;
 mod beam_step;
 mod sample;
 mod speculative_verify;

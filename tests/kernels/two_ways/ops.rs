@@ -12,7 +12,7 @@ use tileloom::vq_lookup::{Combine, OutOfRange};
 use tileloom::weights::Format;
 use tileloom::{Dtype, Op};
 use tileloom::{
-    attention_bias, attention_merge, beam_step, counting_sort, gemm_quant, grouped_gemm, kv_append, lora,
+    advance, attention_bias, attention_merge, beam_step, counting_sort, gemm_quant, grouped_gemm, kv_append, lora,
     lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample,
     softmax, softmax_backward, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
@@ -30,6 +30,7 @@ macro_rules! ops {
 }
 
 ops![
+    advance::Problem,
     tileloom::attention::Problem,
     attention_bias::Problem,
     attention_merge::Problem,
@@ -254,6 +255,19 @@ impl TwoWays for sample::Problem {
     fn cuts(&self) -> Vec<Cut<Self>> {
         let args = ["logits", "uniform", "probs", "token"].map(|name| (name, 1));
         vec![Cut::at("rows", 3, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })]
+    }
+}
+
+impl TwoWays for advance::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { batch: 9, most: 30, history: Some(Default::default()), ..Self::default() };
+        vec![first, Self { width: 3, accepted: Some(0), ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let mut args = vec![("state", 1), ("tokens", 1), ("history", 1)];
+        args.extend(self.accepted.map(|_| ("accepted", 1)));
+        vec![Cut::at("sequences", 4, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
     }
 }
 

@@ -10,10 +10,10 @@ use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
-    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, attention, attention_bias, attention_merge,
-    beam_step, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, lora, lora_backward, moe_balance, moe_bias,
-    moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax, softmax_backward,
-    speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, advance, attention, attention_bias,
+    attention_merge, beam_step, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, lora, lora_backward,
+    moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax,
+    softmax_backward, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -25,10 +25,11 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 29] = [
+pub const OPS: [(&str, Case); 30] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
+    ("advance", call::case::<advance::Problem>),
     ("beam_step", call::case::<beam_step::Problem>),
     ("counting_sort", call::case::<counting_sort::Problem>),
     ("gemm", call::case::<gemm::Problem>),
@@ -188,6 +189,18 @@ op!(sample: [logits], [tokens, settings, uniform, step, probs, token, scratch]; 
     if dice.one_in(2) {
         p.settings = Default::default();
     }
+});
+
+fields!(advance::Problem = Self::default();
+advance::Problem {
+    batch, width, most, lengths, positions, axes, slots, pages, page_size, table, max_pages, step, stops, num_stops, done, tokens,
+    accepted, history,
+});
+op!(advance: [state, tokens], [accepted, history]; |dice, p| {
+    p.width = 1 + dice.below(9);
+    p.most = p.most.max(p.width);
+    p.pages = p.pages.max(p.batch);
+    p.num_stops = dice.below(4);
 });
 
 fields!(beam_step::Problem = Self::default();

@@ -1,5 +1,6 @@
 //! Choosing tokens, described.
 
+mod advance;
 mod beam_step;
 mod sample;
 mod speculative_verify;
