@@ -174,15 +174,6 @@ impl Dispatch {
         self.op
     }
 
-    /// What each step sets and dispatches: pipeline, bind group, immediates, grid. To measure what recording costs besides.
-    #[doc(hidden)]
-    pub fn raw(&self) -> impl Iterator<Item = (&wgpu::ComputePipeline, &wgpu::BindGroup, Option<&[u8]>, [u32; 3])> {
-        self.steps.iter().map(|step| {
-            let immediates = step.immediates.as_ref().map(|held| &held.bytes[..held.len]);
-            (step.pipeline.pipeline(), &step.bind_group, immediates, step.grid)
-        })
-    }
-
     /// What runs, a line per step: shader and Config, with the grid.
     pub fn steps(&self) -> impl Iterator<Item = (&str, [u32; 3])> {
         self.steps.iter().map(|step| (step.pipeline.label(), step.grid))

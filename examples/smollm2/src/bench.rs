@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tileloom::Dispatch;
 use tileloom::wgpu::PollType;
+use tileloom::{Dispatch, Sequence};
 
 use crate::Result;
 use crate::gpu::Gpu;
 use crate::model::Model;
 use crate::session::{Options, Session};
-use crate::step::{Heads, Rows, Step};
+use crate::step::{Heads, Rows};
 use crate::tokens::Tokens;
 
 /// The text that is read; as long as is wanted.
@@ -32,22 +32,24 @@ pub fn run(gpu: &Gpu, model: &Model, tokens: &Tokens, options: Options, prompts:
         })?;
         println!("prompt of {len}: {rates} tokens/s");
     }
-    let rates = rates(runs, || {
-        session.clear();
-        session.prefill(&[&ids[..DECODE_PROMPT]])?;
-        let start = Instant::now();
-        for _ in 0..DECODE {
-            session.next()?;
-        }
-        Ok(DECODE as f64 / start.elapsed().as_secs_f64())
-    })?;
-    println!("decode: {rates} tokens/s ({DECODE} after {DECODE_PROMPT})");
-    for (rows, step) in session.steps() {
+    for steps in [1, 8] {
+        let rates = rates(runs, || {
+            session.clear();
+            session.prefill(&[&ids[..DECODE_PROMPT]])?;
+            let start = Instant::now();
+            for _ in 0..DECODE / steps {
+                session.next(steps)?;
+            }
+            Ok(DECODE as f64 / start.elapsed().as_secs_f64())
+        })?;
+        println!("decode: {rates} tokens/s ({DECODE} after {DECODE_PROMPT}, {steps} per submit)");
+    }
+    for (rows, step) in session.passes() {
         println!(
             "{} rows of {}: {} calls, {} pipelines in all",
             rows.total,
             rows.batch,
-            step.calls(),
+            step.cost().dispatches,
             gpu.kernels().pipeline_count()
         );
     }
@@ -60,7 +62,7 @@ pub fn run(gpu: &Gpu, model: &Model, tokens: &Tokens, options: Options, prompts:
         by_op(&session, rows, runs)?;
     }
     println!("\ndecode, by op");
-    session.next()?;
+    session.next(1)?;
     by_op(&session, Rows::next(1), 10 * runs)?;
     host(&session)
 }
@@ -74,8 +76,8 @@ fn rates(runs: usize, mut run: impl FnMut() -> Result<f64>) -> Result<String> {
     Ok(format!("{:.1} of {}", rates[rates.len() / 2], all.join(" ")))
 }
 
-fn find<'s>(session: &'s Session, rows: Rows) -> Result<&'s Step> {
-    let found = session.steps().find(|(of, _)| **of == rows);
+fn find<'s>(session: &'s Session, rows: Rows) -> Result<&'s Sequence> {
+    let found = session.passes().find(|(of, _)| **of == rows);
     Ok(found.ok_or("no such pass was prepared")?.1)
 }
 
@@ -122,7 +124,7 @@ fn by_op(session: &Session, rows: Rows, runs: usize) -> Result<()> {
 /// What the host does for a token, and the same calls through bare wgpu, in turns: nothing is waited for.
 fn host(session: &Session) -> Result<()> {
     let (gpu, step) = (session.gpu, find(session, Rows::next(1))?);
-    let bare: Vec<_> = step.dispatches().iter().flat_map(Dispatch::raw).collect();
+    let bare: Vec<_> = step.dispatches().iter().flat_map(Dispatch::calls).collect();
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..40 {
         for (which, times) in times.iter_mut().enumerate() {
@@ -135,8 +137,8 @@ fn host(session: &Session) -> Result<()> {
                 for (pipeline, group, immediates, [x, y, z]) in &bare {
                     pass.set_pipeline(pipeline);
                     pass.set_bind_group(0, *group, &[]);
-                    if let Some(bytes) = immediates {
-                        pass.set_immediates(0, bytes);
+                    if !immediates.is_empty() {
+                        pass.set_immediates(0, immediates);
                     }
                     pass.dispatch_workgroups(*x, *y, *z);
                 }
@@ -153,7 +155,7 @@ fn host(session: &Session) -> Result<()> {
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     println!(
         "\nhost per token, {} calls: {:.0} us; through bare wgpu {:.0} us, {:.2} times",
-        step.calls(),
+        step.cost().dispatches,
         us(ours),
         us(bare),
         us(ours) / us(bare)

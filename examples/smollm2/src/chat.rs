@@ -21,6 +21,8 @@ pub struct Rates {
 pub struct Talk<'s, 'a> {
     pub session: &'s mut Session<'a>,
     pub speculation: Option<Speculation>,
+    /// Tokens per submit.
+    pub steps: usize,
     /// All tokens; the last one is not in the cache.
     pub history: Vec<u32>,
 }
@@ -39,6 +41,7 @@ impl Talk<'_, '_> {
         let prompt = &self.history[self.history.len() - ids.len() - pending..];
         let mut rates = Rates { prompt: prompt.len(), ..Rates::default() };
         let start = Instant::now();
+        self.session.stop_at(ends);
         let mut next = self.session.prefill(&[prompt])?;
         rates.prompt_seconds = start.elapsed().as_secs_f64();
         let (start, mut said) = (Instant::now(), 0);
@@ -50,18 +53,21 @@ impl Talk<'_, '_> {
                     break 'all;
                 }
                 word(id)?;
-                if said == most || self.history.len() > self.session.options.context {
+                if said == most || self.history.len() == self.session.options.context {
                     break 'all;
                 }
             }
             next = match &mut self.speculation {
                 Some(speculation) => speculation.next(self.session, &self.history)?,
-                None => self.session.next()?,
+                None => {
+                    let room = self.session.options.context - self.history.len();
+                    self.session.next(self.steps.min(most - said).min(room))?.remove(0)
+                }
             };
             rates.tokens += next.len();
             rates.seconds = start.elapsed().as_secs_f64();
         }
-        // Of tokens that were verified together some may lie behind the end.
+        // Of tokens that came together some may lie behind the end.
         self.session.truncate(0, self.history.len() - 1);
         Ok(rates)
     }

@@ -84,9 +84,9 @@ impl Readback {
         Readback { buffer: gpu.device().create_buffer(&descriptor) }
     }
 
-    /// Records the copy of the first `words` of a buffer to word `at` of this one.
-    pub fn copy(&self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, words: usize, at: usize) {
-        encoder.copy_buffer_to_buffer(from, 0, &self.buffer, 4 * at as u64, 4 * words as u64);
+    /// Records the copy of so many words of a buffer, from word `first` on, to word `at` of this one.
+    pub fn copy(&self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer, first: usize, words: usize, at: usize) {
+        encoder.copy_buffer_to_buffer(from, 4 * first as u64, &self.buffer, 4 * at as u64, 4 * words as u64);
     }
 
     /// The first `words`, of values of 32 bits, once all that was submitted has run.

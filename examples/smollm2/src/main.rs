@@ -71,6 +71,9 @@ struct Args {
     /// So many sequences at a time, of the prompt's first half, third, .. and all of it.
     #[arg(long)]
     batch: Option<usize>,
+    /// Tokens per submit, of which the host hears nothing in between.
+    #[arg(long, default_value_t = 1)]
+    steps: usize,
     /// Writes the logits of all tokens of the prompt: safetensors `logits`, f32 `[tokens, vocab]`, and `tokens`, u32.
     #[arg(long)]
     logits: Option<PathBuf>,
@@ -129,7 +132,7 @@ fn run(args: &Args) -> Result<()> {
     let options = args.speculate.map_or(options, |len| Speculation::options(options, len));
     let mut session = Session::new(&gpu, &model, options)?;
     let speculation = args.speculate.map(|len| Speculation::new(&session, len)).transpose()?;
-    let mut talk = Talk { session: &mut session, speculation, history: Vec::new() };
+    let mut talk = Talk { session: &mut session, speculation, steps: args.steps.max(1), history: Vec::new() };
     if args.prompt.is_none() && args.tokens.is_empty() {
         return chat::run(talk, &tokens()?, args.most, tell);
     }
@@ -162,7 +165,7 @@ fn run(args: &Args) -> Result<()> {
 fn tell(rates: &Rates, talk: &Talk) {
     let (gpu, spent) = (talk.session.gpu, &talk.session.spent);
     eprintln!(
-        "[prompt of {} {:.1} tokens/s, with what is compiled; {} more {:.1} tokens/s; {:.1} MB; {} pipelines; host {:.0} us per pass]",
+        "[prompt of {} {:.1} tokens/s, with what is compiled; {} more {:.1} tokens/s; {:.1} MB; {} pipelines; host {:.0} us per token]",
         rates.prompt,
         rates.prompt as f64 / rates.prompt_seconds,
         rates.tokens,
@@ -193,9 +196,9 @@ fn several(mut session: Session, ids: &[u32], args: &Args, tokens: &Tokens) -> R
     let mut said: Vec<_> = session.prefill(&prompts)?.into_iter().map(|id| vec![id]).collect();
     let start = std::time::Instant::now();
     let most = args.greedy.unwrap_or(args.most);
-    for _ in 1..most {
-        for (said, id) in said.iter_mut().zip(session.next()?) {
-            said.push(id);
+    while said[0].len() < most {
+        for (said, ids) in said.iter_mut().zip(session.next(args.steps.clamp(1, most - said[0].len()))?) {
+            said.extend(ids);
         }
         let ended = |said: &Vec<u32>| args.greedy.is_none() && said.iter().any(|id| tokens.ends.contains(id));
         if said.iter().all(ended) {

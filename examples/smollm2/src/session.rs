@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use tileloom::Sequence;
 use tileloom::sample::Settings;
 use tileloom::wgpu::Buffer;
 
@@ -10,7 +11,7 @@ use crate::Result;
 use crate::cache::{Cache, Kind};
 use crate::gpu::{Gpu, Readback};
 use crate::model::Model;
-use crate::step::{Heads, Memory, Pick, Rows, Step};
+use crate::step::{self, Heads, Memory, Pick, Room, Rows, STOPS};
 
 /// How sequences are run.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +31,8 @@ pub struct Options {
     pub matrices: bool,
     /// Rows of logits, at most; as many as are proposed, and one, where tokens are verified.
     pub logits: usize,
-    /// Probabilities are wanted, too.
-    pub probs: bool,
+    /// Rows of probabilities, at most.
+    pub probs: usize,
 }
 
 impl Default for Options {
@@ -39,22 +40,19 @@ impl Default for Options {
     fn default() -> Options {
         let settings = Settings { temperature: 0.0, ..Settings::default() };
         let (cache, context, chunk, batch) = (Kind::F16, 2048, 512, 1);
-        Options { cache, context, chunk, batch, settings, seed: 0, matrices: false, logits: batch, probs: false }
+        Options { cache, context, chunk, batch, settings, seed: 0, matrices: false, logits: batch, probs: 0 }
     }
 }
 
 /// Tokens of a page, where several sequences share the cache.
 const PAGE: usize = 64;
 
-/// What the host did, and how long all of it took.
+/// What the host did for passes over one token of each sequence.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spent {
-    /// Passes.
     pub passes: u32,
     /// Recording, finishing and submitting.
     pub host: Duration,
-    /// Until the result was read.
-    pub wall: Duration,
 }
 
 /// Sequences on a device.
@@ -63,32 +61,40 @@ pub struct Session<'a> {
     pub model: &'a Model,
     pub options: Options,
     pub memory: Memory,
+    pub spent: Spent,
     cache: Cache,
     /// Tokens of each sequence that are in the cache.
     lengths: Vec<usize>,
-    steps: HashMap<(Rows, bool), Step>,
-    readback: Readback,
+    /// The state is that of one token more for each sequence.
+    ready: bool,
     draws: u32,
-    pub spent: Spent,
+    passes: HashMap<(Rows, bool), Sequence>,
+    readback: Readback,
 }
 
 impl<'a> Session<'a> {
     /// Empty sequences.
     pub fn new(gpu: &'a Gpu, model: &'a Model, options: Options) -> Result<Session<'a>> {
-        let Options { cache, batch, logits, .. } = options;
+        let Options { batch, chunk, .. } = options;
         let context = options.context.min(model.sizes.context);
-        let (pages, page_size) = if batch == 1 { (1, context) } else { (batch * context.div_ceil(PAGE), PAGE) };
-        let cache = Cache::new(gpu, &model.sizes, cache, pages, page_size)?;
-        let rows = if batch == 1 { options.chunk } else { options.chunk.max(batch) };
-        let logits = logits.max(batch);
-        let memory = Memory::new(gpu, &model.sizes, &cache, batch, rows, logits, options.probs)?;
         let options = Options { context, ..options };
-        let table: Vec<u32> =
-            (0..batch).flat_map(|b| (0..pages / batch).map(move |j| (j * batch + b) as u32)).collect();
-        gpu.write_at(&memory.indices, memory.pages_at(), &table);
-        let readback = Readback::new(gpu, (logits * model.sizes.vocab).max(rows));
-        let (lengths, steps) = (vec![0; batch], HashMap::new());
-        Ok(Session { gpu, model, options, memory, cache, lengths, steps, readback, draws: 0, spent: Spent::default() })
+        let (each, page_size) = if batch == 1 { (1, context) } else { (context.div_ceil(PAGE), PAGE) };
+        let cache = Cache::new(gpu, &model.sizes, options.cache, batch * each, page_size)?;
+        let (rows, logits) = (chunk.max(batch), options.logits.max(batch));
+        let room = Room { batch, rows, logits, probs: options.probs, context };
+        let memory = Memory::new(gpu, &model.sizes, &cache, room)?;
+        // Page j of sequence b; and no stops.
+        let page = |b: usize| (0..each).map(move |j| (j * batch + b) as u32);
+        gpu.write_at(&memory.state, memory.at.table, &(0..batch).flat_map(page).collect::<Vec<_>>());
+        gpu.write_at(&memory.state, memory.at.stops, &[u32::MAX; STOPS]);
+        let readback = Readback::new(gpu, (logits * model.sizes.vocab).max(batch * context));
+        let (lengths, passes, spent) = (vec![0; batch], HashMap::new(), Spent::default());
+        Ok(Session { gpu, model, options, memory, spent, cache, lengths, ready: false, draws: 0, passes, readback })
+    }
+
+    /// Sequences end with one of these tokens, at most [`STOPS`].
+    pub fn stop_at(&mut self, ends: &[u32]) {
+        self.gpu.write_at(&self.memory.state, self.memory.at.stops, &ends[..ends.len().min(STOPS)]);
     }
 
     /// Tokens of a sequence that are in the cache.
@@ -99,31 +105,34 @@ impl<'a> Session<'a> {
     /// Forgets all tokens.
     pub fn clear(&mut self) {
         self.lengths.fill(0);
+        self.ready = false;
     }
 
     /// Takes back tokens of a sequence.
     pub fn truncate(&mut self, sequence: usize, len: usize) {
-        self.lengths[sequence] = self.lengths[sequence].min(len);
+        if len < self.lengths[sequence] {
+            self.lengths[sequence] = len;
+            self.ready = false;
+        }
     }
 
     /// What has been prepared.
-    pub fn steps(&self) -> impl Iterator<Item = (&Rows, &Step)> {
-        self.steps.iter().map(|((rows, _), step)| (rows, step))
+    pub fn passes(&self) -> impl Iterator<Item = (&Rows, &Sequence)> {
+        self.passes.iter().map(|((rows, _), pass)| (rows, pass))
     }
 
     /// Takes prompts, one per sequence, behind what each has, and gives the token that comes next in each.
     pub fn prefill(&mut self, prompts: &[&[u32]]) -> Result<Vec<u32>> {
-        if prompts.len() == 1 {
-            let (ids, chunk) = (prompts[0], self.options.chunk);
-            let last = (ids.len().max(1) - 1) / chunk * chunk;
-            for part in ids[..last].chunks(chunk) {
+        let (mut first, chunk) = (0, self.options.chunk);
+        if let &[ids] = prompts {
+            first = ids.len().saturating_sub(1) / chunk * chunk;
+            for part in ids[..first].chunks(chunk) {
                 self.pass(&[part], Heads::None, None)?;
             }
-            self.pass(&[&ids[last..]], Heads::Last, None)?;
-        } else {
-            self.pass(prompts, Heads::Last, None)?;
         }
-        self.read_tokens()
+        let rest: Vec<_> = prompts.iter().map(|ids| &ids[first..]).collect();
+        self.pass(&rest, Heads::Last, None)?;
+        self.read(self.options.batch, &self.memory.tokens)
     }
 
     /// The logits of all tokens of a prompt, behind what the sequence has.
@@ -136,13 +145,33 @@ impl<'a> Session<'a> {
         Ok(logits)
     }
 
-    /// The token that comes next in each sequence, behind the last ones.
-    pub fn next(&mut self) -> Result<Vec<u32>> {
-        let rows = Rows::next(self.options.batch);
-        let lengths = self.lengths.clone();
-        self.place(&lengths.iter().map(|&at| (at, 1)).collect::<Vec<_>>())?;
-        self.submit(rows, None)?;
-        self.read_tokens()
+    /// The next tokens of each sequence, behind those that were sampled last: so many passes in one submit, of which the host hears
+    /// nothing in between. What is behind a token that ends a sequence means nothing.
+    pub fn next(&mut self, steps: usize) -> Result<Vec<Vec<u32>>> {
+        let (batch, context) = (self.options.batch, self.options.context);
+        if let Some(len) = self.lengths.iter().find(|&&len| len + steps >= context) {
+            return Err(format!("{len} tokens and {steps} more are beyond the context of {context}").into());
+        }
+        if !self.ready {
+            self.place(&vec![1; batch])?;
+        }
+        let pass = self.prepared(Rows::next(batch), None)?;
+        let start = Instant::now();
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        self.passes[&pass].record_steps(steps, &mut encoder);
+        self.gpu.queue().submit([encoder.finish()]);
+        self.spent.host += start.elapsed();
+        self.spent.passes += steps as u32;
+        let before = self.lengths.clone();
+        self.lengths.iter_mut().for_each(|len| *len += steps);
+        (self.ready, self.draws) = (true, self.draws + steps as u32);
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        for (b, len) in before.iter().enumerate() {
+            self.readback.copy(&mut encoder, &self.memory.history, b * context + len + 1, steps, b * steps);
+        }
+        self.gpu.queue().submit([encoder.finish()]);
+        let said = self.readback.read(self.gpu, batch * steps)?;
+        Ok(said.chunks(steps).map(<[u32]>::to_vec).collect())
     }
 
     /// Replaces the tokens that go in next.
@@ -150,89 +179,79 @@ impl<'a> Session<'a> {
         self.gpu.write(&self.memory.tokens, tokens);
     }
 
-    /// A pass over tokens of each sequence.
+    /// A pass over tokens of each sequence. Without `pick` a token is sampled.
     pub fn pass(&mut self, parts: &[&[u32]], heads: Heads, pick: Option<Pick>) -> Result<()> {
-        if parts.len() != self.options.batch || parts.iter().any(|part| part.is_empty()) {
-            return Err(
-                format!("{} sequences have no token each of {} prompts", self.options.batch, parts.len()).into()
-            );
+        let Room { batch, rows, .. } = self.memory.room;
+        if parts.len() != batch || parts.iter().any(|part| part.is_empty()) {
+            return Err(format!("{} prompts for {batch} sequences, or one without a token", parts.len()).into());
         }
         let total = parts.iter().map(|part| part.len()).sum();
-        if total > self.memory.tokens.size() as usize / 4 {
-            return Err(format!("prompts of {total} tokens are more than --chunk {}", self.options.chunk).into());
+        if total > rows {
+            return Err(format!("prompts of {total} tokens are more than a pass of {rows} takes").into());
         }
         let vocab = self.model.sizes.vocab;
-        if let Some(id) = parts.iter().flat_map(|part| part.iter()).find(|&&id| id as usize >= vocab) {
+        if let Some(id) = parts.concat().iter().find(|&&id| id as usize >= vocab) {
             return Err(format!("token {id} is none of the {vocab} that the model has").into());
         }
-        let longest = parts.iter().map(|part| part.len()).max().unwrap_or(0);
+        let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        self.place(&lengths)?;
         self.gpu.write(&self.memory.tokens, &parts.concat());
-        let spans: Vec<_> = self.lengths.iter().zip(parts).map(|(&at, part)| (at, part.len())).collect();
-        self.place(&spans)?;
-        self.submit(Rows { batch: parts.len(), total, longest, heads }, pick)
-    }
-
-    /// Tells the device where tokens stand: of each sequence, how many it has and how many come.
-    fn place(&mut self, spans: &[(usize, usize)]) -> Result<()> {
-        let context = self.options.context;
-        if let Some((at, more)) = spans.iter().find(|(at, more)| at + more > context) {
-            return Err(format!("{at} tokens and {more} more are beyond the context of {context}").into());
-        }
-        let each = self.memory.pages_each;
-        let page_size = self.cache.page_size;
-        let batch = spans.len();
-        // As the table of pages has it.
-        let slot = |b: usize, at: usize| (at / page_size * batch + b) * page_size + at % page_size;
-        debug_assert_eq!(each * batch, self.cache.pages);
-        let places = |b: usize| (spans[b].0..spans[b].0 + spans[b].1).map(move |at| (b, at));
-        let positions: Vec<u32> = (0..batch).flat_map(places).map(|(_, at)| at as u32).collect();
-        let slots: Vec<u32> = (0..batch).flat_map(places).map(|(b, at)| slot(b, at) as u32).collect();
-        let mut indices: Vec<u32> = spans.iter().map(|(at, more)| (at + more) as u32).collect();
-        let (mut starts, mut start) = (vec![0], 0);
-        for (_, more) in spans {
-            start += *more as u32;
-            starts.push(start);
-        }
-        let last: Vec<u32> = starts[1..].iter().map(|end| end - 1).collect();
-        indices.extend(starts);
-        self.gpu.write(&self.memory.positions, &positions);
-        self.gpu.write(&self.memory.slots, &slots);
-        self.gpu.write(&self.memory.indices, &indices);
-        self.gpu.write(&self.memory.last, &last);
-        for (length, (at, more)) in self.lengths.iter_mut().zip(spans) {
-            *length = at + more;
-        }
-        Ok(())
-    }
-
-    /// Records and submits a pass.
-    fn submit(&mut self, rows: Rows, pick: Option<Pick>) -> Result<()> {
-        let Options { settings, seed, matrices, .. } = self.options;
-        let key = (rows, pick.is_some());
-        if !self.steps.contains_key(&key) {
-            let pick = pick.unwrap_or(Pick::Token(settings, seed));
-            let step = Step::new(self.gpu, self.model, &self.cache, &self.memory, rows, pick, matrices)?;
-            self.steps.insert(key, step);
-        }
-        self.gpu.write(&self.memory.draw, &[self.draws]);
-        self.draws += u32::from(rows.heads != Heads::None);
-        let start = Instant::now();
+        let pass = self.prepared(Rows { batch, total, longest, heads }, pick)?;
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.steps[&key].record(&mut encoder);
+        self.passes[&pass].record(&mut encoder);
         self.gpu.queue().submit([encoder.finish()]);
-        self.spent.host += start.elapsed();
-        self.spent.passes += 1;
+        self.lengths.iter_mut().zip(&lengths).for_each(|(len, more)| *len += more);
+        self.ready = false;
+        self.draws += u32::from(heads != Heads::None);
         Ok(())
     }
 
-    fn read_tokens(&mut self) -> Result<Vec<u32>> {
-        self.read(self.options.batch, &self.memory.tokens)
+    /// Tells the device where the next tokens stand, so many of each sequence.
+    fn place(&mut self, more: &[usize]) -> Result<()> {
+        let (context, page_size) = (self.options.context, self.cache.page_size);
+        let spans = || self.lengths.iter().copied().zip(more.iter().copied());
+        if let Some((len, more)) = spans().find(|(len, more)| len + more > context) {
+            return Err(format!("{len} tokens and {more} more are beyond the context of {context}").into());
+        }
+        let places = || spans().enumerate().flat_map(|(b, (len, more))| (len..len + more).map(move |at| (b, at)));
+        // As the table has the pages.
+        let slot = |(b, at): (usize, usize)| (at / page_size * more.len() + b) * page_size + at % page_size;
+        let ends = more.iter().scan(0, |end, more| {
+            *end += more;
+            Some(*end)
+        });
+        let ends: Vec<_> = ends.collect();
+        // In the order of `State`, from the lengths on.
+        let mut state: Vec<usize> = spans().map(|(len, more)| len + more).collect();
+        state.push(0);
+        state.extend(&ends);
+        state.extend(ends.iter().map(|end| end - 1));
+        state.extend(vec![0; more.len()]);
+        state.push(self.draws as usize);
+        state.extend(places().map(|(_, at)| at));
+        let words = |values: Vec<usize>| values.into_iter().map(|value| value as u32).collect::<Vec<_>>();
+        self.gpu.write_at(&self.memory.state, self.memory.at.lengths, &words(state));
+        self.gpu.write_at(&self.memory.state, self.memory.at.slots, &words(places().map(slot).collect()));
+        Ok(())
+    }
+
+    /// Prepares a pass, where it is new.
+    fn prepared(&mut self, rows: Rows, pick: Option<Pick>) -> Result<(Rows, bool)> {
+        let key = (rows, pick.is_some());
+        if !self.passes.contains_key(&key) {
+            let Options { settings, seed, matrices, .. } = self.options;
+            let pick = pick.unwrap_or(Pick::Token(settings, seed));
+            let pass = step::prepare(self.gpu, self.model, &self.cache, &self.memory, rows, pick, matrices)?;
+            self.passes.insert(key, pass);
+        }
+        Ok(key)
     }
 
     /// The first `words` of a buffer.
     pub fn read<T: tileloom::Scalar>(&self, words: usize, of: &Buffer) -> Result<Vec<T>> {
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.readback.copy(&mut encoder, of, words, 0);
+        self.readback.copy(&mut encoder, of, 0, words, 0);
         self.gpu.queue().submit([encoder.finish()]);
         self.readback.read(self.gpu, words)
     }

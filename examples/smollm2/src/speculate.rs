@@ -30,7 +30,7 @@ pub struct Speculation {
 impl Speculation {
     /// Options of a session that verifies `len` tokens at a time.
     pub fn options(options: Options, len: usize) -> Options {
-        Options { logits: len + 1, probs: true, ..options }
+        Options { logits: len + 1, probs: len + 1, ..options }
     }
 
     /// Proposals of `len` tokens.
@@ -49,11 +49,11 @@ impl Speculation {
 
     /// What comes after `history`, whose last token is not in the cache yet: at least one token.
     pub fn next(&mut self, session: &mut Session, history: &[u32]) -> Result<Vec<u32>> {
-        let room = session.options.context.saturating_sub(session.len(0) + 1);
+        let room = session.options.context.saturating_sub(session.len(0) + 2);
         let guess = lookup(history, self.len.min(room));
         if guess.len() < self.len {
             session.force(&history[history.len() - 1..]);
-            return session.next();
+            return Ok(session.next(1)?.remove(0));
         }
         let (gpu, vocab, len) = (session.gpu, session.model.sizes.vocab, session.len(0));
         for (i, &id) in self.last.iter().enumerate() {

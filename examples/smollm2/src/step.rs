@@ -2,18 +2,21 @@
 //! one token to the next lies in buffers.
 //!
 //! A layer is eight dispatches: norm; queries, keys and values in one product; rotation of q and k and the way into the cache;
-//! attention; the product after it, which adds the residual; norm; gate and up with the activation; the product that adds the residual.
+//! attention; the product after it, added to x; norm; gate and up with the activation; the product after them, added to x.
 
-use tileloom::gemm::{Activation, Matrix as At, Precision};
+use tileloom::gemm::{Activation, Matrix as Rowwise, Precision};
 use tileloom::kv_append::{Query, Rotation};
 use tileloom::norm::Vector;
 use tileloom::rope::{Angles, Axes, Frequencies, Style};
 use tileloom::sample::{Settings, Uniform};
-use tileloom::wgpu::{Buffer, CommandEncoder};
-use tileloom::{Dispatch, Dtype, Kernels, Layout, attention, gemm_quant, kv_append, lora, norm, sample, vq_lookup};
+use tileloom::wgpu::Buffer;
+use tileloom::{
+    Dtype, Kernels, Layout, Op, Sequence, advance, attention, gemm_quant, kv_append, lora, norm, sample, vq_lookup,
+};
 
 use crate::Result;
-use crate::cache::Cache;
+use crate::adapter::Factors;
+use crate::cache::{Cache, Layer};
 use crate::gpu::Gpu;
 use crate::model::{Linear, Matrix, Model, Sizes};
 
@@ -73,20 +76,59 @@ pub enum Pick {
     Probs(Settings),
 }
 
-/// The memory of passes of up to so many rows.
+/// Whole numbers that kernels read, in one buffer of u32, from these elements on. What stands first stays as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct State {
+    /// Tokens that end an answer, [`STOPS`].
+    pub stops: usize,
+    /// The pages of each sequence.
+    pub table: usize,
+    /// Tokens of each sequence in the cache, with those of this pass.
+    pub lengths: usize,
+    /// The row where each sequence starts, and their end.
+    pub starts: usize,
+    /// The row of each sequence's last token.
+    pub last: usize,
+    /// Which sequences have ended.
+    pub done: usize,
+    /// The number of the draw.
+    pub draw: usize,
+    /// The place of each row in its sequence.
+    pub positions: usize,
+    /// Its place in the cache.
+    pub slots: usize,
+    /// All of it.
+    pub words: usize,
+}
+
+/// Tokens that may end an answer.
+pub const STOPS: usize = 8;
+
+/// How much memory passes have.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Sequences.
+    pub batch: usize,
+    /// Tokens of a pass.
+    pub rows: usize,
+    /// Rows of logits.
+    pub logits: usize,
+    /// Rows of probabilities.
+    pub probs: usize,
+    /// Tokens of a sequence.
+    pub context: usize,
+}
+
+/// The memory of passes.
 pub struct Memory {
+    pub room: Room,
+    /// Where `state` holds what.
+    pub at: State,
+    pub state: Buffer,
     /// Tokens that go in, and those that were sampled.
     pub tokens: Buffer,
-    /// The place of each token in its sequence.
-    pub positions: Buffer,
-    /// Its place in the cache.
-    pub slots: Buffer,
-    /// Of each sequence: tokens in the cache with these; then where each starts among the rows; then its pages.
-    pub indices: Buffer,
-    /// The row of each sequence's last token.
-    pub last: Buffer,
-    /// The number of the draw.
-    pub draw: Buffer,
+    /// Those that were sampled, by sequence and place.
+    pub history: Buffer,
     pub logits: Buffer,
     pub probs: Buffer,
     x: Buffer,
@@ -94,88 +136,67 @@ pub struct Memory {
     qkv: Buffer,
     attended: Buffer,
     hidden: Buffer,
-    /// The pages of a sequence.
-    pub pages_each: usize,
-    batch: usize,
 }
 
 impl Memory {
-    /// For `rows` in a pass, `logits` of them with logits.
-    pub fn new(
-        gpu: &Gpu,
-        sizes: &Sizes,
-        cache: &Cache,
-        batch: usize,
-        rows: usize,
-        logits: usize,
-        probs: bool,
-    ) -> Result<Memory> {
-        let pages_each = cache.pages / batch;
+    /// All of it, zeros.
+    pub fn new(gpu: &Gpu, sizes: &Sizes, cache: &Cache, room: Room) -> Result<Memory> {
+        let Room { batch, rows, logits, probs, context } = room;
+        let mut words = 0;
+        let mut of = |more: usize| {
+            words += more;
+            words - more
+        };
+        let at = State {
+            stops: of(STOPS),
+            table: of(cache.pages),
+            lengths: of(batch),
+            starts: of(batch + 1),
+            last: of(batch),
+            done: of(batch),
+            draw: of(1),
+            positions: of(rows),
+            slots: of(rows),
+            words: of(0),
+        };
         Ok(Memory {
+            room,
+            at,
+            state: gpu.zeros(at.words)?,
             tokens: gpu.zeros(rows)?,
-            positions: gpu.zeros(rows)?,
-            slots: gpu.zeros(rows)?,
-            indices: gpu.zeros(2 * batch + 1 + cache.pages)?,
-            last: gpu.zeros(batch)?,
-            draw: gpu.zeros(1)?,
+            history: gpu.zeros(batch * context)?,
             logits: gpu.zeros(logits * sizes.vocab)?,
-            probs: gpu.zeros(if probs { logits * sizes.vocab } else { 0 })?,
+            probs: gpu.zeros(probs * sizes.vocab)?,
             x: gpu.zeros(rows * sizes.width)?,
             h: gpu.zeros(rows * sizes.width)?,
             qkv: gpu.zeros(rows * sizes.qkv_width())?,
             attended: gpu.zeros(rows * sizes.q_width())?,
             hidden: gpu.zeros(rows * sizes.hidden)?,
-            pages_each,
-            batch,
         })
     }
-
-    /// The element of `indices` where starts begin.
-    pub fn starts_at(&self) -> usize {
-        self.batch
-    }
-
-    /// The element of `indices` where pages begin.
-    pub fn pages_at(&self) -> usize {
-        2 * self.batch + 1
-    }
 }
 
-/// A pass that is ready.
-pub struct Step {
-    dispatches: Vec<Dispatch>,
-}
-
-impl Step {
-    /// Prepares a pass over `rows`.
-    pub fn new(
-        gpu: &Gpu,
-        model: &Model,
-        cache: &Cache,
-        memory: &Memory,
-        rows: Rows,
-        pick: Pick,
-        matrices: bool,
-    ) -> Result<Step> {
-        let inputs = if matrices { Precision::F16 } else { Precision::Exact };
-        Builder { kernels: gpu.kernels(), model, cache, memory, rows, inputs, dispatches: Vec::new() }.build(pick)
+/// Prepares a pass over `rows`. With `matrices` products may round activations to f16.
+pub fn prepare(
+    gpu: &Gpu,
+    model: &Model,
+    cache: &Cache,
+    memory: &Memory,
+    rows: Rows,
+    pick: Pick,
+    matrices: bool,
+) -> Result<Sequence> {
+    let (kernels, inputs) = (gpu.kernels(), if matrices { Precision::F16 } else { Precision::Exact });
+    let mut builder = Builder { kernels, model, cache, memory, rows, inputs, calls: Sequence::new(kernels) };
+    builder.embed()?;
+    for i in 0..model.layers.len() {
+        builder.layer(i)?;
     }
-
-    /// Records it: nothing fails, nothing is allocated.
-    pub fn record(&self, encoder: &mut CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        self.dispatches.iter().for_each(|dispatch| dispatch.record_in(&mut pass));
+    if rows.heads != Heads::None {
+        builder.logits()?;
+        builder.pick(pick)?;
     }
-
-    /// What it calls, one after the other.
-    pub fn dispatches(&self) -> &[Dispatch] {
-        &self.dispatches
-    }
-
-    /// Calls of `dispatch_workgroups`.
-    pub fn calls(&self) -> usize {
-        self.dispatches.iter().map(|dispatch| dispatch.steps().count()).sum()
-    }
+    Ok(builder.calls)
 }
 
 struct Builder<'a> {
@@ -185,22 +206,16 @@ struct Builder<'a> {
     memory: &'a Memory,
     rows: Rows,
     inputs: Precision,
-    dispatches: Vec<Dispatch>,
+    calls: Sequence,
 }
 
 impl Builder<'_> {
-    fn build(mut self, pick: Pick) -> Result<Step> {
-        self.embed()?;
-        for i in 0..self.model.layers.len() {
-            self.layer(i)?;
-        }
-        if self.rows.heads != Heads::None {
-            self.logits()?;
-            self.pick(pick)?;
-        }
-        Ok(Step { dispatches: self.dispatches })
+    /// One call more.
+    fn call<P: Op>(&mut self, problem: P, buffers: P::Buffers<'_>) -> Result<()> {
+        Ok(self.calls.push(problem.prepare(self.kernels, buffers)?)?)
     }
 
+    /// Tokens become rows of x.
     fn embed(&mut self) -> Result<()> {
         let Matrix { format, n, k, codes, scales } = &self.model.embedding;
         let problem = vq_lookup::Problem {
@@ -210,11 +225,10 @@ impl Builder<'_> {
             format: Some(*format),
             ..Default::default()
         };
-        let buffers = vq_lookup::Buffers::new(&self.memory.tokens, codes, &self.memory.x).scales(scales);
-        self.dispatches.push(vq_lookup::prepare(self.kernels, &problem, buffers)?);
-        Ok(())
+        self.call(problem, vq_lookup::Buffers::new(&self.memory.tokens, codes, &self.memory.x).scales(scales))
     }
 
+    /// What a layer adds to x.
     fn layer(&mut self, i: usize) -> Result<()> {
         let Memory { x, h, qkv, attended, hidden, .. } = self.memory;
         let layer = &self.model.layers[i];
@@ -222,8 +236,8 @@ impl Builder<'_> {
         for product in &layer.qkv {
             self.product(product, h, qkv, Some(self.model.sizes.qkv_width()), self.cache.kind.x())?;
         }
-        self.append(i)?;
-        self.attention(i)?;
+        self.append(&self.cache.layers[i])?;
+        self.attention(&self.cache.layers[i])?;
         self.product(&layer.out, attended, x, None, Dtype::F32)?;
         self.norm(self.rows.total, x, &layer.ffn_norm, h)?;
         self.gate_up(&layer.gate_up, h, hidden)?;
@@ -231,69 +245,67 @@ impl Builder<'_> {
     }
 
     fn norm(&mut self, rows: usize, x: &Buffer, weight: &Buffer, y: &Buffer) -> Result<()> {
-        let problem = norm::Problem {
-            rows,
-            cols: self.model.sizes.width,
-            weight: Some(Vector::of(Dtype::F32)),
-            eps: self.model.sizes.eps,
-            ..Default::default()
-        };
-        self.dispatches.push(norm::prepare(self.kernels, &problem, norm::Buffers::new(x, y).weight(weight))?);
-        Ok(())
+        let Sizes { width: cols, eps, .. } = self.model.sizes;
+        let problem = norm::Problem { rows, cols, weight: Some(Vector::of(Dtype::F32)), eps, ..Default::default() };
+        self.call(problem, norm::Buffers::new(x, y).weight(weight))
     }
 
     /// A product into rows of `width`; without it, it is added to what its result holds.
     fn product(&mut self, linear: &Linear, a: &Buffer, d: &Buffer, width: Option<usize>, dtype: Dtype) -> Result<()> {
-        let (m, matrix) = (self.rows.total, &linear.matrix);
+        let Linear { matrix, adapter, at } = linear;
         let Matrix { format, n, k, codes, scales } = matrix;
-        let (n, k) = (*n, *k);
-        let stride = width.unwrap_or(n);
-        self.dispatches.push(match &linear.adapter {
+        let (m, n, k, stride) = (self.rows.total, *n, *k, width.unwrap_or(*n));
+        let residual = width.is_none();
+        match adapter {
             None => {
-                let at = At::strided(dtype, linear.at, [0, 0, stride]);
-                let residual = width.is_none().then_some(at);
+                let to = Rowwise::strided(dtype, *at, [0, 0, stride]);
                 let problem = gemm_quant::Problem {
                     m,
                     n,
                     k,
                     format: *format,
-                    d: at,
-                    residual,
+                    d: to,
+                    residual: residual.then_some(to),
                     inputs: self.inputs,
                     ..Default::default()
                 };
                 let buffers = gemm_quant::Buffers::new(a, codes, scales, d);
-                let buffers = if residual.is_some() { buffers.residual(d) } else { buffers };
-                gemm_quant::prepare(self.kernels, &problem, buffers)?
+                self.call(problem, if residual { buffers.residual(d) } else { buffers })
             }
-            Some(factors) => {
-                let layout = Layout::strided(linear.at, [stride]);
+            Some(Factors { rank, scale, a: down, b: up }) => {
+                let layout = Layout::strided(*at, [stride]);
                 let problem = lora::Problem {
                     m,
                     n,
                     k,
-                    rank: factors.rank,
-                    scale: factors.scale,
+                    rank: *rank,
+                    scale: *scale,
                     format: Some(*format),
                     y: dtype,
                     y_layout: layout,
-                    residual: width.is_none().then_some(lora::Residual { dtype, layout }),
+                    residual: residual.then_some(lora::Residual { dtype, layout }),
                     ..Default::default()
                 };
-                let buffers = lora::Buffers::new(a, codes, &factors.a, &factors.b, d).scales(scales);
-                let buffers = if width.is_none() { buffers.residual(d) } else { buffers };
-                lora::prepare(self.kernels, &problem, buffers)?
+                let buffers = lora::Buffers::new(a, codes, down, up, d).scales(scales);
+                self.call(problem, if residual { buffers.residual(d) } else { buffers })
             }
-        });
-        Ok(())
+        }
     }
 
-    /// Keys and values into the cache, keys and queries rotated. Rows of q and k in GGUF files are permuted so that neighbours
+    /// Keys and values into the cache, keys and queries rotated, in place. Rows of q and k are permuted in GGUF files so that neighbours
     /// are a pair.
-    fn append(&mut self, i: usize) -> Result<()> {
-        let sizes = &self.model.sizes;
+    fn append(&mut self, layer: &Layer) -> Result<()> {
+        let (sizes, Memory { qkv, state, at, .. }) = (&self.model.sizes, self.memory);
         let Sizes { heads, kv_heads, head_dim, .. } = *sizes;
         let vectors = |first: usize| Layout::strided(first, [sizes.qkv_width(), head_dim]);
+        let rotation = Rotation {
+            rotary_dim: head_dim,
+            style: Style::Interleaved,
+            signed: false,
+            positions: Layout::at(at.positions),
+            axes: Axes::One,
+            angles: Angles::Frequencies(Frequencies::new(head_dim, sizes.base)?),
+        };
         let problem = kv_append::Problem {
             tokens: self.rows.total,
             kv_heads,
@@ -306,71 +318,47 @@ impl Builder<'_> {
             v: vectors(sizes.q_width() + sizes.kv_width()),
             cache: self.cache.kind.cache(),
             v_scale: self.cache.v_scale(sizes),
+            slots: at.slots,
             q: Some(Query { heads, from: vectors(0), to: vectors(0) }),
-            rotation: Some(Rotation {
-                rotary_dim: head_dim,
-                style: Style::Interleaved,
-                signed: false,
-                positions: Layout::default(),
-                axes: Axes::One,
-                angles: Angles::Frequencies(Frequencies::new(head_dim, sizes.base)?),
-            }),
+            rotation: Some(rotation),
             ..Default::default()
         };
-        let (Memory { qkv, slots, positions, .. }, layer) = (self.memory, &self.cache.layers[i]);
-        let buffers =
-            kv_append::Buffers::new(qkv, qkv, &layer.k, &layer.v, slots).q(qkv).q_out(qkv).positions(positions);
-        let buffers = match &layer.scales {
-            Some(scales) => buffers.k_scale(scales).v_scale(scales),
-            None => buffers,
-        };
-        self.dispatches.push(kv_append::prepare(self.kernels, &problem, buffers)?);
-        Ok(())
+        let buffers = kv_append::Buffers::new(qkv, qkv, &layer.k, &layer.v, state).q(qkv).q_out(qkv).positions(state);
+        let scaled = |scales| buffers.k_scale(scales).v_scale(scales);
+        self.call(problem, layer.scales.as_ref().map_or(buffers, scaled))
     }
 
     /// One sequence reads its cache as it lies; several find theirs by pages, and prompts of different lengths are packed.
-    fn attention(&mut self, i: usize) -> Result<()> {
-        let (sizes, cache, Rows { batch, total, longest, .. }) = (&self.model.sizes, self.cache, self.rows);
+    fn attention(&mut self, layer: &Layer) -> Result<()> {
+        let (sizes, cache, at) = (&self.model.sizes, self.cache, &self.memory.at);
         let Sizes { heads, kv_heads, head_dim, .. } = *sizes;
-        let kv_layout = cache.layout(sizes, head_dim, 0);
-        let max_pages = self.memory.pages_each;
-        let packed = (batch > 1 && total > batch).then_some(attention::Packed {
-            cu_q: self.memory.starts_at(),
-            cu_kv: 0,
-            total_q: total,
-            total_kv: 0,
-        });
-        let paged = (batch > 1).then_some(attention::Paged {
-            pages: cache.pages,
-            page_size: cache.page_size,
-            block_table: self.memory.pages_at(),
-            max_pages,
-        });
+        let Rows { batch, total, longest, .. } = self.rows;
+        let packed = attention::Packed { cu_q: at.starts, cu_kv: 0, total_q: total, total_kv: 0 };
+        let max_pages = cache.pages / batch;
+        let paged =
+            attention::Paged { pages: cache.pages, page_size: cache.page_size, block_table: at.table, max_pages };
         let problem = attention::Problem {
             seq_q: longest,
             seq_kv: max_pages * cache.page_size,
             x: cache.kind.x(),
             codes: cache.codes(sizes),
             q_layout: attention::fused(0, longest, head_dim, sizes.qkv_width()),
-            k_layout: kv_layout,
-            v_layout: kv_layout,
+            k_layout: cache.layout(sizes, head_dim, 0),
+            v_layout: cache.layout(sizes, head_dim, 0),
             o_layout: attention::bshd(heads, longest, head_dim),
             causal: longest > 1,
-            packed,
-            paged,
-            lengths: Some(0),
+            packed: (batch > 1 && total > batch).then_some(packed),
+            paged: (batch > 1).then_some(paged),
+            lengths: Some(at.lengths),
             ..attention::Problem::new(batch, heads, kv_heads, head_dim)
         };
-        let (Memory { qkv, attended, indices, .. }, layer) = (self.memory, &cache.layers[i]);
-        let buffers = attention::Buffers::new(qkv, &layer.k, &layer.v, attended).indices(indices);
-        let buffers = match &layer.scales {
-            Some(scales) => buffers.tables(scales),
-            None => buffers,
-        };
-        self.dispatches.push(attention::prepare(self.kernels, &problem, buffers)?);
-        Ok(())
+        let Memory { qkv, attended, state, .. } = self.memory;
+        let buffers = attention::Buffers::new(qkv, &layer.k, &layer.v, attended).indices(state);
+        let scaled = |scales| buffers.tables(scales);
+        self.call(problem, layer.scales.as_ref().map_or(buffers, scaled))
     }
 
+    /// `silu(a gate^T) * (a up^T)`.
     fn gate_up(&mut self, matrix: &Matrix, a: &Buffer, d: &Buffer) -> Result<()> {
         let Matrix { format, n, k, codes, scales } = matrix;
         let problem = gemm_quant::Problem {
@@ -383,49 +371,71 @@ impl Builder<'_> {
             inputs: self.inputs,
             ..Default::default()
         };
-        let buffers = gemm_quant::Buffers::new(a, codes, scales, d);
-        self.dispatches.push(gemm_quant::prepare(self.kernels, &problem, buffers)?);
-        Ok(())
+        self.call(problem, gemm_quant::Buffers::new(a, codes, scales, d))
     }
 
     /// The rows that are wanted, normed, times the head.
     fn logits(&mut self) -> Result<()> {
-        let Memory { x, h, last, logits, .. } = self.memory;
+        let Memory { x, h, state, at, logits, .. } = self.memory;
         let (rows, width) = (self.rows.logits(), self.model.sizes.width);
-        let mut from = x;
-        if self.rows.heads == Heads::Last && self.rows.total > self.rows.batch {
-            let problem =
-                vq_lookup::Problem { spatial: rows, num_codes: self.rows.total, code_dim: width, ..Default::default() };
-            let buffers = vq_lookup::Buffers::new(last, x, h);
-            self.dispatches.push(vq_lookup::prepare(self.kernels, &problem, buffers)?);
-            from = h;
+        let gathered = rows < self.rows.total;
+        if gathered {
+            let problem = vq_lookup::Problem {
+                spatial: rows,
+                num_codes: self.rows.total,
+                code_dim: width,
+                indices: Layout::at(at.last),
+                ..Default::default()
+            };
+            self.call(problem, vq_lookup::Buffers::new(state, x, h))?;
         }
-        self.norm(rows, from, &self.model.norm, h)?;
+        self.norm(rows, if gathered { h } else { x }, &self.model.norm, h)?;
         let Matrix { format, n, k, codes, scales } = self.model.head();
-        let problem =
-            gemm_quant::Problem { m: rows, n: *n, k: *k, format: *format, inputs: self.inputs, ..Default::default() };
-        let buffers = gemm_quant::Buffers::new(h, codes, scales, logits);
-        self.dispatches.push(gemm_quant::prepare(self.kernels, &problem, buffers)?);
-        Ok(())
+        let (m, n, k) = (rows, *n, *k);
+        let problem = gemm_quant::Problem { m, n, k, format: *format, inputs: self.inputs, ..Default::default() };
+        self.call(problem, gemm_quant::Buffers::new(h, codes, scales, logits))
     }
 
     fn pick(&mut self, pick: Pick) -> Result<()> {
-        let Memory { logits, probs, tokens, draw, .. } = self.memory;
-        let (rows, vocab) = (self.rows.logits(), self.model.sizes.vocab);
-        let problem = sample::Problem { rows, vocab, ..Default::default() };
+        let Memory { logits, probs, tokens, state, at, .. } = self.memory;
+        let problem = sample::Problem { rows: self.rows.logits(), vocab: self.model.sizes.vocab, ..Default::default() };
         let buffers = sample::Buffers::new(logits);
-        self.dispatches.push(match pick {
-            Pick::Logits => return Ok(()),
+        match pick {
+            Pick::Logits => Ok(()),
             Pick::Token(settings, seed) => {
-                let uniform = Uniform::Philox { seed, step: sample::Step::Buffer(0) };
+                let uniform = Uniform::Philox { seed, step: sample::Step::Buffer(at.draw) };
                 let problem = sample::Problem { settings, uniform, ..problem };
-                sample::prepare(self.kernels, &problem, buffers.step(draw).token(tokens))?
+                self.call(problem, buffers.step(state).token(tokens))?;
+                if self.rows == Rows::next(self.rows.batch) { self.advance() } else { Ok(()) }
             }
             Pick::Probs(settings) => {
-                let problem = sample::Problem { settings, probs: Some(Layout::default()), token: None, ..problem };
-                sample::prepare(self.kernels, &problem, buffers.probs(probs))?
+                let probs_layout = Some(Layout::default());
+                let problem = sample::Problem { settings, probs: probs_layout, token: None, ..problem };
+                self.call(problem, buffers.probs(probs))
             }
-        });
-        Ok(())
+        }
+    }
+
+    /// The device makes itself ready for the token after this one, so that the pass may be recorded again, as it is.
+    fn advance(&mut self) -> Result<()> {
+        let (Memory { room, at, state, tokens, history, .. }, cache) = (self.memory, self.cache);
+        let problem = advance::Problem {
+            batch: room.batch,
+            most: room.context,
+            lengths: at.lengths,
+            positions: Some(at.positions),
+            slots: Some(at.slots),
+            pages: cache.pages,
+            page_size: cache.page_size,
+            table: Some(at.table),
+            max_pages: cache.pages / room.batch,
+            step: Some(at.draw),
+            stops: Some(at.stops),
+            num_stops: STOPS,
+            done: Some(at.done),
+            history: Some(Layout::default()),
+            ..Default::default()
+        };
+        self.call(problem, advance::Buffers::new(state, tokens).history(history))
     }
 }

@@ -92,7 +92,7 @@ fn wrong(session: &mut Session, expected: &[&Expected], steps: usize) -> Vec<Str
             }
         }
         session.force(&expected.iter().map(|expected| expected.greedy[step]).collect::<Vec<_>>());
-        found = session.next().expect("a token");
+        found = session.next(1).expect("a token").concat();
     }
     wrong
 }
@@ -148,11 +148,33 @@ fn greedy_tokens_are_those_of_the_reference() {
         assert!(far <= NEAR, "{name}: a logit is {far} off behind all tokens");
         assert_eq!(session.len(0), expected.ids.len() + expected.greedy.len());
     }
-    for (rows, step) in session.steps().filter(|(rows, _)| rows.total == 1) {
+    for (rows, step) in session.passes().filter(|(rows, _)| rows.total == 1) {
         // Embedding, norm, head and what samples: besides the layers.
         let layers: usize = step.dispatches()[1..][..8 * 30].iter().map(|dispatch| dispatch.steps().count()).sum();
         assert!(layers <= 10 * 30, "{rows:?}: {layers} calls in 30 layers");
     }
+}
+
+/// Several tokens per submit are those of one per submit, whatever comes before and after.
+#[test]
+fn the_device_goes_on_by_itself() {
+    let fixture = fixture();
+    let expected = &fixture.expected["chat"];
+    let mut session = Session::new(&fixture.gpu, &fixture.model, Options::default()).unwrap();
+    let ends = [2];
+    let mut said = [1, 3, 7].map(|steps| {
+        session.clear();
+        let mut talk = Talk { session: &mut session, speculation: None, steps, history: Vec::new() };
+        talk.say(&expected.ids, 30, &ends, |_| Ok(())).unwrap();
+        let second = talk.say(&expected.ids[..9], 20, &[], |_| Ok(())).unwrap();
+        assert_eq!((second.prompt, session.len(0) + 1), (10, talk.history.len()));
+        talk.history
+    });
+    let answer = expected.greedy.iter().position(|id| ends.contains(id)).expect("an end") + 1;
+    assert_eq!(said[0][expected.ids.len()..][..answer], expected.greedy[..answer]);
+    said.sort();
+    assert_eq!(said[0], said[1]);
+    assert_eq!(said[1], said[2]);
 }
 
 #[test]
@@ -188,7 +210,7 @@ fn what_is_proposed_changes_nothing() {
         let options = Speculation::options(Options::default(), 4);
         let mut session = Session::new(&fixture.gpu, &fixture.model, options).unwrap();
         let speculation = Some(Speculation::new(&session, 4).unwrap());
-        let mut talk = Talk { session: &mut session, speculation, history: Vec::new() };
+        let mut talk = Talk { session: &mut session, speculation, steps: 1, history: Vec::new() };
         talk.say(&expected.ids, expected.greedy.len(), &[], |_| Ok(())).unwrap();
         let said = &talk.history[expected.ids.len()..];
         let clear = expected.margins.iter().position(|&margin| margin <= NEAR).unwrap_or(said.len());
@@ -261,6 +283,6 @@ fn what_cannot_be_is_refused() {
     assert!(fault(session.prefill(&[&[1; 21]])).contains("context of 20"));
     session.clear();
     session.prefill(&[&[1; 20]]).unwrap();
-    assert!(fault(session.next()).contains("20 tokens and 1 more"));
+    assert!(fault(session.next(1).map(|said| said.concat())).contains("20 tokens and 1 more"));
     assert_eq!(Rows::next(3).logits(), 3);
 }
