@@ -197,7 +197,8 @@ fn several(mut session: Session, ids: &[u32], args: &Args, tokens: &Tokens) -> R
     let start = std::time::Instant::now();
     let most = args.greedy.unwrap_or(args.most);
     while said[0].len() < most {
-        for (said, ids) in said.iter_mut().zip(session.next(args.steps.clamp(1, most - said[0].len()))?) {
+        let next = session.next(args.steps.clamp(1, most - said[0].len()))?;
+        for (said, ids) in said.iter_mut().zip(next) {
             said.extend(ids);
         }
         let ended = |said: &Vec<u32>| args.greedy.is_none() && said.iter().any(|id| tokens.ends.contains(id));

@@ -167,7 +167,7 @@ fn the_device_goes_on_by_itself() {
         let mut talk = Talk { session: &mut session, speculation: None, steps, history: Vec::new() };
         talk.say(&expected.ids, 30, &ends, |_| Ok(())).unwrap();
         let second = talk.say(&expected.ids[..9], 20, &[], |_| Ok(())).unwrap();
-        assert_eq!((second.prompt, session.len(0) + 1), (10, talk.history.len()));
+        assert_eq!((second.prompt, talk.session.len(0) + 1), (10, talk.history.len()));
         talk.history
     });
     let answer = expected.greedy.iter().position(|id| ends.contains(id)).expect("an end") + 1;
