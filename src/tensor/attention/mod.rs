@@ -6,7 +6,7 @@ pub(super) mod kv_append;
 mod kv_move;
 
 use self::kv_append::Held;
-use crate::attention::{self, Alibi, Buffers, Codes, Packed, Paged, Problem, Tree, bshd};
+use crate::attention::{self, Alibi, Buffers, Codes, Packed, Paged, Problem, Segments, Tree, bshd};
 use crate::error::Checked;
 use crate::gemm::Precision;
 use crate::kv_append::Cache;
@@ -39,6 +39,9 @@ pub struct AttentionOptions<'a> {
     pub sinks: Option<&'a [f32]>,
     /// Of the last `seq_q` keys as a tree, `[seq_q]` or `[batch, seq_q]`; see [`Tree`].
     pub parents: Option<&'a [u32]>,
+    /// The number of each key's segment, `[seq_kv]` or `[batch, seq_kv]`, of packed keys `[total_kv]`; and the flags of each segment. See
+    /// [`Segments`].
+    pub segments: Option<[&'a [u32]; 2]>,
     /// q and o are `[total_q, heads, dim]`, and k and v `[total_kv, kv_heads, dim]` where they are not in pages:
     /// sequence `b` has tokens `cu[b]` up to `cu[b + 1]` of them.
     pub packed: Option<[&'a [u32]; 2]>,
@@ -139,6 +142,25 @@ impl AttentionOptions<'_> {
             let n = parents.len();
             fits([seq_q, batch.saturating_mul(seq_q)].contains(&n), "parents", n, "[seq_q] or [batch, seq_q]")?;
             problem.tree = Some(Tree { parents: put(parents), per_batch: n != seq_q });
+        }
+        if let Some([numbers, flags]) = self.segments {
+            let n = numbers.len();
+            let ordered = match self.packed.filter(|_| self.block_table.is_none()) {
+                Some([_, cu_kv]) => {
+                    fits(n == k[0], "segments", n, "[total_kv]")?;
+                    let rising =
+                        |pair: &[u32]| numbers.get(pair[0] as usize..pair[1] as usize).is_none_or(<[u32]>::is_sorted);
+                    cu_kv.windows(2).all(rising)
+                }
+                None => {
+                    let shapes = [seq_kv, batch.saturating_mul(seq_kv)];
+                    fits(shapes.contains(&n), "segments", n, "[seq_kv] or [batch, seq_kv]")?;
+                    numbers.chunks(seq_kv.max(1)).all(<[u32]>::is_sorted)
+                }
+            };
+            fits(!flags.is_empty(), "segments", 0, "flags of a segment or more")?;
+            let (numbers, flags, count) = (put(numbers), put(flags), flags.len());
+            problem.segments = Some(Segments { numbers, per_batch: n != seq_kv, flags, count, ordered });
         }
         let mut tables: Vec<f32> = Vec::new();
         if let Some(slopes) = self.slopes {

@@ -142,7 +142,8 @@ impl TwoWays for quantize::Problem {
 impl TwoWays for tileloom::attention::Problem {
     fn problems() -> Vec<Self> {
         let first = Self { batch: 2, ..attention::list::shape(9, 40) };
-        vec![Self { lse: Some(0), ..first }, Self { x: F16, o: F16, seq_q: 1, seq_kv: 300, ..first }]
+        let by_segment = attention::segmented(5, false, Self { lse: Some(0), ..first });
+        vec![Self { lse: Some(0), ..first }, Self { x: F16, o: F16, seq_q: 1, seq_kv: 300, ..first }, by_segment]
     }
 
     fn cuts(&self) -> Vec<Cut<Self>> {
@@ -158,7 +159,8 @@ impl TwoWays for tileloom::attention::Problem {
                 ..*self
             }),
         ];
-        if seq_q > 4 {
+        // Segments go by the key that a query stands at.
+        if seq_q > 4 && self.segments.is_none() {
             let args = ["q", "o", "lse"].map(|name| (name, batch * heads));
             cuts.push(Cut::at("queries", 4, seq_q, &args, |queries| Self { seq_q: queries.len(), ..*self }));
         }
@@ -168,6 +170,9 @@ impl TwoWays for tileloom::attention::Problem {
     /// Two parts of the keys, joined by attention_merge.
     fn joined(gpu: &Gpu, call: &Call<Self>) -> Result<Option<Values>, String> {
         let whole = call.problem;
+        if whole.segments.is_some() {
+            return Ok(None);
+        }
         let args = ["k", "v"].map(|name| (name, whole.batch * whole.kv_heads));
         let at = whole.seq_kv / 8 * 3;
         let cut = Cut::at("keys", at, whole.seq_kv, &args, |keys| Self { seq_kv: keys.len(), lse: Some(0), ..whole });

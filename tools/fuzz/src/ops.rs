@@ -1,6 +1,6 @@
 //! The ops: the fields of their Problems, and the names of their arguments.
 
-use tileloom::attention::{Alibi, Codes, Packed, Paged, Tree};
+use tileloom::attention::{Alibi, Codes, Packed, Paged, Segments, Tree};
 use tileloom::attention_bias::Buckets;
 use tileloom::gemm::{Activation, Along, Epilogue, Matrix, Precision};
 use tileloom::position_encoding::{Axis, Encoding, Table, Wave};
@@ -306,6 +306,8 @@ op!(lora_backward: [x, dy, a, b, da, db], [adapter, scratch]; |_dice, p| {
 
 fields!(Alibi = Alibi { slopes: 0, per_batch: false }; Alibi { slopes, per_batch });
 fields!(Tree = Tree { parents: 0, per_batch: false }; Tree { parents, per_batch });
+fields!(Segments = Segments { numbers: 0, per_batch: false, flags: 0, count: 1, ordered: true };
+    Segments { numbers, per_batch, flags, count, ordered });
 fields!(Packed = Packed { cu_q: 0, cu_kv: 0, total_q: 1, total_kv: 1 }; Packed { cu_q, cu_kv, total_q, total_kv });
 fields!(Paged = Paged { pages: 1, page_size: 1, block_table: 0, max_pages: 1 };
     Paged { pages, page_size, block_table, max_pages });
@@ -314,7 +316,7 @@ fields!(Codes = Codes { format: quantize::Format::Int8, k_scale: Default::defaul
 fields!(attention::Problem = Self::default();
 attention::Problem {
     batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, x, codes, o, inputs, q_layout, k_layout, v_layout, o_layout,
-    scale, softcap, causal, window, mask, tree, alibi, sinks, packed, paged, lengths, lse, sum,
+    scale, softcap, causal, window, mask, tree, segments, alibi, sinks, packed, paged, lengths, lse, sum,
 });
 op!(attention: [q, k, v, o], [mask, tables, indices, lse, scratch]; |dice, p| {
     p.kv_heads = p.kv_heads.max(1);
