@@ -81,7 +81,7 @@ struct SentenceConfig {
 }
 
 impl<T: Float> Encoder<T> {
-    /// The model in `folder`: `model.safetensors`, `tokenizer.json`, and the two files above.
+    /// The model in `folder`: `model.safetensors`, `tokenizer.json`, `config.json` and `sentence_bert_config.json`.
     pub fn open(context: &Context, folder: &Path) -> Result<Encoder<T>> {
         let read = |name: &str| {
             let path = folder.join(name);
@@ -143,10 +143,10 @@ impl<T: Float> Encoder<T> {
         let ids = sentences.concat();
         let positions: Vec<i32> = sentences.iter().flat_map(|ids| 0..ids.len() as i32).collect();
         // Sentence `i` has the tokens from starts[i] up to starts[i + 1].
-        let starts: Vec<u32> = sentences.iter().fold(vec![0], |mut starts, ids| {
+        let mut starts = vec![0];
+        for ids in sentences {
             starts.push(starts[starts.len() - 1] + ids.len() as u32);
-            starts
-        });
+        }
         let (n, tokens) = (sentences.len(), ids.len());
 
         let mut batch = context.batch();
