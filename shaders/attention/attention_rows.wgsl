@@ -14,7 +14,8 @@
 // A row is one query of one head. The rows of a workgroup's tile belong to the heads that share one head of k and
 // v: row number n is query n / group of head n % group. An invocation has ROWS of them (ROW_LANES apart), and of their
 // q and o the chunks part, part + LANES, part + 2 LANES, ... SLOTS slots of a workgroup take turns at the blocks of
-// keys, each with results of its own; a block is KEYS keys, whose scores are in registers.
+// keys, each with results of its own; a block is KEYS keys, whose scores are in registers. With CODES k and v are codes of 8
+// bits, with a scale each, which scores and weights are multiplied by.
 // What a buffer says about sequences is clamped to what the parameters say about memory.
 // ALIBI, SINKS, PACKED, PAGED, LENGTHS, TREE, ORDERED and SUMS are bits of params.flags.
 //
@@ -22,18 +23,6 @@
 // Where a block hides a key from a row, or is not full, a weight of 0 does not meet its value, which may be anything.
 
 #import attention_walk
-
-// Chunk c of a key and of a value; with CODES k and v are codes of 8 bits, with a scale each.
-fn key_chunk(p: Place, c: u32) -> vec4<f32> {
-  let x = k4(p.k, c);
-  if CODES { return x * p.k_scale; }
-  return x;
-}
-fn value_chunk(p: Place, c: u32) -> vec4<f32> {
-  let x = v4(p.v, c);
-  if CODES { return x * p.v_scale; }
-  return x;
-}
 
 const ROW_LANES: u32 = WG_SIZE / LANES / SLOTS;
 const TILE_ROWS: u32 = ROW_LANES * ROWS;
@@ -121,6 +110,7 @@ fn scores(rows: ptr<function, Rows>, places: ptr<function, array<Place, KEYS>>, 
     for (var i = 0u; i < SCORES; i++) { s[i] += run[i]; }
   }
   sum_lanes(&s, ids);
+  if CODES { for (var i = 0u; i < SCORES; i++) { s[i] *= (*places)[i % KEYS].k_scale; } }
   return s;
 }
 
@@ -246,6 +236,10 @@ fn step(walk: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, i
     bias(walk, rows, &s, first);
     if !full { hide(walk, rows, &s, first); }
     var w = weigh(rows, &s, may_hide);
+    if CODES {
+      // The scale of a value that is not seen may be anything.
+      for (var i = 0u; i < SCORES; i++) { s[i] = select(s[i] * places[i % KEYS].v_scale, 0.0, s[i] == 0.0); }
+    }
     for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t], ids); }
     if BRANCH && may_hide && w.hidden {
       accumulate_seen(rows, &w, &s, &places, lane.part);

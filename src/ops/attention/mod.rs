@@ -11,7 +11,7 @@
 //! * Scores beyond the largest f32 count as that, infinite ones included; so do ALiBi slopes and sinks.
 //! * Scores of [`Algorithm::Coop`] to which nothing is added count as 2.3e38 beyond that.
 //! * A key whose weight is less than the smallest f32 counts nothing: its v, if infinite, may show or not.
-//! * `scale * q`, partial sums of `q.k`, and sums of the values by their weights must not be beyond f32.
+//! * `scale * q`, partial sums of `q.k`, and sums of the values by their weights must not be beyond f32; with k and v in 8 bits, of their codes, too.
 //! * `Coop` rounds weights to f16, as large as 2^8 where their row's largest is 1 in other algorithms. With o of f32 a weight is
 //!   the sum of two of them.
 //!
@@ -172,7 +172,8 @@ defaults! {
     }
 }
 
-/// k and v in 8 bits, with an f32 scale for each of their vectors in the tables. Not by [`Algorithm::Coop`].
+/// k and v in 8 bits, with an f32 scale for each of their vectors in the tables. Not by [`Algorithm::Coop`]. What the codes of NaN of e4m3
+/// give is not specified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Codes {
     /// What codes are.

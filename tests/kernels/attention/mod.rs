@@ -372,7 +372,7 @@ fn errors(suite: &mut Suite) {
                 "buffer `tables` is too small",
             ),
             (indices(segmented(0, false, ok)), "segments: there are none"),
-            (indices(Problem { seq_kv: 3, ..segmented(2, false, ok) }), "buffer `indices` is too small"),
+            (indices(Problem { seq_kv: 5, ..segmented(2, false, ok) }), "buffer `indices` is too small"),
             (
                 indices(Problem { packed: Some(Packed { cu_q: 2, cu_kv: 3, total_q: 1, total_kv: 1 }), ..ok }),
                 "buffer `indices` is too small",

@@ -374,6 +374,9 @@ impl<D: Listed> Run for Item<D> {
                     (_, Number::F(dtype)) if len > LARGE => pool.bytes(dtype, len, seed),
                     _ => {
                         filled.insert(arg.name, problem.fill(arg.name, len, &filled, &mut Random::new(seed as u64)));
+                        if let Some(set) = &self.0.set {
+                            set(&problem, &mut filled);
+                        }
                         arg.view.number.encode(&filled[arg.name])
                     }
                 };

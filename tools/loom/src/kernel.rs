@@ -153,6 +153,7 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    /// Sets values by hand, after the random ones. Of a benchmark it sees only those arguments that are filled so far, each time one is.
     pub fn set(&mut self, set: impl Fn(&P, &mut Values) + Send + Sync + 'static) -> &mut Self {
         self.set = Some(Box::new(set));
         self

@@ -175,6 +175,11 @@ fn eight_bits(list: &mut List<Problem>) {
         list.wide("8 bits, chosen", of(shape(40, 90))).seed(35);
         let base = typed(Dtype::F16, Problem { batch: 4, seq_q: 1, seq_kv: 4096, ..Problem::new(1, 32, 8, 128) });
         list.bench(format!("4x32/8x1x4096x128 f16, {format:?} keys"), of(base));
+        for (heads, kv_heads, d) in [(32, 8, 128), (9, 3, 64)] {
+            let one = Problem { seq_q: 1, seq_kv: 8192, ..Problem::new(1, heads, kv_heads, d) };
+            let name = format!("{heads}/{kv_heads}x1 over 8192x{d} f16, {format:?} keys");
+            list.bench(name, of(typed(Dtype::F16, one)));
+        }
         list.compose(of(typed(Dtype::Bf16, causal(shape(33, 65)))));
         list.compose(of(typed(Dtype::F16, odd)));
     }
@@ -691,6 +696,7 @@ fn benches(list: &mut List<Problem>) {
     list.bench("8/2x512x128 f16", f16(512, 512, 8, 2, 128));
     list.bench("8x1 over 8192x64 f16", f16(1, 8192, 8, 8, 64));
     list.bench("32/8x1 over 8192x128 f16", f16(1, 8192, 32, 8, 128)).quick();
+    list.bench("9/3x1 over 8192x64 f16", f16(1, 8192, 9, 3, 64));
     for d in [64, 128, 256] {
         list.large(format!("32/8x4096x{d} f16 causal"), causal(f16(4096, 4096, 32, 8, d)));
     }

@@ -162,6 +162,11 @@ impl Listed for Problem {
             let q = values["q"][row * head_dim..][..head_dim].to_vec();
             let o = outputs["o"][row * value_dim..][..value_dim].to_vec();
             let mut inputs: Values = [("q", q), ("k", keys("k", head_dim)), ("v", keys("v", value_dim))].into();
+            if let Some(codes) = self.codes {
+                let scales = |at| (0..seen).map(|j| values["tables"][scale_at(self, at, head + j)]).collect::<Vec<_>>();
+                one.codes = Some(Codes { k_scale: Layout::at(0), v_scale: Layout::at(seen), ..codes });
+                inputs.insert("tables", [scales(codes.k_scale), scales(codes.v_scale)].concat());
+            }
             if let Some([numbers, flags]) = &by_segment {
                 one.mask = Some(Mask::new(MaskKind::Bytes));
                 let (numbers, t) = (&numbers[b * seq_kv..][..seq_kv], (i + seq_kv) as i64 - seq_q as i64);
