@@ -32,16 +32,16 @@ fn kv_move(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index
   for (var at = 0u; at < params.moves; at++) {
     let node = u32(path[params.path_offset + row * params.depth + at]);
     if node < params.len {
-      let from = slot_of(row, node);
+      let source = slot_of(row, node);
       let to = slot_of(row, at);
-      if max(from, to) < params.places && from != to {
+      if max(source, to) < params.places && source != to {
         if unit < params.k_units {
-          k_move(unit_at(params.k_cache, to, head) + unit, unit_at(params.k_cache, from, head) + unit);
-          if unit == 0u { k_scale_move(to * params.kv_heads + head, from * params.kv_heads + head); }
+          k_move(unit_at(params.k_cache, to, head) + unit, unit_at(params.k_cache, source, head) + unit);
+          if unit == 0u { k_scale_move(to * params.kv_heads + head, source * params.kv_heads + head); }
         } else {
           let v_unit = unit - params.k_units;
-          v_move(unit_at(params.v_cache, to, head) + v_unit, unit_at(params.v_cache, from, head) + v_unit);
-          if v_unit == 0u { v_scale_move(to * params.kv_heads + head, from * params.kv_heads + head); }
+          v_move(unit_at(params.v_cache, to, head) + v_unit, unit_at(params.v_cache, source, head) + v_unit);
+          if v_unit == 0u { v_scale_move(to * params.kv_heads + head, source * params.kv_heads + head); }
         }
       }
     }

@@ -1,6 +1,7 @@
 // The path of the tokens that the target has drawn: from each place to the first of its children that is the token drawn there. Children
 // come after their parents, so that one walk over the nodes is enough. An invocation has a batch.
 #import speculative_tree_nodes
+#import speculative_tree_drawn
 #import speculative_tree_end
 
 @compute @workgroup_size(WG_SIZE)
@@ -19,5 +20,5 @@ fn speculative_tree_match(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_i
       wanted = drawn_of(row, place);
     }
   }
-  store_end(row, count, place);
+  store_end(row, count, wanted);
 }

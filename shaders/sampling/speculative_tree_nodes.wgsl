@@ -10,6 +10,8 @@
 //   6 path      i32 [batch, depth]
 //   7 state     words. 2 * parts per place: the entropy of each part, in units of 2^-40; then 4 per node: bits of its probability, 0 where
 //               it does not stand; how deep it stands; of the product of the probabilities on its path the exponent and the fraction
+//   8 draft     f32 [batch, len + 1, vocab] by strides
+//   9 uniforms  f32 [batch, len + 1]
 //
 // Place 0 is the token before the tree, place i + 1 the one behind node i.
 

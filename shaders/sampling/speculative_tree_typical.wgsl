@@ -1,6 +1,7 @@
 // The longest path of nodes that stand; of those as long the one of the largest product of probabilities, then the one whose end has the lowest
 // number. An invocation has a batch.
 #import speculative_tree_nodes
+#import speculative_tree_drawn
 #import speculative_tree_end
 
 @compute @workgroup_size(WG_SIZE)
@@ -50,5 +51,5 @@ fn speculative_tree_typical(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local
     store_node(row, left - 1u, place - 1u);
     place = place_of(row, place - 1u);
   }
-  store_end(row, best_depth, best);
+  store_end(row, best_depth, drawn_of(row, best));
 }

@@ -225,6 +225,16 @@ fn tokens(gpu: &Gpu) -> Result<(), String> {
         ..Default::default()
     })?;
     let args = ["target", "drawn", "proposed", "path", "accepted", "tokens"].map(|name| (name, 1));
+    let sampled = speculative_tree::Sampled { vocab: 900, ..Default::default() };
+    let accept = speculative_tree::Accept::Sampled(sampled);
+    let of_draft = ["draft", "target", "uniform", "proposed", "path", "accepted", "tokens"].map(|name| (name, 1));
+    hold(gpu, &kernels, &of_draft, |batch| speculative_tree::Problem {
+        batch,
+        len: 5,
+        depth: 3,
+        accept,
+        ..Default::default()
+    })?;
     let typical = speculative_tree::Typical { vocab: 900, ..Default::default() };
     let accept = speculative_tree::Accept::Typical(typical);
     hold(gpu, &kernels, &args, |batch| speculative_tree::Problem {

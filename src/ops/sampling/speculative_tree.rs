@@ -3,23 +3,28 @@
 //!
 //! Node `i` of a batch's `len` has the token `proposed[i]`, i32 `[batch, len]`, and continues the node `parents[i]`, as in [`Tree`], so that
 //! [`attention`](crate::attention) reads the same buffer; a parent that is not before its child makes it a child of the root. Place 0 is the
-//! token before the tree, place `i + 1` the one behind node `i`. `drawn`, u32 `[batch, len + 1]`, is the target's own token at each place:
-//! what [`sample`](crate::sample) makes of the target's logits there, by whatever settings (arg-max with a temperature of 0).
+//! token before the tree, place `i + 1` the one behind node `i`.
 //!
 //! Outputs are, of the path that stands, `accepted`, u32 `[batch]`: its nodes; `path`, i32 `[batch, depth]`: their numbers, then -1, as
-//! [`kv_move`](crate::kv_move) moves their keys; `tokens`, i32 `[batch, depth + 1]`: theirs, then `drawn` at the place behind them, then -1.
+//! [`kv_move`](crate::kv_move) moves their keys; `tokens`, i32 `[batch, depth + 1]`: theirs, then one more, then -1.
 //!
 //! # Which path
-//! * [`Accept::Match`]: from the root on, each time to the first child whose token is the one drawn at the place. Whatever has proposed the
-//!   tree, the tokens are those that the target alone would have drawn by the same numbers. A child of token x stands with
-//!   the target's probability of x, and where none does, the token is drawn from what is left: EAGLE's rule for trees of most likely
-//!   tokens, recursive rejection with a draft that is sure of each.
+//! * [`Accept::Match`]: from the root on, each time to the first child whose token is the one drawn at the place: `drawn`, u32 `[batch, len + 1]`,
+//!   is the target's own token at each place, as [`sample`](crate::sample) makes it of the logits there, by whatever settings (arg-max with a
+//!   temperature of 0); the last token is the one drawn behind the path. Whatever has proposed the tree, the tokens are those that the target alone
+//!   would have drawn by the same numbers. A child of token x stands with the target's probability of x: for trees of most likely tokens that is
+//!   EAGLE's rule, rejection with a draft that is sure of each child.
+//! * [`Accept::Sampled`] (SpecInfer): the children of a place have been drawn from a draft, each independently of the others. With `p` the target and `q`
+//!   the draft there, f32 `[batch, len + 1, vocab]`, each child in turn stands if `uniform < p(x) / q(x)`, the number being that of its node, of
+//!   `[batch, len + 1]`; one that does not makes `p` be `max(p - q, 0)` over its sum. The last token is drawn from `p` as it is then, by the last number.
+//!   Tokens are distributed as if the target alone had drawn them, and more of them stand than by `Match`. Where nothing is left of `p`, no other child stands,
+//!   and the token is the target's. `draft` of a place without children is not used.
 //! * [`Accept::Typical`] (Medusa): node `i` stands for itself if `p(x) > min(epsilon, delta * exp(-H(p)))`, `p` being the target at the place that
 //!   it continues, `x` its token, `H(p)` the sum of `-p ln p`. The path is the longest of nodes that all stand; of those as long the one of the
-//!   largest product of `p(x)`; of equal ones the one whose last node has the lowest number. `target` is f32 `[batch, len + 1, vocab]`.
+//!   largest product of `p(x)`; of equal ones the one whose last node has the lowest number. The last token is `drawn` behind it.
 //!
-//! A token that does not exist does not stand, nor does a node deeper than `depth`. Probabilities that are negative, not numbers or below 2^-126 are
-//! 0, those above 1 are 1. Entropies are added up as whole numbers of 2^-40: the same input gives the same bits.
+//! A token that does not exist does not stand, and takes nothing off; nor does a node stand that is deeper than `depth`. Probabilities that are negative, not numbers or below 2^-126 are
+//! 0, those above 1 are 1. What is added up is whole numbers of 2^-40: the same input gives the same bits.
 
 use super::tiles::{self, Parts};
 use crate::attention::Tree;
@@ -59,8 +64,25 @@ defaults! {
 pub enum Accept {
     /// That of the tokens which the target has drawn.
     Match,
+    /// That of tokens drawn from a draft, by recursive rejection.
+    Sampled(Sampled),
     /// The longest of tokens that are typical of the target.
     Typical(Typical),
+}
+
+defaults! {
+    /// Where the probabilities of target and draft are, and the numbers to compare with.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct Sampled {
+        /// Tokens there are, at most 2^20.
+        pub vocab: usize = 1,
+        /// Strides of batch and place of `target`.
+        pub target: Layout<2> = Layout::default(),
+        /// The same of `draft`.
+        pub draft: Layout<2> = Layout::default(),
+        /// The first element of `uniform` in its binding.
+        pub uniform: usize = 0,
+    }
 }
 
 defaults! {
@@ -90,6 +112,7 @@ crate::params! {
     pub struct Params;
     fn of(p: &Problem, views: &Views, config: &Config, grid: [u32; 3]) {
         wanted: Strides = views.target.map_or([0; 4], |target| target.params()),
+        draft: Strides = views.draft.map_or([0; 4], |draft| draft.params()),
         rows: u32 = p.batch as u32,
         len: u32 = p.len as u32,
         depth: u32 = p.depth as u32,
@@ -106,6 +129,7 @@ crate::params! {
         accepted_offset: u32 = p.accepted as u32,
         tokens_offset: u32 = p.tokens as u32,
         path_offset: u32 = p.path as u32,
+        uniform_offset: u32 = p.sampled().map_or(0, |sampled| sampled.uniform) as u32,
         grid_x: u32 = grid[0],
     }
 }
@@ -114,8 +138,10 @@ crate::params! {
 pub(crate) struct Views {
     parents: View<1>,
     proposed: View<1>,
-    drawn: View<1>,
+    drawn: Option<View<1>>,
     target: Option<View<2>>,
+    draft: Option<View<2>>,
+    uniform: Option<View<1>>,
     accepted: View<1>,
     tokens: View<1>,
     path: View<1>,
@@ -123,23 +149,31 @@ pub(crate) struct Views {
     vec: u32,
 }
 
-/// Tokens there are at most: the error of entropies of 2^-40 stays below 1e-6.
+/// Tokens there are at most: the error of sums of 2^-40 stays below 1e-6.
 const MOST_TOKENS: usize = 1 << 20;
 
 const MATCH: &str = "speculative_tree_match";
+const SAMPLED: &str = "speculative_tree_sampled";
 const ENTROPY: &str = "speculative_tree_entropy";
 const STANDS: &str = "speculative_tree_stands";
 const TYPICAL: &str = "speculative_tree_typical";
 
-slots!(PARENTS, PROPOSED, DRAWN, TARGET, ACCEPTED, TOKENS, PATH, STATE);
+slots!(PARENTS, PROPOSED, DRAWN, TARGET, ACCEPTED, TOKENS, PATH, STATE, DRAFT, UNIFORM);
 
 impl Problem {
     fn typical(&self) -> Option<Typical> {
         if let Accept::Typical(typical) = self.accept { Some(typical) } else { None }
     }
 
+    fn sampled(&self) -> Option<Sampled> {
+        if let Accept::Sampled(sampled) = self.accept { Some(sampled) } else { None }
+    }
+
     fn vocab(&self) -> usize {
-        self.typical().map_or(1, |typical| typical.vocab)
+        match self.accept {
+            Accept::Match => 1,
+            Accept::Sampled(Sampled { vocab, .. }) | Accept::Typical(Typical { vocab, .. }) => vocab,
+        }
     }
 
     /// Places of all batches.
@@ -155,7 +189,7 @@ impl Problem {
     /// Words of scratch: those, then four of each node.
     fn words(&self, config: &Config) -> u64 {
         match self.accept {
-            Accept::Match => 0,
+            Accept::Match | Accept::Sampled(_) => 0,
             Accept::Typical(_) => self.sums(config).saturating_add(product!(4u32, self.batch, self.len)),
         }
     }
@@ -166,6 +200,7 @@ impl Problem {
         let rows = each(self.batch as u64);
         match self.accept {
             Accept::Match => vec![(MATCH, rows)],
+            Accept::Sampled(_) => vec![(SAMPLED, self.batch as u64)],
             Accept::Typical(_) => vec![
                 (ENTROPY, product!(self.places(), config.parts(self.vocab()))),
                 (STANDS, each(product!(self.batch, self.len))),
@@ -175,7 +210,7 @@ impl Problem {
     }
 
     fn pass(&self, views: &Views, config: &Config, stem: &'static str, writable: Slots) -> Pass<Config, Form> {
-        let vec = if stem == ENTROPY { views.vec } else { 1 };
+        let vec = if [ENTROPY, SAMPLED].contains(&stem) { views.vec } else { 1 };
         Pass { stem, config: Config { part: 0, ..*config }, form: Form { vec }, writable }
     }
 
@@ -184,20 +219,33 @@ impl Problem {
         let wg_size = config.wg_size.max(1);
         let turns = |n: usize| Rounds::plain(n as u64);
         let walk = turns(self.len) + turns(self.depth).times(2);
+        let sum = |elements: u32| {
+            let chunks = (elements / views.vec).div_ceil(wg_size);
+            Rounds::nest(chunks, Rounds::plain(views.vec)) + Rounds::plain(wg_size.ilog2())
+        };
         if self.accept == Accept::Match {
             return walk;
         }
-        let chunks = (config.part / views.vec).div_ceil(wg_size);
+        if let Some(Sampled { vocab, .. }) = self.sampled() {
+            let row = sum(vocab as u32);
+            let found = Rounds::plain((vocab as u32).div_ceil(wg_size) + views.vec);
+            return Rounds::nest(self.len as u64, row) + row.times(2) + Rounds::plain(4u32) + found + turns(self.depth);
+        }
         let nodes = Rounds::plain((self.len as u64).div_ceil(wg_size.into()));
-        let entropy = nodes + Rounds::nest(chunks, Rounds::plain(views.vec)) + Rounds::plain(wg_size.ilog2());
+        let entropy = nodes + sum(config.part);
         let stands = Rounds::plain(config.parts(self.vocab()));
         [entropy, stands].into_iter().fold(walk, |most, step| if step.count() > most.count() { step } else { most })
     }
 }
 
-/// Bytes of workgroup memory of a step: sums of each invocation, and a word.
+/// Bytes of workgroup memory of a step: sums of each invocation, and a word or two.
 fn wg_bytes(stem: &str, wg_size: u32) -> u32 {
-    if stem == ENTROPY { wg_size.saturating_mul(16).saturating_add(4) } else { 0 }
+    let words = match stem {
+        ENTROPY => 4,
+        SAMPLED => 8,
+        _ => return 0,
+    };
+    wg_size.saturating_mul(16).saturating_add(words)
 }
 
 impl Pipeline for Pass<Config, Form> {
@@ -207,10 +255,10 @@ impl Pipeline for Pass<Config, Form> {
         let shader = shader.reads(PARENTS, "parents", "i32");
         let target = |shader: Shader| shader.input(TARGET, "wanted", Storage::F32);
         let state = |shader: Shader| shader.writes(STATE, "state", "u32");
+        let drawn = |shader: Shader| shader.reads(DRAWN, "drawn", "u32");
         let end = |shader: Shader| {
             shader
                 .reads(PROPOSED, "proposed", "i32")
-                .reads(DRAWN, "drawn", "u32")
                 .writes(ACCEPTED, "accepted", "u32")
                 .writes(TOKENS, "tokens", "i32")
                 .writes(PATH, "path", "i32")
@@ -218,8 +266,11 @@ impl Pipeline for Pass<Config, Form> {
         match self.stem {
             ENTROPY => state(target(shader.import(tiles::lanes(vec)))),
             STANDS => state(target(shader)).reads(PROPOSED, "proposed", "i32"),
-            TYPICAL => state(end(shader)),
-            _ => end(shader),
+            TYPICAL => drawn(state(end(shader))),
+            SAMPLED => target(end(shader.import(tiles::lanes(vec))))
+                .input(DRAFT, "draft", Storage::F32)
+                .reads(UNIFORM, "uniforms", "f32"),
+            _ => drawn(end(shader)),
         }
     }
 }
@@ -227,10 +278,16 @@ impl Pipeline for Pass<Config, Form> {
 buffers! {
     /// Which memory.
     pub struct Buffers {
-        /// The first three are read, the others are written.
-        parents, proposed, drawn, accepted, tokens, path;
-        /// The probabilities that [`Accept::Typical`] asks for.
+        /// The first two are read, the others are written.
+        parents, proposed, accepted, tokens, path;
+        /// The target's own tokens, which [`Accept::Match`] and [`Accept::Typical`] ask for.
+        drawn,
+        /// The target's probabilities, which [`Accept::Sampled`] and [`Accept::Typical`] ask for.
         target,
+        /// The draft's probabilities, which [`Accept::Sampled`] asks for.
+        draft,
+        /// The numbers that it compares with.
+        uniform,
         /// The caller's scratch of [`scratch_bytes`]; without it, that of `Kernels` is used.
         scratch,
     }
@@ -244,25 +301,37 @@ impl Plan for Problem {
     fn resolve(&self) -> Checked<Views> {
         let Problem { batch, len, depth, tree, .. } = *self;
         sizes_fit([("batch", batch), ("len", len), ("depth", depth)])?;
-        let target = match self.typical() {
-            None => None,
-            Some(Typical { vocab, epsilon, delta, target }) => {
-                let fits = (1..=MOST_TOKENS).contains(&vocab);
-                ErrorKind::unless(fits, "vocab", format_args!("{vocab} is not 1 to 2^20"))?;
+        let vocab = self.vocab();
+        ErrorKind::unless((1..=MOST_TOKENS).contains(&vocab), "vocab", format_args!("{vocab} is not 1 to 2^20"))?;
+        let probabilities = |arg, layout: Layout<2>| layout.view(arg, [batch, len + 1], vocab);
+        let (target, draft) = match self.accept {
+            Accept::Match => (None, None),
+            Accept::Sampled(Sampled { target, draft, .. }) => {
+                (Some(probabilities("target", target)?), Some(probabilities("draft", draft)?))
+            }
+            Accept::Typical(Typical { epsilon, delta, target, .. }) => {
                 for (arg, value) in [("epsilon", epsilon), ("delta", delta)] {
                     let fits = value.is_finite() && value >= 0.0;
                     ErrorKind::unless(fits, arg, format_args!("{value} is not finite and at least 0"))?;
                 }
-                Some(target.view("target", [batch, len + 1], vocab)?)
+                (Some(probabilities("target", target)?), None)
             }
         };
         let flat = |arg, at, rows, inner| Layout::<1>::at(at).view(arg, [rows], inner);
         Ok(Views {
             parents: flat("parents", tree.parents, if tree.per_batch { batch } else { 1 }, len)?,
             proposed: flat("proposed", self.proposed, batch, len)?,
-            drawn: flat("drawn", self.drawn, batch, len + 1)?,
-            vec: if target.is_some_and(|target| target.multiple_of(4)) { 4 } else { 1 },
+            drawn: match self.accept {
+                Accept::Sampled(_) => None,
+                _ => Some(flat("drawn", self.drawn, batch, len + 1)?),
+            },
+            uniform: self.sampled().map(|of| flat("uniform", of.uniform, batch, len + 1)).transpose()?,
+            vec: match [target, draft].iter().flatten().all(|view| view.multiple_of(4)) && target.is_some() {
+                true => 4,
+                false => 1,
+            },
             target,
+            draft,
             accepted: flat("accepted", self.accepted, batch, 1)?,
             tokens: flat("tokens", self.tokens, batch, depth + 1)?,
             path: flat("path", self.path, batch, depth)?,
@@ -277,7 +346,7 @@ impl Plan for Problem {
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         config.check(caps, self.vocab(), views.vec)?;
-        let bytes = wg_bytes(ENTROPY, config.wg_size);
+        let bytes = wg_bytes(SAMPLED, config.wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
         Misfit::at_most("words of scratch", self.words(config), u32::MAX)?;
         caps.check_rounds(self.rounds(views, config))
@@ -296,8 +365,10 @@ impl Plan for Problem {
         let mut args = Args::new(kernels);
         args.read(PARENTS, "parents", buffers.parents, views.parents.of(WORD))?;
         args.read(PROPOSED, "proposed", buffers.proposed, views.proposed.of(WORD))?;
-        args.read(DRAWN, "drawn", buffers.drawn, views.drawn.of(WORD))?;
+        args.read(DRAWN, "drawn", buffers.drawn, views.drawn.map(|drawn| drawn.of(WORD)))?;
         args.read(TARGET, "target", buffers.target, views.target.map(|target| target.of(Dtype::F32)))?;
+        args.read(DRAFT, "draft", buffers.draft, views.draft.map(|draft| draft.of(Dtype::F32)))?;
+        args.read(UNIFORM, "uniform", buffers.uniform, views.uniform.map(|uniform| uniform.of(WORD)))?;
         args.write(ACCEPTED, "accepted", buffers.accepted, views.accepted.of(WORD))?;
         args.write(TOKENS, "tokens", buffers.tokens, views.tokens.of(WORD))?;
         args.write(PATH, "path", buffers.path, views.path.of(WORD))?;

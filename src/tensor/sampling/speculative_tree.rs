@@ -90,7 +90,7 @@ impl Batch {
             path: context.allocate(OP, &[batch, depth], None)?,
         };
         let [a, b, c] = [out.accepted.buffer(), out.tokens.buffer(), out.path.buffer()];
-        let mut buffers = Buffers::new(parents.buffer(), proposed.buffer(), drawn.buffer(), a, b, c);
+        let mut buffers = Buffers::new(parents.buffer(), proposed.buffer(), a, b, c).drawn(drawn.buffer());
         if let Some((_, _, target)) = options.typical {
             buffers = buffers.target(target.buffer());
         }

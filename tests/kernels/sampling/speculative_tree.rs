@@ -1,8 +1,9 @@
 //! Speculative decoding by a tree on a GPU: what is more than a Problem of the list.
 
 use loom::Gpu;
-use tileloom::speculative_tree::{self, Accept, Buffers, Problem, Typical};
-use tileloom::{BeamOptions, Context, Error, ErrorKind, Tensor, TreeOptions};
+use loom::harness::Call;
+use tileloom::speculative_tree::{self, Accept, Buffers, Problem, Sampled, Typical};
+use tileloom::{BeamOptions, Context, Error, ErrorKind, Tensor, TreeOptions, speculative_verify};
 
 use crate::{Suite, invalid, refused};
 
@@ -13,6 +14,27 @@ fn cases(suite: &mut Suite) {
     suite.case("worked out", worked_out);
     suite.case("errors", errors);
     suite.case("tensors", tensors);
+    suite.case("a tree of one child each is a chain", chain);
+}
+
+/// Chains of a tree have what `speculative_verify` makes of them, where no number lies at a border.
+fn chain(gpu: &Gpu) -> Result<(), String> {
+    let (batch, len, vocab) = (60, 5, 40);
+    let of = speculative_verify::Problem { batch, len, vocab, ..Default::default() };
+    let verify = Call::random(of, 11);
+    let (verified, _) = verify.check(gpu, &gpu.kernels, None)?;
+    let mut values = verify.values.clone();
+    values.insert("parents", (0..len).map(|node| node as f64 - 1.0).collect());
+    // The draft has no place behind the last node.
+    let last = vec![0.0; vocab];
+    let draft = values["draft"].chunks(len * vocab).flat_map(|rows| [rows, &last].concat()).collect();
+    values.insert("draft", draft);
+    let accept = Accept::Sampled(Sampled { vocab, ..Default::default() });
+    let tree = Call::new(Problem { batch, len, depth: len, accept, ..Problem::default() }, values);
+    let (out, _) = tree.check(gpu, &gpu.kernels, None)?;
+    let same = ["accepted", "tokens"].iter().all(|name| out.values[*name] == verified.values[*name]);
+    let several = out.values["accepted"].iter().collect::<Vec<_>>().windows(2).any(|pair| pair[0] != pair[1]);
+    if same && several { Ok(()) } else { Err(format!("{:?}, {:?}", out.values, verified.values)) }
 }
 
 /// What the other ops of this kind have on tensors, too.
@@ -64,7 +86,7 @@ fn worked_out(gpu: &Gpu) -> Result<(), String> {
         let drawn = gpu.buffer(bytemuck::cast_slice(drawn));
         let [count, tokens, path] = [1, problem.depth + 1, problem.depth].map(|n| gpu.buffer(&vec![0; 4 * n]));
         let target = target.map(|target| gpu.buffer(bytemuck::cast_slice(target)));
-        let mut buffers = Buffers::new(&parents, &proposed, &drawn, &count, &tokens, &path);
+        let mut buffers = Buffers::new(&parents, &proposed, &count, &tokens, &path).drawn(&drawn);
         if let Some(target) = &target {
             buffers = buffers.target(target);
         }
@@ -103,13 +125,14 @@ fn worked_out(gpu: &Gpu) -> Result<(), String> {
 
 /// Every way to be refused, once; nothing reaches the device's handlers.
 fn errors(gpu: &Gpu) -> Result<(), String> {
-    let [parents, proposed, drawn, target, count, tokens, path] =
-        [3, 6, 8, 80, 2, 6, 4].map(|words: usize| gpu.buffer(&vec![0; words * 4]));
+    let [parents, proposed, drawn, target, draft, uniform, count, tokens, path] =
+        [3, 6, 8, 80, 80, 8, 2, 6, 4].map(|words: usize| gpu.buffer(&vec![0; words * 4]));
     let matched = Problem { batch: 2, len: 3, depth: 2, ..Problem::default() };
     let options = Typical { vocab: 10, ..Typical::default() };
     let with = |options| Problem { accept: Accept::Typical(options), ..matched };
     let good = with(options);
-    let buffers = Buffers::new(&parents, &proposed, &drawn, &count, &tokens, &path);
+    let tree = Buffers::new(&parents, &proposed, &count, &tokens, &path);
+    let buffers = tree.drawn(&drawn);
     let prepare = |problem: &Problem, buffers| speculative_tree::prepare(&gpu.kernels, problem, buffers).map(drop);
     prepare(&matched, buffers).map_err(|error| error.to_string())?;
     prepare(&good, buffers.target(&target)).map_err(|error| error.to_string())?;
@@ -123,8 +146,20 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     refused("a target that is not asked for", prepare(&matched, buffers.target(&target)), |error| {
         matches!(error.kind, ErrorKind::UnusedBuffer { buffer: "target" })
     })?;
-    let tree = tileloom::attention::Tree { per_batch: true, ..matched.tree };
-    refused("few parents", prepare(&Problem { tree, ..matched }, buffers), |error| {
+    let sampled = Problem { accept: Accept::Sampled(Sampled { vocab: 10, ..Default::default() }), ..matched };
+    let of_draft = tree.target(&target).draft(&draft).uniform(&uniform);
+    prepare(&sampled, of_draft).map_err(|error| error.to_string())?;
+    refused("no draft", prepare(&sampled, tree.target(&target).uniform(&uniform)), |error| {
+        matches!(error.kind, ErrorKind::MissingBuffer { buffer: "draft" })
+    })?;
+    refused("drawn beside a draft", prepare(&sampled, of_draft.drawn(&drawn)), |error| {
+        matches!(error.kind, ErrorKind::UnusedBuffer { buffer: "drawn" })
+    })?;
+    refused("nothing drawn", prepare(&matched, tree), |error| {
+        matches!(error.kind, ErrorKind::MissingBuffer { buffer: "drawn" })
+    })?;
+    let per_batch = tileloom::attention::Tree { per_batch: true, ..matched.tree };
+    refused("few parents", prepare(&Problem { tree: per_batch, ..matched }, buffers), |error| {
         matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "parents", need: 24, have: 12 })
     })?;
     refused("a short path", prepare(&Problem { depth: 3, ..matched }, buffers), |error| {
@@ -134,6 +169,6 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     refused("little scratch", prepare(&good, buffers.target(&target).scratch(&scratch)), |error| {
         matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "scratch", have: 4, .. })
     })?;
-    let twice = Buffers::new(&parents, &proposed, &drawn, &count, &tokens, &proposed);
+    let twice = Buffers::new(&parents, &proposed, &count, &tokens, &proposed).drawn(&drawn);
     refused("one buffer twice", prepare(&matched, twice), |error| matches!(error.kind, ErrorKind::Aliased { .. }))
 }

@@ -295,11 +295,14 @@ impl TwoWays for speculative_tree::Problem {
     fn problems() -> Vec<Self> {
         let typical = speculative_tree::Typical { vocab: 60, ..Default::default() };
         let first = Self { batch: 5, len: 12, depth: 4, ..Self::default() };
-        vec![Self { accept: speculative_tree::Accept::Typical(typical), ..first }, first]
+        let sampled = speculative_tree::Sampled { vocab: 60, ..Default::default() };
+        let sampled = Self { accept: speculative_tree::Accept::Sampled(sampled), ..first };
+        vec![Self { accept: speculative_tree::Accept::Typical(typical), ..first }, first, sampled]
     }
 
     fn cuts(&self) -> Vec<Cut<Self>> {
-        let args = ["target", "drawn", "proposed", "path", "accepted", "tokens"].map(|name| (name, 1));
+        let args = ["draft", "target", "uniform", "drawn", "proposed", "path", "accepted", "tokens"];
+        let args = args.map(|name| (name, 1));
         vec![Cut::at("batches", 2, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
     }
 }

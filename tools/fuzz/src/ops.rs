@@ -221,13 +221,19 @@ op!(speculative_verify: [draft, target, proposed, uniform, accepted, tokens], [s
 });
 
 fields!(speculative_tree::Typical = Self::default(); speculative_tree::Typical { vocab, epsilon, delta, target });
-one_of!(speculative_tree::Accept: |d| speculative_tree::Accept::Match, speculative_tree::Accept::Typical(Vary::any(d)));
+fields!(speculative_tree::Sampled = Self::default(); speculative_tree::Sampled { vocab, target, draft, uniform });
+one_of!(speculative_tree::Accept: |d| speculative_tree::Accept::Match, speculative_tree::Accept::Sampled(Vary::any(d)),
+    speculative_tree::Accept::Typical(Vary::any(d)));
 fields!(speculative_tree::Problem = Self::default();
     speculative_tree::Problem { batch, len, depth, tree, accept, proposed, drawn, accepted, tokens, path });
-op!(speculative_tree: [parents, proposed, drawn, accepted, tokens, path], [target, scratch]; |_dice, p| {
-    if let speculative_tree::Accept::Typical(typical) = &mut p.accept {
-        typical.vocab = typical.vocab.clamp(1, 1 << 20);
-        (typical.epsilon, typical.delta) = (0.09, 0.3);
+op!(speculative_tree: [parents, proposed, accepted, tokens, path], [drawn, target, draft, uniform, scratch]; |_dice, p| {
+    match &mut p.accept {
+        speculative_tree::Accept::Match => {}
+        speculative_tree::Accept::Sampled(sampled) => sampled.vocab = sampled.vocab.clamp(1, 1 << 20),
+        speculative_tree::Accept::Typical(typical) => {
+            typical.vocab = typical.vocab.clamp(1, 1 << 20);
+            (typical.epsilon, typical.delta) = (0.09, 0.3);
+        }
     }
 });
 

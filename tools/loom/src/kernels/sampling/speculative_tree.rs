@@ -1,7 +1,7 @@
 //! Speculative decoding by a tree, described.
 
 use tileloom::attention::Tree;
-use tileloom::speculative_tree::{Accept, Config, Problem, Typical};
+use tileloom::speculative_tree::{Accept, Config, Problem, Sampled, Typical};
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
@@ -14,6 +14,10 @@ fn shape(batch: usize, len: usize, depth: usize) -> Problem {
 
 fn typical(vocab: usize, problem: Problem) -> Problem {
     Problem { accept: Accept::Typical(Typical { vocab, ..Typical::default() }), ..problem }
+}
+
+fn sampled(vocab: usize, problem: Problem) -> Problem {
+    Problem { accept: Accept::Sampled(Sampled { vocab, ..Sampled::default() }), ..problem }
 }
 
 fn per_batch(problem: Problem) -> Problem {
@@ -35,14 +39,20 @@ fn hostile(problem: &Problem, values: &mut Values) {
         // A chain of which all may stand.
         proposed[len..2 * len].fill(1.0);
     });
+    values.entry("uniform").and_modify(|uniform| {
+        (uniform[len], uniform[len + 1], uniform[2 * len + 1]) = (0.0, 0.0, 1.0 - 2f64.powi(-24));
+        (uniform[3 * (len + 1)], uniform[4 * (len + 1) + len]) = (-1.0, f64::NAN);
+    });
     values.entry("drawn").and_modify(|drawn| {
         (drawn[0], drawn[3 * (len + 1)]) = (f64::from(u32::MAX), f64::from(i32::MAX));
         drawn[len + 1..2 * (len + 1)].fill(1.0);
     });
-    if let Accept::Typical(Typical { vocab, .. }) = problem.accept {
+    if let Accept::Typical(Typical { vocab, .. }) | Accept::Sampled(Sampled { vocab, .. }) = problem.accept {
+        // Batch 2: draft and target alike, a child of whose root leaves nothing.
+        let row = (len + 1) * vocab;
+        values.entry("draft").and_modify(|draft| draft[2 * row..3 * row].fill(1.0 / vocab as f64));
         values.entry("target").and_modify(|target| {
             // Batch 1: all of it is token 1. Batch 2: alike throughout, so that paths tie. Batch 4: none, and values that are none.
-            let row = (len + 1) * vocab;
             target[row..2 * row].iter_mut().enumerate().for_each(|(i, p)| *p = f64::from(u8::from(i % vocab == 1)));
             target[2 * row..3 * row].fill(1.0 / vocab as f64);
             let odd = [f64::NAN, -1.0, f64::INFINITY, 0.0, 1e-41];
@@ -67,9 +77,16 @@ impl Listed for Problem {
         {
             list.narrow("typical, sizes", typical(vocab, shape(batch, len, depth))).twice();
         }
+        for (batch, len, depth, vocab) in
+            [(1, 1, 1, 1), (3, 0, 2, 33), (40, 26, 4, 50), (9, 7, 7, 257), (1, 5, 3, 9000)]
+        {
+            list.narrow("sampled, sizes", sampled(vocab, shape(batch, len, depth))).twice();
+            list.narrow("sampled, sizes", per_batch(sampled(vocab, shape(batch, len, depth)))).seed(7);
+        }
         list.narrow("typical, sizes", per_batch(typical(257, shape(5, 40, 9))));
         for seed in 2..5 {
             list.narrow("hostile", per_batch(shape(5, 9, 9))).seed(seed).set(hostile);
+            list.narrow("sampled, hostile", sampled(20, per_batch(shape(5, 9, 9)))).seed(seed).set(hostile);
             list.narrow("typical, hostile", typical(20, per_batch(shape(5, 9, 9)))).seed(seed).set(hostile);
         }
         let strided = Problem {
@@ -85,6 +102,9 @@ impl Listed for Problem {
         let target = Layout::strided(1, [2000, 110]);
         let options = Typical { vocab: 100, epsilon: 0.2, delta: 0.5, target };
         list.narrow("typical, strided", Problem { accept: Accept::Typical(options), ..strided }).seed(3);
+        let draft = Layout::strided(5, [1500, 103]);
+        let options = Sampled { vocab: 100, target, draft, uniform: 2 };
+        list.narrow("sampled, strided", Problem { accept: Accept::Sampled(options), ..strided }).seed(3);
         for (epsilon, delta) in [(0.0, 0.3), (0.09, 0.0), (5.0, 1.0), (1e-6, 1e-4)] {
             let options = Typical { vocab: 60, epsilon, delta, ..Typical::default() };
             list.narrow("thresholds", Problem { accept: Accept::Typical(options), ..shape(9, 20, 6) }).seed(6);
@@ -92,12 +112,16 @@ impl Listed for Problem {
         let parts = Config { wg_size: 16, part: 64 };
         list.narrow("typical, many small parts", typical(1000, shape(3, 6, 3))).seed(4).config(parts);
         list.wide("checked modules give the same", shape(4, 9, 3)).seed(5).checked();
+        list.wide("checked modules give the same", sampled(600, shape(4, 9, 3))).seed(5).checked();
         list.wide("checked modules give the same", typical(600, shape(4, 9, 3))).seed(5).checked();
         list.bench("1x64x5 match", shape(1, 64, 5)).quick();
         list.bench("1x64x5x32000 typical", typical(32_000, shape(1, 64, 5))).quick();
+        list.bench("4x16x5x32000 sampled", sampled(32_000, shape(4, 16, 5)));
+        list.large("16x64x5x152064 sampled", sampled(152_064, shape(16, 64, 5)));
         list.large("16x64x5x152064 typical", typical(152_064, shape(16, 64, 5)));
         for vocab in [64, 7] {
             list.compose(typical(vocab, shape(2, 3, 2)));
+            list.compose(sampled(vocab, shape(2, 3, 2)));
         }
     }
 
@@ -108,10 +132,18 @@ impl Listed for Problem {
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
         options.value("depth", &mut self.depth)?;
-        if let Accept::Typical(typical) = &mut self.accept {
-            options.value("epsilon", &mut typical.epsilon)?;
-            options.value("delta", &mut typical.delta)?;
-            options.value("target_layout", &mut typical.target)?;
+        match &mut self.accept {
+            Accept::Match => {}
+            Accept::Sampled(sampled) => {
+                options.value("target_layout", &mut sampled.target)?;
+                options.value("draft_layout", &mut sampled.draft)?;
+                options.value("uniform_offset", &mut sampled.uniform)?;
+            }
+            Accept::Typical(typical) => {
+                options.value("epsilon", &mut typical.epsilon)?;
+                options.value("delta", &mut typical.delta)?;
+                options.value("target_layout", &mut typical.target)?;
+            }
         }
         options.value("parents_offset", &mut self.tree.parents)?;
         options.value("proposed_offset", &mut self.proposed)?;
@@ -131,10 +163,6 @@ impl Listed for Problem {
         if !each && parents.shape != [len] {
             return Err(case::bad_shape("parents", parents, format!("[{len}] or [{batch}, {len}]")));
         }
-        let drawn = reader.tensor("drawn", "[b, n + 1]")?;
-        if drawn.shape != [batch, len + 1] {
-            return Err(case::bad_shape("drawn", drawn, format!("[{batch}, {}]", len + 1)));
-        }
         let mut problem = Problem { tree: Tree { parents: 0, per_batch: each }, ..shape(batch, len, len) };
         // What does not fit in 32 bits does not exist either.
         let number = |t: i64| if i32::try_from(t).is_ok() { t as f64 } else { -1.0 };
@@ -142,20 +170,26 @@ impl Listed for Problem {
         let mut values = Values::new();
         values.insert("parents", case::integers("parents", parents)?.into_iter().map(number).collect());
         values.insert("proposed", case::integers("tokens", tokens)?.into_iter().map(number).collect());
-        values.insert("drawn", case::integers("drawn", drawn)?.into_iter().map(token).collect());
-        if let Some(target) = reader.optional("target") {
-            match case::float("target", target)? {
-                Dtype::F32 => {}
-                have => {
-                    return Err(Fault::BadDtype { name: "target".into(), have: have.to_string(), expected: "F32" });
-                }
-            }
-            let vocab = match target.shape[..] {
-                [b, places, vocab] if [b, places] == [batch, len + 1] && vocab > 0 => vocab,
-                _ => return Err(case::bad_shape("target", target, format!("[{batch}, {}, vocab]", len + 1))),
-            };
-            values.insert("target", target.numbers().unwrap_or_default());
+        if let Some((vocab, target)) = probabilities(reader, "target", [batch, len + 1])? {
+            values.insert("target", target);
             problem = typical(vocab, problem);
+            if let Some((have, draft)) = probabilities(reader, "draft", [batch, len + 1])? {
+                let uniform = reader.tensor("uniform", "[b, n + 1]")?;
+                if uniform.shape != [batch, len + 1] || case::float("uniform", uniform)? != Dtype::F32 || have != vocab
+                {
+                    return Err(case::bad_shape("uniform", uniform, format!("[{batch}, {}], F32", len + 1)));
+                }
+                values.insert("uniform", uniform.numbers().unwrap_or_default());
+                values.insert("draft", draft);
+                problem = sampled(vocab, problem);
+            }
+        }
+        if !matches!(problem.accept, Accept::Sampled(_)) {
+            let drawn = reader.tensor("drawn", "[b, n + 1]")?;
+            if drawn.shape != [batch, len + 1] {
+                return Err(case::bad_shape("drawn", drawn, format!("[{batch}, {}]", len + 1)));
+            }
+            values.insert("drawn", case::integers("drawn", drawn)?.into_iter().map(token).collect());
         }
         problem.options(&mut Options::Read(reader))?;
         let depth = problem.depth;
@@ -179,11 +213,32 @@ impl Listed for Problem {
         match (arg.name, self.accept) {
             ("parents", _) if !tree.per_batch => vec![len],
             ("parents" | "proposed", _) => vec![batch, len],
-            ("target", Accept::Typical(Typical { vocab, .. })) => vec![batch, len + 1, vocab],
-            ("drawn", _) => vec![batch, len + 1],
+            ("target" | "draft", Accept::Typical(Typical { vocab, .. }) | Accept::Sampled(Sampled { vocab, .. })) => {
+                vec![batch, len + 1, vocab]
+            }
+            ("drawn" | "uniform", _) => vec![batch, len + 1],
             ("path", _) => vec![batch, depth],
             ("accepted", _) => vec![batch],
             _ => vec![batch, depth + 1],
         }
+    }
+}
+
+/// Tokens there are, and their probabilities at places of these sizes, where the case has them.
+fn probabilities(
+    reader: &mut Reader,
+    name: &'static str,
+    [batch, places]: [usize; 2],
+) -> Result<Option<(usize, Vec<f64>)>, Fault> {
+    let Some(tensor) = reader.optional(name) else { return Ok(None) };
+    match case::float(name, tensor)? {
+        Dtype::F32 => {}
+        have => return Err(Fault::BadDtype { name: name.into(), have: have.to_string(), expected: "F32" }),
+    }
+    match tensor.shape[..] {
+        [b, n, vocab] if [b, n] == [batch, places] && vocab > 0 => {
+            Ok(Some((vocab, tensor.numbers().unwrap_or_default())))
+        }
+        _ => Err(case::bad_shape(name, tensor, format!("[{batch}, {places}, vocab]"))),
     }
 }
