@@ -5,6 +5,7 @@
 pub mod case;
 pub mod commands;
 pub mod faults;
+pub mod figures;
 pub mod gguf;
 pub mod gpu;
 pub mod harness;

@@ -12,7 +12,7 @@ use loom::harness;
 use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use, Values};
 use loom::pool::Pool;
 use loom::report::{self, Outcome, Record};
-use loom::roofline::Roofline;
+use loom::roofline::{Limit, Roofline};
 use loom::timer::{Source, Timer};
 use loom::{Gpu, gpu, registry};
 use tileloom::compose::Shader;
@@ -635,7 +635,8 @@ fn a_wrong_kernel_gets_no_figure() {
         return;
     };
     let gpu = Gpu::open(&adapter).unwrap();
-    let report = bench::measure(&gpu, &[&Wrong], &Pool::new(1), true).unwrap();
+    let quick = bench::Options { quick: true, ..Default::default() };
+    let report = bench::measure(&gpu, &[&Wrong], &Pool::new(1), &quick).unwrap();
     assert!(!report.ok() && report.lines[0].figures.is_none());
     assert!(bench::render(&report).contains("FAILED: wrong: 1 of 2 wrong"), "{}", bench::render(&report));
 
@@ -689,11 +690,20 @@ fn a_roofline_by_wall_time() {
     let mut timer = Timer::new(&gpu).unwrap();
     timer.source = Source::Wall("asked for".into());
     let roofline = Roofline::of(&gpu, &Pool::new(1), &mut timer, true).unwrap();
-    assert!(roofline.copy_rate > 1e6 && roofline.fma_rate > 1e6);
-    assert_eq!(
-        timer.sample(&[&|pass| roofline.copy.record(pass), &|pass| roofline.fma.record(pass)]).unwrap().len(),
-        1
-    );
+    assert!(roofline.dispatch_s > 0.0 && roofline.submit_s > 0.0 && timer.step().unwrap() > 0.0);
+    let limits = [Limit::Copy, Limit::Read, Limit::Workgroup, Limit::Fma, Limit::Dot8];
+    for limit in limits.into_iter().chain(roofline.matrix()) {
+        assert!(roofline.rate(limit).unwrap() > 1e6, "{limit:?}");
+    }
+    for ceiling in &roofline.ceilings {
+        assert!(ceiling.rate.is_some() != ceiling.reason.is_some(), "{ceiling:?}");
+        for tried in &ceiling.shapes {
+            assert!(tried.reason.is_none(), "{}: {tried:?}", ceiling.name);
+        }
+        assert!(ceiling.shapes.len() >= 2 || ceiling.rate.is_none(), "one shape is not enough: {ceiling:?}");
+    }
+    let [copy, fma] = [Limit::Copy, Limit::Fma].map(|limit| roofline.program(limit).unwrap());
+    assert_eq!(timer.sample(&[&|pass| copy.record(pass), &|pass| fma.record(pass)]).unwrap().len(), 1);
 }
 
 /// The binary itself, where no adapter is needed.
