@@ -214,7 +214,7 @@ impl<P: Op> List<P> {
         self.push(Use::Bench { quick: false }, shape.into(), problem)
     }
 
-    /// A layer of a model.
+    /// A layer of a model: see [`models`](crate::models).
     pub fn model(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {
         self.push(Use::Model, shape.into(), problem)
     }
