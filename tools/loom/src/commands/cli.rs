@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, faults, isa, matrix, pack, results, run, traps, verify};
+use super::{adapters, bench, check, faults, isa, matrix, pack, report, results, run, traps, verify};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -71,6 +71,7 @@ enum Command {
         check: bool,
     },
     Bench(bench::Options),
+    Report(report::Options),
     /// Tell what the compilers of GPUs that are not there make of the chosen shaders, or of any WGSL
     ///
     /// Mesa's drivers compile for AMD, NVIDIA, Apple and Qualcomm GPUs on a machine that has none (tools/drivers, Linux).
@@ -171,6 +172,9 @@ where
             }
         }
         Command::Bench(options) => measure(&mut out, &options),
+        Command::Report(options) => report::run(&options)
+            .map_err(Stop::Misuse)
+            .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
         Command::Isa(options) => isa::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Faults(options) => faults::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Pack { file, tensors } => pack::render(&file, tensors)

@@ -8,6 +8,7 @@ pub mod faults;
 pub mod isa;
 pub mod matrix;
 pub mod pack;
+pub mod report;
 pub mod results;
 pub mod run;
 pub mod traps;
