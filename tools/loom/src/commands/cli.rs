@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, faults, isa, matrix, pack, report, results, run, traps, verify};
+use super::{adapters, bench, check, compare, faults, isa, matrix, pack, report, results, run, traps, verify};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -72,6 +72,7 @@ enum Command {
     },
     Bench(bench::Options),
     Report(report::Options),
+    Compare(compare::Options),
     /// Tell what the compilers of GPUs that are not there make of the chosen shaders, or of any WGSL
     ///
     /// Mesa's drivers compile for AMD, NVIDIA, Apple and Qualcomm GPUs on a machine that has none (tools/drivers, Linux).
@@ -175,6 +176,9 @@ where
         Command::Report(options) => report::run(&options)
             .map_err(Stop::Misuse)
             .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
+        Command::Compare(options) => compare::run(&options)
+            .map_err(Stop::Misuse)
+            .and_then(|(same, text)| Ok(out.write_all(text.as_bytes()).map(|()| same)?)),
         Command::Isa(options) => isa::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Faults(options) => faults::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Pack { file, tensors } => pack::render(&file, tensors)

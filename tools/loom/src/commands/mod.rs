@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod compare;
 pub mod faults;
 pub mod isa;
 pub mod matrix;
