@@ -408,7 +408,8 @@ impl<D: Listed> Run for Item<D> {
             }
             Ok(verdict)
         };
-        Ok(Prepared { dispatches, config: config.to_string(), sets: all, check: Box::new(check) })
+        let scratch_bytes = self.0.problem.scratch_bytes(&config).map_err(|error| error.to_string())?;
+        Ok(Prepared { dispatches, config: config.to_string(), scratch_bytes, sets: all, check: Box::new(check) })
     }
 }
 

@@ -9,6 +9,7 @@ use tileloom::{Caps, Dtype, Layout};
 
 use super::{alibi_and_sinks, codes, cut, packed, paged, parents, placed, runs, segmented, sequences, tree};
 use crate::kernel::{List, Values};
+use crate::models;
 
 /// f32, 9 heads over 3 of 64, with LSE.
 pub fn shape(seq_q: usize, seq_kv: usize) -> Problem {
@@ -697,6 +698,23 @@ fn benches(list: &mut List<Problem>) {
     list.bench("8x1 over 8192x64 f16", f16(1, 8192, 8, 8, 64));
     list.bench("32/8x1 over 8192x128 f16", f16(1, 8192, 32, 8, 128)).quick();
     list.bench("9/3x1 over 8192x64 f16", f16(1, 8192, 9, 3, 64));
+    for own in models::attentions() {
+        let problem = Problem {
+            seq_q: own.queries,
+            seq_kv: own.keys,
+            value_dim: own.value_dim,
+            causal: own.causal,
+            ..typed(own.dtype, Problem::new(own.batch, own.heads, own.kv_heads, own.head_dim))
+        };
+        list.model(format!("{} {}", own.name, own.dtype), problem);
+    }
+    for n in [64, 128, 256, 512, 1024, 2048] {
+        let problem = Problem { seq_q: n, seq_kv: n, ..Problem::new(1, 8, 8, 64) };
+        list.sweep("8 x n x 64 f32 causal", n, causal(problem));
+    }
+    for n in [256, 1024, 4096, 16_384] {
+        list.sweep("32/8 x 1 over n x 128 f16", n, f16(1, n, 32, 8, 128));
+    }
     for d in [64, 128, 256] {
         list.large(format!("32/8x4096x{d} f16 causal"), causal(f16(4096, 4096, 32, 8, d)));
     }
