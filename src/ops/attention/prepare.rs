@@ -197,12 +197,16 @@ impl Plan for Problem {
 
     /// Keys are split as for a few sequences. Packed ones share a Problem with whatever is beside them, so that these have a fixed length, too.
     fn without_batch(&self) -> Problem {
-        let (seq_q, seq_kv) = if self.packed.is_some() { (BATCH, 4096) } else { (self.seq_q, self.seq_kv) };
+        let (seq_q, seq_kv) = if self.packed.is_some() { (BATCH, 4 * BATCH) } else { (self.seq_q, self.seq_kv) };
         Problem { batch: 8, seq_q, seq_kv, ..*self }
     }
 
     fn list(&self, _: &Views, caps: &Caps) -> Vec<Config> {
-        choose::candidates(caps, self)
+        let mut found = choose::candidates(caps, self);
+        // How long a part is follows from the longest sequence.
+        found
+            .retain(|config| !(caps.batch_invariant && self.packed.is_some() && config.algorithm == Algorithm::Decode));
+        found
     }
 
     fn check(&self, _: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {

@@ -1,5 +1,6 @@
 //! Speculative decoding: which of the tokens that a small model has proposed stand, and the one that is drawn in place of the first that
-//! does not (Leviathan, Kalman and Matias, "Fast Inference from Transformers via Speculative Decoding", 2023; Chen et al., 2023).
+//! does not (Leviathan, Kalman and Matias, "Fast Inference from Transformers via Speculative Decoding", 2023; Chen et al., 2023). Trees:
+//! [`speculative_tree`](crate::speculative_tree).
 //!
 //! `draft` is f32 `[batch, len, vocab]`, `target` f32 `[batch, len + 1, vocab]`, both probabilities; `proposed` is i32 `[batch, len]`, `uniform`
 //! f32 `[batch, len + 1]` in `[0, 1)`.
