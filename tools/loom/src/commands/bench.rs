@@ -119,7 +119,7 @@ struct Effort {
 }
 
 const FULL: Effort = Effort { budget: Duration::from_secs(3), least: 5, most: 200, sets: 256e6, patience: 30.0 };
-const QUICK: Effort = Effort { budget: Duration::from_millis(300), least: 3, most: 20, sets: 64e6, patience: 3.0 };
+const QUICK: Effort = Effort { budget: Duration::from_millis(300), least: 3, most: 20, sets: 64e6, patience: 10.0 };
 /// A sample is at least so many steps of the clock, and so many seconds.
 const LEAST_STEPS: f64 = 20.0;
 const LEAST_SPAN: f64 = 1e-3;
