@@ -67,8 +67,7 @@ fn adapter(page: &mut String, report: &Report, name: &str, number: usize) {
         row(page, "runtime checks", &facts.checks);
         row(page, "power", facts.power.as_deref().unwrap_or("not known"));
         if let Some(load) = facts.load {
-            let busy = if load > 1.0 { ": the machine was busy, figures are lower than they could be" } else { "" };
-            row(page, "load at the start", &format!("{load}{busy}"));
+            row(page, "load at the start", &format!("{load} processes ran or waited"));
         }
         row(page, "command", &facts.command);
     }
