@@ -178,6 +178,7 @@ pub fn read(file: &Path) -> Result<Vec<Report>, String> {
 /// `1.23 ms`, in three digits.
 pub fn duration(seconds: f64) -> String {
     let (value, unit) = match seconds {
+        s if s < 1e-6 => (s * 1e9, "ns"),
         s if s < 1e-3 => (s * 1e6, "µs"),
         s if s < 1.0 => (s * 1e3, "ms"),
         s => (s, "s"),
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn three_digits() {
         assert_eq!([1234.5, 99.94, 9.994, 0.001].map(digits), ["1234", "99.9", "9.99", "0.00"]);
-        assert_eq!([2.5e-6, 0.0123, 2.0].map(duration), ["2.50 µs", "12.3 ms", "2.00 s"]);
+        assert_eq!([2e-8, 2.5e-6, 0.0123, 2.0].map(duration), ["20.0 ns", "2.50 µs", "12.3 ms", "2.00 s"]);
         assert_eq!([7, 1536, 3 << 19, 5 << 30].map(bytes), ["7 B", "1.50 KiB", "1.50 MiB", "5.00 GiB"]);
     }
 

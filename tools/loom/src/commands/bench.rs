@@ -119,7 +119,7 @@ struct Effort {
 }
 
 const FULL: Effort = Effort { budget: Duration::from_secs(3), least: 5, most: 200, sets: 256e6, patience: 30.0 };
-const QUICK: Effort = Effort { budget: Duration::from_millis(300), least: 3, most: 20, sets: 64e6, patience: 3.0 };
+const QUICK: Effort = Effort { budget: Duration::from_millis(300), least: 3, most: 20, sets: 64e6, patience: 10.0 };
 /// A sample is at least so many steps of the clock, and so many seconds.
 const LEAST_STEPS: f64 = 20.0;
 const LEAST_SPAN: f64 = 1e-3;
@@ -383,7 +383,7 @@ impl Bench<'_> {
             device_bytes: Some(arguments + prepared.scratch_bytes),
             doubt: None,
         };
-        figures.doubt = doubt(&figures, &limit, sets as f64 * cost.bytes, calls as f64 * median_s / least_span);
+        figures.doubt = doubt(&figures, &limit, sets as f64 * cost.bytes, calls as f64 * median_s / least_span, load());
         Ok(figures)
     }
 }
@@ -410,13 +410,17 @@ impl Units {
 }
 
 /// What makes a figure doubtful: more than the ceiling allows, samples that are too short, a clock that moves.
-fn doubt(figures: &Figures, limit: &Limit, bytes: f64, span: f64) -> Option<String> {
+fn doubt(figures: &Figures, limit: &Limit, bytes: f64, span: f64, load: Option<f64>) -> Option<String> {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    // What is short fits between the turns of other processes, what is long does not.
+    let busy = load.filter(|load| *load > cores as f64 + 1.0);
+    let busy = busy.map_or(String::new(), |load| format!("; or of a busy machine: load {load} on {cores} cores"));
     let mut all = Vec::new();
     if figures.share > 1.0 {
         all.push(match limit.of_bytes() && bytes < CACHED {
             true => "above its ceiling: its inputs fit a cache".to_string(),
             false if figures.share <= 1.0 + figures.noise() => "above its ceiling, by no more than noise".into(),
-            false => "above its ceiling: our error, of the ceiling or of the work that is counted".into(),
+            false => format!("above its ceiling: our error, of the ceiling or of the work that is counted{busy}"),
         });
     }
     if span < 0.5 {
@@ -425,7 +429,7 @@ fn doubt(figures: &Figures, limit: &Limit, bytes: f64, span: f64) -> Option<Stri
     if let Some([first, last]) = figures.thirds_s
         && (last / first - 1.0).abs() > (2.0 * figures.noise()).max(0.05)
     {
-        all.push(format!("the last third took {:+.0} % of the first's time more", 100.0 * (last / first - 1.0)));
+        all.push(format!("the last third's time is {:+.0} % off the first's", 100.0 * (last / first - 1.0)));
     }
     (!all.is_empty()).then(|| all.join("; "))
 }
@@ -499,7 +503,6 @@ fn facts(gpu: &Gpu, options: &Options) -> Facts {
         false => Some("battery".into()),
     };
     let power: Vec<String> = source.into_iter().chain(governor).collect();
-    let load = line("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok());
     let arguments: Vec<String> = std::env::args().skip(1).map(quoted).collect();
     Facts {
         os: system.map_or(os.clone(), |name| format!("{os}, {name}")),
@@ -510,12 +513,17 @@ fn facts(gpu: &Gpu, options: &Options) -> Facts {
         commit: commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()),
         checks: "off: trusted modules".into(),
         power: (!power.is_empty()).then(|| power.join(", ")),
-        load,
+        load: load(),
         command: format!("loom {}", arguments.join(" ")),
         suite: options.suite().name().into(),
         seed: options.seed,
         time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
     }
+}
+
+/// Processes that run or wait to run, where the system tells.
+fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 /// An argument as a shell takes it.
@@ -604,9 +612,12 @@ mod tests {
     #[test]
     fn what_is_above_its_ceiling_is_told() {
         let steady = Figures { median_s: 1.0, p10_s: 1.0, p90_s: 1.0, share: 1.2, ..Figures::default() };
-        let of = |figures: &Figures, limit, bytes, span| doubt(figures, &limit, bytes, span).unwrap_or_default();
+        let of =
+            |figures: &Figures, limit, bytes, span| doubt(figures, &limit, bytes, span, Some(0.1)).unwrap_or_default();
         assert!(of(&steady, Limit::Fma, 1e9, 1.0).contains("our error"));
         assert!(of(&steady, Limit::Read, 1e6, 1.0).contains("fit a cache"));
+        assert!(doubt(&steady, &Limit::Fma, 1e9, 1.0, Some(1e4)).unwrap().contains("busy machine"));
+        assert!(!of(&steady, Limit::Fma, 1e9, 1.0).contains("busy machine"));
         let noisy = Figures { p10_s: 0.5, p90_s: 1.5, ..steady.clone() };
         assert!(of(&noisy, Limit::Fma, 1e9, 1.0).contains("no more than noise"));
         let below = Figures { share: 0.9, ..steady };

@@ -67,8 +67,7 @@ fn adapter(page: &mut String, report: &Report, name: &str, number: usize) {
         row(page, "runtime checks", &facts.checks);
         row(page, "power", facts.power.as_deref().unwrap_or("not known"));
         if let Some(load) = facts.load {
-            let busy = if load > 1.0 { ": the machine was busy, figures are lower than they could be" } else { "" };
-            row(page, "load at the start", &format!("{load}{busy}"));
+            row(page, "load at the start", &format!("{load} processes ran or waited"));
         }
         row(page, "command", &facts.command);
     }
@@ -235,7 +234,7 @@ fn bars(page: &mut String, reports: &[Report], names: &[String], word: &str, tit
 /// All figures of one line.
 fn numbers(page: &mut String, report: &Report, name: &str, own: &Measured) {
     let (f, line): (&Figures, &Line) = (own.figures, own.line);
-    let _ = write!(page, "<div class=\"wide\"><table>\n<tr><th>{}</th><td></td></tr>\n", escaped(name));
+    let _ = write!(page, "<div class=\"wide\"><table>\n<tr><th colspan=\"2\">{}</th></tr>\n", escaped(name));
     let mut times = format!("{}; p10 {}, p90 {}", duration(f.median_s), duration(f.p10_s), duration(f.p90_s));
     if let (Some(best), Some(worst)) = (f.best_s, f.worst_s) {
         let _ = write!(times, "; best {}, worst {}", duration(best), duration(worst));
