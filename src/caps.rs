@@ -42,6 +42,8 @@ pub struct Caps {
     pub pipeline_cache: bool,
     /// What the environment says against the table of [`traps`]; [`Kernels`](crate::Kernels) go by the environment alone.
     pub overrides: Overrides,
+    /// Configs do not depend on the batch: [`KernelsOptions::batch_invariant`](crate::KernelsOptions::batch_invariant), no fact of a device.
+    pub batch_invariant: bool,
 }
 
 /// The range of subgroup sizes.
@@ -205,6 +207,7 @@ impl Caps {
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
             limits,
             overrides,
+            batch_invariant: false,
         };
         (caps, offers_coop && coop_denied.is_none())
     }
@@ -545,6 +548,7 @@ pub fn presets() -> Vec<Caps> {
         timestamps: false,
         pipeline_cache: false,
         overrides: Overrides::default(),
+        batch_invariant: false,
     };
     let limits = |invocations: u32, workgroup_bytes: u32, immediates: u32| wgpu::Limits {
         max_compute_invocations_per_workgroup: invocations,

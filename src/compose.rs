@@ -558,8 +558,8 @@ impl Shader {
             _ => "unpack_bf16",
         };
         let of_codes = match t.storage {
-            Storage::Int8 => Some("int8_of"),
-            Storage::E4m3 => Some("e4m3_of"),
+            Storage::Int8 => Some("int8"),
+            Storage::E4m3 => Some("e4m3"),
             _ => None,
         };
         let pack = t.storage.pack();
@@ -569,10 +569,9 @@ impl Shader {
         let mut text = String::new();
         if self.vec == 4 {
             let load = match t.storage {
-                Storage::Int8 | Storage::E4m3 => format!(
-                    "return {}(vec4<u32>({memory}[(base >> 2u) + c]) >> vec4<u32>(0u, 8u, 16u, 24u));",
-                    of_codes.unwrap_or_default()
-                ),
+                Storage::Int8 | Storage::E4m3 => {
+                    format!("return {}_word({memory}[(base >> 2u) + c]);", of_codes.unwrap_or_default())
+                }
                 Storage::F32 => format!("return {memory}[(base >> 2u) + c];"),
                 Storage::F16 => format!("return V({memory}[(base >> 2u) + c]);"),
                 _ => format!("let w = {memory}[(base >> 2u) + c];\n  return V({unpack}(w.x), {unpack}(w.y));"),
@@ -581,7 +580,7 @@ impl Shader {
         } else {
             let load = match t.storage {
                 Storage::Int8 | Storage::E4m3 => {
-                    format!("{}(vec4<u32>({memory}[i >> 2u] >> (8u * (i & 3u)))).x", of_codes.unwrap_or_default())
+                    format!("{}_of(vec4<u32>({memory}[i >> 2u] >> (8u * (i & 3u)))).x", of_codes.unwrap_or_default())
                 }
                 Storage::F32 => format!("{memory}[i]"),
                 Storage::F16 => format!("f32({memory}[i])"),

@@ -67,6 +67,14 @@ pub struct Options {
     pub cache_dir: Option<PathBuf>,
     /// `prepare_with` takes Configs that [`verify`](crate::verify) has banned.
     pub allow_banned: bool,
+    /// Takes Configs that do not depend on the batch, so that a row's bits are the same whoever it shares a batch with: rows of
+    /// products (m), of norms and softmaxes, sequences of attention. It costs speed, above all where a batch has few rows.
+    ///
+    /// What it holds for: rows with the same alignment (a row's stride is a multiple of four elements, or of none of them), a
+    /// that is not transposed, attention of the same [`seq_kv`](crate::attention::Problem::seq_kv), which is to be the room for keys, and not the
+    /// most that some sequence has; packed sequences may be as long as they like. A batch for which the Config has no room is refused.
+    /// Sums over a batch, such as the gradients of weights, depend on it whatever the Config.
+    pub batch_invariant: bool,
     /// Changes sources before they are compiled: for tools that inject faults.
     #[doc(hidden)]
     pub rewrite: Option<Rewrite>,
@@ -191,7 +199,7 @@ impl Kernels {
     /// Kernels with [`Options`].
     pub fn with_options(device: &wgpu::Device, caps: Caps, options: Options) -> Kernels {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let caps = caps.on(device);
+        let caps = Caps { batch_invariant: options.batch_invariant, ..caps.on(device) };
         let cache = options.cache_dir.as_deref().and_then(|dir| open_cache(device, &caps, dir));
         Kernels {
             caps: Arc::new(RwLock::new(Arc::new(caps))),

@@ -3,7 +3,7 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
-//! | [`attention`] | exact, tiled, decoded or by cooperative matrices: GQA, causal, windows, ALiBi, sinks, masks, trees, packed, paged, LSE | `src/ops/attention/mod.rs` |
+//! | [`attention`] | exact, tiled, decoded or by cooperative matrices: GQA, causal, windows, ALiBi, sinks, masks, segments, trees, packed, paged, LSE | `src/ops/attention/mod.rs` |
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
@@ -18,7 +18,9 @@
 //! | [`beam_step`] | the best continuations of beams, with back pointers | `src/ops/sampling/beam_step.rs` |
 //! | [`speculative_verify`] | which tokens of a draft stand, and the next one | `src/ops/sampling/speculative_verify.rs` |
 //! | [`advance`] | lengths, positions, slots and history moved on by the tokens of a step | `src/ops/sampling/advance.rs` |
+//! | [`speculative_tree`] | which path of a tree of proposed tokens stands, and the next token | `src/ops/sampling/speculative_tree.rs` |
 //! | [`kv_append`] | keys and values into a cache, paged or contiguous, in up to 8 bits; QK-norm and RoPE on the way | `src/ops/attention/kv_append.rs` |
+//! | [`kv_move`] | keys and values of an accepted path, moved together in their cache | `src/ops/attention/kv_move.rs` |
 //! | [`moe_route`] | tokens to experts: scores, bias, groups, top-k, pairs sorted by expert | `src/ops/routing/moe_route.rs` |
 //! | [`moe_bias`] | the bias that balances experts, from counts | `src/ops/routing/moe_bias.rs` |
 //! | [`moe_balance`] | the loss that balances experts within sequences, and its gradient | `src/ops/routing/moe_balance.rs` |

@@ -9,12 +9,12 @@ fn stage(s: Sequence, first: u32, last: u32, ids: Ids) {}
 fn staged_place(s: Sequence, u: u32, key: u32) -> Place { return place(s, key); }
 fn k_fetch(t: u32, p: Place, ids: Ids) {
   for (var g = 0u; g < K_LOADS; g++) {
-    k_own[t * K_LOADS + g] = key_chunk(p, min(g * LOAD_LANES + ids.subgroup_lane, K_CHUNKS - 1u));
+    k_own[t * K_LOADS + g] = k4(p.k, min(g * LOAD_LANES + ids.subgroup_lane, K_CHUNKS - 1u));
   }
 }
 fn v_fetch(t: u32, p: Place, ids: Ids) {
   for (var g = 0u; g < V_LOADS; g++) {
-    v_own[t * V_LOADS + g] = value_chunk(p, min(g * LOAD_LANES + ids.subgroup_lane, V_CHUNKS - 1u));
+    v_own[t * V_LOADS + g] = v4(p.v, min(g * LOAD_LANES + ids.subgroup_lane, V_CHUNKS - 1u));
   }
 }
 fn k_at(t: u32, p: Place, c: u32) -> vec4<f32> {

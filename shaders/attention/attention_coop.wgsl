@@ -203,6 +203,7 @@ struct Share {
   head: u32,
   from_key: u32,
   span: u32,       // keys seen from there on
+  segment: u32,
   slope: f32,
   mask_row: u32,
   scale: f32,
@@ -218,6 +219,10 @@ fn share_of(walk: Walk, rows: u32, local: u32) -> Share {
   own.head = walk.kv_head * params.group + n % params.group;
   own.from_key = from_key(walk, i32(own.query));
   own.span = max(min(to_key(walk, i32(own.query)), walk.end), own.from_key) - own.from_key;
+  if SEGMENTS {
+    own.segment = segment_at(walk.seq, i32(own.query) + walk.shift);
+    if i32(own.query) + walk.shift < 0 { own.span = 0u; }
+  }
   own.slope = slope_of(walk, own.head);
   own.mask_row = view_at(params.mask, walk.b, own.head, own.query);
   own.scale = params.scale;
@@ -250,6 +255,10 @@ fn own_scores(walk: Walk, own: Share, first: u32, hides: bool) -> array<f32, OWN
     for (var i = 0u; i < OWN; i++) {
       // A key before the first wraps round, and is past the span, too.
       var visible = first + i - own.from_key < own.span;
+      if SEGMENTS {
+        let key = min(first + i, walk.seq.kv_len - 1u);
+        visible = visible && sees(own.segment, i32(own.query) + walk.shift, segment_of(walk.seq, key), key);
+      }
       if HAS_INDICES { visible = visible && (i < before || ((bits >> i) & 1u) != 0u); }
       visible = visible && !is_hidden(s[i]);
       s[i] = select(hidden(), s[i], visible);
@@ -369,8 +378,22 @@ fn attention_coop(
     let v_last = unit(walk.seq.v) + last * v_step;
     let k_lane = row_of(local, 0u, K_COLS / 8u) * k_step;
     let v_lane = row_of(local, 0u, V_COLS / 8u) * v_step;
+    // With segments: the end of a span, and of what all rows see in it.
+    var until = span.x;
+    var full_end = span.w;
     for (var j = span.x; j < span.y; j += KEYS) {
-      let full = j >= span.z && j + KEYS <= span.w;
+      if SEGMENTS && j >= until {
+        if local == 0u {
+          let next = span_of(walk, j);
+          extent = vec4<u32>(next.begin, next.full, next.until, 0u);
+        }
+        let next = workgroupUniformLoad(&extent);
+        j = next.x;
+        full_end = min(span.w, next.y);
+        until = next.z;
+        if j >= span.y { break; }
+      }
+      let full = j >= span.z && j + KEYS <= full_end;
       var k_staged: array<vec4<u32>, K_LOADS>;
       var v_staged: array<vec4<u32>, V_LOADS>;
       for (var i = 0u; i < K_LOADS; i++) {

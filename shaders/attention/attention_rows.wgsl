@@ -8,32 +8,21 @@
 //   3 o        [batch, heads, seq_q, value_dim] by strides; partial results: f32, a part after the other
 //   4 mask     words; broadcast to [batch, heads, seq_q, seq_kv] by strides of 0 (where HAS_MASK)
 //   5 tables   f32: ALiBi slopes, sinks, scales of k and v (where HAS_TABLES)
-//   6 indices  u32: sequence starts, lengths, block table, parents of a tree (where HAS_INDICES)
+//   6 indices  u32: sequence starts, lengths, block table, parents of a tree, segments (where HAS_INDICES)
 //   7 lse      f32 [batch, heads, seq_q], or [heads, total_q] (where HAS_LSE); with SUMS the maxima, and the sums after them
 //
 // A row is one query of one head. The rows of a workgroup's tile belong to the heads that share one head of k and
 // v: row number n is query n / group of head n % group. An invocation has ROWS of them (ROW_LANES apart), and of their
 // q and o the chunks part, part + LANES, part + 2 LANES, ... SLOTS slots of a workgroup take turns at the blocks of
-// keys, each with results of its own; a block is KEYS keys, whose scores are in registers.
+// keys, each with results of its own; a block is KEYS keys, whose scores are in registers. With CODES k and v are codes of 8
+// bits, with a scale each, which scores and weights are multiplied by.
 // What a buffer says about sequences is clamped to what the parameters say about memory.
-// ALIBI, SINKS, PACKED, PAGED, LENGTHS, TREE and SUMS are bits of params.flags.
+// ALIBI, SINKS, PACKED, PAGED, LENGTHS, TREE, ORDERED and SUMS are bits of params.flags.
 //
 // A hidden score is params.neg_inf, which is told by its bits. Real scores are bounded by the largest finite numbers.
 // Where a block hides a key from a row, or is not full, a weight of 0 does not meet its value, which may be anything.
 
 #import attention_walk
-
-// Chunk c of a key and of a value; with CODES k and v are codes of 8 bits, with a scale each.
-fn key_chunk(p: Place, c: u32) -> vec4<f32> {
-  let x = k4(p.k, c);
-  if CODES { return x * p.k_scale; }
-  return x;
-}
-fn value_chunk(p: Place, c: u32) -> vec4<f32> {
-  let x = v4(p.v, c);
-  if CODES { return x * p.v_scale; }
-  return x;
-}
 
 const ROW_LANES: u32 = WG_SIZE / LANES / SLOTS;
 const TILE_ROWS: u32 = ROW_LANES * ROWS;
@@ -55,6 +44,7 @@ struct Rows {
   span: array<u32, ROWS>,     // keys seen from there on
   slope: array<f32, ROWS>,
   mask_row: array<u32, ROWS>,
+  segment: array<u32, ROWS>,
 }
 
 // Where an invocation stands: its share of the chunks, the first of its rows, its turn at the keys.
@@ -79,6 +69,11 @@ fn load_rows(walk: Walk, lane: Lane, rows: ptr<function, Rows>) {
     let first = from_key(walk, i32(i));
     (*rows).from_key[r] = first;
     (*rows).span[r] = max(min(to_key(walk, i32(i)), walk.end), first) - first;
+    (*rows).segment[r] = 0u;
+    if SEGMENTS {
+      (*rows).segment[r] = segment_at(walk.seq, i32(i) + walk.shift);
+      if i32(i) + walk.shift < 0 { (*rows).span[r] = 0u; }
+    }
     (*rows).mask_row[r] = view_at(params.mask, walk.b, h, i);
     (*rows).row_max[r] = LOWEST;
     (*rows).exp_sum[r] = 0.0;
@@ -115,6 +110,7 @@ fn scores(rows: ptr<function, Rows>, places: ptr<function, array<Place, KEYS>>, 
     for (var i = 0u; i < SCORES; i++) { s[i] += run[i]; }
   }
   sum_lanes(&s, ids);
+  if CODES { for (var i = 0u; i < SCORES; i++) { s[i] *= (*places)[i % KEYS].k_scale; } }
   return s;
 }
 
@@ -126,11 +122,22 @@ fn bias(walk: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORE
   }
 }
 
-// Hides by position: what causal, window and the end of the keys cut off, and what is not of a row's branch of the tree.
+// Hides by position: what causal, window and the end of the keys cut off, what segments hide, and what is not of a row's branch of the
+// tree.
 fn hide(walk: Walk, rows: ptr<function, Rows>, s: ptr<function, array<f32, SCORES>>, first: u32) {
   for (var i = 0u; i < SCORES; i++) {
     // A key before the first wraps round, and is past the span, too.
     (*s)[i] = select(params.neg_inf, (*s)[i], first + i % KEYS - (*rows).from_key[i / KEYS] < (*rows).span[i / KEYS]);
+  }
+  if SEGMENTS {
+    for (var t = 0u; t < KEYS; t++) {
+      let key = min(first + t, walk.seq.kv_len - 1u);
+      let of_key = segment_of(walk.seq, key);
+      for (var r = 0u; r < ROWS; r++) {
+        let seen = sees((*rows).segment[r], i32((*rows).query[r]) + walk.shift, of_key, key);
+        (*s)[r * KEYS + t] = select(params.neg_inf, (*s)[r * KEYS + t], seen);
+      }
+    }
   }
   if HAS_INDICES { if (params.flags & TREE) != 0u && i32(first + KEYS) > walk.shift {
     for (var r = 0u; r < ROWS; r++) {
@@ -229,6 +236,10 @@ fn step(walk: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, i
     bias(walk, rows, &s, first);
     if !full { hide(walk, rows, &s, first); }
     var w = weigh(rows, &s, may_hide);
+    if CODES {
+      // The scale of a value that is not seen may be anything.
+      for (var i = 0u; i < SCORES; i++) { s[i] = select(s[i] * places[i % KEYS].v_scale, 0.0, s[i] == 0.0); }
+    }
     for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t], ids); }
     if BRANCH && may_hide && w.hidden {
       accumulate_seen(rows, &w, &s, &places, lane.part);
@@ -269,15 +280,6 @@ fn attend(wg: vec3<u32>, ids: Ids) {
   let lane = lane_of(ids);
   var rows: Rows;
   load_rows(walk, lane, &rows);
-  var j = walk.begin;
-  if APART {
-    // Where a shader runs on a CPU, the body of a loop without a branch is one block, which compilers make 1.3 times as fast:
-    // the first steps, as long as all rows see all of their keys, are a loop of their own. (Within the other one each turn
-    // would go through it.)
-    for (; j >= walk.full_begin && j + STEP <= walk.full_end; j += STEP) { step(walk, lane, &rows, j, true, ids); }
-  }
-  for (; j < walk.end; j += STEP) {
-    step(walk, lane, &rows, j, BRANCH && j >= walk.full_begin && j + STEP <= walk.full_end, ids);
-  }
+  steps(walk, lane, &rows, ids);
   store_rows(walk, lane, &rows);
 }

@@ -1,6 +1,17 @@
-// A tile of TILE keys and values goes through workgroup memory, once for all rows of the workgroup.
+// A tile of TILE keys and values goes through workgroup memory, once for all rows of the workgroup; codes are multiplied by their scales on the way.
 const K_ROW: u32 = K_CHUNKS * LANES;
 const V_ROW: u32 = V_CHUNKS * LANES;
+fn key_chunk(p: Place, c: u32) -> vec4<f32> {
+  let x = k4(p.k, c);
+  if CODES { return x * p.k_scale; }
+  return x;
+}
+fn value_chunk(p: Place, c: u32) -> vec4<f32> {
+  let x = v4(p.v, c);
+  if CODES { return x * p.v_scale; }
+  return x;
+}
+
 var<workgroup> k_tile: array<vec4<f32>, TILE * K_ROW>;
 var<workgroup> v_tile: array<vec4<f32>, TILE * V_ROW>;
 

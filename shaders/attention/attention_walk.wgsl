@@ -1,6 +1,7 @@
 // Where the shaders of attention stand in their tensors, and what is done to a score: what attention_rows and
 // attention_coop share. Bindings and flags: attention_rows. TILE_ROWS, the rows of a workgroup, is its importer's.
 
+#import attention_segments
 #import float
 #import view
 
@@ -14,6 +15,7 @@ struct Sequence {
   v_scale: u32,
   table: u32,   // of its pages
   parents: u32,
+  segments: u32, // the number of key 0's
 }
 
 fn sequence(b: u32, kv_head: u32) -> Sequence {
@@ -40,6 +42,7 @@ fn sequence(b: u32, kv_head: u32) -> Sequence {
     }
     if (params.flags & LENGTHS) != 0u { s.kv_len = min(indices_load(params.lengths + b), s.kv_len); }
   }
+  if SEGMENTS { s.segments = params.segments + b * params.segments_s0 + first_key; }
   if (params.flags & PAGED) == 0u {
     s.k += b * params.k.y + first_key * params.k.w;
     s.v += b * params.v.y + first_key * params.v.w;
@@ -93,6 +96,9 @@ struct Walk {
   end: u32,
   full_begin: u32,
   full_end: u32,
+  segment: u32,    // with segments: the number of the first row's
+  own: u32,        // its first key
+  own_full: u32,   // all rows see all keys from `own` to there
 }
 
 fn walk_of(wg: vec3<u32>) -> Walk {
@@ -112,6 +118,7 @@ fn walk_of(wg: vec3<u32>) -> Walk {
   let i_last = i32((max(min(walk.tile + TILE_ROWS, walk.rows), 1u) - 1u) / params.group);
   walk.begin = max(from_key(walk, i_first), first);
   walk.end = min(to_key(walk, i_last), last);
+  if SEGMENTS { walk = within_segments(walk, i_first, i_last); }
   walk.full_begin = from_key(walk, i_last);
   walk.full_end = min(to_key(walk, i_first), walk.end);
   // Of the keys before a tree all are seen.

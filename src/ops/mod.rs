@@ -10,9 +10,12 @@ use crate::error::{Checked, ErrorKind};
 use crate::kernels::print_choice;
 use crate::{Caps, Dispatch, Error, Kernels, Misfit, Result};
 
+/// Rows of a batch by which Configs are chosen that must not depend on it.
+pub(crate) const BATCH: usize = 64;
+
 /// What the files of ops use: `use crate::ops::prelude::*;`.
 pub(crate) mod prelude {
-    pub(crate) use super::Plan;
+    pub(crate) use super::{BATCH, Plan};
     pub(crate) use crate::args::{Args, Reach, WORD};
     pub(crate) use crate::caps::{Adapters, Class};
     pub(crate) use crate::compose::{Shader, Slots, Storage, Strides, slots};
@@ -94,6 +97,12 @@ pub(crate) trait Plan: Op {
     /// Checks the Problem itself, and resolves its layouts.
     fn resolve(&self) -> Checked<Self::Views>;
 
+    /// The Problem with a fixed number along each axis of its batch: what Configs are listed for that must not depend on these
+    /// ([`Options::batch_invariant`](crate::KernelsOptions)). Views stay those of the Problem itself.
+    fn without_batch(&self) -> Self {
+        self.clone()
+    }
+
     /// Every Config of the tables, the best first; whether it fits is asked afterwards.
     fn list(&self, views: &Self::Views, caps: &Caps) -> Vec<Self::Config>;
 
@@ -122,10 +131,19 @@ pub(crate) trait Plan: Op {
 pub(crate) fn fitting<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Checked<Vec<P::Config>> {
     caps.check_device()?;
     let mut found = Vec::new();
-    for config in problem.list(views, caps) {
-        match problem.check(views, caps, &config) {
+    let of = if caps.batch_invariant { &problem.without_batch() } else { problem };
+    for config in of.list(views, caps) {
+        match of.check(views, caps, &config) {
             Ok(()) if found.contains(&config) => {}
-            Ok(()) => found.push(config),
+            Ok(()) => match problem.check(views, caps, &config) {
+                Ok(()) => found.push(config),
+                // Whatever comes after it would be for this batch only.
+                Err(misfit) if caps.batch_invariant => {
+                    log::trace!("{}: no room for this batch by {config}: {misfit}", P::NAME);
+                    break;
+                }
+                Err(misfit) => log::trace!("{}: dropped {config}: {misfit}", P::NAME),
+            },
             Err(misfit) => log::trace!("{}: dropped {config}: {misfit}", P::NAME),
         }
     }
@@ -392,11 +410,11 @@ mod sampling;
 mod sort;
 mod vq;
 
-pub use attention::{attention_bias, attention_merge, kv_append};
+pub use attention::{attention_bias, attention_merge, kv_append, kv_move};
 pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;
-pub use sampling::{advance, beam_step, sample, speculative_verify};
+pub use sampling::{advance, beam_step, sample, speculative_tree, speculative_verify};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};

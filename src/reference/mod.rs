@@ -15,13 +15,13 @@ mod sort;
 mod vq;
 pub mod weights;
 
-pub use attention::{attention_bias, attention_merge, kv_append};
+pub use attention::{attention_bias, attention_merge, kv_append, kv_move};
 pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;
-pub use sampling::{advance, beam_step, philox, sample, speculative_verify};
+pub use sampling::{advance, beam_step, philox, sample, speculative_tree, speculative_verify};
 pub use sort::counting_sort;
 pub use vq::{vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train};
 

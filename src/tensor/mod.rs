@@ -19,7 +19,7 @@ pub use position::rope::{RopeOptions, RopePositions};
 pub use routing::moe_balance::{BalanceOptions, Balanced};
 pub use routing::moe_route::{RouteOptions, Routed};
 pub use rows::*;
-pub use sampling::SampleOptions;
+pub use sampling::{BeamOptions, Beams, SampleOptions, TreeOptions, TreeVerified, Verified};
 pub use vq::vq_assign::{VqAssignOptions, VqAssigned};
 pub use vq::vq_lookup::VqIndices;
 pub use weights::Weights;
@@ -28,7 +28,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use crate::layout::product;
-use crate::{Batch, Context, Dtype, Element, Result};
+use crate::{Batch, Context, Dtype, Element, ErrorKind, Result};
 
 /// What a tensor can hold: the values of [`Element`], and integers for masks and indices.
 pub trait Scalar: bytemuck::Pod + Debug + Send + Sync {}
@@ -69,6 +69,18 @@ impl<T: Scalar> Tensor<T> {
         self.len() == 0
     }
 
+    /// The same memory in another shape of as many elements.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] for a shape of more or fewer.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Tensor<T>> {
+        let elements = shape.iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));
+        match elements == self.len() as u64 {
+            true => Ok(Tensor { shape: shape.to_vec(), ..self.clone() }),
+            false => Err(ErrorKind::shape("shape", shape, format!("the elements of {:?}", self.shape)).of("reshape")),
+        }
+    }
+
     /// The memory, for the low level: storage, copy source and copy destination.
     pub fn buffer(&self) -> &wgpu::Buffer {
         &self.buffer
@@ -90,7 +102,7 @@ impl<T: Scalar> Tensor<T> {
     /// The values, once all that was submitted before has run. Completes under any executor.
     ///
     /// # Errors
-    /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost), or what the device has complained of.
+    /// [`ErrorKind::DeviceLost`], or what the device has complained of.
     pub async fn read(&self) -> Result<Vec<T>> {
         let bytes = product!(self.len(), size_of::<T>());
         let data = self.context.read("read", &self.buffer, bytes.next_multiple_of(4)).await?;

@@ -10,16 +10,21 @@ pub fn like(size: usize, small: usize) -> usize {
 
 /// A layout of these sizes with the alignment of another one: its offset and strides have the same remainders by 8.
 pub fn laid<const N: usize>(layout: Layout<N>, sizes: [usize; N], cols: usize) -> Layout<N> {
+    laid_by(8, layout, sizes, cols)
+}
+
+/// The same with the remainders by another number.
+pub fn laid_by<const N: usize>(by: usize, layout: Layout<N>, sizes: [usize; N], cols: usize) -> Layout<N> {
     let strides = layout.strides.map(|strides| {
         let mut own = [0; N];
         let mut next = cols;
         for axis in (0..N).rev() {
-            own[axis] = if strides[axis] == 0 { 0 } else { next + (strides[axis] + 8 - next % 8) % 8 };
+            own[axis] = if strides[axis] == 0 { 0 } else { next + (strides[axis] + by - next % by) % by };
             next = own[axis].max(next).saturating_mul(sizes[axis]);
         }
         own
     });
-    Layout { offset: layout.offset % 8, strides }
+    Layout { offset: layout.offset % by, strides }
 }
 
 /// A small number of rows, in axes that are 1 or more where those of `rows` and `dims` are.

@@ -23,6 +23,7 @@ mod barriers;
 mod cases;
 mod context;
 mod gemm;
+mod invariant;
 mod ledger;
 mod position;
 mod rounds;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use loom::Gpu;
-use loom::commands::bench::{digits, duration};
+use loom::figures::{digits, duration};
 use loom::kernel::{Cost, Prepared, Run, Use, Values};
 use loom::pool::Pool;
 use loom::registry;

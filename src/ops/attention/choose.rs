@@ -111,6 +111,9 @@ const FEW_KEYS: u32 = 2;
 /// Bytes of workgroup memory for keys and values: with the shares of scores they fit the baseline's 16 KiB.
 const STAGE: u32 = 12288;
 
+/// Halvings of the most keys, until one is left.
+const SEARCH: u32 = FAR.ilog2() + 1;
+
 /// Keys below which a split does not pay.
 const SPLIT_KEYS: usize = 256;
 const MAX_SPLITS: usize = 128;
@@ -352,7 +355,8 @@ impl Config {
             true => Rounds::nest(rows, climb(in_tree) + plain(keys)),
             false => Rounds::default(),
         };
-        let hide = |in_tree| scores + in_branch(in_tree);
+        let by_segment = if problem.segments.is_some() { each(keys, plain(rows)) } else { Rounds::default() };
+        let hide = |in_tree| scores + by_segment + in_branch(in_tree);
         let weigh = each(rows, plain(keys).times(2));
         let accumulate = Rounds::nest(v_chunks, plain(rows) + each(keys, plain(rows)));
         let common = plain(keys) + scores.times(2) + fetch(k_chunks) + products + weigh + fetch(v_chunks) + accumulate;
@@ -372,10 +376,22 @@ impl Config {
         let walk = (visible as u64 + u64::from(self.tile_rows()) + 1).min(self.split_keys(problem).into());
         let turns = |keys: u64| keys / u64::from(self.step()) + 2;
         let in_tree = problem.tree.map_or(0, |_| turns((problem.seq_q as u64).min(walk)));
+        // By segments: searches when the walk begins, and in each span, of which each has a step at its end besides; flags are gone
+        // through once.
+        let search = |n| Rounds::plain(SEARCH).times(n);
+        let (span, bounds, spans) = match problem.segments {
+            Some(segments) => {
+                let flags = Rounds::plain(0u32).times(2);
+                (flags + search(2), search(3) + Rounds::plain(segments.count as u64), 2)
+            }
+            None => (Rounds::default(), Rounds::default(), 1),
+        };
+        let turns = |keys: u64| turns(keys) * spans;
         let rows_held = each(rows, Rounds::plain(k_chunks) + Rounds::plain(v_chunks));
         let stored = each(rows, Rounds::nest(v_chunks, Rounds::plain(4u32)));
         // The loop of the steps that are wholly visible, where it is apart, and the turns that two loops have more than one.
         let apart = if self.hide == Hide::Apart { turn(false).times(2) } else { Rounds::default() };
-        rows_held + Rounds::nest(turns(walk), turn(false)) + apart + Rounds::nest(in_tree, turn(true)) + stored
+        let apart = bounds + apart;
+        rows_held + Rounds::nest(turns(walk), span + turn(false)) + apart + Rounds::nest(in_tree, turn(true)) + stored
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In this order (`t = i + n_kv - n_q` is the key at which query `i` of a sequence stands, bottom-right aligned):
 //! `s = scale * q.k`; `s = softcap * tanh(s / softcap)`; ALiBi adds `-slope * |t - j|`; the additive mask; then causal,
-//! window, boolean mask and tree hide; then the sink, one more logit per head that takes weight and has no value.
+//! window, segments, boolean mask and tree hide; then the sink, one more logit per head that takes weight and has no value.
 //! `lse = max s + ln sum exp(s - max s)`, with the sink. A row with nothing to see gives 0, and an LSE of minus
 //! infinity, or of its sink. Sums are f32 whatever the dtypes.
 //!
@@ -11,7 +11,7 @@
 //! * Scores beyond the largest f32 count as that, infinite ones included; so do ALiBi slopes and sinks.
 //! * Scores of [`Algorithm::Coop`] to which nothing is added count as 2.3e38 beyond that.
 //! * A key whose weight is less than the smallest f32 counts nothing: its v, if infinite, may show or not.
-//! * `scale * q`, partial sums of `q.k`, and sums of the values by their weights must not be beyond f32.
+//! * `scale * q`, partial sums of `q.k`, and sums of the values by their weights must not be beyond f32; with k and v in 8 bits, of their codes, too.
 //! * `Coop` rounds weights to f16, as large as 2^8 where their row's largest is 1 in other algorithms. With o of f32 a weight is
 //!   the sum of two of them.
 //!
@@ -33,7 +33,7 @@
 //! table gets no binding of its own: f32 tables share `tables`, u32 ones share `indices`, each at an element offset that
 //! the Problem gives. `tables` holds what is f32 per head (ALiBi slopes, sinks), and the scales of k and v in 8 bits
 //! ([`Codes`]), in one buffer.
-//! `indices` holds starts of packed sequences, lengths, pages and parents, and has room for segment tables.
+//! `indices` holds starts of packed sequences, lengths, pages, parents, and segments.
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores, 8 heads of 64, 512 queries and keys, f32, in GFLOP/s. The roofline's chain of products
@@ -80,6 +80,7 @@ pub mod attention_merge;
 mod choose;
 mod coop;
 pub mod kv_append;
+pub mod kv_move;
 mod pipeline;
 mod prepare;
 
@@ -150,6 +151,8 @@ defaults! {
         pub mask: Option<Mask> = None,
         /// Speculative decoding: the last `seq_q` keys are a tree.
         pub tree: Option<Tree> = None,
+        /// Hides by segments of the keys: documents, a prompt, pictures.
+        pub segments: Option<Segments> = None,
         /// Adds a bias that falls with the distance.
         pub alibi: Option<Alibi> = None,
         /// One logit per head, f32 `[heads]`, from this element of the tables.
@@ -169,7 +172,8 @@ defaults! {
     }
 }
 
-/// k and v in 8 bits, with an f32 scale for each of their vectors in the tables. Not by [`Algorithm::Coop`].
+/// k and v in 8 bits, with an f32 scale for each of their vectors in the tables. Not by [`Algorithm::Coop`]. What the codes of NaN of e4m3
+/// give is not specified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Codes {
     /// What codes are.
@@ -197,6 +201,35 @@ pub struct Tree {
     pub parents: usize,
     /// `[batch, seq_q]`.
     pub per_batch: bool,
+}
+
+/// Segments of the keys of a sequence, each with a number. A query is of the segment of key `t`, at which it stands. It sees key `j` of
+/// its own segment where `j <= t` or the segment is [`FULL`](Self::FULL), and key `j` of a segment of a lower number where that is not
+/// [`PRIVATE`](Self::PRIVATE). A query before the first key sees nothing.
+///
+/// Documents are private segments. A prompt that sees all of itself is one full segment before one that is not (prefix LM); chunks are full
+/// segments. A picture of which only a noised copy sees itself is full and private (BAGEL, Deng et al., 2025).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Segments {
+    /// The element of the indices at which the numbers of the keys start, u32 `[seq_kv]`, or `[batch, seq_kv]`. Of packed
+    /// keys `[total_kv]`.
+    pub numbers: usize,
+    /// `[batch, seq_kv]`; ignored where keys are packed.
+    pub per_batch: bool,
+    /// The element of the indices at which the flags of the segments start, u32 `[count]`; other bits than these two are ignored.
+    pub flags: usize,
+    /// Segments that have flags, at least 1; a number beyond counts as the last.
+    pub count: usize,
+    /// Numbers never fall along the keys of a sequence. Then what a tile of rows does not see is passed over; else each key is looked
+    /// at. Where it is said and not so, what is visible is not specified.
+    pub ordered: bool,
+}
+
+impl Segments {
+    /// A segment sees all of itself.
+    pub const FULL: u32 = 1;
+    /// No other segment sees it.
+    pub const PRIVATE: u32 = 2;
 }
 
 /// Sequences one after the other, without padding: sequence `b` has tokens `cu[b]` up to `cu[b + 1]`. Rows of `o` and
@@ -314,6 +347,16 @@ impl Problem {
         self.mask.expect("a mask").index([self.batch, self.heads, self.seq_q], self.seq_kv, row, j)
     }
 
+    /// The numbers of segments: so many of so many keys each. Packed keys have one after the other.
+    pub(crate) fn segment_numbers(&self) -> [usize; 2] {
+        let packed = self.packed.filter(|_| self.paged.is_none());
+        match (packed, self.segments) {
+            (_, None) => [0; 2],
+            (Some(packed), _) => [1, packed.total_kv],
+            (None, Some(segments)) => [if segments.per_batch { self.batch } else { 1 }, self.seq_kv],
+        }
+    }
+
     /// Query heads that share a head of k and v.
     fn group(&self) -> usize {
         self.heads.checked_div(self.kv_heads).unwrap_or(0)
@@ -324,9 +367,10 @@ impl Problem {
         self.q_sizes().contains(&0) || self.batch == 0 || self.seq_q == 0
     }
 
-    /// Whether sequences, pages or a tree are read.
+    /// Whether sequences, pages, segments or a tree are read.
     fn has_indices(&self) -> bool {
-        self.packed.is_some() || self.paged.is_some() || self.lengths.is_some() || self.tree.is_some()
+        let sequences = self.packed.is_some() || self.paged.is_some() || self.lengths.is_some();
+        sequences || self.segments.is_some() || self.tree.is_some()
     }
 
     /// Whether q, k and v, or o, are f16.
@@ -445,7 +489,7 @@ buffers! {
         mask,
         /// The f32 tables that the Problem asks for: ALiBi slopes, sinks, scales of k and v.
         tables,
-        /// The u32 tables that the Problem asks for: starts, lengths, pages, parents.
+        /// The u32 tables that the Problem asks for: starts, lengths, pages, parents, segments.
         indices,
         /// The log-sum-exp that the Problem asks for.
         lse,

@@ -1,7 +1,7 @@
 //! The pipelines of attention: what follows from a Problem, and the shader.
 
 use super::prepare::{Params, Views};
-use super::{Algorithm, Config, Hide, Load, Problem, Reduce, coop};
+use super::{Algorithm, Config, Hide, Load, Problem, Reduce, Segments, coop};
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 use crate::quantize::Format;
@@ -15,13 +15,14 @@ struct Flag {
 }
 
 /// From the lowest bit on.
-const FLAGS: [Flag; 7] = [
+const FLAGS: [Flag; 8] = [
     Flag { name: "ALIBI", given: |problem| problem.alibi.is_some() },
     Flag { name: "SINKS", given: |problem| problem.sinks.is_some() },
     Flag { name: "PACKED", given: |problem| problem.packed.is_some() },
     Flag { name: "PAGED", given: |problem| problem.paged.is_some() },
     Flag { name: "LENGTHS", given: |problem| problem.lengths.is_some() },
     Flag { name: "TREE", given: |problem| problem.tree.is_some() },
+    Flag { name: "ORDERED", given: |problem| problem.segments.is_some_and(|segments| segments.ordered) },
     Flag { name: "SUMS", given: |problem| problem.sum.is_some() },
 ];
 
@@ -42,8 +43,9 @@ pub(super) struct Form {
     pub mask: Option<MaskKind>,
     /// ALiBi slopes or sinks are read.
     pub tables: bool,
-    /// Sequences, pages or a tree are read.
+    /// Sequences, pages, segments or a tree are read.
     pub indices: bool,
+    pub segments: bool,
     pub lse: bool,
     /// `Coop`: q, k and v are read by eights.
     pub eights: bool,
@@ -89,6 +91,7 @@ impl Problem {
             mask: self.mask.map(|mask| mask.kind),
             tables: views.tables.is_some(),
             indices: views.indices.is_some(),
+            segments: self.segments.is_some(),
             lse: decode || self.lse.is_some(),
             eights: coop && by(8),
             parts: if coop { self.weight_parts() } else { 0 },
@@ -110,7 +113,7 @@ impl Pipeline for Pass<Config, Form> {
             return coop::shader(self);
         }
         let Config { wg_size, lanes, rows, slots, keys, load, reduce, hide, .. } = self.config;
-        let Form { vec, chunks, padded, x, kv, o, softcap, .. } = self.form;
+        let Form { vec, chunks, padded, x, kv, o, softcap, segments, .. } = self.form;
         // Single elements of a packed o are stored half by half of a word.
         let edge = vec == 1 && o.packed();
         let shader = self
@@ -133,6 +136,7 @@ impl Pipeline for Pass<Config, Form> {
             .input(V, "v", kv)
             .output(O, "o", o, edge)
             .import(if vec == 4 { "attention_chunks" } else { "attention_elements" })
+            .import(if segments { "attention_steps_segments" } else { "attention_steps" })
             .import(match reduce {
                 Reduce::None if matches!(load, Load::Broadcast(_)) => "attention_sum_broadcast",
                 Reduce::None => "attention_sum_none",
@@ -152,7 +156,9 @@ impl Pipeline for Pass<Config, Form> {
 impl Form {
     /// The bindings that the Problem may do without.
     pub(super) fn options(&self, shader: Shader) -> Shader {
-        let Form { kv, mask, tables, indices, lse, .. } = *self;
+        let Form { kv, mask, tables, indices, segments, lse, .. } = *self;
+        let shader =
+            shader.flag("SEGMENTS", segments).constants([("FULL", Segments::FULL), ("PRIVATE", Segments::PRIVATE)]);
         let shader = shader.flag("CODES", matches!(kv, Storage::Int8 | Storage::E4m3));
         let shader = shader.mask(MASK, mask).table(TABLES, "tables", "f32", tables);
         shader.table(INDICES, "indices", "u32", indices).writes_if(lse, LSE, "lse", "f32", "lse")

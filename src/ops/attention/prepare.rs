@@ -4,7 +4,8 @@ use super::choose::{FAR, MOST_DIM};
 use super::pipeline::SUMS;
 use super::pipeline::{INDICES, K, LSE, MASK, O, Q, TABLES, V};
 use super::{
-    Algorithm, Alibi, Buffers, Codes, Config, Packed, Paged, Problem, Tree, attention_merge, choose, statistics,
+    Algorithm, Alibi, Buffers, Codes, Config, Packed, Paged, Problem, Segments, Tree, attention_merge, choose,
+    statistics,
 };
 use crate::args::{Args, Element, Reach, WORD};
 use crate::compose::{Shader, Slots, Strides};
@@ -12,7 +13,7 @@ use crate::error::Checked;
 use crate::kernels::Pipeline;
 use crate::layout::{View, product};
 use crate::mask::MaskView;
-use crate::ops::{self, Plan};
+use crate::ops::{self, BATCH, Plan};
 use crate::{Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit};
 
 crate::params! {
@@ -65,6 +66,10 @@ crate::params! {
         page_size: u32 = views.paged.page_size as u32,
         parents: u32 = p.tree.map_or(0, |tree| tree.parents) as u32,
         parents_s0: u32 = p.tree.map_or(0, |tree| u32::from(tree.per_batch) * p.seq_q as u32),
+        segments: u32 = views.segments.numbers as u32,
+        segments_s0: u32 = if p.segment_numbers()[0] > 1 { p.seq_kv as u32 } else { 0 },
+        segment_flags: u32 = views.segments.flags as u32,
+        segment_count: u32 = views.segments.count as u32,
     }
 }
 
@@ -85,6 +90,7 @@ pub(crate) struct Views {
     pub indices: Option<Reach>,
     packed: Packed,
     paged: Paged,
+    segments: Segments,
 }
 
 /// Scratch among the arguments of the whole call. No shader declares it: the walk has its parts as o and LSE, whose bindings they are.
@@ -94,6 +100,9 @@ const SCRATCH: u32 = 8;
 const NO_PAGES: Paged = Paged { pages: 1, page_size: 1, block_table: 0, max_pages: 0 };
 /// Stands for packed sequences where there are none.
 const NOT_PACKED: Packed = Packed { cu_q: 0, cu_kv: 0, total_q: 0, total_kv: 0 };
+
+/// Stands for segments where there are none.
+const NO_SEGMENTS: Segments = Segments { numbers: 0, per_batch: false, flags: 0, count: 1, ordered: true };
 
 /// What is reached of small tables that share the binding `arg`: each has a first element and sizes.
 fn reach(arg: &'static str, tables: &[Option<(usize, [usize; 2])>]) -> Checked<Option<Reach>> {
@@ -117,6 +126,7 @@ impl Plan for Problem {
         let Problem { batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, scale, softcap, .. } = *self;
         let paged @ Paged { pages, page_size, max_pages, .. } = self.paged.unwrap_or(NO_PAGES);
         let packed @ Packed { total_q, total_kv, .. } = self.packed.unwrap_or(NOT_PACKED);
+        let segments = self.segments.unwrap_or(NO_SEGMENTS);
         let unless = ErrorKind::unless;
         for (arg, sizes) in [
             ("batch", &[batch][..]),
@@ -125,9 +135,11 @@ impl Plan for Problem {
             ("seq_kv", &[seq_kv]),
             ("paged", &[pages, page_size, max_pages]),
             ("packed", &[total_q, total_kv]),
+            ("segments", &[segments.count]),
         ] {
             sizes.iter().try_for_each(|n| unless(*n <= FAR, arg, format_args!("{n} is more than 2^28")))?;
         }
+        unless(segments.count > 0, "segments", format_args!("there are none"))?;
         let divides = kv_heads > 0 && heads.is_multiple_of(kv_heads);
         unless(divides, "kv_heads", format_args!("{kv_heads} does not divide {heads} heads"))?;
         for (arg, n) in [("head_dim", head_dim), ("value_dim", value_dim)] {
@@ -173,11 +185,20 @@ impl Plan for Problem {
                     self.lengths.map(|lengths| (lengths, [1, batch])),
                     self.paged.map(|paged| (paged.block_table, [batch, max_pages])),
                     self.tree.map(|Tree { parents, per_batch }| (parents, per(per_batch, seq_q))),
+                    self.segments.map(|segments| (segments.numbers, self.segment_numbers())),
+                    self.segments.map(|segments| (segments.flags, [1, segments.count])),
                 ],
             )?,
             packed,
             paged,
+            segments,
         })
+    }
+
+    /// Keys are split as for a few sequences. Packed ones share a Problem with whatever is beside them, so that these have a fixed length, too.
+    fn without_batch(&self) -> Problem {
+        let (seq_q, seq_kv) = if self.packed.is_some() { (BATCH, 4096) } else { (self.seq_q, self.seq_kv) };
+        Problem { batch: 8, seq_q, seq_kv, ..*self }
     }
 
     fn list(&self, _: &Views, caps: &Caps) -> Vec<Config> {

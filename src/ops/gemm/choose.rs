@@ -200,7 +200,8 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
         |algorithm, tile, thread, stages| Config { algorithm, tile, thread, lanes: 1, stages, parts: 1, native_f16 };
     let mut all = Vec::new();
     let (few, many) = (problem.m.min(problem.n), problem.m.max(problem.n));
-    if few <= FEW && views.packed.is_none() {
+    // Few rows are added up in another order, and rows that are more than the columns in a third one.
+    if few <= FEW && views.packed.is_none() && !caps.batch_invariant {
         let few = few.max(1).next_power_of_two() as u32;
         let Few { wg_size, along, across } = &row.vector;
         let along_k = views.weights_along_k(problem.m > problem.n);

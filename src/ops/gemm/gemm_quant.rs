@@ -40,7 +40,7 @@ use crate::config::{config, defaults, words};
 use crate::error::Checked;
 use crate::kernels::{Pass, Pipeline};
 use crate::layout::{padded, product};
-use crate::ops::Plan;
+use crate::ops::{BATCH, Plan};
 use crate::rounds::Rounds;
 use crate::weights::{Format, Place, Scales};
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result, quantize};
@@ -326,6 +326,10 @@ impl Plan for Problem {
             return Err(ErrorKind::invalid("activations", format!("int8 takes codes bits4 and int8, not {codes}")));
         }
         Ok(Views { packed: Some(self.format.coded(aligned)), ..self.inner().resolve()? })
+    }
+
+    fn without_batch(&self) -> Problem {
+        Problem { m: BATCH, ..*self }
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {

@@ -190,6 +190,11 @@ impl Problem {
         Some(gemm_quant::Problem { m, n, k, format, a, d, gated, ..Default::default() })
     }
 
+    /// The product of a group, `all` being that of all rows by each group.
+    fn mean(&self, all: &super::Problem) -> super::Problem {
+        super::Problem { m: self.m.div_ceil(self.groups), batch: [1, self.groups.min(self.m)], ..*all }
+    }
+
     /// Packed weights, and the Config as gemm has it.
     fn weights(&self, config: &Config) -> (Option<Weights>, Config) {
         let quant = gemm_quant::Config::within(config);
@@ -271,7 +276,7 @@ impl Plan for Problem {
             epilogue: Epilogue { activation, gate, ..Epilogue::default() },
             ..super::Problem::default()
         };
-        let mean = super::Problem { m: m.div_ceil(groups), batch: [1, groups.min(m)], ..all };
+        let mean = self.mean(&all);
         let (residual, no_bias, scale) = (None, None, None);
         let product = ProductViews {
             trans_a: false,
@@ -292,10 +297,17 @@ impl Plan for Problem {
         Ok(Views { all, mean, product, offsets, bias })
     }
 
+    /// So many rows in each group.
+    fn without_batch(&self) -> Problem {
+        Problem { m: BATCH.saturating_mul(self.groups), ..*self }
+    }
+
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let few = self.quant(views).map_or(Vec::new(), |quant| quant.few(caps));
+        let mean = self.mean(&views.all);
+        let quant = self.quant(views).map(|quant| gemm_quant::Problem { m: mean.m, ..quant });
+        let few = quant.map_or(Vec::new(), |quant| quant.few(caps));
         let few = few.into_iter().map(|config| Config { algorithm: Algorithm::Vector, ..config.inner() });
-        let found = of_gemm::candidates(&views.mean, &views.product, caps);
+        let found = of_gemm::candidates(&mean, &views.product, caps);
         few.chain(found).filter(|config| config.parts == 1).collect()
     }
 

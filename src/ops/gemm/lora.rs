@@ -473,10 +473,16 @@ impl Plan for Problem {
         Ok(Views { base, product, down, a, b, adapter })
     }
 
+    fn without_batch(&self) -> Problem {
+        Problem { m: BATCH, ..*self }
+    }
+
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let few = self.quant(views).map_or(Vec::new(), |quant| quant.few(caps));
+        let base = super::Problem { m: self.m, ..views.base };
+        let quant = self.quant(views).map(|quant| gemm_quant::Problem { m: self.m, ..quant });
+        let few = quant.map_or(Vec::new(), |quant| quant.few(caps));
         let few = few.into_iter().map(|config| Config { algorithm: Algorithm::Vector, ..config.inner() });
-        few.chain(of_gemm::candidates(&views.base, &views.product, caps)).collect()
+        few.chain(of_gemm::candidates(&base, &views.product, caps)).collect()
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {

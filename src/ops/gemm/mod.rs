@@ -54,7 +54,7 @@ use crate::config::{config, defaults, words};
 use crate::error::Checked;
 use crate::kernels::Pipeline;
 use crate::layout::{View, product, sizes_fit};
-use crate::ops::Plan;
+use crate::ops::{BATCH, Plan};
 use crate::weights::Coded;
 use crate::{Binding, Caps, Dispatch, Dtype, ErrorKind, Kernels, Layout, Misfit, Result};
 
@@ -394,6 +394,10 @@ impl Plan for Problem {
         let by = |n: usize| self.k > 0 && [a, b].iter().chain(&b2).all(|operand| operand.view.multiple_of(n));
         let (by_fours, by_eights) = (by(4) && self.k.is_multiple_of(4), by(8));
         Ok(Views { trans_a, trans_b, by_fours, by_eights, packed: None, a, b, d, b2, c, residual, bias, scale })
+    }
+
+    fn without_batch(&self) -> Problem {
+        Problem { m: BATCH, batch: [1; 2], ..*self }
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {

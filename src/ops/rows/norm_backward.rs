@@ -370,6 +370,10 @@ impl Plan for Problem {
         })
     }
 
+    fn without_batch(&self) -> Problem {
+        Problem { rows: BATCH, dims: [1; 2], ..*self }
+    }
+
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
         let of = self.rows_of(views, false);
         tile::candidates(caps, &self.rows_of(views, caps.prefers_native_f16(of.f16)))

@@ -187,8 +187,14 @@ impl Plan for Problem {
         })
     }
 
+    fn without_batch(&self) -> Problem {
+        Problem { batch: BATCH.div_ceil(self.beams.max(1)), ..*self }
+    }
+
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let parts = Parts { rows: views.rows, vocab: self.vocab, vec: views.vec };
+        // In a batch whose number is fixed, too.
+        let rows = product!(self.batch, self.beams) as u32;
+        let parts = Parts { rows, vocab: self.vocab, vec: views.vec };
         vec![parts.choose(caps, |n| self.rounds(views, &parts.split(caps, n)))]
     }
 

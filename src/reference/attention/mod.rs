@@ -3,8 +3,9 @@
 pub mod attention_bias;
 pub mod attention_merge;
 pub mod kv_append;
+pub mod kv_move;
 
-use crate::attention::Problem;
+use crate::attention::{Problem, Segments};
 use crate::reference::Real;
 
 /// What one call reads, contiguous; see [`reference()`].
@@ -24,6 +25,10 @@ pub struct Inputs<'a> {
     pub sinks: Option<&'a [f64]>,
     /// `[batch, seq_q]`: the parent of each of the last `seq_q` keys, itself or a later one where it is a root.
     pub parents: Option<&'a [u32]>,
+    /// The number of each key's segment, `[batch, seq_kv]`.
+    pub segments: Option<&'a [u32]>,
+    /// Flags of each segment, where there are segments.
+    pub segment_flags: &'a [u32],
     /// Queries and keys that each batch has, at most `seq_q` and `seq_kv`; all of them if `None`.
     pub lengths: Option<&'a [[usize; 2]]>,
 }
@@ -52,7 +57,7 @@ pub struct Output {
 /// sum, the sink. With `t = i + n_kv - n_q`, the key that query `i` stands at:
 /// `s = scale * q.k`; `softcap * tanh(s / softcap)`; `- slope * |t - j|`; `+ bias`. Scores, slopes and sinks
 /// beyond the largest f32 count as that.
-/// Visible are keys from `t - left` to `t + right` (`causal`: to `t`), less what the bias and the tree hide.
+/// Visible are keys from `t - left` to `t + right` (`causal`: to `t`), less what the bias, the segments ([`sees`]) and the tree hide.
 /// `round` is applied to `exp(s - max s)`, after it went into the sum: for `low`, the dtype of v.
 /// Layouts and dtypes of the Problem are ignored.
 ///
@@ -102,8 +107,10 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
             let right = if p.causal { Some(0) } else { p.window[1] };
             let before = right.is_none_or(|right| j as i64 <= t + (right as u64).min(1 << 40) as i64);
             let in_tree = ancestors.as_ref().is_none_or(|ancestors| j + n_q < n_kv || ancestors[j + n_q - n_kv]);
+            let numbers = x.segments.map(|all| &all[b * p.seq_kv..][..n_kv]);
+            let of_segment = numbers.is_none_or(|numbers| sees(numbers, x.segment_flags, t, j));
             let hidden = bias == f64::NEG_INFINITY;
-            (after && before && in_tree && !hidden).then_some((R::of(finite(s.f64())), product))
+            (after && before && in_tree && of_segment && !hidden).then_some((R::of(finite(s.f64())), product))
         };
         let visible: Vec<(usize, (R, f64))> = (0..n_kv).filter_map(|j| Some((j, score(j)?))).collect();
         let products = || visible.iter().map(|(_, (_, product))| product);
@@ -146,6 +153,15 @@ pub fn reference<R: Real>(p: &Problem, x: &Inputs, round: impl Fn(f64) -> f64) -
 
 fn finite(value: f64) -> f64 {
     value.clamp(f32::MIN.into(), f32::MAX.into())
+}
+
+/// Whether a query at key `t` sees key `j`, by the numbers of the keys and the flags of the segments: with `a` and `b` the
+/// segments of `t` and `j`, where `a = b` and (`j <= t` or `a` is full), or `b < a` and `b` is not private. A number past the last
+/// counts as the last.
+pub fn sees(numbers: &[u32], flags: &[u32], t: i64, j: usize) -> bool {
+    let Some(&own) = usize::try_from(t).ok().and_then(|t| numbers.get(t)) else { return false };
+    let [a, b] = [own, numbers[j]].map(|number| (number as usize).min(flags.len() - 1));
+    (a == b && (j as i64 <= t || flags[a] & Segments::FULL != 0)) || (b < a && flags[b] & Segments::PRIVATE == 0)
 }
 
 /// Which tokens of a tree `token` sees: itself, and up the chain of parents, each before its child.
@@ -221,6 +237,14 @@ mod tests {
         // One key before a tree of a root, its child, and a second root; a parent past its child is none.
         let parents = [9, 0, u32::MAX];
         near(&run(&shape(3, 4), &Inputs { parents: Some(&parents), ..x }).o, &[1.5, 7.0 / 3.0, 4.5]);
+        // A prompt of two that sees all of itself, and what follows: 3 / 2, 3 / 2, 7 / 3, 15 / 4.
+        let of =
+            |numbers, flags, x| run(&shape(4, 4), &Inputs { segments: Some(numbers), segment_flags: flags, ..x }).o;
+        near(&of(&[0, 0, 1, 1], &[1, 0], x), &[1.5, 1.5, 7.0 / 3.0, 3.75]);
+        // Two documents; a noised picture that the text behind it does not see; numbers in no order, and past the last.
+        near(&of(&[0, 0, 1, 1], &[2, 2], x), &[1.0, 1.5, 4.0, 6.0]);
+        near(&of(&[0, 1, 1, 2], &[0, 3, 0], x), &[1.0, 7.0 / 3.0, 7.0 / 3.0, 4.5]);
+        near(&of(&[2, 0, 9, 1], &[0, 0, 0], x), &[11.0 / 3.0, 2.0, 3.75, 5.0]);
         // What is hidden may hold anything.
         let (nan, bias) = (f64::NAN, [0.0, -inf, -inf, 0.0]);
         let v = [1.0, nan, inf, 8.0];

@@ -3,7 +3,7 @@
 use crate::kv_append::{self, Buffers, Cache, Norm, Problem, Query, Rotation};
 use crate::norm::Kind;
 use crate::rope::{Angles, Axes, Frequencies, Style};
-use crate::{Batch, Element, ErrorKind, Layout, Result, Tensor};
+use crate::{Batch, Binding, Element, ErrorKind, Layout, Result, Tensor};
 
 const OP: &str = "kv_append";
 
@@ -17,7 +17,7 @@ pub enum KvCache<'a, T> {
         /// Of values, whose last axis may be another.
         v: &'a Tensor<T>,
     },
-    /// Codes of 8 bits, with scales `[pages, page_size, kv_heads]`.
+    /// Codes of 8 bits, with a scale per place and head.
     Codes {
         /// e4m3; else int8.
         e4m3: bool,
@@ -25,11 +25,74 @@ pub enum KvCache<'a, T> {
         k: &'a Tensor<u8>,
         /// Of values.
         v: &'a Tensor<u8>,
-        /// Scales of keys.
-        k_scale: &'a Tensor<f32>,
-        /// Scales of values.
-        v_scale: &'a Tensor<f32>,
+        /// Scales of keys, then those of values: `[2, pages, page_size, kv_heads]`.
+        scales: &'a Tensor<f32>,
     },
+}
+
+/// What a cache comes to.
+pub(super) struct Held<'a> {
+    pub cache: Cache,
+    pub pages: usize,
+    pub page_size: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub value_dim: usize,
+    pub k: &'a wgpu::Buffer,
+    pub v: &'a wgpu::Buffer,
+    pub scales: Option<&'a wgpu::Buffer>,
+}
+
+impl<'a, T: Element> KvCache<'a, T> {
+    /// Checks its tensors against each other.
+    pub(super) fn held(&self, op: &'static str, batch: &Batch) -> Result<Held<'a>> {
+        let shape = |arg, have: &[usize], expected: String| Err(ErrorKind::shape(arg, have, expected).of(op));
+        let (cache, [k_shape, v_shape], [k, v]) = match *self {
+            KvCache::Float { k, v } => {
+                batch.own(op, "k_cache", k)?;
+                batch.own(op, "v_cache", v)?;
+                (Cache::Float(T::DTYPE), [k.shape(), v.shape()], [k.buffer(), v.buffer()])
+            }
+            KvCache::Codes { e4m3, k, v, .. } => {
+                batch.own(op, "k_cache", k)?;
+                batch.own(op, "v_cache", v)?;
+                let cache = if e4m3 { Cache::E4m3 } else { Cache::Int8 };
+                (cache, [k.shape(), v.shape()], [k.buffer(), v.buffer()])
+            }
+        };
+        let &[pages, page_size, kv_heads, head_dim] = k_shape else {
+            return shape("k_cache", k_shape, "[pages, page_size, kv_heads, head_dim]".into());
+        };
+        let value_dim = match v_shape {
+            [first @ .., dim] if *first == k_shape[..3] => *dim,
+            _ => return shape("v_cache", v_shape, format!("[{pages}, {page_size}, {kv_heads}, value_dim]")),
+        };
+        let mut held = Held { cache, pages, page_size, kv_heads, head_dim, value_dim, k, v, scales: None };
+        if let KvCache::Codes { scales, .. } = self {
+            batch.own(op, "scales", scales)?;
+            if *scales.shape() != [2, pages, page_size, kv_heads] {
+                return shape("scales", scales.shape(), format!("[2, {pages}, {page_size}, {kv_heads}]"));
+            }
+            held.scales = Some(scales.buffer());
+        }
+        Ok(held)
+    }
+}
+
+impl<'a> Held<'a> {
+    /// The first scale of the values.
+    pub fn v_scale(&self) -> usize {
+        self.pages.saturating_mul(self.page_size).saturating_mul(self.kv_heads)
+    }
+
+    /// The scales of keys and of values, and the element at which the latter start in their binding: apart where bindings may start
+    /// there, as browsers ask for.
+    pub fn bound(&self) -> Option<([Binding<'a>; 2], usize)> {
+        let all = Binding::from(self.scales?);
+        let at = self.v_scale();
+        let bytes = 4 * at as u64;
+        Some(if bytes.is_multiple_of(256) { ([all, all.after(bytes)], 0) } else { ([all; 2], at) })
+    }
 }
 
 /// Options of [`Batch::kv_append`].
@@ -88,26 +151,15 @@ impl Batch {
         if *slots.shape() != [tokens] {
             return shape("slots", slots.shape(), format!("[{tokens}]"));
         }
-        let (stored, [k_shape, v_shape], [k_cache, v_cache]) = match cache {
-            KvCache::Float { k, v } => {
-                self.own(OP, "k_cache", k)?;
-                self.own(OP, "v_cache", v)?;
-                (Cache::Float(T::DTYPE), [k.shape(), v.shape()], [k.buffer(), v.buffer()])
-            }
-            KvCache::Codes { e4m3, k, v, .. } => {
-                self.own(OP, "k_cache", k)?;
-                self.own(OP, "v_cache", v)?;
-                let stored = if e4m3 { Cache::E4m3 } else { Cache::Int8 };
-                (stored, [k.shape(), v.shape()], [k.buffer(), v.buffer()])
-            }
-        };
-        let (pages, page_size) = match *k_shape {
-            [pages, page_size, h, d] if [h, d] == [kv_heads, head_dim] => (pages, page_size),
-            _ => return shape("k_cache", k_shape, format!("[pages, page_size, {kv_heads}, {head_dim}]")),
-        };
-        let want = [pages, page_size, kv_heads, value_dim];
-        if *v_shape != want {
-            return shape("v_cache", v_shape, format!("{want:?}"));
+        let held = cache.held(OP, self)?;
+        let Held { pages, page_size, .. } = held;
+        if [held.kv_heads, held.head_dim] != [kv_heads, head_dim] {
+            let have = [pages, page_size, held.kv_heads, held.head_dim];
+            return shape("k_cache", &have, format!("[pages, page_size, {kv_heads}, {head_dim}]"));
+        }
+        if held.value_dim != value_dim {
+            let have = [pages, page_size, kv_heads, held.value_dim];
+            return shape("v_cache", &have, format!("[{pages}, {page_size}, {kv_heads}, {value_dim}]"));
         }
         let mut problem = Problem {
             tokens,
@@ -117,18 +169,13 @@ impl Batch {
             pages,
             page_size,
             x: T::DTYPE,
-            cache: stored,
+            cache: held.cache,
             ..Problem::default()
         };
-        let mut buffers = Buffers::new(k.buffer(), v.buffer(), k_cache, v_cache, slots.buffer());
-        if let KvCache::Codes { k_scale, v_scale, .. } = cache {
-            for (arg, scale) in [("k_scale", k_scale), ("v_scale", v_scale)] {
-                self.own(OP, arg, scale)?;
-                if *scale.shape() != want[..3] {
-                    return shape(arg, scale.shape(), format!("{:?}", &want[..3]));
-                }
-            }
-            buffers = buffers.k_scale(k_scale.buffer()).v_scale(v_scale.buffer());
+        let mut buffers = Buffers::new(k.buffer(), v.buffer(), held.k, held.v, slots.buffer());
+        if let Some(([k_scale, v_scale], at)) = held.bound() {
+            problem.v_scale = at;
+            buffers = buffers.k_scale(k_scale).v_scale(v_scale);
         }
         let KvAppendOptions { q, rope, qk_norm } = *options;
         let q_out = match q {

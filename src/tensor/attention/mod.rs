@@ -3,12 +3,16 @@
 mod attention_bias;
 mod attention_merge;
 pub(super) mod kv_append;
+mod kv_move;
 
-use crate::attention::{self, Alibi, Buffers, Packed, Paged, Problem, Tree, bshd};
+use self::kv_append::Held;
+use crate::attention::{self, Alibi, Buffers, Codes, Packed, Paged, Problem, Segments, Tree, bshd};
 use crate::error::Checked;
 use crate::gemm::Precision;
+use crate::kv_append::Cache;
+use crate::quantize::Format;
 use crate::tensor::SoftmaxMask;
-use crate::{Batch, Element, ErrorKind, Result, Tensor};
+use crate::{Batch, Element, ErrorKind, KvCache, Layout, Result, Tensor};
 
 const OP: &str = "attention";
 
@@ -35,6 +39,9 @@ pub struct AttentionOptions<'a> {
     pub sinks: Option<&'a [f32]>,
     /// Of the last `seq_q` keys as a tree, `[seq_q]` or `[batch, seq_q]`; see [`Tree`].
     pub parents: Option<&'a [u32]>,
+    /// The number of each key's segment, `[seq_kv]` or `[batch, seq_kv]`, of packed keys `[total_kv]`; and the flags of each segment. See
+    /// [`Segments`].
+    pub segments: Option<[&'a [u32]; 2]>,
     /// q and o are `[total_q, heads, dim]`, and k and v `[total_kv, kv_heads, dim]` where they are not in pages:
     /// sequence `b` has tokens `cu[b]` up to `cu[b + 1]` of them.
     pub packed: Option<[&'a [u32]; 2]>,
@@ -49,6 +56,20 @@ struct Call {
     problem: Problem,
     tables: Vec<f32>,
     indices: Vec<u32>,
+}
+
+/// Keys and values: their shapes and memory; of codes what these are, the scales, and where those of values start.
+struct Keys<'a> {
+    shapes: [&'a [usize]; 2],
+    buffers: [&'a wgpu::Buffer; 2],
+    codes: Option<(Format, &'a wgpu::Buffer, usize)>,
+}
+
+impl<'a> Held<'a> {
+    fn codes(&self) -> Option<(Format, &'a wgpu::Buffer, usize)> {
+        let format = if self.cache == Cache::E4m3 { Format::E4m3 } else { Format::Int8 };
+        self.scales.map(|scales| (format, scales, self.v_scale()))
+    }
 }
 
 impl AttentionOptions<'_> {
@@ -122,6 +143,25 @@ impl AttentionOptions<'_> {
             fits([seq_q, batch.saturating_mul(seq_q)].contains(&n), "parents", n, "[seq_q] or [batch, seq_q]")?;
             problem.tree = Some(Tree { parents: put(parents), per_batch: n != seq_q });
         }
+        if let Some([numbers, flags]) = self.segments {
+            let n = numbers.len();
+            let ordered = match self.packed.filter(|_| self.block_table.is_none()) {
+                Some([_, cu_kv]) => {
+                    fits(n == k[0], "segments", n, "[total_kv]")?;
+                    let rising =
+                        |pair: &[u32]| numbers.get(pair[0] as usize..pair[1] as usize).is_none_or(<[u32]>::is_sorted);
+                    cu_kv.windows(2).all(rising)
+                }
+                None => {
+                    let shapes = [seq_kv, batch.saturating_mul(seq_kv)];
+                    fits(shapes.contains(&n), "segments", n, "[seq_kv] or [batch, seq_kv]")?;
+                    numbers.chunks(seq_kv.max(1)).all(<[u32]>::is_sorted)
+                }
+            };
+            fits(!flags.is_empty(), "segments", 0, "flags of a segment or more")?;
+            let (numbers, flags, count) = (put(numbers), put(flags), flags.len());
+            problem.segments = Some(Segments { numbers, per_batch: n != seq_kv, flags, count, ordered });
+        }
         let mut tables: Vec<f32> = Vec::new();
         if let Some(slopes) = self.slopes {
             let n = slopes.len();
@@ -176,7 +216,8 @@ impl Batch {
         v: &Tensor<T>,
         options: &AttentionOptions,
     ) -> Result<Tensor<T>> {
-        Ok(self.record_attention([q, k, v], options, false)?.0)
+        let keys = self.keys([k, v])?;
+        Ok(self.record_attention(q, keys, options, false)?.0)
     }
 
     /// The same with the log-sum-exp, `[batch, heads, seq_q]`, packed `[heads, total_q]`.
@@ -190,25 +231,60 @@ impl Batch {
         v: &Tensor<T>,
         options: &AttentionOptions,
     ) -> Result<(Tensor<T>, Tensor<f32>)> {
-        let (o, lse) = self.record_attention([q, k, v], options, true)?;
+        let keys = self.keys([k, v])?;
+        let (o, lse) = self.record_attention(q, keys, options, true)?;
         Ok((o, lse.expect("it was asked for")))
+    }
+
+    fn keys<'a, T: Element>(&self, tensors: [&'a Tensor<T>; 2]) -> Result<Keys<'a>> {
+        self.own(OP, "k", tensors[0])?;
+        self.own(OP, "v", tensors[1])?;
+        Ok(Keys { shapes: tensors.map(Tensor::shape), buffers: tensors.map(Tensor::buffer), codes: None })
+    }
+
+    /// [`Tensor::attention`] over a cache as [`kv_append`](Self::kv_append) writes it, of values or of codes in 8 bits: in pages with a
+    /// [`block_table`](AttentionOptions::block_table), else a sequence per batch, with q and o `[batch, seq, heads, dim]`, too.
+    ///
+    /// # Errors
+    /// As there, and [`ErrorKind::InvalidProblem`] for slopes and sinks beside codes, whose scales have their place.
+    pub fn attention_cached<T: Element>(
+        &mut self,
+        q: &Tensor<T>,
+        cache: KvCache<T>,
+        options: &AttentionOptions,
+    ) -> Result<Tensor<T>> {
+        let held = cache.held(OP, self)?;
+        let Held { pages, page_size, kv_heads, head_dim, value_dim, .. } = held;
+        let tokens_first = options.tokens_first || options.block_table.is_none();
+        let options = AttentionOptions { tokens_first, ..*options };
+        let shapes = [head_dim, value_dim].map(|dim| [pages, page_size, kv_heads, dim]);
+        let of = Keys { shapes: [&shapes[0], &shapes[1]], buffers: [held.k, held.v], codes: held.codes() };
+        Ok(self.record_attention(q, of, &options, false)?.0)
     }
 
     fn record_attention<T: Element>(
         &mut self,
-        [q, k, v]: [&Tensor<T>; 3],
+        q: &Tensor<T>,
+        keys: Keys,
         options: &AttentionOptions,
         with_lse: bool,
     ) -> Result<(Tensor<T>, Option<Tensor<f32>>)> {
-        for (arg, tensor) in [("q", q), ("k", k), ("v", v)] {
-            self.own(OP, arg, tensor)?;
-        }
+        self.own(OP, "q", q)?;
         if options.mask.is_some_and(|mask| !self.context().same(mask.context)) {
             return Err(ErrorKind::ForeignTensor { arg: "mask" }.of(OP));
         }
-        let call = options.call([q, k, v].map(Tensor::shape)).map_err(|kind| kind.of(OP))?;
+        let call = options.call([q.shape(), keys.shapes[0], keys.shapes[1]]).map_err(|kind| kind.of(OP))?;
         let Call { tables, indices, .. } = call;
-        let problem = Problem { x: T::DTYPE, o: T::DTYPE, lse: with_lse.then_some(0), ..call.problem };
+        let mut problem = Problem { x: T::DTYPE, o: T::DTYPE, lse: with_lse.then_some(0), ..call.problem };
+        if let Some((format, _, v_scale)) = keys.codes {
+            if !tables.is_empty() {
+                return Err(ErrorKind::invalid("codes", "their scales lie where slopes and sinks do").of(OP));
+            }
+            // In pages they follow each other as k does; of a sequence they lie tokens first.
+            let strides = options.block_table.is_none().then(|| bshd(problem.kv_heads, problem.seq_kv, 1).strides);
+            let scale = |offset| Layout { offset, strides: strides.flatten() };
+            problem.codes = Some(Codes { format, k_scale: scale(0), v_scale: scale(v_scale) });
+        }
 
         let context = self.context().clone();
         let o_shape = [&q.shape()[..q.shape().len() - 1], &[problem.value_dim]].concat();
@@ -216,14 +292,15 @@ impl Batch {
         // Packed sequences have no axis of batches.
         let lse_shape = &problem.q_sizes()[usize::from(problem.packed.is_some())..];
         let lse: Option<Tensor<f32>> = with_lse.then(|| context.allocate(OP, lse_shape, None)).transpose()?;
-        let tables = (!tables.is_empty()).then(|| context.upload(&tables, &[tables.len()])).transpose()?;
+        let own_tables = (!tables.is_empty()).then(|| context.upload(&tables, &[tables.len()])).transpose()?;
         let indices = (!indices.is_empty()).then(|| context.upload(&indices, &[indices.len()])).transpose()?;
-        let mut buffers = Buffers::new(q.buffer(), k.buffer(), v.buffer(), o.buffer());
+        let tables = own_tables.as_ref().map(Tensor::buffer).or(keys.codes.map(|(_, scales, _)| scales));
+        let mut buffers = Buffers::new(q.buffer(), keys.buffers[0], keys.buffers[1], o.buffer());
         if let Some(mask) = options.mask {
             buffers = buffers.mask(mask.buffer);
         }
-        if let Some(tables) = &tables {
-            buffers = buffers.tables(tables.buffer());
+        if let Some(tables) = tables {
+            buffers = buffers.tables(tables);
         }
         if let Some(indices) = &indices {
             buffers = buffers.indices(indices.buffer());

@@ -3,8 +3,9 @@
 pub mod attention_bias;
 pub mod attention_merge;
 pub mod kv_append;
+pub mod kv_move;
 
-use crate::attention::{Alibi, Buffers, Codes, Config, Packed, Paged, Problem, Tree};
+use crate::attention::{Alibi, Buffers, Codes, Config, Packed, Paged, Problem, Segments, Tree};
 use crate::kv_append::Cache;
 use crate::quantize::Format;
 use crate::reference::attention::{Inputs, Output, reference};
@@ -52,8 +53,8 @@ pub fn cache(codes: Codes) -> Cache {
     if codes.format == Format::Int8 { Cache::Int8 } else { Cache::E4m3 }
 }
 
-/// Parents, starts of queries and of keys, lengths, pages; and what case files call them.
-pub fn u32_tables(p: &Problem) -> [Table; 5] {
+/// Parents, starts of queries and of keys, lengths, pages, numbers and flags of segments.
+pub fn u32_tables(p: &Problem) -> [Table; 7] {
     let parents = |tree: Tree| (tree.parents, if tree.per_batch { p.batch * p.seq_q } else { p.seq_q });
     let packed_kv = p.packed.filter(|_| p.paged.is_none());
     [
@@ -62,10 +63,12 @@ pub fn u32_tables(p: &Problem) -> [Table; 5] {
         packed_kv.map(|packed| (packed.cu_kv, p.batch + 1)),
         p.lengths.map(|at| (at, p.batch)),
         p.paged.map(|paged| (paged.block_table, p.batch * paged.max_pages)),
+        p.segments.map(|segments| (segments.numbers, p.segment_numbers().iter().product())),
+        p.segments.map(|segments| (segments.flags, segments.count)),
     ]
 }
 
-/// Small tables one after the other: slopes and sinks; parents, starts, lengths and pages.
+/// Small tables one after the other: slopes and sinks; parents, starts, lengths, pages and segments.
 pub fn placed(mut p: Problem) -> Problem {
     fn starts<const N: usize>(tables: [Table; N]) -> [usize; N] {
         let mut end = 0;
@@ -75,7 +78,7 @@ pub fn placed(mut p: Problem) -> Problem {
         })
     }
     let [slopes, sinks, k_scale, v_scale] = starts(f32_tables(&p));
-    let [parents, cu_q, cu_kv, lengths, block_table] = starts(u32_tables(&p));
+    let [parents, cu_q, cu_kv, lengths, block_table, numbers, flags] = starts(u32_tables(&p));
     p.alibi = p.alibi.map(|alibi| Alibi { slopes, ..alibi });
     p.sinks = p.sinks.map(|_| sinks);
     let at = |offset, layout: Layout<3>| Layout { offset, ..layout };
@@ -86,6 +89,7 @@ pub fn placed(mut p: Problem) -> Problem {
     p.packed = p.packed.map(|packed| Packed { cu_q, cu_kv, ..packed });
     p.lengths = p.lengths.map(|_| lengths);
     p.paged = p.paged.map(|paged| Paged { block_table, ..paged });
+    p.segments = p.segments.map(|segments| Segments { numbers, flags, ..segments });
     p
 }
 
@@ -102,7 +106,7 @@ pub fn held<'a, const N: usize>(values: &'a Values, name: &str, tables: [Table; 
 
 /// Queries and keys that each sequence has, as the kernel sees them.
 pub fn lengths(p: &Problem, values: &Values) -> Vec<[usize; 2]> {
-    let [_, cu_q, cu_kv, used, _] = held(values, "indices", u32_tables(p));
+    let [_, cu_q, cu_kv, used, ..] = held(values, "indices", u32_tables(p));
     let between = |cu: &[f64], b: usize, most: usize| match cu {
         [] => most,
         cu => (cu[b + 1] as usize).saturating_sub(cu[b] as usize).min(most),
@@ -121,7 +125,7 @@ pub struct Places {
 impl Places {
     /// Those of q, and those of k and v.
     pub fn of(p: &Problem, values: &Values) -> [Places; 2] {
-        let [_, cu_q, cu_kv, _, pages] = held(values, "indices", u32_tables(p));
+        let [_, cu_q, cu_kv, _, pages, ..] = held(values, "indices", u32_tables(p));
         let q = |b: usize, h: usize, i: usize| match p.packed {
             Some(packed) => h * packed.total_q + cu_q[b] as usize + i,
             None => (b * p.heads + h) * p.seq_q + i,
@@ -168,7 +172,7 @@ impl Places {
 /// Starts, lengths and pages of sequences of so many queries and keys each. Pages lie in no order, with garbage in the
 /// table where a sequence has none.
 pub fn write_indices(p: &Problem, indices: &mut [f64], lengths: &[[usize; 2]]) {
-    let [_, cu_q, cu_kv, used, table] = u32_tables(p);
+    let [_, cu_q, cu_kv, used, table, ..] = u32_tables(p);
     for (which, cu) in [cu_q, cu_kv].into_iter().enumerate() {
         let Some((at, _)) = cu else { continue };
         let mut end = 0;
@@ -193,6 +197,20 @@ pub fn write_indices(p: &Problem, indices: &mut [f64], lengths: &[[usize; 2]]) {
         }
         next += own;
     }
+}
+
+/// The number of each key's segment, `[batch, seq_kv]`, 0 where a sequence has no key, and the flags of segments; none without.
+pub fn segments(p: &Problem, values: &Values) -> Option<[Vec<u32>; 2]> {
+    let [_, _, cu_kv, _, _, numbers, flags] = held(values, "indices", u32_tables(p));
+    p.segments?;
+    let rows = p.segment_numbers()[0];
+    let number = |i: usize| {
+        let (b, j) = (i / p.seq_kv, i % p.seq_kv);
+        let at = if cu_kv.is_empty() { b % rows * p.seq_kv + j } else { cu_kv[b] as usize + j };
+        numbers.get(at).map_or(0, |&number| number as u32)
+    };
+    let flags = flags.iter().map(|&flags| flags as u32).collect();
+    Some([(0..p.batch * p.seq_kv).map(number).collect(), flags])
 }
 
 impl Masked for Problem {
@@ -292,6 +310,18 @@ impl Describe for Problem {
                 write_indices(self, &mut all, &lengths);
                 let (at, len) = u32_tables(self)[0].unwrap_or_default();
                 (0..len).for_each(|i| all[at + i] = random.below(i % self.seq_q + 2) as f64);
+                // About six segments of a sequence.
+                let [.., numbers, flags] = u32_tables(self);
+                let (at, len) = numbers.unwrap_or_default();
+                let (most, [rows, _]) = (self.segments.map_or(1, |segments| segments.count), self.segment_numbers());
+                let (row, mut rising) = (len / rows.max(1), 0);
+                for (i, number) in all[at..at + len].iter_mut().enumerate() {
+                    rising = if i % row == 0 { 0 } else { rising };
+                    *number = rising.min(most - 1) as f64;
+                    rising += usize::from(random.below(self.seq_kv / 6 + 1) == 0);
+                }
+                let (at, len) = flags.unwrap_or_default();
+                (0..len).for_each(|i| all[at + i] = random.below(4) as f64);
             }
             name => {
                 let shift = if name == "k" { 0.25 } else { 0.5 };
@@ -337,7 +367,10 @@ impl Describe for Problem {
         let parents = repeated(held(values, "indices", u32_tables(self))[0], self.seq_q);
         let parents: Option<Vec<u32>> = parents.map(|all| all.into_iter().map(|parent| parent as u32).collect());
         let lengths = lengths(self, values);
+        let segments = segments(self, values);
         let inputs = Inputs {
+            segments: segments.as_ref().map(|[numbers, _]| &numbers[..]),
+            segment_flags: segments.as_ref().map_or(&[], |[_, flags]| &flags[..]),
             q: &q,
             k: &k,
             v: &v,
@@ -393,6 +426,7 @@ impl Describe for Problem {
             p.v_layout = small::laid(self.v_layout, kv_sizes, self.value_dim);
             p.o_layout = small::laid(self.o_layout, q_sizes, self.value_dim);
             p.mask = self.mask.map(|mask| small::mask(mask, [batch, heads, seq_q], seq_kv));
+            p.segments = self.segments.map(|segments| Segments { count: segments.count.min(7), ..segments });
             p.lse = self.lse.map(|at| at % 8);
             p.sum = self.sum.map(|_| p.lse.unwrap_or(0) + q_sizes.iter().product::<usize>());
             placed(p)

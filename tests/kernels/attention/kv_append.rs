@@ -7,7 +7,7 @@ use tileloom::kv_append::{self, Buffers, Cache, Norm, Problem, Query, Rotation};
 use tileloom::norm::Kind;
 use tileloom::quantize::Format;
 use tileloom::rope::{Angles, Axes, Frequencies, Style};
-use tileloom::{Caps, Context, Error, ErrorKind, Kernels, KvAppendOptions, KvCache, KvRope, Layout};
+use tileloom::{AttentionOptions, Caps, Context, Error, ErrorKind, Kernels, KvAppendOptions, KvCache, KvRope, Layout};
 
 use crate::{Depth, Suite, invalid, refused};
 
@@ -95,16 +95,37 @@ fn tensors(gpu: &Gpu) -> Result<(), String> {
         assert_eq!(read(&q)?, [-2.0, 1.0, 3.0, 4.0]);
 
         let [k_codes, v_codes] = [context.zeros::<u8>(&[2, 2, 1, 2])?, context.zeros::<u8>(&[2, 2, 1, 2])?];
-        let [k_scale, v_scale] = [context.zeros::<f32>(&[2, 2, 1])?, context.zeros::<f32>(&[2, 2, 1])?];
-        let cache = KvCache::Codes { e4m3: false, k: &k_codes, v: &v_codes, k_scale: &k_scale, v_scale: &v_scale };
+        let scales = context.zeros::<f32>(&[2, 2, 2, 1])?;
+        let cache = KvCache::Codes { e4m3: false, k: &k_codes, v: &v_codes, scales: &scales };
         let mut batch = context.batch();
         batch.kv_append(&k, &v, &slots, cache, &KvAppendOptions::default())?;
         batch.submit()?;
         let codes = |t: &tileloom::Tensor<u8>| pollster::block_on(t.read());
         // 1 / (2 / 127) is 63.5, which goes either way in f32; 5 / (10 / 127) as well.
-        let (k_codes, v_codes) = (codes(&k_codes)?, codes(&v_codes)?);
-        assert!([63, 64].contains(&k_codes[4]) && k_codes[5] == 127 && v_codes[5] == 129, "{k_codes:?} {v_codes:?}");
-        assert!((read(&v_scale)?[2] - 10.0 / 127.0).abs() < 1e-7);
+        let (k_read, v_read) = (codes(&k_codes)?, codes(&v_codes)?);
+        assert!([63, 64].contains(&k_read[4]) && k_read[5] == 127 && v_read[5] == 129, "{k_read:?} {v_read:?}");
+        assert!((read(&scales)?[4 + 2] - 10.0 / 127.0).abs() < 1e-7);
+
+        // Attention over it: of two sequences the first has no key, the other one; of pages the second.
+        let two = context.upload(&[1f32, 2.0, 3.0, 4.0], &[2, 1, 1, 2])?;
+        let one = context.upload(&[1f32, 2.0], &[1, 1, 1, 2])?;
+        let mut batch = context.batch();
+        let lengths = AttentionOptions { lengths: Some(&[0, 1]), ..Default::default() };
+        let sequences = batch.attention_cached(&two, cache, &lengths)?;
+        let paged = AttentionOptions { block_table: Some(&[1]), lengths: Some(&[1]), ..Default::default() };
+        let pages = batch.attention_cached(&one, cache, &paged)?;
+        // Slot 2 is that of the second node, and goes to the first one's.
+        let (nodes, path) = (context.upload(&[1i32, 2], &[1, 2])?, context.upload(&[1i32], &[1, 1])?);
+        batch.kv_move(cache, &nodes, &path)?;
+        batch.submit()?;
+        let near = |o: &[f32]| (o[0] - 5.0).abs() < 0.05 && (o[1] + 10.0).abs() < 1e-4;
+        let (sequences, pages) = (read(&sequences)?, read(&pages)?);
+        assert!(sequences[..2] == [0.0, 0.0] && near(&sequences[2..]) && near(&pages), "{sequences:?} {pages:?}");
+        assert_eq!(codes(&v_codes)?[2..4], v_read[4..6]);
+        assert_eq!(read(&scales)?[4 + 1], read(&scales)?[4 + 2]);
+        let sinks = AttentionOptions { sinks: Some(&[0.0]), ..lengths };
+        let error = context.batch().attention_cached(&two, cache, &sinks).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::InvalidProblem { arg: "codes", .. }), "{error}");
         let few = context.upload(&[0i32], &[1])?;
         let cache = KvCache::Float { k: &k_cache, v: &v_cache };
         let error = context.batch().kv_append(&k, &v, &few, cache, &options).unwrap_err();

@@ -3,14 +3,18 @@
 pub mod attention_bias;
 pub mod attention_merge;
 pub mod kv_append;
+pub mod kv_move;
 
 use loom::Gpu;
 use loom::harness::{Call, Output, same_bits};
 use loom::kernel::{Memory, Values};
-use loom::kernels::attention::list::{KEYS, LENGTHS, MASKS, shape};
-use loom::kernels::attention::{alibi_and_sinks, cut, packed, paged, parents, relaid, sequences, tree};
+use loom::kernels::attention::list::{KEYS, LENGTHS, MASKS, RUNS, shape};
+use loom::kernels::attention::{
+    alibi_and_sinks, cut, packed, paged, parents, relaid, runs, segmented, sequences, tree,
+};
 use tileloom::attention::{
-    self, Algorithm, Alibi, Buffers, Config, Packed, Paged, Problem, bshd, choose, fused, prepare, scratch_bytes,
+    self, Algorithm, Alibi, Buffers, Config, Packed, Paged, Problem, Segments, bshd, choose, fused, prepare,
+    scratch_bytes,
 };
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::{AttentionOptions, Context, Error, ErrorKind, Layout, Op};
@@ -128,6 +132,71 @@ fn everywhere(suite: &mut Suite) {
         }
         Ok(())
     });
+    suite.case("garbage in segments stays inside", |gpu| {
+        let words = [0u32, 1, 7, 0xffff_ffff, 0x8000_0000, 3, 0x7fff_ffff, 2].map(f64::from);
+        for seed in 0..8 {
+            let base = segmented(if seed % 3 == 0 { 1 } else { 5 }, true, Problem { batch: 3, ..shape(9, 300) });
+            let problem = match seed % 4 {
+                0 => packed(&[[9, 300], [3, 5], [0, 1]], base),
+                1 => paged(16, &[[9, 300]; 3], base),
+                2 => Problem { seq_q: 1, ..base },
+                _ => base,
+            };
+            let call = call(problem, seed, |_, values| {
+                for name in ["k", "v"] {
+                    values.get_mut(name).into_iter().flatten().for_each(|v| *v = 1.0);
+                }
+                for (i, word) in values.get_mut("indices").into_iter().flatten().enumerate() {
+                    *word = words[(i * 3 + i / 8 + seed as usize) % 8];
+                }
+            });
+            for config in call.problem.candidates(&gpu.kernels.caps()).map_err(|error| error.to_string())? {
+                call.run(gpu, &gpu.kernels, Some(&config))?;
+            }
+        }
+        Ok(())
+    });
+    suite.case("two documents are two calls", |gpu| {
+        let base = Problem { lse: None, ..shape(61, 61) };
+        let whole = call(segmented(2, false, base), 4, runs(&[(37, Segments::PRIVATE), (0, 0)]));
+        let output = tiled(gpu, &whole)?;
+        for (start, len) in [(0, 37), (37, 24)] {
+            let take = |values: &[f64]| -> Vec<f64> {
+                values.chunks_exact(61 * 64).flat_map(|head| head[start * 64..][..len * 64].to_vec()).collect()
+            };
+            let own = ["q", "k", "v"].map(|name| (name, take(&whole.values[name]))).into();
+            let alone = tiled(gpu, &Call::new(Problem { causal: true, seq_q: len, seq_kv: len, ..base }, own))?;
+            let far = take(&output["o"]).iter().zip(&alone["o"]).any(|(a, b)| (a - b).abs() > 2e-5 * (1.0 + b.abs()));
+            if far {
+                return Err(format!("the document of {len} tokens alone differs"));
+            }
+        }
+        Ok(())
+    });
+    suite.case("segments are boolean masks", |gpu| {
+        let base = shape(50, 70);
+        for all in RUNS {
+            let by_segment = call(segmented(9, false, base), 9, runs(all));
+            // As the rule reads, from the runs alone.
+            let of = |j: usize| {
+                let ends = all.iter().scan(0, |end, (keys, _)| Some(*end + keys).inspect(|to| *end = *to));
+                ends.into_iter().position(|end| j < end).unwrap_or(all.len() - 1)
+            };
+            let seen = |i: usize, j: usize| match (of(i + 20), of(j)) {
+                (a, b) if a == b => j <= i + 20 || all[a].1 & Segments::FULL != 0,
+                (a, b) => b < a && all[b].1 & Segments::PRIVATE == 0,
+            };
+            let mask = (0..50 * 70).map(|at| f64::from(seen(at / 70, at % 70))).collect();
+            let shared = Mask { layout: Layout::strided(0, [0, 0, 70]), ..Mask::new(MaskKind::Bytes) };
+            let masked = call(Problem { mask: Some(shared), ..base }, 9, |_, values| {
+                values.extend(
+                    by_segment.values.iter().filter(|(name, _)| **name != "indices").map(|(n, v)| (*n, v.clone())),
+                );
+            });
+            near(&tiled(gpu, &by_segment)?, &tiled(gpu, &masked.with("mask", mask))?)?;
+        }
+        Ok(())
+    });
     suite.case("a chain of parents is causal", |gpu| {
         let chain: Vec<u32> = (0..9u32).map(|i| i.wrapping_sub(1)).collect();
         for seq_kv in [9, 30, 70] {
@@ -204,6 +273,14 @@ fn everywhere(suite: &mut Suite) {
             });
             found.push(judge(&all, &[("o", f64s(&values)), ("lse", f64s(&lses))]));
             found.push(judge(&all, &[("o", f64s(&merged)), ("lse", halved)]));
+            let (numbers, flags) = ([vec![0u32; 20], vec![1; 13]].concat(), [1u32, 0]);
+            let by_segment = AttentionOptions { segments: Some([&numbers, &flags]), ..Default::default() };
+            let o = q.attention(&k, &v, &by_segment)?.read().await?;
+            let all = call(segmented(2, false, Problem { lse: None, causal: false, ..problem }), 3, |p, own| {
+                own.extend(plain.values.clone());
+                runs(&[(20, 1), (0, 0)])(p, own);
+            });
+            found.push(judge(&all, &[("o", f64s(&o))]));
             let bad = q.attention(&k, &q, &causal);
             Ok::<_, Error>((found, matches!(bad, Err(Error { kind: ErrorKind::Shape { arg: "v", .. }, .. }))))
         };
@@ -294,6 +371,8 @@ fn errors(suite: &mut Suite) {
                 say(&Problem { alibi: Some(Alibi { slopes: 9, per_batch: false }), ..ok }, all().tables(&small)),
                 "buffer `tables` is too small",
             ),
+            (indices(segmented(0, false, ok)), "segments: there are none"),
+            (indices(Problem { seq_kv: 5, ..segmented(2, false, ok) }), "buffer `indices` is too small"),
             (
                 indices(Problem { packed: Some(Packed { cu_q: 2, cu_kv: 3, total_q: 1, total_kv: 1 }), ..ok }),
                 "buffer `indices` is too small",

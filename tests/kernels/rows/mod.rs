@@ -1,3 +1,4 @@
+pub mod mtp;
 pub mod norm;
 pub mod norm_backward;
 pub mod quantize;

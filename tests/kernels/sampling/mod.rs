@@ -1,4 +1,5 @@
 mod advance;
 mod beam_step;
 mod sample;
+mod speculative_tree;
 mod speculative_verify;

@@ -12,9 +12,10 @@ use tileloom::vq_lookup::{Combine, OutOfRange};
 use tileloom::weights::Format;
 use tileloom::{Dtype, Op};
 use tileloom::{
-    advance, attention_bias, attention_merge, beam_step, counting_sort, gemm_quant, grouped_gemm, kv_append, lora,
-    lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample,
-    softmax, softmax_backward, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    advance, attention_bias, attention_merge, beam_step, counting_sort, gemm_quant, grouped_gemm, kv_append, kv_move,
+    lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope,
+    sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
+    vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -40,6 +41,7 @@ ops![
     gemm_quant::Problem,
     grouped_gemm::Problem,
     kv_append::Problem,
+    kv_move::Problem,
     lora::Problem,
     lora_backward::Problem,
     moe_balance::Problem,
@@ -53,6 +55,7 @@ ops![
     sample::Problem,
     softmax::Problem,
     softmax_backward::Problem,
+    speculative_tree::Problem,
     speculative_verify::Problem,
     vq_assign::Problem,
     vq_lookup::Problem,
@@ -139,7 +142,8 @@ impl TwoWays for quantize::Problem {
 impl TwoWays for tileloom::attention::Problem {
     fn problems() -> Vec<Self> {
         let first = Self { batch: 2, ..attention::list::shape(9, 40) };
-        vec![Self { lse: Some(0), ..first }, Self { x: F16, o: F16, seq_q: 1, seq_kv: 300, ..first }]
+        let by_segment = attention::segmented(5, false, Self { lse: Some(0), ..first });
+        vec![Self { lse: Some(0), ..first }, Self { x: F16, o: F16, seq_q: 1, seq_kv: 300, ..first }, by_segment]
     }
 
     fn cuts(&self) -> Vec<Cut<Self>> {
@@ -155,7 +159,8 @@ impl TwoWays for tileloom::attention::Problem {
                 ..*self
             }),
         ];
-        if seq_q > 4 {
+        // Segments go by the key that a query stands at.
+        if seq_q > 4 && self.segments.is_none() {
             let args = ["q", "o", "lse"].map(|name| (name, batch * heads));
             cuts.push(Cut::at("queries", 4, seq_q, &args, |queries| Self { seq_q: queries.len(), ..*self }));
         }
@@ -165,6 +170,9 @@ impl TwoWays for tileloom::attention::Problem {
     /// Two parts of the keys, joined by attention_merge.
     fn joined(gpu: &Gpu, call: &Call<Self>) -> Result<Option<Values>, String> {
         let whole = call.problem;
+        if whole.segments.is_some() {
+            return Ok(None);
+        }
         let args = ["k", "v"].map(|name| (name, whole.batch * whole.kv_heads));
         let at = whole.seq_kv / 8 * 3;
         let cut = Cut::at("keys", at, whole.seq_kv, &args, |keys| Self { seq_kv: keys.len(), lse: Some(0), ..whole });
@@ -283,6 +291,22 @@ impl TwoWays for beam_step::Problem {
     }
 }
 
+impl TwoWays for speculative_tree::Problem {
+    fn problems() -> Vec<Self> {
+        let typical = speculative_tree::Typical { vocab: 60, ..Default::default() };
+        let first = Self { batch: 5, len: 12, depth: 4, ..Self::default() };
+        let sampled = speculative_tree::Sampled { vocab: 60, ..Default::default() };
+        let sampled = Self { accept: speculative_tree::Accept::Sampled(sampled), ..first };
+        vec![Self { accept: speculative_tree::Accept::Typical(typical), ..first }, first, sampled]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["draft", "target", "uniform", "drawn", "proposed", "path", "accepted", "tokens"];
+        let args = args.map(|name| (name, 1));
+        vec![Cut::at("batches", 2, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
+    }
+}
+
 impl TwoWays for speculative_verify::Problem {
     fn problems() -> Vec<Self> {
         vec![Self { batch: 5, len: 4, vocab: 60, ..Self::default() }]
@@ -305,6 +329,25 @@ impl TwoWays for kv_append::Problem {
     fn cuts(&self) -> Vec<Cut<Self>> {
         let args = ["k", "v", "slots"].map(|name| (name, 1));
         let cut = Cut::at("tokens", 4, self.tokens, &args, |some| Self { tokens: some.len(), ..self.clone() });
+        vec![cut.chained(&[
+            ("k_cache", "k_cache"),
+            ("v_cache", "v_cache"),
+            ("k_scale", "k_scale"),
+            ("v_scale", "v_scale"),
+        ])]
+    }
+}
+
+impl TwoWays for kv_move::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { batch: 2, len: 6, depth: 3, kv_heads: 2, head_dim: 8, value_dim: 8, ..Self::default() };
+        let first = Self { pages: 4, page_size: 5, ..first };
+        vec![first, Self { cache: kv_append::Cache::Int8, head_dim: 7, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["slots", "path"].map(|name| (name, 1));
+        let cut = Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self });
         vec![cut.chained(&[
             ("k_cache", "k_cache"),
             ("v_cache", "v_cache"),

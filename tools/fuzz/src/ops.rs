@@ -1,6 +1,6 @@
 //! The ops: the fields of their Problems, and the names of their arguments.
 
-use tileloom::attention::{Alibi, Codes, Packed, Paged, Tree};
+use tileloom::attention::{Alibi, Codes, Packed, Paged, Segments, Tree};
 use tileloom::attention_bias::Buckets;
 use tileloom::gemm::{Activation, Along, Epilogue, Matrix, Precision};
 use tileloom::position_encoding::{Axis, Encoding, Table, Wave};
@@ -11,9 +11,9 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, advance, attention, attention_bias,
-    attention_merge, beam_step, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, lora, lora_backward,
+    attention_merge, beam_step, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora, lora_backward,
     moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax,
-    softmax_backward, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -25,7 +25,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 30] = [
+pub const OPS: [(&str, Case); 32] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
@@ -36,6 +36,7 @@ pub const OPS: [(&str, Case); 30] = [
     ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
     ("kv_append", call::case::<kv_append::Problem>),
+    ("kv_move", call::case::<kv_move::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
     ("moe_balance", call::case::<moe_balance::Problem>),
@@ -49,6 +50,7 @@ pub const OPS: [(&str, Case); 30] = [
     ("sample", call::case::<sample::Problem>),
     ("softmax", call::case::<softmax::Problem>),
     ("softmax_backward", call::case::<softmax_backward::Problem>),
+    ("speculative_tree", call::case::<speculative_tree::Problem>),
     ("speculative_verify", call::case::<speculative_verify::Problem>),
     ("vq_assign", call::case::<vq_assign::Problem>),
     ("vq_lookup", call::case::<vq_lookup::Problem>),
@@ -218,6 +220,23 @@ op!(speculative_verify: [draft, target, proposed, uniform, accepted, tokens], [s
     p.vocab = p.vocab.clamp(1, 1 << 20);
 });
 
+fields!(speculative_tree::Typical = Self::default(); speculative_tree::Typical { vocab, epsilon, delta, target });
+fields!(speculative_tree::Sampled = Self::default(); speculative_tree::Sampled { vocab, target, draft, uniform });
+one_of!(speculative_tree::Accept: |d| speculative_tree::Accept::Match, speculative_tree::Accept::Sampled(Vary::any(d)),
+    speculative_tree::Accept::Typical(Vary::any(d)));
+fields!(speculative_tree::Problem = Self::default();
+    speculative_tree::Problem { batch, len, depth, tree, accept, proposed, drawn, accepted, tokens, path });
+op!(speculative_tree: [parents, proposed, accepted, tokens, path], [drawn, target, draft, uniform, scratch]; |_dice, p| {
+    match &mut p.accept {
+        speculative_tree::Accept::Match => {}
+        speculative_tree::Accept::Sampled(sampled) => sampled.vocab = sampled.vocab.clamp(1, 1 << 20),
+        speculative_tree::Accept::Typical(typical) => {
+            typical.vocab = typical.vocab.clamp(1, 1 << 20);
+            (typical.epsilon, typical.delta) = (0.09, 0.3);
+        }
+    }
+});
+
 one_of!(Activation: |d| d.of_these(Activation::ALL));
 one_of!(Precision: |d| Precision::Exact, Precision::F16);
 one_of!(Along: |d| Along::Rows, Along::Columns);
@@ -293,6 +312,8 @@ op!(lora_backward: [x, dy, a, b, da, db], [adapter, scratch]; |_dice, p| {
 
 fields!(Alibi = Alibi { slopes: 0, per_batch: false }; Alibi { slopes, per_batch });
 fields!(Tree = Tree { parents: 0, per_batch: false }; Tree { parents, per_batch });
+fields!(Segments = Segments { numbers: 0, per_batch: false, flags: 0, count: 1, ordered: true };
+    Segments { numbers, per_batch, flags, count, ordered });
 fields!(Packed = Packed { cu_q: 0, cu_kv: 0, total_q: 1, total_kv: 1 }; Packed { cu_q, cu_kv, total_q, total_kv });
 fields!(Paged = Paged { pages: 1, page_size: 1, block_table: 0, max_pages: 1 };
     Paged { pages, page_size, block_table, max_pages });
@@ -301,7 +322,7 @@ fields!(Codes = Codes { format: quantize::Format::Int8, k_scale: Default::defaul
 fields!(attention::Problem = Self::default();
 attention::Problem {
     batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, x, codes, o, inputs, q_layout, k_layout, v_layout, o_layout,
-    scale, softcap, causal, window, mask, tree, alibi, sinks, packed, paged, lengths, lse, sum,
+    scale, softcap, causal, window, mask, tree, segments, alibi, sinks, packed, paged, lengths, lse, sum,
 });
 op!(attention: [q, k, v, o], [mask, tables, indices, lse, scratch]; |dice, p| {
     p.kv_heads = p.kv_heads.max(1);
@@ -406,6 +427,13 @@ op!(kv_append: [k, v, k_cache, v_cache, slots],
         }
     }
 });
+
+fields!(kv_move::Problem = Self::default();
+kv_move::Problem {
+    batch, len, depth, kv_heads, head_dim, value_dim, pages, page_size, cache, k_cache, v_cache, k_scale, v_scale, slots,
+    wide, path,
+});
+op!(kv_move: [k_cache, v_cache, slots, path], [k_scale, v_scale]; |_dice, p| p.page_size = p.page_size.max(1));
 
 one_of!(Combine: |d| Combine::Concat, Combine::Sum);
 one_of!(Order: |d| Order::ChannelsLast, Order::ChannelsFirst);

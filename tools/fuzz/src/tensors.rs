@@ -135,6 +135,7 @@ fn call(dice: &mut Dice, context: &Context, base: &[usize], story: &mut String) 
                 slopes: Some(&floats[..2]).filter(|_| maybe()),
                 sinks: Some(&floats[..1]).filter(|_| maybe()),
                 parents: Some(&more[..]).filter(|_| maybe()),
+                segments: Some([&more[..], &starts[..]]).filter(|_| maybe()),
                 packed: Some([&starts[..], &more[..]]).filter(|_| maybe()),
                 block_table: Some(&starts[..2]).filter(|_| maybe()),
                 lengths: Some(&lengths[..]).filter(|_| maybe()),

@@ -2,7 +2,7 @@
 //! 32-bit target, too.
 
 use fuzz::gpu::Gpu;
-use tileloom::attention::{Packed, Paged};
+use tileloom::attention::{Packed, Paged, Segments};
 use tileloom::gemm::Matrix;
 use tileloom::vq_lookup::Order;
 use tileloom::vq_train::{KMeansBuffers, prepare_kmeans};
@@ -228,6 +228,9 @@ fn absurd_places_are_refused() {
     assert!(attention::prepare(&kernels, &problem, buffers).is_err());
     let packed = Some(Packed { cu_q: usize::MAX, cu_kv: 0, total_q: 1, total_kv: 1 });
     let problem = attention::Problem { packed, ..Default::default() };
+    assert!(attention::prepare(&kernels, &problem, buffers).is_err());
+    let segments = Segments { numbers: usize::MAX, per_batch: true, flags: usize::MAX, count: 1 << 28, ordered: true };
+    let problem = attention::Problem { segments: Some(segments), ..Default::default() };
     assert!(attention::prepare(&kernels, &problem, buffers).is_err());
     // More steps than anyone waits for.
     let problem = vq_assign::Problem { books: 1 << 20, residual: true, ..Default::default() };

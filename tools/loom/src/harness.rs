@@ -374,6 +374,9 @@ impl<D: Listed> Run for Item<D> {
                     (_, Number::F(dtype)) if len > LARGE => pool.bytes(dtype, len, seed),
                     _ => {
                         filled.insert(arg.name, problem.fill(arg.name, len, &filled, &mut Random::new(seed as u64)));
+                        if let Some(set) = &self.0.set {
+                            set(&problem, &mut filled);
+                        }
                         arg.view.number.encode(&filled[arg.name])
                     }
                 };
@@ -405,7 +408,8 @@ impl<D: Listed> Run for Item<D> {
             }
             Ok(verdict)
         };
-        Ok(Prepared { dispatches, config: config.to_string(), sets: all, check: Box::new(check) })
+        let scratch_bytes = self.0.problem.scratch_bytes(&config).map_err(|error| error.to_string())?;
+        Ok(Prepared { dispatches, config: config.to_string(), scratch_bytes, sets: all, check: Box::new(check) })
     }
 }
 

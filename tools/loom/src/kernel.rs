@@ -45,6 +45,10 @@ pub enum Use {
     Test(Depth),
     /// Measured; the quick ones by `loom bench --quick`, too.
     Bench { quick: bool },
+    /// A layer of a model; measured by `loom bench --suite models`.
+    Model,
+    /// One of a row of sizes; measured by `loom bench --suite sweep`.
+    Sweep,
     /// Of a size for large GPUs: what is chosen there is compiled by `loom isa`.
     Large,
     /// Nothing else.
@@ -153,6 +157,7 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    /// Sets values by hand, after the random ones. Of a benchmark it sees only those arguments that are filled so far, each time one is.
     pub fn set(&mut self, set: impl Fn(&P, &mut Values) + Send + Sync + 'static) -> &mut Self {
         self.set = Some(Box::new(set));
         self
@@ -208,6 +213,16 @@ impl<P: Op> List<P> {
 
     pub fn bench(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {
         self.push(Use::Bench { quick: false }, shape.into(), problem)
+    }
+
+    /// A layer of a model: see [`models`](crate::models).
+    pub fn model(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {
+        self.push(Use::Model, shape.into(), problem)
+    }
+
+    /// One of a row of sizes, at `n` of a curve.
+    pub fn sweep(&mut self, curve: &str, n: usize, problem: P) -> &mut Entry<P> {
+        self.push(Use::Sweep, format!("{curve}, n={n}"), problem)
     }
 
     pub fn large(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {
@@ -429,6 +444,8 @@ pub struct Prepared {
     /// One per input set.
     pub dispatches: Vec<Dispatch>,
     pub config: String,
+    /// Bytes of scratch of a call.
+    pub scratch_bytes: u64,
     /// The arguments of each input set.
     pub sets: Vec<Vec<(Arg, wgpu::Buffer)>>,
     pub check: Check,

@@ -5,12 +5,14 @@
 pub mod case;
 pub mod commands;
 pub mod faults;
+pub mod figures;
 pub mod gguf;
 pub mod gpu;
 pub mod harness;
 pub mod isa;
 pub mod kernel;
 pub mod kernels;
+pub mod models;
 pub mod packed;
 pub mod pool;
 pub mod registry;

@@ -90,6 +90,34 @@ impl<'a> Timer<'a> {
         }
     }
 
+    /// The smallest difference that the clock tells, in seconds: that of two short passes by timestamps, that of two
+    /// looks at the CPU's clock else.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn step(&mut self) -> Result<f64, String> {
+        let period = self.gpu.queue.get_timestamp_period() as f64 * 1e-9;
+        if self.source != Source::Timestamps {
+            let looks = (0..1000).map(|_| {
+                let start = Instant::now();
+                loop {
+                    let passed = start.elapsed().as_secs_f64();
+                    if passed > 0.0 {
+                        return passed;
+                    }
+                }
+            });
+            return Ok(looks.fold(f64::INFINITY, f64::min));
+        }
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            all.extend(self.sample(&[&(|_: &mut wgpu::ComputePass<'_>| {}) as Pass; 16])?);
+        }
+        all.sort_by(f64::total_cmp);
+        let steps = all.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 0.5 * period);
+        Ok(steps.fold(f64::INFINITY, f64::min).clamp(period.min(1e-3), 1e-3))
+    }
+
     /// Goes by wall time from now on if the timestamps of a long pass do not agree with it.
     ///
     /// # Errors

@@ -12,9 +12,9 @@ use loom::harness;
 use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use, Values};
 use loom::pool::Pool;
 use loom::report::{self, Outcome, Record};
-use loom::roofline::Roofline;
+use loom::roofline::{Limit, Roofline};
 use loom::timer::{Source, Timer};
-use loom::{Gpu, gpu, registry};
+use loom::{Gpu, figures, gpu, registry};
 use tileloom::compose::Shader;
 use tileloom::reference::Verdict;
 use tileloom::{Caps, Dtype};
@@ -635,7 +635,8 @@ fn a_wrong_kernel_gets_no_figure() {
         return;
     };
     let gpu = Gpu::open(&adapter).unwrap();
-    let report = bench::measure(&gpu, &[&Wrong], &Pool::new(1), true).unwrap();
+    let quick = bench::Options { quick: true, ..Default::default() };
+    let report = bench::measure(&gpu, &[&Wrong], &Pool::new(1), &quick).unwrap();
     assert!(!report.ok() && report.lines[0].figures.is_none());
     assert!(bench::render(&report).contains("FAILED: wrong: 1 of 2 wrong"), "{}", bench::render(&report));
 
@@ -689,11 +690,56 @@ fn a_roofline_by_wall_time() {
     let mut timer = Timer::new(&gpu).unwrap();
     timer.source = Source::Wall("asked for".into());
     let roofline = Roofline::of(&gpu, &Pool::new(1), &mut timer, true).unwrap();
-    assert!(roofline.copy_rate > 1e6 && roofline.fma_rate > 1e6);
-    assert_eq!(
-        timer.sample(&[&|pass| roofline.copy.record(pass), &|pass| roofline.fma.record(pass)]).unwrap().len(),
-        1
-    );
+    assert!(roofline.dispatch_s > 0.0 && roofline.submit_s > 0.0 && timer.step().unwrap() > 0.0);
+    let limits = [Limit::Copy, Limit::Read, Limit::Workgroup, Limit::Fma, Limit::Dot8];
+    for limit in limits.into_iter().chain(roofline.matrix()) {
+        assert!(roofline.rate(limit).unwrap() > 1e6, "{limit:?}");
+    }
+    for ceiling in &roofline.ceilings {
+        assert!(ceiling.rate.is_some() != ceiling.reason.is_some(), "{ceiling:?}");
+        for tried in &ceiling.shapes {
+            assert!(tried.reason.is_none(), "{}: {tried:?}", ceiling.name);
+        }
+        assert!(ceiling.shapes.len() >= 2 || ceiling.rate.is_none(), "one shape is not enough: {ceiling:?}");
+    }
+    let [copy, fma] = [Limit::Copy, Limit::Fma].map(|limit| roofline.program(limit).unwrap());
+    assert_eq!(timer.sample(&[&|pass| copy.record(pass), &|pass| fma.record(pass)]).unwrap().len(), 1);
+}
+
+/// Figures of before, made a page and compared: no adapter is needed.
+#[test]
+fn figures_are_shown_and_compared() {
+    let folder = Folder::new("figures");
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/results");
+    let old = results.join("2026-11-22-lavapipe-mesa-26.2.6.json");
+    let (code, text, err) = loom(&[&"report", &old, &"--out", &folder.file("page")]);
+    assert!(code == 0 && text.contains("The page is ") && text.contains("report.html"), "{text}{err}");
+    for name in ["report.html", "report.md", "report.csv", "report.txt"] {
+        assert!(folder.file("page").join(name).metadata().unwrap().len() > 0, "{name}");
+    }
+    let (code, text, err) = loom(&[&"compare", &old, &old]);
+    assert!(code == 0 && text.contains("0 of 64 shapes differ"), "{text}{err}");
+
+    let mut reports = figures::read(&old).unwrap();
+    let slow = reports[0].lines.iter_mut().find(|line| line.kernel == "gemm").unwrap();
+    slow.figures.as_mut().unwrap().share /= 2.0;
+    let new = folder.file("new.json");
+    std::fs::write(&new, serde_json::to_string(&reports).unwrap()).unwrap();
+    let (code, text, _) = loom(&[&"compare", &old, &new]);
+    assert!(code == 1 && text.contains("1 of 64 shapes differ") && text.contains("SLOWER"), "{text}");
+    assert!(text.contains("would have been seen"), "{text}");
+
+    let (code, _, err) = loom(&[&"report", &folder.file("none.json")]);
+    assert!(code == 2 && err.contains("none.json: "), "{err}");
+    std::fs::write(folder.file("other.json"), "{}").unwrap();
+    let (code, _, err) = loom(&[&"compare", &old, &folder.file("other.json")]);
+    assert!(code == 2 && err.contains("other.json: "), "{err}");
+    let (code, _, err) = loom(&[&"compare", &"--run", &"none", &"none", &"--pairs", &"2"]);
+    assert!(code == 2 && err.contains("none: "), "{err}");
+    let (code, _, err) = loom(&[&"bench", &"--suite", &"quack"]);
+    assert!(code == 2 && err.contains("quick, full, models, sweep"), "{err}");
+    let (code, _, err) = loom(&[&"bench", &"softmax", &"--config", &"x"]);
+    assert!(code == 2 && err.contains("--shape"), "{err}");
 }
 
 /// The binary itself, where no adapter is needed.

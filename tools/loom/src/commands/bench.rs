@@ -1,20 +1,112 @@
 //! `loom bench`: what each kernel achieves, next to what the adapter can do in the same minute.
 
-use std::time::{Duration, Instant};
+use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
 
-use serde::{Deserialize, Serialize};
-use tileloom::wgpu;
+use tileloom::verify::image::{Number, POISON};
+use tileloom::{Dtype, wgpu};
 
 use crate::Gpu;
-use crate::kernel::{Kernel, Run, Use};
+use crate::figures::{Facts, Figures, Line, Report, SCHEMA, bytes, digits, duration};
+use crate::kernel::{Access, Cost, Kernel, Prepared, Run, Use};
 use crate::pool::Pool;
 use crate::progress::Progress;
-use crate::roofline::{self, Program, Roofline};
+use crate::roofline::{self, Limit, Roofline};
 use crate::stats::{median, quantile};
 use crate::table::table;
 use crate::timer::{Pass, Timer};
 
+/// Which shapes are measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Suite {
+    /// Some shapes, few repeats: a minute on a GPU
+    Quick,
+    /// All shapes of each kernel
+    #[default]
+    Full,
+    /// Layers of models, prefill and decode
+    Models,
+    /// Size by size, for curves
+    Sweep,
+}
+
+impl Suite {
+    /// Whether an entry belongs to it.
+    pub fn has(self, what: Use) -> bool {
+        match self {
+            Suite::Quick => what == Use::Bench { quick: true },
+            Suite::Full => matches!(what, Use::Bench { .. }),
+            Suite::Models => what == Use::Model,
+            Suite::Sweep => what == Use::Sweep,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Quick => "quick",
+            Suite::Full => "full",
+            Suite::Models => "models",
+            Suite::Sweep => "sweep",
+        }
+    }
+
+    fn effort(self) -> Effort {
+        match self {
+            Suite::Quick | Suite::Sweep => QUICK,
+            Suite::Full | Suite::Models => FULL,
+        }
+    }
+}
+
+/// Measure the kernels beside what the adapter can do at most
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// Kernels to measure; all of them if none is named
+    #[arg(value_name = "KERNEL")]
+    pub kernels: Vec<String>,
+    /// Only adapters whose name contains NAME
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The shapes that are measured [default: full; with --shape any]
+    #[arg(long, value_enum)]
+    pub suite: Option<Suite>,
+    /// The same as --suite quick
+    #[arg(long, conflicts_with = "suite")]
+    pub quick: bool,
+    /// Only the shape of this name
+    #[arg(long, value_name = "NAME")]
+    pub shape: Option<String>,
+    /// This Config instead of the chosen one
+    #[arg(long, value_name = "CONFIG", requires = "shape")]
+    pub config: Option<String>,
+    /// Of the random inputs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Write the JSON to FILE, too
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+impl Options {
+    fn suite(&self) -> Suite {
+        if self.quick { Suite::Quick } else { self.suite.unwrap_or_default() }
+    }
+
+    fn wants(&self, run: &dyn Run) -> bool {
+        let named = self.shape.as_deref().is_none_or(|name| name == run.name());
+        let any = self.shape.is_some() && self.suite.is_none() && !self.quick;
+        let all = [Suite::Full, Suite::Models, Suite::Sweep];
+        named && if any { all.iter().any(|suite| suite.has(run.what())) } else { self.suite().has(run.what()) }
+    }
+}
+
 /// How long to measure.
+#[derive(Clone, Copy)]
 struct Effort {
     /// Per shape.
     budget: Duration,
@@ -22,68 +114,19 @@ struct Effort {
     most: usize,
     /// Bytes of all input sets together: more than caches hold.
     sets: f64,
+    /// Seconds of a call by the ceilings that are too many.
+    patience: f64,
 }
 
-const FULL: Effort = Effort { budget: Duration::from_secs(3), least: 5, most: 200, sets: 256e6 };
-const QUICK: Effort = Effort { budget: Duration::from_millis(300), least: 3, most: 20, sets: 64e6 };
-
-/// One line of the report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Line {
-    pub kernel: String,
-    pub shape: String,
-    pub config: String,
-    /// Why there is no figure.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
-    #[serde(flatten)]
-    pub figures: Option<Figures>,
-}
-
-/// What was measured of one shape.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Figures {
-    pub input_sets: usize,
-    pub samples: usize,
-    pub median_s: f64,
-    /// Median by wall time per call, submitting and waiting included.
-    pub wall_s: f64,
-    pub p10_s: f64,
-    pub p90_s: f64,
-    pub gflops: f64,
-    pub gb_per_s: f64,
-    /// What bounds this shape on this adapter: `copy` or `fma`.
-    pub bound: String,
-    /// The bound's rate while the shape was measured: GB/s or GFLOP/s.
-    pub roofline: f64,
-    /// Of that rate.
-    pub share: f64,
-    /// Largest error of the check over what is allowed.
-    pub error_ratio: f64,
-}
-
-/// All of one adapter.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Report {
-    pub adapter: String,
-    pub name: String,
-    pub driver: String,
-    pub backend: String,
-    pub clock: String,
-    /// Time by timestamps over wall time, of the copy.
-    pub timestamps_to_wall: Option<f64>,
-    pub copy_gb_per_s: f64,
-    pub copy: String,
-    pub fma_gflops: f64,
-    pub fma: String,
-    pub lines: Vec<Line>,
-}
-
-impl Report {
-    pub fn ok(&self) -> bool {
-        self.lines.iter().all(|line| line.failed.is_none())
-    }
-}
+const FULL: Effort = Effort { budget: Duration::from_secs(3), least: 5, most: 200, sets: 256e6, patience: 30.0 };
+const QUICK: Effort = Effort { budget: Duration::from_millis(300), least: 3, most: 20, sets: 64e6, patience: 3.0 };
+/// A sample is at least so many steps of the clock, and so many seconds.
+const LEAST_STEPS: f64 = 20.0;
+const LEAST_SPAN: f64 = 1e-3;
+/// Input sets of fewer bytes may lie in a cache.
+const CACHED: f64 = 32e6;
+/// Turns that a report keeps.
+const KEPT: usize = 40;
 
 /// Reports of several runs in one table: shapes by adapters, the rate and its share of the roofline.
 pub fn compare(reports: &[Report]) -> String {
@@ -96,15 +139,17 @@ pub fn compare(reports: &[Report]) -> String {
         }
     }
     let cell = |report: &Report, (kernel, shape): (&str, &str)| {
-        let line = report.lines.iter().find(|line| line.kernel == kernel && line.shape == shape);
-        match line.map(|line| (&line.failed, &line.figures)) {
-            None => "not measured".into(),
-            Some((Some(_), _)) => "WRONG".into(),
-            Some((None, Some(f))) if f.bound == "copy" => {
-                format!("{:.2} GB/s, {:.0} % of copy", f.gb_per_s, 100.0 * f.share)
+        let Some(line) = report.lines.iter().find(|line| line.kernel == kernel && line.shape == shape) else {
+            return "not measured".into();
+        };
+        match (&line.failed, &line.skipped, &line.figures) {
+            (Some(_), ..) => "WRONG".into(),
+            (None, Some(_), _) => "skipped".into(),
+            (None, None, Some(f)) => {
+                let (rate, unit) = rate(f);
+                format!("{} {unit}, {:.0} % of {}", digits(rate), 100.0 * f.share, f.bound)
             }
-            Some((None, Some(f))) => format!("{:.2} GFLOP/s, {:.0} % of fma", f.gflops, 100.0 * f.share),
-            Some((None, None)) => "no figure".into(),
+            (None, None, None) => "no figure".into(),
         }
     };
     let rows = shapes.iter().map(|&(kernel, shape)| {
@@ -114,179 +159,442 @@ pub fn compare(reports: &[Report]) -> String {
     table(&header, rows)
 }
 
+/// The rate that a shape's ceiling is about, and its unit.
+pub fn rate(figures: &Figures) -> (f64, &'static str) {
+    match figures.bound.as_str() {
+        "copy" | "read" => (figures.gb_per_s, "GB/s"),
+        _ => (figures.gflops, "GFLOP/s"),
+    }
+}
+
+/// Why a shape has no figure.
+enum Miss {
+    /// The adapter cannot run it, or not in time.
+    Skipped(String),
+    Failed(String),
+}
+
+impl From<String> for Miss {
+    fn from(reason: String) -> Miss {
+        Miss::Failed(reason)
+    }
+}
+
+impl Display for Miss {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Miss::Skipped(reason) | Miss::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
 /// Measures `kernels` on `gpu`.
 ///
 /// # Errors
 /// A lost device. A kernel that is wrong, or does not run, is a line of the report.
-pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, quick: bool) -> Result<Report, String> {
+pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, options: &Options) -> Result<Report, String> {
     let all = kernels.iter().flat_map(|kernel| kernel.list().into_iter().map(|run| (kernel.name(), run)));
-    let wanted = |run: &dyn Run| matches!(run.what(), Use::Bench { quick: own } if own || !quick);
-    let benches: Vec<(&str, Box<dyn Run>)> = all.filter(|(_, run)| wanted(&**run)).collect();
+    let benches: Vec<(&str, Box<dyn Run>)> = all.filter(|(_, run)| options.wants(&**run)).collect();
     let progress = Progress::new(benches.len() + 1);
     let told = |what: &str| {
         let what = format!("{}: {what}", gpu.slug);
         progress.step(&what);
         progress.line(&what);
     };
-    told("roofline");
+    let facts = facts(gpu, options);
+    told("ceilings");
     let mut timer = Timer::new(gpu)?;
-    let roofline = Roofline::of(gpu, pool, &mut timer, quick)?;
+    let suite = options.suite();
+    let roofline = Roofline::of(gpu, pool, &mut timer, suite.effort().least < FULL.least)?;
+    let bench = Bench { gpu, pool, roofline: &roofline, effort: suite.effort(), step: timer.step()? };
     let mut lines = Vec::new();
-    for (kernel, bench) in &benches {
-        told(&format!("{kernel} {}", bench.name()));
-        let mut config = String::new();
-        let effort = if quick { QUICK } else { FULL };
-        let result = shape(gpu, &**bench, pool, &mut timer, &roofline, &effort, &mut config);
-        let (figures, failed) = match result {
-            Ok(figures) => (Some(figures), None),
-            Err(reason) => (None, Some(reason)),
-        };
-        lines.push(Line { kernel: kernel.to_string(), shape: bench.name().to_string(), config, failed, figures });
+    for (kernel, run) in &benches {
+        told(&format!("{kernel} {}", run.name()));
+        let mut line = Line { kernel: kernel.to_string(), shape: run.name().to_string(), ..Line::default() };
+        match bench.shape(&**run, &mut timer, options.config.as_deref(), &mut line.config) {
+            Ok(figures) => line.figures = Some(figures),
+            Err(Miss::Failed(reason)) => line.failed = Some(reason),
+            Err(Miss::Skipped(reason)) => line.skipped = Some(reason),
+        }
+        lines.push(line);
     }
     let caps = gpu.kernels.caps();
+    let of = |limit| {
+        let variant = roofline.program(limit).map(|program| program.variant.clone());
+        (roofline.rate(limit).unwrap_or_default() * 1e-9, variant.unwrap_or_default())
+    };
+    let ((copy_gb_per_s, copy), (fma_gflops, fma)) = (of(Limit::Copy), of(Limit::Fma));
     Ok(Report {
+        schema: SCHEMA,
         adapter: gpu.slug.clone(),
         name: caps.name.clone(),
         driver: caps.driver.clone(),
         backend: format!("{:?}", caps.backend),
         clock: roofline::clock(&timer.source),
         timestamps_to_wall: timer.agreement,
-        copy_gb_per_s: roofline.copy_rate * 1e-9,
-        copy: roofline.copy.variant,
-        fma_gflops: roofline.fma_rate * 1e-9,
-        fma: roofline.fma.variant,
+        copy_gb_per_s,
+        copy,
+        fma_gflops,
+        fma,
+        facts: Some(facts),
+        step_s: Some(bench.step),
+        dispatch_s: Some(roofline.dispatch_s),
+        submit_s: Some(roofline.submit_s),
+        ceilings: roofline.ceilings,
         lines,
     })
 }
 
-fn shape(
-    gpu: &Gpu,
-    bench: &dyn Run,
-    pool: &Pool,
-    timer: &mut Timer,
-    roofline: &Roofline,
-    effort: &Effort,
-    config: &mut String,
-) -> Result<Figures, String> {
-    let cost = bench.cost();
-    let input_sets = ((effort.sets / cost.bytes).ceil() as usize).clamp(2, 128);
-    let prepared = bench.prepare(gpu, pool, input_sets, None)?;
-    *config = prepared.config;
-    let sets: Vec<_> =
-        prepared.dispatches.iter().map(|d| move |pass: &mut wgpu::ComputePass<'_>| d.record_in(pass)).collect();
-    let first = median(&timer.sample(&[&sets[0]])?);
-    let verdict = (prepared.check)(gpu, None, (0.0, 0.0))?;
-    if !verdict.ok() {
-        return Err(format!("wrong: {verdict}"));
-    }
-
-    let by_copy = cost.bytes / roofline.copy_rate >= cost.flops / roofline.fma_rate;
-    let program: &Program = if by_copy { &roofline.copy } else { &roofline.fma };
-    let bound = |pass: &mut wgpu::ComputePass<'_>| program.record(pass);
-    // Each set once, so that no page is touched for the first time below; the first is warm. What is slow has
-    // fewer sets and turns.
-    let slow = first > 4.0 * effort.budget.as_secs_f64();
-    let (least_sets, least_turns) = if slow { (1, 1) } else { (2, effort.least) };
-    let at_once = (0.25 / first.max(1e-7)).clamp(1.0, 16.0) as usize;
-    let (mut seconds, mut warm, begin) = (vec![first], 1, Instant::now());
-    while warm < sets.len() && (warm < least_sets || (!slow && begin.elapsed() < 4 * effort.budget)) {
-        let passes: Vec<Pass> = sets[warm..].iter().take(at_once).map(|set| set as Pass).collect();
-        seconds.extend(timer.sample(&passes)?);
-        warm += passes.len();
-    }
-    let sets = &sets[..warm];
-    // Submissions long enough for the clock.
-    let together = |seconds: f64| (0.005 / seconds.max(1e-7)).ceil().clamp(1.0, 32.0) as usize;
-    let (many, many_bound) = (together(median(&seconds)), together(program.work / roofline.rate(by_copy)));
-    let (mut own, mut walls, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
-    let (start, mut next, mut turns) = (Instant::now(), 0, 0);
-    // In turns: the machine may be shared, and clocks move.
-    while turns < least_turns || (turns < effort.most && start.elapsed() < effort.budget) {
-        bounds.extend(timer.sample(&vec![&bound as Pass; many_bound])?);
-        let passes: Vec<Pass> = (0..many).map(|i| &sets[(next + i) % sets.len()] as Pass).collect();
-        own.extend(timer.sample(&passes)?);
-        walls.push(timer.wall);
-        next += many;
-        turns += 1;
-    }
-    let median_s = median(&own);
-    let rate = program.work / median(&bounds);
-    let own_rate = if by_copy { cost.bytes } else { cost.flops } / median_s;
-    Ok(Figures {
-        input_sets: sets.len(),
-        samples: own.len(),
-        median_s,
-        wall_s: median(&walls),
-        p10_s: quantile(&own, 0.1),
-        p90_s: quantile(&own, 0.9),
-        gflops: cost.flops / median_s * 1e-9,
-        gb_per_s: cost.bytes / median_s * 1e-9,
-        bound: if by_copy { "copy" } else { "fma" }.into(),
-        roofline: rate * 1e-9,
-        share: own_rate / rate,
-        error_ratio: verdict.ratio,
-    })
+/// What shapes are measured with.
+struct Bench<'a> {
+    gpu: &'a Gpu,
+    pool: &'a Pool,
+    roofline: &'a Roofline,
+    effort: Effort,
+    /// Of the clock, in seconds.
+    step: f64,
 }
 
-impl Roofline {
-    fn rate(&self, by_copy: bool) -> f64 {
-        if by_copy { self.copy_rate } else { self.fma_rate }
+impl Bench<'_> {
+    /// The ceiling of these bytes or operations that takes longest, and how long.
+    fn bound(&self, cost: Cost, written: f64, units: Units) -> (Limit, f64) {
+        let rate = |limit| self.roofline.rate(limit).unwrap_or(f64::INFINITY);
+        let memory = if written < 0.1 * cost.bytes { Limit::Read } else { Limit::Copy };
+        let compute = match units {
+            Units::Matrices => self.roofline.matrix().unwrap_or(Limit::Fma),
+            Units::Bytes if self.roofline.rate(Limit::Dot8).is_some() => Limit::Dot8,
+            _ => Limit::Fma,
+        };
+        let (by_memory, by_compute) = (cost.bytes / rate(memory), cost.flops / rate(compute));
+        if by_memory >= by_compute { (memory, by_memory) } else { (compute, by_compute) }
+    }
+
+    fn shape(
+        &self,
+        run: &dyn Run,
+        timer: &mut Timer,
+        wanted: Option<&str>,
+        config: &mut String,
+    ) -> Result<Figures, Miss> {
+        let Bench { gpu, roofline, effort, .. } = self;
+        let (caps, cost) = (gpu.kernels.caps(), run.cost());
+        if let Some(lack) = run.lack(&caps)? {
+            return Err(Miss::Skipped(lack));
+        }
+        let args = run.args();
+        let large = args.iter().map(|arg| arg.view.bytes() as u64).max().unwrap_or(0);
+        if large > caps.binding_bytes() {
+            let reason = format!("needs a binding of {}, the device has {}", bytes(large), bytes(caps.binding_bytes()));
+            return Err(Miss::Skipped(reason));
+        }
+        let written: usize = args.iter().filter(|arg| arg.access != Access::Read).map(|arg| arg.view.bytes()).sum();
+        let least = self.bound(cost, written as f64, Units::Floats).1;
+        if least > effort.patience {
+            return Err(Miss::Skipped(format!("a call takes {} at least on this adapter", duration(least))));
+        }
+        let input_sets = ((effort.sets / cost.bytes).ceil() as usize).clamp(2, 128);
+        let prepared = match run.prepare(gpu, self.pool, input_sets, wanted) {
+            Err(reason) if reason.to_lowercase().contains("out of memory") => return Err(Miss::Skipped(reason)),
+            prepared => prepared?,
+        };
+        *config = prepared.config.clone();
+        let units = Units::of(&prepared);
+        let (limit, _) = self.bound(cost, written as f64, units);
+        let program = roofline.program(limit).ok_or_else(|| format!("the ceiling `{}` is not known", limit.name()))?;
+
+        let poisoned = Poisoned::of(gpu, &prepared)?;
+        let record = |first: usize, calls: usize, sets: usize| {
+            let dispatches = &prepared.dispatches;
+            move |pass: &mut wgpu::ComputePass<'_>| {
+                (first..first + calls).for_each(|i| dispatches[i % sets].record_in(pass));
+            }
+        };
+        let first = median(&timer.sample(&[&record(0, 1, 1)])?);
+        // Each set once, so that no page is touched for the first time below; the first is warm. What is slow has
+        // fewer sets and turns.
+        let slow = first > 4.0 * effort.budget.as_secs_f64();
+        let (least_sets, least_turns) = if slow { (1, 1) } else { (2, effort.least) };
+        let at_once = (0.25 / first.max(1e-7)).clamp(1.0, 16.0) as usize;
+        let (mut seconds, mut sets, begin) = (vec![first], 1, Instant::now());
+        while sets < input_sets && (sets < least_sets || (!slow && begin.elapsed() < 4 * effort.budget)) {
+            let calls = at_once.min(input_sets - sets);
+            let span = timer.sample(&[&record(sets, calls, input_sets)])?;
+            seconds.extend(span.iter().map(|span| span / calls as f64));
+            sets += calls;
+        }
+        // Samples long enough for the clock, and submissions of some of them.
+        let one = median(&seconds).max(1e-8);
+        let least_span = LEAST_SPAN.max(LEAST_STEPS * self.step);
+        let calls = (least_span / one).ceil().clamp(1.0, 4096.0) as usize;
+        let together = |seconds: f64| (0.005 / seconds).ceil().clamp(1.0, 32.0) as usize;
+        let rate = roofline.rate(limit).unwrap_or(f64::INFINITY);
+        let bound = |pass: &mut wgpu::ComputePass<'_>| program.record(pass);
+        let (spans, bounds) = (together(one * calls as f64), together(program.work / rate));
+        let work = if limit.of_bytes() { cost.bytes } else { cost.flops };
+        let (mut own, mut walls, mut rates, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        poisoned.poison(gpu);
+        let (start, mut next, mut turns) = (Instant::now(), 0, 0);
+        // In turns: the machine may be shared, and clocks move.
+        while turns < least_turns || (turns < effort.most && start.elapsed() < effort.budget) {
+            let ceiling = program.work / median(&timer.sample(&vec![&bound as Pass; bounds])?);
+            let passes: Vec<_> = (0..spans).map(|i| record(next + i * calls, calls, sets)).collect();
+            let passes: Vec<Pass> = passes.iter().map(|pass| pass as Pass).collect();
+            let turn: Vec<f64> = timer.sample(&passes)?.iter().map(|span| span / calls as f64).collect();
+            walls.push(timer.wall / calls as f64);
+            rates.push(ceiling);
+            shares.push(work / median(&turn) / ceiling);
+            own.extend(turn);
+            next = (next + spans * calls) % sets;
+            turns += 1;
+        }
+        // The timed outputs themselves, unless a call goes on from what it finds: then a call after the timed ones.
+        if poisoned.restore(gpu) {
+            timer.sample(&[&record(0, 1, 1)])?;
+        }
+        let verdict = (prepared.check)(gpu, None, (0.0, 0.0))?;
+        if !verdict.ok() {
+            return Err(Miss::Failed(format!("wrong: {verdict}")));
+        }
+        let (median_s, share) = (median(&own), median(&shares));
+        let third = own.len().div_ceil(3);
+        let floats = |dtype| args.iter().any(|arg| arg.view.number == Number::F(dtype));
+        let strict = units == Units::Floats && !floats(Dtype::F16) && !floats(Dtype::Bf16);
+        let arguments: u64 = args.iter().map(|arg| arg.view.bytes() as u64).sum();
+        let mut figures = Figures {
+            input_sets: sets,
+            samples: own.len(),
+            median_s,
+            wall_s: median(&walls),
+            p10_s: quantile(&own, 0.1),
+            p90_s: quantile(&own, 0.9),
+            gflops: cost.flops / median_s * 1e-9,
+            gb_per_s: cost.bytes / median_s * 1e-9,
+            bound: limit.name(),
+            roofline: median(&rates) * 1e-9,
+            share,
+            error_ratio: verdict.ratio,
+            best_s: Some(quantile(&own, 0.0)),
+            worst_s: Some(quantile(&own, 1.0)),
+            thirds_s: Some([median(&own[..third]), median(&own[own.len() - third..])]),
+            calls: Some(calls),
+            shares: thinned(&shares),
+            intensity: (cost.bytes > 0.0).then(|| cost.flops / cost.bytes),
+            contract: Some(if strict { "strict" } else { "fast" }.into()),
+            device_bytes: Some(arguments + prepared.scratch_bytes),
+            doubt: None,
+        };
+        figures.doubt = doubt(&figures, &limit, sets as f64 * cost.bytes, calls as f64 * median_s / least_span);
+        Ok(figures)
     }
 }
 
-/// `1.23 ms`, in three digits.
-pub fn duration(seconds: f64) -> String {
-    let (value, unit) = match seconds {
-        s if s < 1e-3 => (s * 1e6, "µs"),
-        s if s < 1.0 => (s * 1e3, "ms"),
-        s => (s, "s"),
+/// What arithmetic a kernel's products go by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Units {
+    Floats,
+    Bytes,
+    Matrices,
+}
+
+impl Units {
+    fn of(prepared: &Prepared) -> Units {
+        let steps = || prepared.dispatches.iter().take(1).flat_map(|dispatch| dispatch.steps());
+        if prepared.config.split_whitespace().any(|word| word == "algorithm=coop") {
+            Units::Matrices
+        } else if steps().any(|(step, _)| step.starts_with("gemm_quant_int8")) {
+            Units::Bytes
+        } else {
+            Units::Floats
+        }
+    }
+}
+
+/// What makes a figure doubtful: more than the ceiling allows, samples that are too short, a clock that moves.
+fn doubt(figures: &Figures, limit: &Limit, bytes: f64, span: f64) -> Option<String> {
+    let mut all = Vec::new();
+    if figures.share > 1.0 {
+        all.push(match limit.of_bytes() && bytes < CACHED {
+            true => "above its ceiling: its inputs fit a cache".to_string(),
+            false if figures.share <= 1.0 + figures.noise() => "above its ceiling, by no more than noise".into(),
+            false => "above its ceiling: our error, of the ceiling or of the work that is counted".into(),
+        });
+    }
+    if span < 0.5 {
+        all.push("samples are too short for the clock".into());
+    }
+    if let Some([first, last]) = figures.thirds_s
+        && (last / first - 1.0).abs() > (2.0 * figures.noise()).max(0.05)
+    {
+        all.push(format!("the last third took {:+.0} % of the first's time more", 100.0 * (last / first - 1.0)));
+    }
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// Medians of runs of neighbours, so that no more than [`KEPT`] are left.
+fn thinned(values: &[f64]) -> Vec<f64> {
+    values.chunks(values.len().div_ceil(KEPT).max(1)).map(median).collect()
+}
+
+/// The outputs of the first input set, which are judged.
+struct Poisoned<'a> {
+    written: Vec<&'a wgpu::Buffer>,
+    /// With what they held.
+    updated: Vec<(&'a wgpu::Buffer, Vec<u8>)>,
+}
+
+impl Poisoned<'_> {
+    fn of<'a>(gpu: &Gpu, prepared: &'a Prepared) -> Result<Poisoned<'a>, String> {
+        let of = |access| move |(arg, _): &&(crate::kernel::Arg, wgpu::Buffer)| arg.access == access;
+        let first = &prepared.sets[0];
+        let written = first.iter().filter(of(Access::Write)).map(|(_, buffer)| buffer).collect();
+        let updated = first.iter().filter(of(Access::Update)).map(|(_, buffer)| Ok((buffer, gpu.read(buffer)?)));
+        Ok(Poisoned { written, updated: updated.collect::<Result<_, String>>()? })
+    }
+
+    fn poison(&self, gpu: &Gpu) {
+        for buffer in &self.written {
+            gpu.queue.write_buffer(buffer, 0, &vec![POISON; buffer.size() as usize]);
+        }
+    }
+
+    /// Puts back what calls go on from; false where there is nothing of that kind.
+    fn restore(&self, gpu: &Gpu) -> bool {
+        for (buffer, bytes) in &self.updated {
+            gpu.queue.write_buffer(buffer, 0, bytes);
+        }
+        if !self.updated.is_empty() {
+            self.poison(gpu);
+        }
+        !self.updated.is_empty()
+    }
+}
+
+/// The version of a package in the workspace's lock file.
+fn locked(name: &str) -> String {
+    const LOCK: &str = include_str!("../../../../Cargo.lock");
+    let found = LOCK.split("[[package]]").find(|package| package.contains(&format!("\nname = \"{name}\"\n")));
+    let version =
+        found.and_then(|package| package.split("version = \"").nth(1)).and_then(|rest| rest.split('"').next());
+    version.unwrap_or("unknown").into()
+}
+
+fn facts(gpu: &Gpu, options: &Options) -> Facts {
+    let line = |file: &str| std::fs::read_to_string(file).ok().map(|text| text.trim().to_string());
+    let system = line("/etc/os-release").and_then(|text| {
+        let pretty = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+        pretty.map(|name| name.trim_matches('"').to_string())
+    });
+    let os = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let git = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
+        .output();
+    let commit = git.ok().filter(|output| output.status.success());
+    let governor = line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").map(|word| format!("governor {word}"));
+    let supplies = std::fs::read_dir("/sys/class/power_supply").into_iter().flatten().flatten();
+    let mains = supplies.filter_map(|entry| line(&entry.path().join("online").to_string_lossy()));
+    let mains: Vec<String> = mains.collect();
+    let source = match mains.iter().any(|online| online == "1") {
+        true => Some("mains".to_string()),
+        false if mains.is_empty() => None,
+        false => Some("battery".into()),
     };
-    format!("{} {unit}", digits(value))
+    let power: Vec<String> = source.into_iter().chain(governor).collect();
+    let load = line("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok());
+    let arguments: Vec<String> = std::env::args().skip(1).map(quoted).collect();
+    Facts {
+        os: system.map_or(os.clone(), |name| format!("{os}, {name}")),
+        device_type: format!("{:?}", gpu.kernels.caps().device_type),
+        tileloom: env!("CARGO_PKG_VERSION").into(),
+        wgpu: locked("wgpu"),
+        naga: locked("naga"),
+        commit: commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()),
+        checks: "off: trusted modules".into(),
+        power: (!power.is_empty()).then(|| power.join(", ")),
+        load,
+        command: format!("loom {}", arguments.join(" ")),
+        suite: options.suite().name().into(),
+        seed: options.seed,
+        time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+    }
 }
 
-/// Three digits, or all before the point.
-pub fn digits(value: f64) -> String {
-    let places = match value.abs() {
-        v if v >= 100.0 => 0,
-        v if v >= 10.0 => 1,
-        _ => 2,
-    };
-    format!("{value:.places$}")
+/// An argument as a shell takes it.
+fn quoted(argument: String) -> String {
+    match argument.contains(|c: char| c.is_whitespace() || "'\"$&;()*?<>|".contains(c)) {
+        true => format!("'{}'", argument.replace('\'', "'\\''")),
+        false => argument,
+    }
 }
 
-/// A heading that tells adapter, clock and roofline, then a line per shape.
+/// A heading that tells adapter, clock and ceilings, then a line per shape.
 pub fn render(report: &Report) -> String {
     let mut text = format!("{} ({}, {}, {})\n", report.adapter, report.name, report.backend, report.driver);
     text += &format!("times by {}", report.clock);
     if let Some(ratio) = report.timestamps_to_wall {
         text += &format!("; timestamps are {:.0} % of wall time over a long copy", ratio * 100.0);
     }
+    if let (Some(step), Some(dispatch), Some(submit)) = (report.step_s, report.dispatch_s, report.submit_s) {
+        text += &format!(
+            "; a step of the clock is {}, a dispatch takes {}, a submission {}",
+            duration(step),
+            duration(dispatch),
+            duration(submit)
+        );
+    }
     text += &format!(
-        "\nroofline: copy {} GB/s ({}), f32 {} GFLOP/s ({})\n\n",
+        "\nroofline: copy {} GB/s ({}), f32 {} GFLOP/s ({})\n",
         digits(report.copy_gb_per_s),
         report.copy,
         digits(report.fma_gflops),
         report.fma
     );
+    for ceiling in report.ceilings.iter().filter(|ceiling| !["copy", "fma"].contains(&ceiling.name.as_str())) {
+        text += &match (ceiling.rate, &ceiling.reason) {
+            (Some(rate), _) => format!("ceiling: {} {} {}\n", ceiling.name, digits(rate), ceiling.unit),
+            (None, reason) => format!("ceiling: {} none: {}\n", ceiling.name, reason.as_deref().unwrap_or_default()),
+        };
+    }
+    text += "\n";
     let rows = report.lines.iter().map(|line| {
         let mut row = vec![line.kernel.clone(), line.shape.clone()];
-        match (&line.figures, &line.failed) {
-            (Some(f), _) => row.extend([
+        match (&line.figures, &line.failed, &line.skipped) {
+            (Some(f), ..) => row.extend([
                 duration(f.median_s),
                 duration(f.p10_s),
                 duration(f.p90_s),
                 digits(f.gb_per_s),
                 digits(f.gflops),
-                format!("{:.0} % of {} {}", f.share * 100.0, f.bound, digits(f.roofline)),
+                format!(
+                    "{:.0} % of {} {}{}",
+                    f.share * 100.0,
+                    f.bound,
+                    digits(f.roofline),
+                    f.doubt.as_ref().map_or(String::new(), |doubt| format!(" ({doubt})"))
+                ),
+                f.device_bytes.map_or(String::new(), bytes),
             ]),
-            (None, reason) => {
+            (None, failed, skipped) => {
                 row.extend(vec![String::new(); 5]);
-                row.push(format!("FAILED: {}", reason.as_deref().unwrap_or("no figure")));
+                row.push(match (failed, skipped) {
+                    (None, Some(reason)) => format!("skipped: {reason}"),
+                    (reason, _) => format!("FAILED: {}", reason.as_deref().unwrap_or("no figure")),
+                });
+                row.push(String::new());
             }
         }
         row
     });
-    text + &table(&["kernel", "shape", ">median", ">p10", ">p90", ">GB/s", ">GFLOP/s", ">of the roofline"], rows)
+    let header =
+        ["kernel", "shape", ">median", ">p10", ">p90", ">GB/s", ">GFLOP/s", ">of the roofline", ">device memory"];
+    let old = report.lines.iter().all(|line| line.figures.as_ref().is_none_or(|f| f.device_bytes.is_none()));
+    if old && report.schema < SCHEMA {
+        let rows = rows.map(|mut row: Vec<String>| {
+            row.truncate(8);
+            row
+        });
+        return text + &table(&header[..8], rows);
+    }
+    text + &table(&header, rows) + &report.counts() + "\n"
 }
 
 #[cfg(test)]
@@ -294,8 +602,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_digits() {
-        assert_eq!([1234.5, 99.94, 9.994, 0.001].map(digits), ["1234", "99.9", "9.99", "0.00"]);
-        assert_eq!([2.5e-6, 0.0123, 2.0].map(duration), ["2.50 µs", "12.3 ms", "2.00 s"]);
+    fn what_is_above_its_ceiling_is_told() {
+        let steady = Figures { median_s: 1.0, p10_s: 1.0, p90_s: 1.0, share: 1.2, ..Figures::default() };
+        let of = |figures: &Figures, limit, bytes, span| doubt(figures, &limit, bytes, span).unwrap_or_default();
+        assert!(of(&steady, Limit::Fma, 1e9, 1.0).contains("our error"));
+        assert!(of(&steady, Limit::Read, 1e6, 1.0).contains("fit a cache"));
+        let noisy = Figures { p10_s: 0.5, p90_s: 1.5, ..steady.clone() };
+        assert!(of(&noisy, Limit::Fma, 1e9, 1.0).contains("no more than noise"));
+        let below = Figures { share: 0.9, ..steady };
+        assert_eq!(of(&below, Limit::Fma, 1e9, 1.0), "");
+        assert!(of(&below, Limit::Fma, 1e9, 0.1).contains("too short"));
+        let drift = Figures { thirds_s: Some([1.0, 1.2]), ..below };
+        assert!(of(&drift, Limit::Fma, 1e9, 1.0).contains("+20 %"));
+    }
+
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        assert!(locked("wgpu").starts_with("30."), "{}", locked("wgpu"));
+        assert_eq!(locked("no such package"), "unknown");
+    }
+
+    #[test]
+    fn turns_are_thinned() {
+        let many: Vec<f64> = (0..100).map(f64::from).collect();
+        assert!(thinned(&many).len() <= KEPT && thinned(&many)[0] == 1.0);
+        assert_eq!(thinned(&[2.0]), [2.0]);
+        assert!(thinned(&[]).is_empty());
     }
 }

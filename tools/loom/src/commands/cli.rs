@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, faults, isa, matrix, pack, results, run, traps, verify};
+use super::{adapters, bench, check, compare, faults, isa, matrix, pack, report, results, run, traps, verify};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::runner::listed::groups;
 use crate::table::table;
-use crate::{Gpu, gpu, registry, report};
+use crate::{Gpu, figures, gpu, registry};
 
 /// Checks, replays and measures tileloom's GPU kernels on the adapters of this machine.
 ///
@@ -70,24 +70,9 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Measure the kernels beside what the adapter can do at most
-    Bench {
-        /// Kernels to measure; all of them if none is named
-        #[arg(value_name = "KERNEL")]
-        kernels: Vec<String>,
-        /// Only adapters whose name contains NAME
-        #[arg(long, value_name = "NAME")]
-        adapter: Option<String>,
-        /// Print JSON instead of tables
-        #[arg(long)]
-        json: bool,
-        /// Few repeats: some seconds per adapter
-        #[arg(long)]
-        quick: bool,
-        /// Write the JSON to FILE, too
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
+    Bench(bench::Options),
+    Report(report::Options),
+    Compare(compare::Options),
     /// Tell what the compilers of GPUs that are not there make of the chosen shaders, or of any WGSL
     ///
     /// Mesa's drivers compile for AMD, NVIDIA, Apple and Qualcomm GPUs on a machine that has none (tools/drivers, Linux).
@@ -187,9 +172,13 @@ where
                 replay(&mut out, &case, file, adapter.as_deref(), check)
             }
         }
-        Command::Bench { kernels, adapter, json, quick, out: file } => {
-            measure(&mut out, &kernels, adapter.as_deref(), json, quick, file)
-        }
+        Command::Bench(options) => measure(&mut out, &options),
+        Command::Report(options) => report::run(&options)
+            .map_err(Stop::Misuse)
+            .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
+        Command::Compare(options) => compare::run(&options)
+            .map_err(Stop::Misuse)
+            .and_then(|(same, text)| Ok(out.write_all(text.as_bytes()).map(|()| same)?)),
         Command::Isa(options) => isa::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Faults(options) => faults::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Pack { file, tensors } => pack::render(&file, tensors)
@@ -290,7 +279,7 @@ fn check(out: &mut Pipe, names: &[String], name: Option<&str>, file: Option<Path
                 Err(reason) => Tally::unopened(*kernel, slug.clone(), reason.clone()),
             });
             if let Some(file) = &file {
-                let appended = report::append(file, &tallies[tallies.len() - 1].records);
+                let appended = crate::report::append(file, &tallies[tallies.len() - 1].records);
                 appended.map_err(|error| format!("{}: {error}", file.display()))?;
             }
         }
@@ -435,24 +424,17 @@ fn folder(out: &mut Pipe, dir: &std::path::Path, file: Option<PathBuf>, name: Op
     }
 }
 
-fn measure(
-    out: &mut Pipe,
-    names: &[String],
-    name: Option<&str>,
-    json: bool,
-    quick: bool,
-    file: Option<PathBuf>,
-) -> Result {
-    let kernels = registry::named(names)?;
-    let adapters = gpu::select(name)?;
-    let pool = Pool::new(1);
+fn measure(out: &mut Pipe, options: &bench::Options) -> Result {
+    let kernels = registry::named(&options.kernels)?;
+    let adapters = gpu::select(options.adapter.as_deref())?;
+    let pool = Pool::new(options.seed);
     let (mut reports, mut right) = (Vec::new(), true);
     for adapter in &adapters {
-        let measured = open(adapter).and_then(|gpu| bench::measure(&gpu, &kernels, &pool, quick));
+        let measured = open(adapter).and_then(|gpu| bench::measure(&gpu, &kernels, &pool, options));
         match measured {
             Ok(report) => {
                 right &= report.ok();
-                if !json {
+                if !options.json {
                     writeln!(out, "{}", bench::render(&report))?;
                 }
                 reports.push(report);
@@ -464,11 +446,11 @@ fn measure(
         }
     }
     let text = serde_json::to_string_pretty(&reports).map_err(|error| error.to_string())? + "\n";
-    if json {
+    if options.json {
         out.write_all(text.as_bytes())?;
     }
-    if let Some(file) = file {
-        std::fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    if let Some(file) = &options.out {
+        std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     Ok(right)
 }
@@ -476,11 +458,9 @@ fn measure(
 fn join(out: &mut Pipe, files: &[PathBuf], benches: &[PathBuf]) -> Result {
     let read = |file: &Path| std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()));
     let mut records = Vec::new();
-    let mut reports: Vec<bench::Report> = Vec::new();
+    let mut reports = Vec::new();
     for file in benches {
-        let found: Vec<_> =
-            serde_json::from_str(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))?;
-        reports.extend(found);
+        reports.extend(figures::read(file)?);
     }
     for file in files {
         let text = read(file)?;
@@ -491,7 +471,7 @@ fn join(out: &mut Pipe, files: &[PathBuf], benches: &[PathBuf]) -> Result {
         writeln!(out)?;
         out.write_all(bench::compare(&reports).as_bytes())?;
     }
-    Ok(matrix::ok(&records) && reports.iter().all(bench::Report::ok))
+    Ok(matrix::ok(&records) && reports.iter().all(figures::Report::ok))
 }
 
 fn page(out: &mut Pipe, dir: &Path) -> Result {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::bench::{self, digits, duration};
+use super::bench;
+use crate::figures::{Report, digits, duration};
 use crate::table::table;
 
 /// What the page says before its tables.
@@ -34,7 +35,7 @@ themselves, without a driver between. `tileloom gemm` is tileloom's own product 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Figures {
-    Bench(Vec<bench::Report>),
+    Bench(Vec<Report>),
     Peers(Peers),
 }
 

@@ -475,6 +475,17 @@ pub static FAULTS: &[Fault] = &[
         ],
     },
     Fault {
+        name: "a segment is seen where it is not",
+        after: "a slip",
+        edits: &[
+            All("attention", "i32(j) <= t;", "i32(j) <= t + 1;"),
+            All("attention", "&& (b & PRIVATE) == 0u, own,", ", own,"),
+            All("attention", "let own = (a & FULL) != 0u || ", "let own = "),
+            All("attention", "let of_all = w.segment == last >> 2u || (first & PRIVATE) == 0u;", "let of_all = true;"),
+            All("attention", "w.own_full = segment_end(w.seq, first, t_first);", "w.own_full = w.end;"),
+        ],
+    },
+    Fault {
         name: "angles lose their lower words",
         after: "positions beyond 100,000 in f32",
         edits: &[

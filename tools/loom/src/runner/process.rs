@@ -135,7 +135,7 @@ pub fn serve(tests: &dyn Tests, index: usize, cache: Option<&Path>) -> ExitCode 
 }
 
 /// The program and arguments that started this process, the loader's included where it was started by one.
-fn own() -> Result<Vec<OsString>, String> {
+pub(crate) fn own() -> Result<Vec<OsString>, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     #[cfg(target_os = "linux")]

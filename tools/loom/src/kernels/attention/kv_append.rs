@@ -217,7 +217,7 @@ impl Listed for Problem {
 }
 
 /// The caches of a case file, with their scales.
-fn read_cache(reader: &mut Reader, problem: &mut Problem, values: &mut Values) -> Result<(), Fault> {
+pub fn read_cache(reader: &mut Reader, problem: &mut Problem, values: &mut Values) -> Result<(), Fault> {
     const CACHE: &str = "[pages, page_size, hkv, d]";
     let e4m3 = reader.option("cache", String::new())?;
     if !["", "e4m3"].contains(&e4m3.as_str()) {

@@ -1,14 +1,15 @@
 //! Attention's Problems of interest.
 
-use tileloom::attention::{Algorithm, Codes, Config, Hide, Load, Problem, Reduce};
+use tileloom::attention::{Algorithm, Codes, Config, Hide, Load, Problem, Reduce, Segments};
 use tileloom::caps::Class;
 use tileloom::gemm::Precision;
 use tileloom::quantize::Format;
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::{Caps, Dtype, Layout};
 
-use super::{alibi_and_sinks, codes, cut, packed, paged, parents, placed, sequences, tree};
+use super::{alibi_and_sinks, codes, cut, packed, paged, parents, placed, runs, segmented, sequences, tree};
 use crate::kernel::{List, Values};
+use crate::models;
 
 /// f32, 9 heads over 3 of 64, with LSE.
 pub fn shape(seq_q: usize, seq_kv: usize) -> Problem {
@@ -45,6 +46,7 @@ pub const PARENTS: [u32; 18] = [u32::MAX, 0, 0, 1, 1, 2, 5, 6, 99, 0, 0, 1, 2, 3
 pub(super) fn all(list: &mut List<Problem>) {
     everywhere(list);
     eight_bits(list);
+    segments(list);
     faults(list);
     coop(list);
     checks(list);
@@ -174,9 +176,95 @@ fn eight_bits(list: &mut List<Problem>) {
         list.wide("8 bits, chosen", of(shape(40, 90))).seed(35);
         let base = typed(Dtype::F16, Problem { batch: 4, seq_q: 1, seq_kv: 4096, ..Problem::new(1, 32, 8, 128) });
         list.bench(format!("4x32/8x1x4096x128 f16, {format:?} keys"), of(base));
+        for (heads, kv_heads, d) in [(32, 8, 128), (9, 3, 64)] {
+            let one = Problem { seq_q: 1, seq_kv: 8192, ..Problem::new(1, heads, kv_heads, d) };
+            let name = format!("{heads}/{kv_heads}x1 over 8192x{d} f16, {format:?} keys");
+            list.bench(name, of(typed(Dtype::F16, one)));
+        }
         list.compose(of(typed(Dtype::Bf16, causal(shape(33, 65)))));
         list.compose(of(typed(Dtype::F16, odd)));
     }
+}
+
+/// Two documents and more; a prompt that sees all of itself; noised pictures before clean ones, and text; chunks.
+pub const RUNS: [&[(usize, u32)]; 4] = [
+    &[(13, 2), (1, 2), (24, 2), (0, 2)],
+    &[(29, 1), (0, 0)],
+    &[(7, 0), (16, 3), (16, 1), (5, 0), (9, 3), (0, 0)],
+    &[(8, 1), (8, 1), (8, 1), (8, 1), (8, 1), (0, 1)],
+];
+
+fn unordered(problem: Problem) -> Problem {
+    Problem { segments: problem.segments.map(|segments| Segments { ordered: false, ..segments }), ..problem }
+}
+
+/// Masks by segment.
+fn segments(list: &mut List<Problem>) {
+    let of = |problem| segmented(9, false, problem);
+    let two = |seq_q, seq_kv| segmented(9, true, Problem { batch: 2, ..shape(seq_q, seq_kv) });
+    list.narrow("segments", two(33, 65)).seed(50).candidate(TILED);
+    list.narrow("segments", of(shape(3, 700))).seed(51).candidate(DECODE);
+    let name = "segments: sizes and kinds";
+    for (seq_q, seq_kv) in [(1, 1), (2, 0), (1, 39), (33, 65), (40, 23), (70, 131)] {
+        for (i, all) in RUNS.into_iter().enumerate() {
+            list.wide(name, of(shape(seq_q, seq_kv))).seed(52 + i as u64).candidate(TILED).set(runs(all));
+        }
+    }
+    for all in RUNS {
+        list.wide(name, of(shape(2, 900))).seed(56).candidate(DECODE).set(runs(all));
+    }
+    let name = "segments in no order";
+    for (problem, algorithm) in [(two(33, 65), TILED), (of(shape(2, 700)), DECODE)] {
+        list.wide(name, unordered(problem)).seed(57).candidate(algorithm).set(|p, values| {
+            let (at, len) = tileloom::verify::attention::u32_tables(p)[5].expect("there are numbers");
+            let numbers = &mut values.get_mut("indices").expect("segments are indices")[at..at + len];
+            numbers.iter_mut().enumerate().for_each(|(i, number)| *number = (i * i % 11) as f64);
+        });
+    }
+    let name = "segments with all else";
+    list.wide(name, of(causal(shape(33, 65)))).seed(58).candidate(TILED);
+    let window = Problem { window: [Some(9), Some(2)], softcap: 2.0, ..shape(33, 65) };
+    list.wide(name, of(window)).seed(59).candidate(TILED);
+    let masked = Problem { mask: Some(Mask::shared(MaskKind::Bytes, 65)), ..shape(33, 65) };
+    list.wide(name, alibi_and_sinks(false, of(masked))).seed(60).candidate(TILED);
+    list.wide(name, of(tree(false, shape(9, 70)))).seed(61).candidate(TILED).set(parents(&PARENTS[..9]));
+    let base = Problem { batch: 5, ..shape(33, 40) };
+    list.wide(name, of(packed(&LENGTHS, base))).seed(62).candidate(TILED).set(sequences(&LENGTHS));
+    let lengths: [_; 5] = std::array::from_fn(|b| [LENGTHS[b][0], KEYS[b]]);
+    let queries = Problem { packed: packed(&LENGTHS, base).packed, ..base };
+    let all = codes(Format::Int8, segmented(9, true, paged(5, &lengths, queries)));
+    list.wide(name, all).seed(63).candidate(TILED).set(sequences(&lengths));
+    list.wide(name, of(cut(base))).seed(64).candidate(TILED);
+    // A noised picture is hidden from what follows, whatever it holds.
+    let name = HIDDEN;
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let cells = [("k", Some(40), 3, nan), ("v", Some(44), 2, nan), ("v", Some(50), 1, inf), ("v", Some(55), 0, -inf)];
+    let mut hidden = |problem: Problem, algorithm| {
+        list.wide(name, problem).seed(65).candidate(algorithm).set(move |p, values| {
+            runs(&[(40, 0), (16, 3), (0, 0)])(p, values);
+            planted(&cells)(p, values);
+        });
+    };
+    hidden(of(shape(40, 90)), TILED);
+    hidden(of(shape(3, 600)), DECODE);
+    hidden(of(typed(Dtype::F16, shape(40, 90))), COOP);
+    let name = "matrices: segments";
+    for (seq_q, seq_kv) in [(1, 39), (33, 65), (40, 23), (70, 131)] {
+        for all in RUNS {
+            let problem = typed(Dtype::F16, Problem { seq_q, seq_kv, lse: Some(1), ..Problem::new(1, 8, 2, 32) });
+            list.wide(name, of(problem)).seed(66).candidate(COOP).set(runs(all));
+        }
+    }
+    let wide = typed(Dtype::F16, Problem { batch: 5, ..causal(shape(33, 40)) });
+    list.wide(name, of(packed(&LENGTHS, wide))).seed(67).candidate(COOP).set(sequences(&LENGTHS));
+    list.wide(name, unordered(of(typed(Dtype::F16, shape(33, 65))))).seed(68).candidate(COOP);
+
+    let documents = Problem { seq_q: 2048, seq_kv: 2048, ..Problem::new(1, 8, 8, 64) };
+    list.bench("8x2048x64 f32, 4 documents", segmented(4, false, documents)).set(runs(&[(512, 2); 4]));
+    let large = typed(Dtype::F16, Problem { seq_q: 4096, seq_kv: 4096, ..Problem::new(1, 32, 8, 128) });
+    list.large("32/8x4096x128 f16, segments", of(large));
+    list.compose(of(typed(Dtype::F16, Problem { seq_q: 300, seq_kv: 300, ..Problem::new(2, 8, 2, 64) })));
+    list.compose(of(typed(Dtype::F16, Problem { seq_q: 1, seq_kv: 5000, ..Problem::new(2, 8, 2, 64) })));
 }
 
 /// Sets elements of the last axis, [`Problem::head_dim`] or `value_dim` of them, of keys: `(tensor, key, element, value)`;
@@ -519,6 +607,8 @@ fn wide(list: &mut List<Problem>) {
             let problem = codes(format, causal(shape(21, 50)));
             list.wide("8 bits, every way of loading and adding up", problem).seed(36).config(config);
         }
+        let pictures = list.wide("segments, every way of loading and adding up", segmented(9, false, shape(21, 90)));
+        pictures.seed(6).config(config).set(runs(RUNS[2]));
         let cells =
             [("k", Some(40), 3, nan), ("v", Some(40), 2, nan), ("v", Some(45), 1, inf), ("v", Some(35), 0, -inf)];
         list.wide(HIDDEN, causal(shape(21, 50))).seed(5).config(config).set(planted(&cells));
@@ -552,6 +642,8 @@ fn wide(list: &mut List<Problem>) {
         parents(&[9, 0, 0, 1, 9])(p, values);
         sequences(&lengths)(p, values);
     });
+    let every = paged(4, &lengths, segmented(5, true, Problem { batch: 2, ..shape(5, 33) }));
+    list.wide(name, every).seed(3).candidate(TILED).checked().set(sequences(&lengths));
     for (seq_q, seq_kv) in [(113, 203), (127, 513), (1, 8192)] {
         list.wide("long pairs", causal(shape(seq_q, seq_kv)));
     }
@@ -605,6 +697,24 @@ fn benches(list: &mut List<Problem>) {
     list.bench("8/2x512x128 f16", f16(512, 512, 8, 2, 128));
     list.bench("8x1 over 8192x64 f16", f16(1, 8192, 8, 8, 64));
     list.bench("32/8x1 over 8192x128 f16", f16(1, 8192, 32, 8, 128)).quick();
+    list.bench("9/3x1 over 8192x64 f16", f16(1, 8192, 9, 3, 64));
+    for own in models::attentions() {
+        let problem = Problem {
+            seq_q: own.queries,
+            seq_kv: own.keys,
+            value_dim: own.value_dim,
+            causal: own.causal,
+            ..typed(own.dtype, Problem::new(own.batch, own.heads, own.kv_heads, own.head_dim))
+        };
+        list.model(format!("{} {}", own.name, own.dtype), problem);
+    }
+    for n in [64, 128, 256, 512, 1024, 2048] {
+        let problem = Problem { seq_q: n, seq_kv: n, ..Problem::new(1, 8, 8, 64) };
+        list.sweep("8 x n x 64 f32 causal", n, causal(problem));
+    }
+    for n in [256, 1024, 4096, 16_384] {
+        list.sweep("32/8 x 1 over n x 128 f16", n, f16(1, n, 32, 8, 128));
+    }
     for d in [64, 128, 256] {
         list.large(format!("32/8x4096x{d} f16 causal"), causal(f16(4096, 4096, 32, 8, d)));
     }

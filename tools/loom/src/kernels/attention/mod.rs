@@ -3,14 +3,16 @@
 pub mod attention_bias;
 pub mod attention_merge;
 pub mod kv_append;
+pub mod kv_move;
 pub mod list;
 
-use tileloom::attention::{self, Algorithm, Alibi, Codes, Packed, Paged, Problem, Reduce, Tree, bshd};
+use tileloom::attention::{self, Algorithm, Alibi, Codes, Packed, Paged, Problem, Reduce, Segments, Tree, bshd};
 use tileloom::gemm::Precision;
 use tileloom::quantize::Format;
-use tileloom::softmax::Mask;
+use tileloom::reference::attention::sees;
+use tileloom::softmax::{Mask, MaskKind};
 use tileloom::verify::Describe;
-use tileloom::verify::attention::{Places, f32_tables, held, placed, scale_at, u32_tables, write_indices};
+use tileloom::verify::attention::{Places, f32_tables, held, placed, scale_at, segments, u32_tables, write_indices};
 use tileloom::{Dtype, Layout};
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
@@ -35,6 +37,12 @@ pub fn tree(per_batch: bool, problem: Problem) -> Problem {
     placed(Problem { tree: Some(Tree { parents: 0, per_batch }), ..problem })
 }
 
+/// Keys are in segments, of which so many have flags.
+pub fn segmented(count: usize, per_batch: bool, problem: Problem) -> Problem {
+    let segments = Segments { numbers: 0, per_batch, flags: 0, count, ordered: true };
+    placed(Problem { segments: Some(segments), ..problem })
+}
+
 /// Sequences of so many queries and keys each, without padding.
 pub fn packed(lengths: &[[usize; 2]], problem: Problem) -> Problem {
     let [total_q, total_kv] = [0, 1].map(|which| lengths.iter().map(|length| length[which]).sum());
@@ -54,7 +62,8 @@ pub fn cut(problem: Problem) -> Problem {
 }
 
 const F32_TABLES: [&str; 4] = ["alibi_slopes", "sinks", "k_scale", "v_scale"];
-const U32_TABLES: [&str; 5] = ["parents", "cu_seqlens_q", "cu_seqlens_k", "seqused_k", "block_table"];
+const U32_TABLES: [&str; 7] =
+    ["parents", "cu_seqlens_q", "cu_seqlens_k", "seqused_k", "block_table", "segments", "segment_flags"];
 
 /// Sets sequences of so many queries and keys each, with poison where no sequence has a token.
 pub fn sequences(lengths: &[[usize; 2]]) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static {
@@ -88,6 +97,23 @@ pub fn parents(parents: &[u32]) -> impl Fn(&Problem, &mut Values) + Send + Sync 
     move |p, values| {
         let at = p.tree.expect("there is a tree").parents;
         values.get_mut("indices").expect("a tree has indices")[at..][..parents.len()].copy_from_slice(&parents);
+    }
+}
+
+/// Sets segments of so many keys and these flags each, the last as long as there are keys, for each row of numbers.
+pub fn runs(runs: &[(usize, u32)]) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static {
+    let runs = runs.to_vec();
+    move |p, values| {
+        let [.., numbers, flags] = u32_tables(p);
+        let ((at, len), (flags, count)) = (numbers.expect("there are segments"), flags.expect("they have flags"));
+        let indices = values.get_mut("indices").expect("segments are indices");
+        let ends: Vec<usize> =
+            runs.iter().scan(0, |end, (keys, _)| Some(*end + keys).inspect(|to| *end = *to)).collect();
+        for i in 0..len {
+            let key = i % p.seq_kv.max(1);
+            indices[at + i] = ends.iter().position(|&end| key < end).unwrap_or(runs.len() - 1) as f64;
+        }
+        (0..count).for_each(|i| indices[flags + i] = runs.get(i).map_or(0.0, |(_, flags)| f64::from(*flags)));
     }
 }
 
@@ -125,16 +151,28 @@ impl Listed for Problem {
         const SAMPLE: usize = 24;
         let Problem { batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, .. } = *self;
         let rows = batch * heads * seq_q;
+        let by_segment = segments(self, &values);
         let part = |n: usize| {
             let row = n * (rows - 1) / (SAMPLE.min(rows) - 1).max(1);
             let (i, h, b) = (row % seq_q, row / seq_q % heads, row / seq_q / heads);
             let seen = if self.causal { (i + 1 + seq_kv).saturating_sub(seq_q) } else { seq_kv };
             let head = (b * kv_heads + h / (heads / kv_heads)) * seq_kv;
             let keys = |name, dim: usize| values[name][head * dim..][..seen * dim].to_vec();
-            let one = Problem { batch: 1, heads: 1, kv_heads: 1, seq_q: 1, seq_kv: seen, ..*self };
+            let mut one = Problem { batch: 1, heads: 1, kv_heads: 1, seq_q: 1, seq_kv: seen, segments: None, ..*self };
             let q = values["q"][row * head_dim..][..head_dim].to_vec();
             let o = outputs["o"][row * value_dim..][..value_dim].to_vec();
-            (one, [("q", q), ("k", keys("k", head_dim)), ("v", keys("v", value_dim))].into(), [("o", o)].into())
+            let mut inputs: Values = [("q", q), ("k", keys("k", head_dim)), ("v", keys("v", value_dim))].into();
+            if let Some(codes) = self.codes {
+                let scales = |at| (0..seen).map(|j| values["tables"][scale_at(self, at, head + j)]).collect::<Vec<_>>();
+                one.codes = Some(Codes { k_scale: Layout::at(0), v_scale: Layout::at(seen), ..codes });
+                inputs.insert("tables", [scales(codes.k_scale), scales(codes.v_scale)].concat());
+            }
+            if let Some([numbers, flags]) = &by_segment {
+                one.mask = Some(Mask::new(MaskKind::Bytes));
+                let (numbers, t) = (&numbers[b * seq_kv..][..seq_kv], (i + seq_kv) as i64 - seq_q as i64);
+                inputs.insert("mask", (0..seen).map(|j| f64::from(sees(numbers, flags, t, j))).collect());
+            }
+            (one, inputs, [("o", o)].into())
         };
         (0..SAMPLE.min(rows)).map(part).collect()
     }
@@ -188,8 +226,8 @@ impl Listed for Problem {
         }
         let first = reader.word("layout", &["bhsd", "bshd"])? == "bshd";
         let mut words = |name| reader.optional(name).map(|tensor| Words::of(name, tensor)).transpose();
-        let [tree, cu_q, cu_k, used, table] = U32_TABLES.map(&mut words);
-        let (tree, cu_q, cu_k, used, table) = (tree?, cu_q?, cu_k?, used?, table?);
+        let [tree, cu_q, cu_k, used, table, numbers, flags] = U32_TABLES.map(&mut words);
+        let (tree, cu_q, cu_k, used, table, numbers, flags) = (tree?, cu_q?, cu_k?, used?, table?, numbers?, flags?);
         let packed_kv = cu_q.is_some() && table.is_none();
 
         let [q_batch, heads, mut seq_q, d] = sizes("q", q, cu_q.is_some(), first)?;
@@ -267,11 +305,18 @@ impl Listed for Problem {
             let per_batch = tree.check(&[&[problem.seq_q], &[batch, problem.seq_q]])? == 1;
             problem.tree = Some(Tree { parents: 0, per_batch });
         }
+        if numbers.is_some() || flags.is_some() {
+            let missing = |name, expected| Fault::MissingTensor { name, expected };
+            let numbers = numbers.as_ref().ok_or(missing("segments", "[skv], by segment_flags"))?;
+            let flags = flags.as_ref().ok_or(missing("segment_flags", "[n], by segments"))?;
+            problem.segments = Some(numbers.segments(&problem, flags, cu_k.as_ref().filter(|_| packed_kv))?);
+        }
         let mut values = Values::new();
         values.insert("tables", read_tables(reader, &mut problem, first)?);
         problem = placed(problem);
         let held_kv = cu_k.filter(|_| packed_kv);
-        let indices = [tree, cu_q, held_kv, used, table].into_iter().flatten().flat_map(|words| words.values);
+        let indices =
+            [tree, cu_q, held_kv, used, table, numbers, flags].into_iter().flatten().flat_map(|words| words.values);
         values.insert("indices", indices.collect());
         values.retain(|_, values| !values.is_empty());
         read_mask(reader, &mut problem, &mut values)?;
@@ -340,6 +385,7 @@ impl Listed for Problem {
             let per_batch = match name {
                 "alibi_slopes" => self.alibi.is_some_and(|alibi| alibi.per_batch),
                 "parents" => self.tree.is_some_and(|tree| tree.per_batch),
+                "segments" => values.len() != self.seq_kv && (self.packed.is_none() || self.paged.is_some()),
                 name => name == "block_table",
             };
             let shape = if per_batch { vec![self.batch, values.len() / self.batch] } else { vec![values.len()] };
@@ -439,6 +485,24 @@ impl<'a> Words<'a> {
             None => Ok(Paged { pages, page_size, block_table: 0, max_pages }),
             Some((_, page)) => Err(case::bad_shape(self.name, self.tensor, format!("pages below {pages}, not {page}"))),
         }
+    }
+
+    /// Segments by these numbers, and by the starts of packed keys.
+    fn segments(&self, p: &Problem, flags: &Words, cu: Option<&Words>) -> Result<Segments, Fault> {
+        let count = flags.values.len();
+        flags.check(&[&[count.max(1)]])?;
+        let starts: Vec<usize> = match cu {
+            Some(cu) => cu.values.iter().map(|&start| start as usize).collect(),
+            None => (0..=p.batch).map(|b| b * p.seq_kv).collect(),
+        };
+        let total = starts.last().copied().unwrap_or(0);
+        let per_batch = match cu {
+            Some(_) => self.check(&[&[total]])? == 1,
+            None => self.check(&[&[p.seq_kv], &[p.batch, p.seq_kv]])? == 1,
+        };
+        let rising = |pair: &[usize]| self.values.get(pair[0]..pair[1]).is_none_or(|all| all.is_sorted());
+        let ordered = starts.windows(2).all(rising);
+        Ok(Segments { numbers: 0, per_batch, flags: 0, count, ordered })
     }
 
     /// The longest sequence, of rising starts.
@@ -552,6 +616,14 @@ mod tests {
         assert_eq!(fault(&good().tensor("mask", Tensor::bools(&[3, 5], &[true; 15]))), "understood");
         assert!(fault(&good().tensor("sinks", values(&[3]))).contains("expected [4]"));
         assert!(fault(&good().tensor("parents", Tensor::indices(&[2], &[0, 0]))).contains("expected [3] or [1, 3]"));
+        let segments =
+            |shape: &[usize]| good().tensor("segments", Tensor::indices(shape, &vec![0; shape.iter().product()]));
+        assert!(fault(&segments(&[5])).starts_with("tensor `segment_flags` is missing"));
+        assert!(
+            fault(&segments(&[2]).tensor("segment_flags", Tensor::indices(&[1], &[3])))
+                .contains("expected [5] or [1, 5]")
+        );
+        assert_eq!(fault(&segments(&[1, 5]).tensor("segment_flags", Tensor::indices(&[1], &[3]))), "understood");
         assert!(fault(&good().tensor("expected.lse", values(&[4, 3]))).contains("expected [1, 4, 3]"));
         let packed = |k: &[u32]| {
             dense(&[7, 4, 8], &[9, 2, 8], &[9, 2, 8])

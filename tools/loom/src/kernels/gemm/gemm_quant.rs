@@ -9,6 +9,7 @@ use tileloom::{Caps, Dtype};
 use super::loud;
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values, affordable};
+use crate::models;
 use crate::packed::{self, FORMATS};
 use crate::weights;
 
@@ -349,6 +350,16 @@ fn benches(list: &mut List<Problem>) {
     list.bench("1x49152x576 q4_0", of(1, 49152, 576, Format::Q4_0));
     list.bench("4x4096x4096 q4_0", of(4, 4096, 4096, Format::Q4_0));
     list.bench("512x4096x4096 q4_0 f16", typed(512, 4096, 4096, Format::Q4_0, F16));
+    for own in models::products() {
+        if let Some(format) = own.packed {
+            let named = FORMATS.iter().find(|(_, known)| *known == format);
+            let name = named.map_or("packed", |(name, _)| name);
+            list.model(format!("{} {name} {}", own.name, own.dtype), typed(own.m, own.n, own.k, format, own.dtype));
+        }
+    }
+    for m in [1, 2, 4, 8, 16, 64, 256] {
+        list.sweep("n x 4096 x 4096 q4_0 f16", m, typed(m, 4096, 4096, Format::Q4_0, F16));
+    }
     list.large("1x4096x4096 q4_0 f16", typed(1, 4096, 4096, Format::Q4_0, F16));
     list.large("8x4096x4096 q4_0 int8", int8(8));
     list.large("4x4096x4096 q4_0 f16", typed(4, 4096, 4096, Format::Q4_0, F16));

@@ -12,6 +12,7 @@ use tileloom::{Caps, Dtype};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
 use crate::kernel::{Access, Arg, Cost, Entry, Given, List, Listed, Values, affordable};
 use crate::kernels::rows::software;
+use crate::models;
 use crate::random::Random;
 
 pub mod gemm_quant;
@@ -639,6 +640,13 @@ fn benches(list: &mut List<Problem>) {
     list.bench("1x49152x576 f16 NT", transposed(1, 49152, 576, F16));
     list.bench("128x4096x4096 f16 NT", transposed(128, 4096, 4096, F16));
     list.bench("16x16x16384 f32 long k", f32s(16, 16, 16384));
+    for own in models::products() {
+        list.model(format!("{} {}", own.name, own.dtype), transposed(own.m, own.n, own.k, own.dtype));
+    }
+    for n in [64, 128, 256, 512, 1024, 2048] {
+        list.sweep("n x n x n f32", n, f32s(n, n, n));
+        list.sweep("n x n x n f16 NT", n, transposed(n, n, n, F16));
+    }
     list.large("4096x4096x4096 f32", f32s(4096, 4096, 4096));
     list.large("4096x4096x4096 f16", plain(4096, 4096, 4096, [F16; 3]));
     list.large("4096x4096x4096 f16 NT", transposed(4096, 4096, 4096, F16));

@@ -9,6 +9,7 @@ use super::scaling::scaling;
 use super::{IN_PLACE, bytes, case_shape, last_batch, read_positions};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
+use crate::models;
 
 pub fn plain(rotary_dim: usize) -> Angles {
     Angles::Frequencies(frequencies(rotary_dim))
@@ -380,6 +381,14 @@ fn benches(list: &mut List<Problem>) {
     list.bench("4x32x512x128 f32 interleaved", Problem { style: Style::Interleaved, ..f32 });
     let decode = Problem { positions: Positions::Offset(4095), ..of(32, 32, 1, Dtype::F16) };
     list.bench("32x32x1x128 f16 decode", decode);
+    for own in models::ropes() {
+        let base = typed(Dtype::F16, shape(1, own.heads, own.tokens, own.dim, own.dim));
+        let (k, positions) = (Some(Heads::new(own.kv_heads)), Positions::Offset(own.first as i64));
+        list.model(format!("{} f16", own.name), Problem { k, positions, ..base });
+    }
+    for n in [1, 16, 128, 1024] {
+        list.sweep("32 x n x 128 f16", n, of(1, 32, n, Dtype::F16));
+    }
 }
 
 /// Each dtype as that of inputs and of outputs.

@@ -7,6 +7,7 @@ use tileloom::{Dtype, Layout};
 use super::{axes, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
+use crate::models;
 use crate::random::Random;
 
 /// With a weight; layer norm with a bias and statistics, too.
@@ -353,6 +354,16 @@ fn benches(list: &mut List<Problem>) {
     list.bench("rms 1x152064 f32", rms(1, 152_064));
     list.bench("rms 1x4096 f32", rms(1, 4096));
     list.bench("rms 2048x4096 f16", typed(Dtype::F16, shape(Kind::Rms, 2048, 4096)));
+    for own in models::norms() {
+        let kind = if own.rms { Kind::Rms } else { Kind::Layer };
+        list.model(
+            format!("{} {} {}", own.name, kind.name(), own.dtype),
+            typed(own.dtype, shape(kind, own.rows, own.cols)),
+        );
+    }
+    for n in [64, 256, 1024, 4096, 16_384, 65_536] {
+        list.sweep("rms, rows of n, 4194304 f32", n, rms((1 << 22) / n, n));
+    }
 }
 
 /// What the tests leave out: tiles of GPUs, by storages.

@@ -7,6 +7,7 @@ use super::{DTYPES, axes, causal_fits, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 use crate::kernels::mask;
+use crate::models;
 
 /// Odd offsets keep a problem from vec4, whatever its columns.
 pub fn odd(problem: Problem) -> Problem {
@@ -457,6 +458,12 @@ fn benches(list: &mut List<Problem>) {
     list.bench("8192x1000 f32", shape(8192, 1000)).quick();
     list.bench("1x152064 f32", shape(1, 152_064));
     list.bench("16x50257 f32", shape(16, 50_257)).quick();
+    for own in models::softmaxes() {
+        list.model(format!("{} {}", own.name, own.dtype), typed(own.dtype, shape(own.rows, own.cols)));
+    }
+    for n in [64, 256, 1024, 4096, 16_384, 65_536] {
+        list.sweep("rows of n, 4194304 f32", n, shape((1 << 22) / n, n));
+    }
     list.bench("8x16x512x512 f32 causal", Problem { causal: true, ..scores });
     list.bench("8x16x512x512 f32 masked", Problem { mask: Some(mask), ..scores });
 }

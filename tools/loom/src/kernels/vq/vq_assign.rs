@@ -7,6 +7,7 @@ use tileloom::{Dtype, Layout};
 use super::vq_lookup::codebook_shape;
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
+use crate::models;
 
 pub const METRICS: [(&str, Metric); 3] = [("l2", Metric::L2), ("cosine", Metric::Cosine), ("dot", Metric::Dot)];
 
@@ -42,6 +43,12 @@ impl Listed for Problem {
         list.bench("4096x64 to 8192 cosine", Problem { metric: Metric::Cosine, ..small });
         list.bench("1024x256 to 8192", shape(1024, 1, 8192, 256));
         list.bench("16384x8 to 1024", shape(16_384, 1, 1024, 8));
+        for (name, n, num_codes, code_dim) in models::codebooks() {
+            list.model(name, shape(n, 1, num_codes, code_dim));
+        }
+        for n in [256, 1024, 4096, 16_384] {
+            list.sweep("1024 of 64 to n codes", n, shape(1024, 1, n, 64));
+        }
         composed(list);
     }
 

@@ -7,6 +7,7 @@ use tileloom::{Caps, Dtype, Layout};
 
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values};
+use crate::models;
 use crate::packed::FORMATS;
 use crate::weights;
 
@@ -323,6 +324,12 @@ fn benches(list: &mut List<Problem>) {
     list.bench("65536 of 16384x256 f32", of(65_536, 16_384, 256, Dtype::F32));
     list.bench("8192 of 32000x1024 f16", of(8192, 32_000, 1024, Dtype::F16));
     list.bench("65536 of 8192x64 f32 channels first", Problem { order: Order::ChannelsFirst, ..small });
+    for (name, n, num_codes, code_dim) in models::codebooks() {
+        list.model(name, of(n, num_codes, code_dim, Dtype::F32));
+    }
+    for n in [16, 64, 256, 1024] {
+        list.sweep("16384 of 8192 x n f32", n, of(16_384, 8192, n, Dtype::F32));
+    }
     for (name, format) in [("q4_0", Format::Q4_0), ("q8_0", Format::Q8_0), ("q6_k", Format::Q6_K)] {
         let k = if format.scales == Scales::K6 { 768 } else { 576 };
         let packed = Problem { format: Some(format), ..of(4096, 49_152, k, Dtype::F32) };

@@ -1,0 +1,304 @@
+//! `loom report`: figures as a page to look at, as Markdown, as CSV, and as six lines of text per adapter.
+
+mod html;
+mod svg;
+mod text;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::figures::{self, Figures, Line, Report};
+
+/// Make one HTML page of measured figures that needs no network, and Markdown, CSV and six lines of text beside it
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Files of `loom bench --out`
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Write report.html, report.md, report.csv and report.txt to DIR
+    #[arg(long, value_name = "DIR", default_value = "report")]
+    pub out: PathBuf,
+}
+
+/// Writes the files, and gives the six lines and where the page is.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn run(options: &Options) -> Result<String, String> {
+    let mut reports = Vec::new();
+    for file in &options.files {
+        reports.extend(figures::read(file)?);
+    }
+    if reports.is_empty() {
+        return Err("the files hold no adapter's figures".into());
+    }
+    std::fs::create_dir_all(&options.out).map_err(|error| format!("{}: {error}", options.out.display()))?;
+    let write = |name: &str, text: &str| -> Result<PathBuf, String> {
+        let path = options.out.join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    };
+    let lines = text::lines(&reports);
+    write("report.md", &text::markdown(&reports))?;
+    write("report.csv", &text::csv(&reports))?;
+    write("report.txt", &lines)?;
+    let page = write("report.html", &html::page(&reports))?;
+    Ok(format!("{lines}\nThe page is {}.\n", absolute(&page)))
+}
+
+fn absolute(path: &Path) -> String {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.into()).display().to_string()
+}
+
+/// `strict` or `fast`; what a file of before does not say is told by the shape's name.
+fn contract(line: &Line) -> &'static str {
+    let told = line.figures.as_ref().and_then(|figures| figures.contract.as_deref());
+    let fast = match told {
+        Some(word) => word == "fast",
+        None => ["f16", "bf16", "int8", "fp8"].iter().any(|word| line.shape.contains(word)),
+    };
+    if fast { "fast" } else { "strict" }
+}
+
+/// A line that has figures, and whose they are.
+struct Measured<'a> {
+    adapter: usize,
+    line: &'a Line,
+    figures: &'a Figures,
+}
+
+/// What was measured of one shape, by kernel and shape in the order of the files.
+fn shapes<'a>(reports: &'a [Report], wanted: &dyn Fn(&Line) -> bool) -> Vec<((&'a str, &'a str), Vec<Measured<'a>>)> {
+    let mut all: Vec<((&str, &str), Vec<Measured>)> = Vec::new();
+    let mut places = BTreeMap::new();
+    for (adapter, report) in reports.iter().enumerate() {
+        for line in report.lines.iter().filter(|line| wanted(line)) {
+            let Some(figures) = &line.figures else { continue };
+            let key = (line.kernel.as_str(), line.shape.as_str());
+            let place = *places.entry(key).or_insert(all.len());
+            if place == all.len() {
+                all.push((key, Vec::new()));
+            }
+            all[place].1.push(Measured { adapter, line, figures });
+        }
+    }
+    all.sort_by_key(|((kernel, _), _)| all_kernels(reports, kernel));
+    all
+}
+
+/// Where a kernel stands first.
+fn all_kernels(reports: &[Report], kernel: &str) -> usize {
+    let names = reports.iter().flat_map(|report| &report.lines).map(|line| line.kernel.as_str());
+    names.into_iter().position(|name| name == kernel).unwrap_or(usize::MAX)
+}
+
+/// The curve that a shape of `--suite sweep` belongs to, and where on it.
+fn curve(shape: &str) -> Option<(&str, f64)> {
+    let (curve, n) = shape.rsplit_once(", n=")?;
+    Some((curve, n.parse().ok()?))
+}
+
+/// How adapters are called on a page: their slugs, with a number where one occurs more than once.
+fn names(reports: &[Report]) -> Vec<String> {
+    let name = |(i, report): (usize, &Report)| {
+        let same = |other: &&Report| other.adapter == report.adapter;
+        match reports.iter().filter(same).count() {
+            1 => report.adapter.clone(),
+            _ => format!("{} #{}", report.adapter, reports[..=i].iter().filter(same).count()),
+        }
+    };
+    reports.iter().enumerate().map(name).collect()
+}
+
+/// Median share, of lines of a contract.
+fn shares(report: &Report, wanted: &str) -> Vec<f64> {
+    let own = report.lines.iter().filter(|line| contract(line) == wanted);
+    own.filter_map(|line| line.figures.as_ref()).map(|figures| figures.share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::{Facts, bytes, digits, duration};
+    use crate::roofline::{Ceiling, Tried};
+
+    fn figures(median_s: f64, share: f64, contract: &str) -> Figures {
+        Figures {
+            input_sets: 17,
+            samples: 53,
+            median_s,
+            wall_s: 1.1 * median_s,
+            p10_s: 0.95 * median_s,
+            p90_s: 1.07 * median_s,
+            gflops: 12.34,
+            gb_per_s: 5.67,
+            bound: "fma".into(),
+            roofline: 12.34 / share,
+            share,
+            error_ratio: 0.123,
+            best_s: Some(0.91 * median_s),
+            worst_s: Some(1.93 * median_s),
+            thirds_s: Some([0.99 * median_s, 1.01 * median_s]),
+            calls: Some(3),
+            shares: vec![share; 5],
+            intensity: Some(2.2),
+            contract: Some(contract.into()),
+            device_bytes: Some(123_456_789),
+            doubt: (share > 1.0).then(|| "above its ceiling: our error".into()),
+        }
+    }
+
+    fn line(kernel: &str, shape: &str, figures: Figures) -> Line {
+        let config = format!("algorithm=tiled <{kernel}> & more");
+        Line { kernel: kernel.into(), shape: shape.into(), config, figures: Some(figures), ..Line::default() }
+    }
+
+    fn report(adapter: &str) -> Report {
+        let ceiling = |name: &str, unit: &str, rate: Option<f64>, reason: Option<&str>| Ceiling {
+            name: name.into(),
+            unit: unit.into(),
+            rate,
+            reason: reason.map(str::to_string),
+            shapes: vec![Tried { shape: "64 invocations of 3 chains".into(), rate, reason: None }],
+        };
+        let lost = |kernel: &str| Line { kernel: kernel.into(), shape: "1x1".into(), ..Line::default() };
+        Report {
+            schema: 2,
+            adapter: adapter.into(),
+            name: "A <GPU>".into(),
+            driver: "driver 1.2".into(),
+            backend: "Vulkan".into(),
+            clock: "GPU timestamps".into(),
+            copy_gb_per_s: 9.5,
+            fma_gflops: 77.7,
+            facts: Some(Facts { commit: Some("abc123".into()), seed: 7, ..Facts::default() }),
+            ceilings: vec![
+                ceiling("copy", "GB/s", Some(9.5), None),
+                ceiling("fma", "GFLOP/s", Some(77.7), None),
+                ceiling("fma f16", "GFLOP/s", None, Some("the device has no SHADER_F16")),
+            ],
+            step_s: Some(1e-8),
+            dispatch_s: Some(2e-6),
+            submit_s: Some(3e-5),
+            lines: vec![
+                line("gemm", "512x512x512 f32", figures(0.0123, 0.61, "strict")),
+                line("gemm", "512x512x512 f16", figures(0.0456, 1.25, "fast")),
+                line("softmax", "rows of n, n=64", figures(0.0007, 0.5, "strict")),
+                line("softmax", "rows of n, n=1024", figures(0.0008, 0.7, "strict")),
+                Line { skipped: Some("no <matrices>".into()), ..lost("norm") },
+                Line { failed: Some("wrong: 1 of 2".into()), ..lost("rope") },
+            ],
+            ..Report::default()
+        }
+    }
+
+    /// The text of a page without its tags.
+    fn words(page: &str) -> String {
+        let (mut text, mut inside) = (String::new(), false);
+        for c in page.chars() {
+            match c {
+                '<' => inside = true,
+                '>' => inside = false,
+                c if !inside => text.push(c),
+                _ => {}
+            }
+        }
+        text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+    }
+
+    #[test]
+    fn every_figure_is_on_the_page() {
+        let reports = [report("one"), report("two")];
+        let page = html::page(&reports);
+        let told = words(&page);
+        for report in &reports {
+            for line in &report.lines {
+                assert!(told.contains(&line.kernel) && told.contains(&line.shape), "{}", line.shape);
+                let Some(f) = &line.figures else { continue };
+                let times = [f.median_s, f.p10_s, f.p90_s, f.wall_s];
+                let more = [f.best_s, f.worst_s, f.thirds_s.map(|t| t[0]), f.thirds_s.map(|t| t[1])];
+                let times = times.into_iter().chain(more.into_iter().flatten()).map(duration);
+                let rates = [f.gflops, f.gb_per_s, f.roofline].map(digits);
+                let rest = [
+                    format!("{:.0} %", 100.0 * f.share),
+                    bytes(f.device_bytes.unwrap()),
+                    format!("{:.2}", f.error_ratio),
+                ];
+                for figure in times.chain(rates).chain(rest) {
+                    assert!(told.contains(&figure), "{figure} of {}", line.shape);
+                }
+                assert!(told.contains(&line.config) && told.contains(&report.command(line)), "{}", line.shape);
+            }
+            for ceiling in &report.ceilings {
+                assert!(told.contains(&ceiling.name));
+                assert!(ceiling.rate.is_none_or(|rate| told.contains(&digits(rate))));
+                assert!(ceiling.reason.as_ref().is_none_or(|reason| told.contains(reason)));
+            }
+        }
+        for word in ["no <matrices>", "wrong: 1 of 2", "our error", "strict", "fast", "abc123", "driver 1.2"] {
+            assert!(told.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_page_is_well_formed_and_alone() {
+        let page = html::page(&[report("one"), report("two")]);
+        for word in ["http:", "https:", "src=", "@import", "url(", "<link", "<script"] {
+            assert!(!page.contains(word), "{word}");
+        }
+        assert!(page.contains("prefers-color-scheme: dark") && page.contains("name=\"viewport\""));
+        // Every tag that opens is closed, in order.
+        let mut open: Vec<String> = Vec::new();
+        for tag in page.split('<').skip(1).filter_map(|rest| rest.split('>').next()) {
+            let name: String = tag.trim_start_matches('/').chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+            if tag.starts_with('/') {
+                assert_eq!(open.pop().as_deref(), Some(name.as_str()), "</{name}>");
+            } else if !tag.starts_with('!') && !tag.ends_with('/') && !["meta"].contains(&name.as_str()) {
+                open.push(name);
+            }
+        }
+        assert!(open.is_empty(), "{open:?}");
+        assert!(!page.contains("NaN") && !page.contains("inf\""));
+    }
+
+    #[test]
+    fn text_is_six_lines_and_csv_has_every_line() {
+        let reports = [report("one")];
+        let lines = text::lines(&reports);
+        assert_eq!(lines.trim_end().lines().count(), 6, "{lines}");
+        for word in ["one", "driver 1.2", "copy 9.50 GB/s", "4 measured, 1 skipped, 1 failed, 1 doubtful", "61 %"] {
+            assert!(lines.contains(word), "{word} in {lines}");
+        }
+        let csv = text::csv(&reports);
+        let rows: Vec<&str> = csv.lines().collect();
+        assert_eq!(rows.len(), 7);
+        let fields = |row: &str| {
+            let mut quoted = false;
+            1 + row
+                .chars()
+                .filter(|c| {
+                    quoted ^= *c == '"';
+                    *c == ',' && !quoted
+                })
+                .count()
+        };
+        assert!(rows.iter().all(|row| fields(row) == fields(rows[0])), "{csv}");
+        let markdown = text::markdown(&reports);
+        assert!(markdown.contains("| gemm") && markdown.contains("FAILED: wrong: 1 of 2"));
+    }
+
+    #[test]
+    fn files_of_before_make_a_page() {
+        let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/results");
+        let old = figures::read(&results.join("2026-11-22-lavapipe-mesa-26.2.6.json")).unwrap();
+        let page = html::page(&old);
+        assert!(page.contains("llvmpipe-mesa-26.2.6-vulkan-w8") && !page.contains("NaN"));
+        assert_eq!(text::lines(&old).trim_end().lines().count(), 6);
+    }
+
+    #[test]
+    fn curves_are_told_by_their_names() {
+        assert_eq!(curve("n x n x n f32, n=64"), Some(("n x n x n f32", 64.0)));
+        assert_eq!(curve("512x512x512 f32"), None);
+    }
+}
