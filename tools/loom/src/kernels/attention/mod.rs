@@ -371,15 +371,27 @@ impl Listed for Problem {
         let words = held(values, "indices", u32_tables(self));
         let all = F32_TABLES.into_iter().zip(own).map(|(name, values)| (name, Number::F(Dtype::F32), values));
         let all = all.chain(U32_TABLES.into_iter().zip(words).map(|(name, values)| (name, Number::U32, values)));
-        for (name, number, values) in all.filter(|(.., values)| !values.is_empty()) {
-            if name.ends_with("_scale") {
+        for (name, number, values) in all {
+            // Without keys there are no numbers of segments.
+            if values.is_empty() && !(name == "segments" && self.segments.is_some()) {
+                continue;
+            }
+            if let Some(codes) = self.codes.filter(|_| name.ends_with("_scale")) {
                 let [n, heads, seq] = self.kv_sizes();
                 let shape = match (self.paged.is_some(), self.packed.is_some()) {
                     (true, _) => vec![n, seq, heads],
                     (false, true) => vec![seq, heads],
                     (false, false) => vec![n, heads, seq],
                 };
-                case = case.tensor(name, Tensor::numbers_of(number, &shape, values));
+                // Of each number in this order, its row of [n, heads, seq].
+                let row = |i: usize| match self.paged.is_some() || self.packed.is_some() {
+                    true => (i / heads / seq * heads + i % heads) * seq + i / heads % seq,
+                    false => i,
+                };
+                let layout = if name == "k_scale" { codes.k_scale } else { codes.v_scale };
+                let scale = |i: usize| values[scale_at(self, layout, row(i)) - layout.offset];
+                let scales: Vec<f64> = (0..n * heads * seq).map(scale).collect();
+                case = case.tensor(name, Tensor::numbers_of(number, &shape, &scales));
                 continue;
             }
             let per_batch = match name {
