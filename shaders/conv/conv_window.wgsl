@@ -8,9 +8,9 @@ struct Pixel { n: u32, y: u32, x: u32 }
 
 // Pixel `row` of y, in all batches.
 fn pixel_of(row: u32) -> Pixel {
-  let of = min(row, params.rows - 1u);
-  let line = of / params.out_w;
-  return Pixel(line / params.out_h, line % params.out_h, of % params.out_w);
+  let at = min(row, params.rows - 1u);
+  let line = at / params.out_w;
+  return Pixel(line / params.out_h, line % params.out_h, at % params.out_w);
 }
 
 struct Window {
