@@ -14,8 +14,8 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
     case ACTIVATION_RELU: { return max(x, zero); }
     case ACTIVATION_LEAKY_RELU: { return select(params.slope * x, x, x > zero); }
     case ACTIVATION_RELU6: { return clamp(x, zero, vec4<f32>(6.0)); }
-    case ACTIVATION_HARD_SWISH: { return x * clamp(x * 0.16666667 + 0.5, zero, vec4<f32>(1.0)); }
-    case ACTIVATION_HARD_SIGMOID: { return clamp(x * 0.16666667 + 0.5, zero, vec4<f32>(1.0)); }
+    case ACTIVATION_HARD_SWISH: { return x * clamp((x + 3.0) * 0.16666667, zero, vec4<f32>(1.0)); }
+    case ACTIVATION_HARD_SIGMOID: { return clamp((x + 3.0) * 0.16666667, zero, vec4<f32>(1.0)); }
     case ACTIVATION_SIGMOID: { return sigmoid(x); }
     // With e = exp(-2 |x|) - 1, tanh |x| is -e / (2 + e).
     case ACTIVATION_TANH: {

@@ -39,11 +39,10 @@ fn conv_direct(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     }
   }
   var pixel = pixel_of(row);
-  for (var r = 0u; r < THREAD_M; r += 4u) {
-    let four = four_of(&pixel, row + r);
-    for (var v = 0u; v < VECS; v++) {
-      let i = r * VECS + v;
-      finish(at.group, four, col + v * 4u * LANES_N, mat4x4<f32>(acc[i], acc[i + VECS], acc[i + 2u * VECS], acc[i + 3u * VECS]));
-    }
+  var four: Four;
+  let blocks = THREAD_M / 4u * VECS + params.never;
+  for (var i = 0u; i < blocks; i++) {
+    if i % VECS == 0u { four = four_of(&pixel, row + i / VECS * 4u); }
+    finish(at.group, four, col + i % VECS * 4u * LANES_N, block_of(&acc, i));
   }
 }

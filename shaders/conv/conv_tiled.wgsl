@@ -71,15 +71,10 @@ fn conv_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
     }
     workgroupBarrier();
   }
-  for (var i = 0u; i < QUADS * VECS; i++) {
-    // The loop is long: where it is not unrolled, only indices that are constant keep the sums in registers.
-    var sums = mat4x4<f32>(acc[0], acc[VECS], acc[2u * VECS], acc[3u * VECS]);
-    for (var o = 1u; o < QUADS * VECS; o++) {
-      let first = o / VECS * 4u * VECS + o % VECS;
-      if o == i { sums = mat4x4<f32>(acc[first], acc[first + VECS], acc[first + 2u * VECS], acc[first + 3u * VECS]); }
-    }
+  let blocks = QUADS * VECS + params.never;
+  for (var i = 0u; i < blocks; i++) {
     let row = at.row + (i / VECS * LANES_M + m) * 4u;
     var pixel = pixel_of(row);
-    finish(at.group, four_of(&pixel, row), at.col + (i % VECS * LANES_N + n) * 4u, sums);
+    finish(at.group, four_of(&pixel, row), at.col + (i % VECS * LANES_N + n) * 4u, block_of(&acc, i));
   }
 }

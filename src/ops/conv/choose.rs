@@ -186,7 +186,9 @@ impl Config {
         match self.algorithm {
             Algorithm::Direct => {
                 let step = each + Rounds::nest(vecs, each);
-                sums + each + Rounds::nest(k / 4, step) + Rounds::nest(rows / 4, Rounds::nest(vecs, four))
+                sums + each
+                    + Rounds::nest(k / 4, step)
+                    + Rounds::nest(rows / 4 * vecs, Rounds::plain(rows / 4 * vecs) + four)
             }
             Algorithm::Tiled => {
                 let loads = |size: u64| Rounds::plain((size * tile_k).div_ceil(4 * u64::from(self.wg_size().max(1))));

@@ -478,6 +478,7 @@ crate::params! {
         border: u32 = p.border as u32,
         activation: u32 = p.activation as u32,
         slope: f32 = p.slope,
+        never: u32 = 0,
         entry: u32 = if p.by_fours() { 4 } else { 1 },
         weights_at: u32 = views.ends[0] as u32,
         table_at: u32 = views.ends[1] as u32,

@@ -384,25 +384,18 @@ fn wide(list: &mut List<Problem>) {
         for (dtypes, bias) in [([F16; 3], F16), ([Bf16; 3], Bf16), ([F16, F16, F32], F32), ([F32, Bf16, F16], F16)] {
             for size in [8, 7] {
                 let problem = Problem { bias: Some(Bias::of(bias)), ..of(shape(8, 12, size, 3, order), dtypes) };
-                list.wide("dtypes", problem).seed(3).every_candidate();
-                list.wide("dtypes", Problem { channels: 3, outputs: 5, ..problem }).seed(3);
+                list.wide("dtypes", problem).seed(3).config(DIRECT);
+                list.wide("dtypes", Problem { channels: 3, outputs: 5, ..problem }).seed(3).config(TILED);
             }
         }
-        for (channels, outputs) in [(8, 68), (3, 20), (16, 130)] {
-            list.wide("every candidate", Problem { batch: 2, ..shape(channels, outputs, 9, 3, order) })
-                .seed(4)
-                .every_candidate()
-                .twice();
+        let halves = of(shape(8, 68, 9, 3, order), [F16; 3]);
+        for problem in [Problem { batch: 2, ..shape(8, 68, 9, 3, order) }, Problem { channels: 3, ..halves }] {
+            list.wide("every candidate", problem).seed(4).every_candidate().twice();
         }
         let mapped = Problem { border: Border::Reflect, upsample: [2, 2], ..shape(8, 36, 5, 3, order) };
-        list.wide("every candidate, mapped", mapped).seed(5).every_candidate();
-        list.wide("every candidate, whole", whole(shape(8, 36, 6, 3, order), Activation::Gelu))
-            .seed(5)
-            .every_candidate();
-        list.wide("every candidate, groups", Problem { groups: 4, ..shape(16, 16, 9, 3, order) })
-            .seed(6)
-            .every_candidate();
-        list.wide("every candidate, depthwise", depthwise(20, 9, 5, order)).seed(6).every_candidate();
+        list.wide("as it is chosen", whole(mapped, Activation::Gelu)).seed(5);
+        list.wide("as it is chosen", Problem { groups: 4, ..shape(16, 16, 9, 3, order) }).seed(6);
+        list.wide("as it is chosen", depthwise(20, 9, 5, order)).seed(6);
         list.wide("checked modules give the same", first).seed(7).checked();
         list.wide("a patch embedding", Problem { stride: [14, 14], ..shape(3, 20, 28, 14, order) }).seed(8);
     }
