@@ -1,6 +1,6 @@
 //! Which Config: tables of tiles by class of adapter, what fits, what is best.
 
-use super::{Algorithm, Config, Problem, Views};
+use super::{Algorithm, Config, Order, Packing, Problem, Views};
 use crate::caps::{Adapters, Class};
 use crate::layout::product;
 use crate::rounds::Rounds;
@@ -33,6 +33,10 @@ const fn tiled(tile: [u32; 3], thread: [u32; 2], cost: f64) -> Tile {
     Tile { algorithm: Algorithm::Tiled, tile, thread, cost }
 }
 
+const fn depthwise(rows: u32, columns: u32, cost: f64) -> Tile {
+    Tile { algorithm: Algorithm::Depthwise, tile: [rows, columns, 4], thread: [4, 4], cost }
+}
+
 /// Not measured.
 const INTEGRATED: Row = Row {
     adapters: Class::Integrated.any(),
@@ -42,6 +46,8 @@ const INTEGRATED: Row = Row {
         tiled([128, 16, 16], [8, 4], 1.7),
         tiled([256, 4, 8], [4, 4], 2.5),
         direct(32, 32, [4, 4], 2.5),
+        depthwise(16, 64, 0.1),
+        depthwise(256, 4, 0.1),
     ],
     shuffle: u32::MAX,
     fill: 32,
@@ -57,6 +63,8 @@ const DISCRETE: Row = Row {
         tiled([128, 16, 16], [8, 4], 1.9),
         tiled([256, 4, 8], [4, 4], 3.0),
         direct(32, 32, [4, 4], 3.0),
+        depthwise(16, 64, 0.1),
+        depthwise(256, 4, 0.1),
     ],
     shuffle: u32::MAX,
     fill: 256,
@@ -74,6 +82,8 @@ const TABLE: [Row; 3] = [
             direct(64, 8, [16, 4], 3.0),
             direct(64, 4, [8, 4], 3.5),
             tiled([64, 64, 16], [4, 4], 5.0),
+            depthwise(4, 32, 0.1),
+            depthwise(32, 4, 0.1),
         ],
         shuffle: 8,
         fill: 4,
@@ -92,6 +102,8 @@ const OLD_MESA: Row = Row {
         direct(64, 4, [8, 4], 3.0),
         direct(4, 32, [4, 4], 2.0),
         tiled([64, 64, 16], [4, 4], 5.0),
+        depthwise(4, 32, 0.1),
+        depthwise(32, 4, 0.1),
     ],
     shuffle: u32::MAX,
     fill: 4,
@@ -106,6 +118,9 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
     let native_f16 = caps.prefers_native_f16(problem.has_f16());
     let mut found: Vec<(f64, Config)> = Vec::new();
     for &Tile { algorithm, tile, thread, cost } in row.tiles {
+        // Neighbours have what lies side by side.
+        let across = (problem.order == Order::Nhwc) != (tile[1] > 4);
+        let cost = if algorithm == Algorithm::Depthwise && across { 2.0 * cost } else { cost };
         let config = Config { algorithm, tile, thread, lanes: 1, native_f16 };
         let shuffles = |width: &u32| {
             algorithm == Algorithm::Direct
@@ -125,7 +140,7 @@ pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<C
 }
 
 /// The first thing that does not fit.
-pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+pub(super) fn check(problem: &Problem, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, native_f16 } = *config;
     caps.check_native_f16(native_f16, problem.has_f16())?;
     let sizes = [m, n, k, tm, tn];
@@ -140,6 +155,11 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
     Misfit::unless(n.is_multiple_of(tn), "thread must divide the channels of the tile", tn)?;
     Misfit::at_most("sums of a thread", tm * tn, 256u32)?;
     Misfit::unless(algorithm == Algorithm::Tiled || k == 4, "k of a tile must be 4, of tiled fours", k)?;
+    if algorithm == Algorithm::Depthwise {
+        let (channels, groups) = (problem.group_channels(), problem.groups);
+        Misfit::unless(channels == 1 && groups > 1, "depthwise needs groups of one channel of x", channels as u64)?;
+        Misfit::unless(tm * tn == 16 && tm == 4, "an invocation of depthwise must have 4 x 4", tm)?;
+    }
     let shuffles = algorithm == Algorithm::Direct
         && caps.trusted_subgroup_size() == Some(lanes)
         && config.wg_size().is_multiple_of(lanes);
@@ -148,14 +168,14 @@ pub(super) fn check(problem: &Problem, views: &Views, caps: &Caps, config: &Conf
     caps.check_wg_size(config.wg_size())?;
     let most = caps.limits.max_compute_workgroup_storage_size;
     Misfit::at_most("bytes of workgroup memory", config.wg_bytes(), most)?;
-    caps.check_rounds(config.rounds(views))
+    caps.check_rounds(config.rounds(problem))
 }
 
 /// Workgroups of the second step.
 pub(super) fn workgroups(problem: &Problem, views: &Views, config: &Config) -> u64 {
     let [m, n, _] = config.tile.map(u64::from);
-    let columns = (problem.group_outputs() as u64).div_ceil(n.max(1));
-    product!(problem.rows(views).div_ceil(m.max(1)), columns, problem.groups)
+    let Packing { groups, cols, .. } = problem.packing(config.algorithm);
+    product!(problem.rows(views).div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups)
 }
 
 impl Config {
@@ -169,14 +189,14 @@ impl Config {
     pub(super) fn wg_bytes(&self) -> u32 {
         let [m, n, k] = self.tile;
         match self.algorithm {
-            Algorithm::Direct => 0,
+            Algorithm::Direct | Algorithm::Depthwise => 0,
             Algorithm::Tiled => 4 * k * (m + 4 + n),
         }
     }
 
     /// Rounds of the loops of an invocation, at most.
-    fn rounds(&self, views: &Views) -> Rounds {
-        let k = u64::from(views.k);
+    fn rounds(&self, problem: &Problem) -> Rounds {
+        let k = problem.packing(self.algorithm).k;
         let [tile_m, tile_n, tile_k] = self.tile.map(|size| u64::from(size.max(1)));
         let [rows, columns] = self.thread.map(u64::from);
         let vecs = columns / 4;
@@ -184,6 +204,7 @@ impl Config {
         // Columns, or rows, that are not whole fours.
         let four = Rounds::nest(4u32, Rounds::plain(4u32)).times(2);
         match self.algorithm {
+            Algorithm::Depthwise => each + Rounds::nest(problem.taps() as u64, each) + Rounds::plain(1u32) + four,
             Algorithm::Direct => {
                 let step = each + Rounds::nest(vecs, each);
                 sums + each

@@ -10,6 +10,7 @@
 //! and mask has the same main loop; a tap in the padding is a comparison.
 //! * [`Algorithm::Direct`]: from storage into registers, for software adapters.
 //! * [`Algorithm::Tiled`]: tiles of x and of the weights go through workgroup memory.
+//! * [`Algorithm::Depthwise`]: groups of one channel of x are no product; all channels of y stand side by side.
 //!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
@@ -210,9 +211,9 @@ config! {
     pub struct Config {
         /// The algorithm.
         pub algorithm: Algorithm,
-        /// Pixels, channels of y and k that a workgroup works on at a time. `Direct`: k is 4.
+        /// Pixels, channels of y and k that a workgroup works on at a time. `Direct`, `Depthwise`: k is 4.
         pub tile: [u32; 3],
-        /// Pixels and channels of an invocation.
+        /// Pixels and channels of an invocation; `Depthwise`: 4 and 4.
         pub thread: [u32; 2],
         /// `Direct`: invocations of the subgroup that hands pixels of x round, or 1. Else 1.
         pub lanes: u32,
@@ -228,6 +229,8 @@ words! {
         Direct = "direct",
         /// Through workgroup memory.
         Tiled = "tiled",
+        /// Groups of one channel of x.
+        Depthwise = "depthwise",
     }
 }
 
@@ -243,11 +246,17 @@ pub(crate) struct Views {
     sides: [usize; 4],
     /// Height and width of y.
     out: [usize; 2],
+}
+
+/// How scratch is divided.
+#[derive(Debug, Clone, Copy)]
+struct Packing {
+    /// Groups, and the channels of y of one; those of a depthwise convolution are one group.
+    groups: usize,
+    cols: usize,
     /// k, a multiple of four.
-    k: u32,
-    /// Fours of the channels of y of a group.
-    cols4: u32,
-    /// Vectors of four words in scratch: the bias and these, the weights and these, all.
+    k: u64,
+    /// Vectors of four words: the bias, that and the weights, all.
     ends: [u64; 3],
 }
 
@@ -355,6 +364,19 @@ impl Problem {
         product!(self.batch, views.out[0], views.out[1])
     }
 
+    /// Scratch by an algorithm.
+    fn packing(&self, algorithm: Algorithm) -> Packing {
+        let (groups, cols) = match algorithm {
+            Algorithm::Depthwise => (1, self.outputs),
+            Algorithm::Direct | Algorithm::Tiled => (self.groups, self.group_outputs()),
+        };
+        let k = padded(product!(self.taps(), self.group_channels()), 4);
+        let bias = product!(groups, cols.div_ceil(4));
+        let weights = bias.saturating_add(product!(groups, k, cols.div_ceil(4)));
+        let entries = if self.by_fours() { k / 4 } else { k };
+        Packing { groups, cols, k, ends: [bias, weights, weights.saturating_add(entries)] }
+    }
+
     fn is_empty(&self, views: &Views) -> bool {
         self.rows(views) == 0 || self.outputs == 0
     }
@@ -442,7 +464,7 @@ crate::params! {
     /// What one run tells the shaders: strides of batch, channels, height and width; of the weights those of outputs, channels, height
     /// and width.
     pub struct Params;
-    fn of(p: &Problem, views: &Views, grid: [u32; 3]) {
+    fn of(p: &Problem, views: &Views, packing: &Packing, grid: [u32; 3]) {
         x: Strides = p.strides(&views.x),
         y: Strides = p.strides(&views.y),
         residual: Strides = views.residual.map_or([0; 4], |view| p.strides(&view)),
@@ -456,12 +478,14 @@ crate::params! {
         // From the first channel of a group to that of the next.
         x_group: u32 = p.strides(&views.x)[1].wrapping_mul(p.group_channels() as u32),
         rows: u32 = p.rows(views) as u32,
-        cols: u32 = p.group_outputs() as u32,
-        cols4: u32 = views.cols4,
-        k: u32 = views.k,
+        cols: u32 = packing.cols as u32,
+        cols4: u32 = packing.cols.div_ceil(4) as u32,
+        k: u32 = packing.k as u32,
         taps: u32 = p.taps() as u32,
         group_channels: u32 = p.group_channels() as u32,
-        groups: u32 = p.groups as u32,
+        groups: u32 = packing.groups as u32,
+        // Channels of y of a group.
+        multiplier: u32 = p.group_outputs() as u32,
         out_h: u32 = views.out[0] as u32,
         out_w: u32 = views.out[1] as u32,
         in_h: u32 = p.places()[0] as u32,
@@ -480,9 +504,9 @@ crate::params! {
         slope: f32 = p.slope,
         never: u32 = 0,
         entry: u32 = if p.by_fours() { 4 } else { 1 },
-        weights_at: u32 = views.ends[0] as u32,
-        table_at: u32 = views.ends[1] as u32,
-        packed: u32 = views.ends[2] as u32,
+        weights_at: u32 = packing.ends[0] as u32,
+        table_at: u32 = packing.ends[1] as u32,
+        packed: u32 = packing.ends[2] as u32,
         grid_x: u32 = grid[0],
     }
 }
@@ -515,14 +539,10 @@ impl Plan for Problem {
         let y = self.y_layout.view("y", y_sizes, y_inner)?.apart("y")?;
         let bias = self.bias.map(|bias| Layout::<1>::at(bias.offset).view("bias", [1], self.outputs)).transpose()?;
         let residual = self.residual.map(|residual| residual.layout.view("residual", y_sizes, y_inner)).transpose()?;
-        let k = padded(product!(self.taps(), self.group_channels()), 4);
-        let cols4 = self.group_outputs().div_ceil(4);
-        let entries = if self.by_fours() { k / 4 } else { k };
-        let bias_end = product!(self.groups, cols4);
-        let weights_end = bias_end.saturating_add(product!(self.groups, k, cols4));
-        let ends = [bias_end, weights_end, weights_end.saturating_add(entries)];
+        // The others take no more.
+        let Packing { k, ends, .. } = self.packing(Algorithm::Direct);
         let rows = product!(self.batch, self.out()[0], self.out()[1]);
-        for (arg, count) in [("weight", ends[2]), ("y", rows)] {
+        for (arg, count) in [("weight", ends[2].max(k)), ("y", rows)] {
             if count > MOST as u64 {
                 return Err(ErrorKind::invalid(
                     arg,
@@ -530,21 +550,20 @@ impl Plan for Problem {
                 ));
             }
         }
-        let (sides, out, cols4) = (self.sides(), self.out(), cols4 as u32);
-        Ok(Views { x, weight, y, bias, residual, sides, out, k: k as u32, cols4, ends })
+        Ok(Views { x, weight, y, bias, residual, sides: self.sides(), out: self.out() })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
         choose::candidates(self, views, caps)
     }
 
-    fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        choose::check(self, views, caps, config)
+    fn check(&self, _: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+        choose::check(self, caps, config)
     }
 
     /// The bias, the packed weights and the table of k.
-    fn scratch(&self, views: &Views, _: &Config) -> u64 {
-        if self.is_empty(views) { 0 } else { product!(views.ends[2], 16u32) }
+    fn scratch(&self, views: &Views, config: &Config) -> u64 {
+        if self.is_empty(views) { 0 } else { product!(self.packing(config.algorithm).ends[2], 16u32) }
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
@@ -576,10 +595,11 @@ impl Plan for Problem {
             writable = writable.with(SCRATCH);
         }
         let (pack, main) = pipeline::passes(self, views, config, writable);
-        let grid = args.fold(views.ends[2].div_ceil(PACK_WG.into()))?;
-        let packed = args.step(&pack, &Params::of(self, views, grid), grid)?;
+        let packing = self.packing(config.algorithm);
+        let grid = args.fold(packing.ends[2].div_ceil(PACK_WG.into()))?;
+        let packed = args.step(&pack, &Params::of(self, views, &packing, grid), grid)?;
         let grid = args.fold(choose::workgroups(self, views, config))?;
-        Ok(Dispatch::of(vec![packed, args.step(&main, &Params::of(self, views, grid), grid)?]))
+        Ok(Dispatch::of(vec![packed, args.step(&main, &Params::of(self, views, &packing, grid), grid)?]))
     }
 }
 

@@ -60,15 +60,18 @@ pub(super) fn passes(
     let pack = Pass { stem: "conv_pack", config: (), form: PackForm { weight: held(problem.weight), bias }, writable };
     let channels_last = problem.order == Order::Nhwc;
     let y = held(problem.y);
-    let whole = views.y.multiple_of(4) && (!channels_last || problem.group_outputs().is_multiple_of(4));
+    let depthwise = config.algorithm == Algorithm::Depthwise;
+    let cols = problem.packing(config.algorithm).cols;
+    let whole = views.y.multiple_of(4) && (!channels_last || cols.is_multiple_of(4));
     let store = match y {
         _ if whole => Store::Four,
         storage if storage.packed() => Store::Halves,
         _ => Store::One,
     };
     let fours = problem.by_fours();
+    let side_by_side = if depthwise { problem.group_outputs() == 1 } else { fours };
     let form = Form {
-        vec: if fours && channels_last && views.x.multiple_of(4) { 4 } else { 1 },
+        vec: if side_by_side && channels_last && views.x.multiple_of(4) { 4 } else { 1 },
         fours,
         mapped: problem.border != Border::Zero || problem.upsample != [1, 1],
         channels_last,
@@ -80,6 +83,7 @@ pub(super) fn passes(
     let stem = match config.algorithm {
         Algorithm::Direct => "conv_direct",
         Algorithm::Tiled => "conv_tiled",
+        Algorithm::Depthwise => "conv_depthwise",
     };
     (pack, Pass { stem, config: *config, form, writable })
 }
@@ -138,12 +142,17 @@ impl Pipeline for Pass<Config, Form> {
             }
         }
         shader = self.form.store(shader);
-        let load = if vec == 4 { "conv_load4" } else { "conv_load1" };
+        let load = match (algorithm == Algorithm::Depthwise, vec) {
+            (true, 4) => "conv_channels4",
+            (true, _) => "conv_channels1",
+            (false, 4) => "conv_load4",
+            (false, _) => "conv_load1",
+        };
         let shader = shader.import("conv_place").import("conv_finish").import(load);
         match algorithm {
             Algorithm::Direct if lanes > 1 => shader.import("conv_direct_shuffle"),
             Algorithm::Direct => shader.import("conv_direct_alone"),
-            Algorithm::Tiled => shader,
+            Algorithm::Tiled | Algorithm::Depthwise => shader,
         }
     }
 }

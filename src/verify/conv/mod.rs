@@ -1,7 +1,7 @@
 //! How a call of conv is made and judged.
 
 use crate::Layout;
-use crate::conv::{Activation, Bias, Buffers, Config, Padding, Problem, Residual};
+use crate::conv::{Activation, Algorithm, Bias, Buffers, Config, Padding, Problem, Residual};
 use crate::reference::conv::{Inputs, Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
@@ -11,9 +11,8 @@ use crate::verify::small::{self, laid, like};
 const WORK: f64 = 2e6;
 
 /// The Problem of these sizes; what is a parameter to shaders may differ.
-fn smaller(problem: &Problem, batch: usize, [channels, outputs]: [usize; 2], size: [usize; 2]) -> Problem {
-    let groups =
-        if channels < problem.channels || outputs < problem.outputs { problem.groups.min(2) } else { problem.groups };
+fn smaller(problem: &Problem, batch: usize, groups: usize, channels: [usize; 2], size: [usize; 2]) -> Problem {
+    let [channels, outputs] = channels.map(|own| own * groups);
     let mut own = Problem { batch, channels, outputs, groups, size, ..*problem };
     if let Padding::Sides(sides) = problem.padding {
         let places = own.places();
@@ -69,17 +68,27 @@ impl Describe for Problem {
 
     fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
         let [rows, columns, _] = config.tile.map(|size| size as usize);
-        let groups = self.groups.min(2);
-        let per_group = |all: usize, most: usize| like(all / self.groups.max(1), most) * groups;
-        // Windows, and more lines than a tile has pixels.
+        let depthwise = config.algorithm == Algorithm::Depthwise;
+        // Windows, and more lines than a tile has pixels; y has the remainder by 8 of the Problem's.
         let side = |axis: usize, places: usize| {
             let span = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            let wanted = (span + self.stride[axis] * places).div_ceil(self.upsample[axis].max(1));
-            like(self.size[axis], wanted)
+            let wanted = (span + self.stride[axis] * places).div_ceil(self.upsample[axis]);
+            let mut size = like(self.size[axis], wanted);
+            while size < self.size[axis] {
+                let mut own = *self;
+                own.size[axis] = size;
+                if own.out()[axis] % 8 == self.out()[axis] % 8 {
+                    break;
+                }
+                size += 8;
+            }
+            size.min(self.size[axis])
         };
         let of = |batch: usize, channels, outputs, [height, width]: [usize; 2]| {
-            let channels = [per_group(self.channels, channels), per_group(self.outputs, outputs)];
-            smaller(self, self.batch.min(batch), channels, [side(0, height), side(1, width)])
+            let groups = if depthwise { like(self.groups, outputs) } else { self.groups.min(2) };
+            let [of_x, of_y] = [self.group_channels(), self.group_outputs()];
+            let (of_x, of_y) = if depthwise { (of_x, of_y) } else { (like(of_x, channels), like(of_y, outputs)) };
+            smaller(self, self.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
         };
         let wide = rows.div_ceil(3) + 1;
         let all = [

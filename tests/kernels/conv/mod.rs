@@ -3,11 +3,11 @@
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};
-use loom::kernels::conv::{DIRECT, line, shape};
+use loom::kernels::conv::{DIRECT, line, of, shape};
 use tileloom::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual};
-use tileloom::{Context, ConvOptions, Dtype, Error, ErrorKind, Layout};
+use tileloom::{Context, ConvOptions, Dtype, Error, ErrorKind, Layout, gemm};
 
-use crate::{Suite, invalid, refused};
+use crate::{Depth, Suite, invalid, refused};
 
 use Dtype::F32;
 
@@ -19,6 +19,42 @@ fn cases(suite: &mut Suite) {
     suite.case("tensors", tensors);
     suite.case("functions over their range", functions);
     suite.case("nothing to compute takes no step", nothing);
+    if suite.depth >= Depth::Full && suite.gpu.is_software() {
+        suite.case("against the product of its size", speed);
+    }
+}
+
+/// 3 x 3, 64 to 64 channels at 64 x 64, and gemm of 4096 x 64 x 576, in turns: the best of each is compared.
+fn speed(gpu: &Gpu) -> Result<(), String> {
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let product = gemm::Problem::new(4096, 64, 576, dtype);
+        let [a, b, d] = [4096 * 576, 64 * 576, 4096 * 64].map(|words| gpu.buffer(&vec![0x3c; words * 4]));
+        let told = |error: Error| error.to_string();
+        let mut all = vec![gemm::prepare(&gpu.kernels, &product, gemm::Buffers::new(&a, &b, &d)).map_err(told)?];
+        for order in [Order::Nchw, Order::Nhwc] {
+            let problem = of(shape(64, 64, 64, 3, order), [dtype; 3]);
+            all.push(conv::prepare(&gpu.kernels, &problem, Buffers::new(&a, &b, &d)).map_err(told)?);
+        }
+        let mut best = [f64::INFINITY; 3];
+        for _ in 0..30 {
+            for (best, dispatch) in best.iter_mut().zip(&all) {
+                let start = std::time::Instant::now();
+                let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                dispatch.record(&mut encoder);
+                gpu.queue.submit([encoder.finish()]);
+                gpu.wait()?;
+                *best = best.min(start.elapsed().as_secs_f64());
+            }
+        }
+        let rates = best.map(|seconds| 2.0 * 4096.0 * 64.0 * 576.0 / seconds / 1e9);
+        if std::env::var_os("TILELOOM_PRINT_TABLE").is_some() {
+            println!("{} {dtype}: gemm, conv NCHW, NHWC: {rates:.1?} GFLOP/s", gpu.slug);
+        }
+        if rates[1].min(rates[2]) < 0.5 * rates[0] {
+            return Err(format!("{dtype}: gemm, conv NCHW, NHWC: {rates:.1?} GFLOP/s"));
+        }
+    }
+    Ok(())
 }
 
 fn nothing(gpu: &Gpu) -> Result<(), String> {

@@ -327,7 +327,10 @@ fn everywhere(list: &mut List<Problem>) {
             let problem = Problem { groups, channels: 12, outputs: 18, ..first };
             integers(list.narrow("groups", problem).config(DIRECT), 5);
         }
-        integers(list.narrow("depthwise", depthwise(9, 7, 3, order)), 6);
+        for (channels, multiplier) in [(9, 1), (8, 1), (5, 3)] {
+            let problem = depthwise(channels, 7, 3, order);
+            integers(list.narrow("depthwise", Problem { outputs: channels * multiplier, ..problem }), 6);
+        }
         for mask in [TapMask::A, TapMask::B] {
             hidden_taps(list.narrow("masks of PixelCNN", Problem { mask, ..first }).config(DIRECT));
         }
