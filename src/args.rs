@@ -361,6 +361,12 @@ impl<'k> Args<'k> {
         self.all.iter().filter(|arg| !arg.is_empty()).filter(shared).fold(Slots::NONE, |all, arg| all.with(arg.slot))
     }
 
+    /// Whether another argument lies in the buffer of this one.
+    pub fn shares(&self, slot: u32) -> bool {
+        let others = |own: &Arg| self.all.iter().any(|arg| arg.slot != slot && !arg.is_empty() && arg.same_buffer(own));
+        self.get(slot).is_some_and(others)
+    }
+
     /// Workgroups in x and y for `count` of them, folded where a dimension does not hold them all.
     /// A shader finds its number as `y * grid_x + x` and ignores numbers from `count` on.
     pub fn fold(&self, count: u64) -> Checked<[u32; 3]> {

@@ -6,6 +6,7 @@
 //! | [`attention`] | exact, tiled, decoded or by cooperative matrices: GQA, causal, windows, ALiBi, sinks, masks, segments, trees, packed, paged, LSE | `src/ops/attention/mod.rs` |
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
+//! | [`conv`] | convolution in one or two dimensions as a product, without im2col: strides, groups, padding, bias, residual, activation | `src/ops/conv/mod.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
 //! | [`gemm_quant`] | matrix product with packed weights: GGUF, GPTQ, AWQ, NF4, int8, FP8; one row to many, gated | `src/ops/gemm/gemm_quant.rs` |
 //! | [`grouped_gemm`] | products of rows by group, one matrix each: experts | `src/ops/gemm/grouped_gemm.rs` |

@@ -401,6 +401,7 @@ macro_rules! buffers {
 }
 
 pub mod attention;
+pub mod conv;
 pub mod gemm;
 mod pointwise;
 mod position;

@@ -5,6 +5,7 @@
 //! go as f64 that hold exactly what is stored. All of it is public, so that you can check your own kernels.
 
 pub mod attention;
+pub mod conv;
 pub mod gemm;
 mod numerics;
 mod position;

@@ -1,6 +1,7 @@
 //! [`Tensor`]: a contiguous array on a [`Context`]'s device. Each op's methods are in a file of its stem.
 
 mod attention;
+mod conv;
 mod gemm;
 mod position;
 mod routing;
@@ -11,6 +12,7 @@ mod weights;
 
 pub use attention::AttentionOptions;
 pub use attention::kv_append::{KvAppendOptions, KvCache, KvRope};
+pub use conv::ConvOptions;
 pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
 pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};

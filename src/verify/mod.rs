@@ -31,6 +31,8 @@ pub mod attention;
 #[doc(hidden)]
 pub mod call;
 #[doc(hidden)]
+pub mod conv;
+#[doc(hidden)]
 pub mod flush;
 #[doc(hidden)]
 pub mod gemm;

@@ -22,6 +22,7 @@ mod attention;
 mod barriers;
 mod cases;
 mod context;
+mod conv;
 mod gemm;
 mod invariant;
 mod ledger;

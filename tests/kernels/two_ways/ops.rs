@@ -3,6 +3,7 @@
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::Values;
+use loom::kernels::conv::{of, shape};
 use loom::kernels::gemm::{f32s, plain, whole};
 use loom::kernels::{attention, gemm, position, rows, vq};
 use tileloom::gemm::{Activation, Along, Matrix};
@@ -12,9 +13,9 @@ use tileloom::vq_lookup::{Combine, OutOfRange};
 use tileloom::weights::Format;
 use tileloom::{Dtype, Op};
 use tileloom::{
-    advance, attention_bias, attention_merge, beam_step, counting_sort, gemm_quant, grouped_gemm, kv_append, kv_move,
-    lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope,
-    sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
+    advance, attention_bias, attention_merge, beam_step, conv, counting_sort, gemm_quant, grouped_gemm, kv_append,
+    kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize,
+    rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
     vq_scatter, vq_train,
 };
 
@@ -36,6 +37,7 @@ ops![
     attention_bias::Problem,
     attention_merge::Problem,
     beam_step::Problem,
+    conv::Problem,
     counting_sort::Problem,
     tileloom::gemm::Problem,
     gemm_quant::Problem,
@@ -448,6 +450,34 @@ impl TwoWays for tileloom::gemm::Problem {
             cuts.push(Cut::at("k, summed", 16, k, &args, |k| Self { k: k.len(), ..*self }));
             let onto = Cut::at("k, as c", 16, k, &args, |k| Self { k: k.len(), c: added(k.start), ..*self });
             cuts.push(onto.chained(&[("c", "d")]));
+        }
+        cuts
+    }
+}
+
+impl TwoWays for conv::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { batch: 3, ..shape(8, 36, 6, 3, conv::Order::Nhwc) };
+        let residual = Some(conv::Residual::of(F16));
+        let halves = of(shape(5, 12, 7, 3, conv::Order::Nchw), [F16; 3]);
+        vec![first, Self { batch: 3, bias: Some(conv::Bias::of(F32)), residual, ..halves }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { batch, outputs, channels, .. } = *self;
+        let [height, width] = self.out();
+        let first = self.order == conv::Order::Nchw;
+        let outer = |inside: usize| if first { batch } else { batch * inside };
+        let y = outer(height * width);
+        let args = ["x", "y", "residual"].map(|name| (name, 1));
+        let of_outputs = [("weight", 1), ("bias", 1), ("y", y), ("residual", y)];
+        let mut cuts = vec![
+            Cut::at("batches", 1, batch, &args, |some| Self { batch: some.len(), ..*self }),
+            Cut::at("outputs", outputs / 3 / 4 * 4, outputs, &of_outputs, |some| Self { outputs: some.len(), ..*self }),
+        ];
+        if self.bias.is_none() {
+            let args = [("x", outer(self.size[0] * self.size[1])), ("weight", outputs)];
+            cuts.push(Cut::at("channels, summed", 4, channels, &args, |some| Self { channels: some.len(), ..*self }));
         }
         cuts
     }

@@ -11,9 +11,10 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, advance, attention, attention_bias,
-    attention_merge, beam_step, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora, lora_backward,
-    moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax,
-    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    attention_merge, beam_step, conv, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora,
+    lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample,
+    softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter,
+    vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -25,12 +26,13 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 32] = [
+pub const OPS: [(&str, Case); 33] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
     ("advance", call::case::<advance::Problem>),
     ("beam_step", call::case::<beam_step::Problem>),
+    ("conv", call::case::<conv::Problem>),
     ("counting_sort", call::case::<counting_sort::Problem>),
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
@@ -252,6 +254,30 @@ op!(gemm: [a, b, d], [b2, c, residual, bias, scale, scratch]; |dice, p| {
     }
     // Gradients are Problems of their own.
     let _ = gemm::backward(p);
+});
+
+one_of!(conv::Padding: |d| conv::Padding::Same, conv::Padding::Sides([d.size(), 0, 1, d.size()]),
+    conv::Padding::Sides([d.below(4), d.below(4), d.below(4), d.below(4)]));
+one_of!(conv::Border: |d| d.of_these(conv::Border::ALL));
+one_of!(conv::TapMask: |d| d.of_these(conv::TapMask::ALL));
+one_of!(conv::Order: |d| d.of_these(conv::Order::ALL));
+one_of!(conv::WeightOrder: |d| d.of_these(conv::WeightOrder::ALL));
+one_of!(conv::Activation: |d| d.of_these(conv::Activation::ALL));
+fields!(conv::Bias = conv::Bias::of(Dtype::F32); conv::Bias { dtype, offset });
+fields!(conv::Residual = conv::Residual::of(Dtype::F32); conv::Residual { dtype, layout });
+fields!(conv::Problem = Self::default();
+conv::Problem {
+    batch, channels, outputs, groups, size, kernel, stride, dilation, upsample, padding, border, mask, order, x, x_layout, weight,
+    weight_order, weight_layout, y, y_layout, bias, residual, activation, slope,
+});
+op!(conv: [x, weight, y], [bias, residual, scratch]; |dice, p| {
+    p.groups = 1 + dice.below(4);
+    [p.channels, p.outputs] = [0; 2].map(|_| p.groups * dice.below(20));
+    p.kernel = [0; 2].map(|_| 1 + dice.below(5));
+    for pair in [&mut p.stride, &mut p.dilation, &mut p.upsample] {
+        *pair = pair.map(|n| n.clamp(1, 9));
+    }
+    p.slope = 0.5;
 });
 
 one_of!(Code: |d| d.of_these(Code::ALL));

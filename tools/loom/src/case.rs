@@ -585,8 +585,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Fault::UnknownOption`], [`Fault::UnusedTensor`], and what is wrong with a tensor `expected.*`.
     pub fn finish(mut self, outputs: &[(&'static str, Vec<usize>)]) -> Result<Expected, Fault> {
-        // An option of every op; those without heads have nothing to lay out.
-        self.word("layout", &["bhsd", "bshd"])?;
+        // An option of every op; those without heads have nothing to lay out, or layouts of their own.
+        if !self.options.contains("layout") {
+            self.word("layout", &["bhsd", "bshd"])?;
+        }
         let mut tolerance = |name| match self.option(name, 0.0)? {
             value if value >= 0.0 => Ok(value),
             value => Err(Fault::BadOption { name, value: value.to_string(), expected: "at least 0".into() }),

@@ -1,6 +1,7 @@
 //! The kernels, described, a folder per family.
 
 pub mod attention;
+pub mod conv;
 pub mod gemm;
 pub mod mask;
 pub mod position;

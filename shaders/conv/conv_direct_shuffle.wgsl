@@ -1,0 +1,27 @@
+// The invocations of a subgroup (LANES of them, on the device's word) have the same rows of x: each loads some, and all hand
+// them round.
+struct Ids {
+  @builtin(local_invocation_index) local: u32,
+  @builtin(subgroup_invocation_id) subgroup_lane: u32,
+}
+
+const X_LOADS: u32 = (THREAD_M + LANES - 1u) / LANES;
+
+fn windows_of(group: u32, row: u32, ids: Ids) -> array<Window, X_LOADS> {
+  var windows: array<Window, X_LOADS>;
+  for (var g = 0u; g < X_LOADS; g++) {
+    windows[g] = window_at(group, row + min(g * LANES + ids.subgroup_lane, THREAD_M - 1u));
+  }
+  return windows;
+}
+
+fn x_fetch(windows: ptr<function, array<Window, X_LOADS>>, k: u32) -> array<vec4<f32>, X_LOADS> {
+  var x: array<vec4<f32>, X_LOADS>;
+  for (var g = 0u; g < X_LOADS; g++) { x[g] = x_k4((*windows)[g], k); }
+  return x;
+}
+
+// The four k of row r.
+fn x_row(x: ptr<function, array<vec4<f32>, X_LOADS>>, r: u32) -> vec4<f32> {
+  return subgroupShuffle((*x)[r / LANES], r % LANES);
+}

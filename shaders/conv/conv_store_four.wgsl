@@ -1,0 +1,3 @@
+// y by fours, which are aligned and whole.
+fn y_four(i: u32, v: vec4<f32>) { y[i >> 2u] = Y(v); }
+fn y_one(i: u32, v: f32) {}

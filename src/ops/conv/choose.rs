@@ -1,0 +1,223 @@
+//! Which Config: tables of tiles by class of adapter, what fits, what is best.
+
+use super::{Algorithm, Config, Order, Packing, Problem, Views};
+use crate::caps::{Adapters, Class};
+use crate::layout::product;
+use crate::rounds::Rounds;
+use crate::{Caps, Misfit};
+
+/// A row of the table: the tiles of one class of adapters.
+struct Row {
+    adapters: Adapters,
+    tiles: &'static [Tile],
+    /// `Direct`: the subgroup hands pixels round, where it has one trusted width of at least this.
+    shuffle: u32,
+    /// Workgroups that fill the adapter.
+    fill: u64,
+}
+
+/// A Config's tile.
+struct Tile {
+    algorithm: Algorithm,
+    tile: [u32; 3],
+    thread: [u32; 2],
+    /// Time per product, of which only ratios count.
+    cost: f64,
+}
+
+const fn direct(rows: u32, columns: u32, thread: [u32; 2], cost: f64) -> Tile {
+    Tile { algorithm: Algorithm::Direct, tile: [rows, columns, 4], thread, cost }
+}
+
+const fn tiled(tile: [u32; 3], thread: [u32; 2], cost: f64) -> Tile {
+    Tile { algorithm: Algorithm::Tiled, tile, thread, cost }
+}
+
+const fn depthwise(rows: u32, columns: u32, cost: f64) -> Tile {
+    Tile { algorithm: Algorithm::Depthwise, tile: [rows, columns, 4], thread: [4, 4], cost }
+}
+
+/// Not measured.
+const INTEGRATED: Row = Row {
+    adapters: Class::Integrated.any(),
+    tiles: &[
+        tiled([64, 64, 16], [8, 4], 1.0),
+        tiled([32, 32, 16], [4, 4], 1.5),
+        tiled([128, 16, 16], [8, 4], 1.7),
+        tiled([256, 4, 8], [4, 4], 2.5),
+        direct(32, 32, [4, 4], 2.5),
+        depthwise(16, 64, 0.1),
+        depthwise(256, 4, 0.1),
+    ],
+    shuffle: u32::MAX,
+    fill: 32,
+};
+
+/// Not measured.
+const DISCRETE: Row = Row {
+    adapters: Class::Discrete.any(),
+    tiles: &[
+        tiled([128, 128, 8], [8, 8], 1.0),
+        tiled([64, 64, 16], [8, 4], 1.2),
+        tiled([32, 32, 16], [4, 4], 2.0),
+        tiled([128, 16, 16], [8, 4], 1.9),
+        tiled([256, 4, 8], [4, 4], 3.0),
+        direct(32, 32, [4, 4], 3.0),
+        depthwise(16, 64, 0.1),
+        depthwise(256, 4, 0.1),
+    ],
+    shuffle: u32::MAX,
+    fill: 256,
+};
+
+/// Costs of software adapters are those of gemm; tiles of few columns have several pixels side by side.
+const TABLE: [Row; 3] = [
+    Row {
+        adapters: Class::Software.any(),
+        tiles: &[
+            direct(16, 128, [16, 16], 1.0),
+            direct(16, 64, [16, 8], 1.15),
+            direct(16, 32, [16, 4], 1.45),
+            direct(8, 32, [8, 4], 1.7),
+            direct(64, 8, [16, 4], 3.0),
+            direct(64, 4, [8, 4], 3.5),
+            tiled([64, 64, 16], [4, 4], 5.0),
+            depthwise(4, 32, 0.1),
+            depthwise(32, 4, 0.1),
+        ],
+        shuffle: 8,
+        fill: 4,
+    },
+    INTEGRATED,
+    DISCRETE,
+];
+
+/// Where loops count ([`Caps::loop_rounds`]): not unrolled, those over more than one vec4 of columns cost twice as much. The last takes
+/// the longest k.
+const OLD_MESA: Row = Row {
+    adapters: Class::Software.any(),
+    tiles: &[
+        direct(16, 32, [16, 4], 1.0),
+        direct(8, 32, [8, 4], 1.15),
+        direct(64, 4, [8, 4], 3.0),
+        direct(4, 32, [4, 4], 2.0),
+        tiled([64, 64, 16], [4, 4], 5.0),
+        depthwise(4, 32, 0.1),
+        depthwise(32, 4, 0.1),
+    ],
+    shuffle: u32::MAX,
+    fill: 4,
+};
+
+/// Every Config of the table, the best first.
+pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<Config> {
+    let row = match caps.loop_rounds() {
+        Some(_) => &OLD_MESA,
+        None => caps.row(&TABLE, |row| row.adapters),
+    };
+    let native_f16 = caps.prefers_native_f16(problem.has_f16());
+    let mut found: Vec<(f64, Config)> = Vec::new();
+    for &Tile { algorithm, tile, thread, cost } in row.tiles {
+        // Neighbours have what lies side by side.
+        let across = (problem.order == Order::Nhwc) != (tile[1] > 4);
+        let cost = if algorithm == Algorithm::Depthwise && across { 2.0 * cost } else { cost };
+        let config = Config { algorithm, tile, thread, lanes: 1, native_f16 };
+        let shuffles = |width: &u32| {
+            algorithm == Algorithm::Direct
+                && tile[0] == thread[0]
+                && *width >= row.shuffle
+                && config.wg_size().is_multiple_of(*width)
+        };
+        let lanes = caps.trusted_subgroup_size().filter(shuffles).unwrap_or(1);
+        let workgroups = workgroups(problem, views, &config);
+        // What is computed, past the ends of y included, as far as it fills the adapter.
+        let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
+        let score = cost * idle * product!(workgroups, tile[0], tile[1]) as f64;
+        found.push((score, Config { lanes, ..config }));
+    }
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    found.into_iter().map(|(_, config)| config).collect()
+}
+
+/// The first thing that does not fit.
+pub(super) fn check(problem: &Problem, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+    let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, native_f16 } = *config;
+    caps.check_native_f16(native_f16, problem.has_f16())?;
+    let sizes = [m, n, k, tm, tn];
+    for size in sizes.into_iter().chain([lanes]) {
+        Misfit::unless(size > 0, "sizes must be at least 1", size)?;
+    }
+    for size in sizes {
+        Misfit::at_most("a size of a tile", size, 512u32)?;
+        Misfit::unless(size.is_multiple_of(4), "sizes of a tile must be fours", size)?;
+    }
+    Misfit::unless(m.is_multiple_of(tm), "thread must divide the pixels of the tile", tm)?;
+    Misfit::unless(n.is_multiple_of(tn), "thread must divide the channels of the tile", tn)?;
+    Misfit::at_most("sums of a thread", tm * tn, 256u32)?;
+    Misfit::unless(algorithm == Algorithm::Tiled || k == 4, "k of a tile must be 4, of tiled fours", k)?;
+    if algorithm == Algorithm::Depthwise {
+        let (channels, groups) = (problem.group_channels(), problem.groups);
+        Misfit::unless(channels == 1 && groups > 1, "depthwise needs groups of one channel of x", channels as u64)?;
+        Misfit::unless(tm * tn == 16 && tm == 4, "an invocation of depthwise must have 4 x 4", tm)?;
+    }
+    let shuffles = algorithm == Algorithm::Direct
+        && caps.trusted_subgroup_size() == Some(lanes)
+        && config.wg_size().is_multiple_of(lanes);
+    Misfit::unless(lanes == 1 || shuffles, "lanes must be 1, of direct 1 or the trusted subgroup", lanes)?;
+    Misfit::unless(lanes == 1 || m == tm, "pixels that are handed round must be those of all", m)?;
+    caps.check_wg_size(config.wg_size())?;
+    let most = caps.limits.max_compute_workgroup_storage_size;
+    Misfit::at_most("bytes of workgroup memory", config.wg_bytes(), most)?;
+    caps.check_rounds(config.rounds(problem))
+}
+
+/// Workgroups of the second step.
+pub(super) fn workgroups(problem: &Problem, views: &Views, config: &Config) -> u64 {
+    let [m, n, _] = config.tile.map(u64::from);
+    let Packing { groups, cols, .. } = problem.packing(config.algorithm);
+    product!(problem.rows(views).div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups)
+}
+
+impl Config {
+    /// Invocations per workgroup.
+    pub fn wg_size(&self) -> u32 {
+        let [m, n] = [0, 1].map(|i| self.tile[i].checked_div(self.thread[i]).unwrap_or(0));
+        m.saturating_mul(n)
+    }
+
+    /// Bytes of workgroup memory.
+    pub(super) fn wg_bytes(&self) -> u32 {
+        let [m, n, k] = self.tile;
+        match self.algorithm {
+            Algorithm::Direct | Algorithm::Depthwise => 0,
+            Algorithm::Tiled => 4 * k * (m + 4 + n),
+        }
+    }
+
+    /// Rounds of the loops of an invocation, at most.
+    fn rounds(&self, problem: &Problem) -> Rounds {
+        let k = problem.packing(self.algorithm).k;
+        let [tile_m, tile_n, tile_k] = self.tile.map(|size| u64::from(size.max(1)));
+        let [rows, columns] = self.thread.map(u64::from);
+        let vecs = columns / 4;
+        let (sums, each) = (Rounds::plain(rows * vecs), Rounds::plain(rows));
+        // Columns, or rows, that are not whole fours.
+        let four = Rounds::nest(4u32, Rounds::plain(4u32)).times(2);
+        match self.algorithm {
+            Algorithm::Depthwise => each + Rounds::nest(problem.taps() as u64, each) + Rounds::plain(1u32) + four,
+            Algorithm::Direct => {
+                let step = each + Rounds::nest(vecs, each);
+                sums + each
+                    + Rounds::nest(k / 4, step)
+                    + Rounds::nest(rows / 4 * vecs, Rounds::plain(rows / 4 * vecs) + four)
+            }
+            Algorithm::Tiled => {
+                let loads = |size: u64| Rounds::plain((size * tile_k).div_ceil(4 * u64::from(self.wg_size().max(1))));
+                let quad = Rounds::nest(vecs, Rounds::plain(4u32));
+                let tile = loads(tile_m) + loads(tile_n) + Rounds::nest(tile_k, Rounds::nest(rows / 4, quad));
+                let last = Rounds::plain(rows / 4 * vecs) + four;
+                sums + loads(tile_m) + Rounds::nest(k.div_ceil(tile_k), tile) + Rounds::nest(rows / 4 * vecs, last)
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What names a pipeline, and the shader that it gives.
+
+use super::{Activation, Algorithm, Border, Config, Order, Params, Problem, Views};
+use crate::Dtype;
+use crate::caps::LEAST_INVOCATIONS;
+use crate::compose::{Shader, Slots, Storage, slots};
+use crate::kernels::{Pass, Pipeline};
+
+slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH);
+
+/// Invocations of a workgroup of the first step.
+pub(super) const PACK_WG: u32 = LEAST_INVOCATIONS;
+
+/// The row of a k in the table that only pads: no place that a window has.
+const NO_TAP: u32 = 1 << 31;
+
+/// What follows from the Problem, the device and the buffers, for the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PackForm {
+    weight: Storage,
+    bias: Option<Storage>,
+}
+
+/// The same for the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Form {
+    /// x is read by this many channels: 4 or 1.
+    vec: u32,
+    /// A group has a multiple of four channels.
+    fours: bool,
+    /// Places are mapped into x: enlarged, mirrored or repeated.
+    mapped: bool,
+    channels_last: bool,
+    residual: bool,
+    x: Storage,
+    y: Storage,
+    store: Store,
+}
+
+/// How y is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Store {
+    /// By fours.
+    Four,
+    /// One by one.
+    One,
+    /// Packed, where neighbours may share words: by atomics.
+    Halves,
+}
+
+/// The pipelines of a Config, in the order in which they run.
+pub(super) fn passes(
+    problem: &Problem,
+    views: &Views,
+    config: &Config,
+    writable: Slots,
+) -> (Pass<(), PackForm>, Pass<Config, Form>) {
+    let held = |dtype| Storage::held(dtype, config.native_f16);
+    let bias = problem.bias.map(|bias| held(bias.dtype));
+    let pack = Pass { stem: "conv_pack", config: (), form: PackForm { weight: held(problem.weight), bias }, writable };
+    let channels_last = problem.order == Order::Nhwc;
+    let y = held(problem.y);
+    let depthwise = config.algorithm == Algorithm::Depthwise;
+    let cols = problem.packing(config.algorithm).cols;
+    let whole = views.y.multiple_of(4) && (!channels_last || cols.is_multiple_of(4));
+    let store = match y {
+        _ if whole => Store::Four,
+        storage if storage.packed() => Store::Halves,
+        _ => Store::One,
+    };
+    let fours = problem.by_fours();
+    let side_by_side = if depthwise { problem.group_outputs() == 1 } else { fours };
+    let form = Form {
+        vec: if side_by_side && channels_last && views.x.multiple_of(4) { 4 } else { 1 },
+        fours,
+        mapped: problem.border != Border::Zero || problem.upsample != [1, 1],
+        channels_last,
+        residual: problem.residual.is_some(),
+        x: held(problem.x),
+        y,
+        store,
+    };
+    let stem = match config.algorithm {
+        Algorithm::Direct => "conv_direct",
+        Algorithm::Tiled => "conv_tiled",
+        Algorithm::Depthwise => "conv_depthwise",
+    };
+    (pack, Pass { stem, config: *config, form, writable })
+}
+
+/// What the residual is, as shaders call it; see [`KINDS`].
+pub(super) fn kind(dtype: Option<Dtype>) -> u32 {
+    dtype.map_or(0, |dtype| 1 + dtype as u32)
+}
+
+/// The kinds by their names in shaders.
+const KINDS: [(&str, Option<Dtype>); 4] = [
+    ("KIND_NONE", None),
+    ("KIND_F32", Some(Dtype::F32)),
+    ("KIND_F16", Some(Dtype::F16)),
+    ("KIND_BF16", Some(Dtype::Bf16)),
+];
+
+impl Pipeline for Pass<(), PackForm> {
+    fn shader(&self) -> Shader {
+        let PackForm { weight, bias } = self.form;
+        let mut shader = self.begin(PACK_WG, 0, 1).params::<Params>().constant("NO_TAP", NO_TAP);
+        shader = shader.input(WEIGHT, "weight", weight);
+        if let Some(bias) = bias {
+            shader = shader.input(BIAS, "bias", bias);
+        }
+        shader.import_if(bias.is_some(), "conv_bias").writes(SCRATCH, "scratch", "vec4<u32>")
+    }
+}
+
+impl Pipeline for Pass<Config, Form> {
+    fn shader(&self) -> Shader {
+        let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
+        let Form { vec, fours, mapped, channels_last, residual, x, .. } = self.form;
+        let mut shader = self
+            .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
+            .params::<Params>()
+            .flag("FOURS", fours)
+            .flag("MAPPED", mapped)
+            .flag("CHANNELS_LAST", channels_last)
+            .flag("RESIDUAL", residual)
+            .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k), ("NO_TAP", NO_TAP)])
+            .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes)])
+            .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
+            .input(X, "x", x)
+            .reads(SCRATCH, "scratch", "vec4<u32>");
+        if residual {
+            shader = shader.reads(RESIDUAL, "residual", "u32");
+        }
+        shader = shader.import_if(residual, "conv_residual");
+        for (prefix, words) in [
+            ("ACTIVATION", Activation::ALL.iter().map(|one| (one.name(), *one as u32)).collect::<Vec<_>>()),
+            ("BORDER", Border::ALL.iter().map(|one| (one.name(), *one as u32)).collect()),
+        ] {
+            for (name, code) in words {
+                shader = shader.constant(&format!("{prefix}_{}", name.to_uppercase()), code);
+            }
+        }
+        shader = self.form.store(shader);
+        let load = match (algorithm == Algorithm::Depthwise, vec) {
+            (true, 4) => "conv_channels4",
+            (true, _) => "conv_channels1",
+            (false, 4) => "conv_load4",
+            (false, _) => "conv_load1",
+        };
+        let shader = shader.import("conv_place").import("conv_finish").import(load);
+        match algorithm {
+            Algorithm::Direct if lanes > 1 => shader.import("conv_direct_shuffle"),
+            Algorithm::Direct => shader.import("conv_direct_alone"),
+            Algorithm::Tiled | Algorithm::Depthwise => shader,
+        }
+    }
+}
+
+impl Form {
+    /// y, and how it is written.
+    fn store(self, shader: Shader) -> Shader {
+        let bf16 = self.y == Storage::Bf16Packed;
+        let scalar = if self.y == Storage::F16 { "f16" } else { "f32" };
+        match self.store {
+            Store::Four if self.y.packed() => {
+                shader.flag("Y_BF16", bf16).writes(Y, "y", "vec2<u32>").import("conv_store_words")
+            }
+            Store::Four => {
+                let element = format!("vec4<{scalar}>");
+                shader.alias("Y", &element).writes(Y, "y", &element).import("conv_store_four")
+            }
+            Store::One => shader.alias("Y", scalar).writes(Y, "y", scalar).import("conv_store_one"),
+            Store::Halves => shader.flag("Y_BF16", bf16).writes(Y, "y", "atomic<u32>").import("conv_store_halves"),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Convolution on tensors.
+
+use crate::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual, TapMask};
+use crate::{Batch, Element, ErrorKind, Result, Tensor};
+
+const OP: &str = "conv";
+
+/// Options of [`Tensor::conv2d`] and [`Tensor::conv1d`]. Pairs are of height and width; of one dimension only the width counts.
+#[derive(Debug, Clone, Copy)]
+pub struct ConvOptions<'a, T> {
+    /// Distance of neighbouring windows.
+    pub stride: [usize; 2],
+    /// Distance of neighbouring taps.
+    pub dilation: [usize; 2],
+    /// Each place of x is repeated so often, before padding.
+    pub upsample: [usize; 2],
+    /// How much is added around x.
+    pub padding: Padding,
+    /// What is added.
+    pub border: Border,
+    /// Which taps there are.
+    pub mask: TapMask,
+    /// Groups of channels.
+    pub groups: usize,
+    /// The order of the axes of x and of the result.
+    pub order: Order,
+    /// `[outputs]`, added before the activation.
+    pub bias: Option<&'a Tensor<T>>,
+    /// Of the result's shape, added before the activation.
+    pub residual: Option<&'a Tensor<T>>,
+    /// Applied last.
+    pub activation: Activation,
+    /// Of the activation.
+    pub slope: f32,
+}
+
+impl<T> Default for ConvOptions<'_, T> {
+    fn default() -> Self {
+        let Problem { stride, dilation, upsample, padding, border, mask, groups, order, activation, slope, .. } =
+            Problem::default();
+        ConvOptions {
+            stride,
+            dilation,
+            upsample,
+            padding,
+            border,
+            mask,
+            groups,
+            order,
+            bias: None,
+            residual: None,
+            activation,
+            slope,
+        }
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// Convolution of `[n, c, h, w]`, or by [`ConvOptions::order`] `[n, h, w, c]`, with `weight`
+    /// `[outputs, c / groups, kernel_h, kernel_w]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`], and those of [`conv::prepare`](crate::conv::prepare) and [`Batch::submit`].
+    pub fn conv2d(&self, weight: &Tensor<T>, options: &ConvOptions<T>) -> Result<Tensor<T>> {
+        self.at_once(|batch| batch.conv2d(self, weight, options))
+    }
+
+    /// [`conv2d`](Self::conv2d) in one dimension: `[n, c, w]`, or `[n, w, c]`, with `weight` `[outputs, c / groups, kernel]`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn conv1d(&self, weight: &Tensor<T>, options: &ConvOptions<T>) -> Result<Tensor<T>> {
+        self.at_once(|batch| batch.conv1d(self, weight, options))
+    }
+}
+
+impl Batch {
+    /// [`Tensor::conv2d`], recorded.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn conv2d<T: Element>(
+        &mut self,
+        x: &Tensor<T>,
+        weight: &Tensor<T>,
+        options: &ConvOptions<T>,
+    ) -> Result<Tensor<T>> {
+        self.convolve(x, weight, options, 2)
+    }
+
+    /// [`Tensor::conv1d`], recorded.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn conv1d<T: Element>(
+        &mut self,
+        x: &Tensor<T>,
+        weight: &Tensor<T>,
+        options: &ConvOptions<T>,
+    ) -> Result<Tensor<T>> {
+        self.convolve(x, weight, options, 1)
+    }
+
+    fn convolve<T: Element>(
+        &mut self,
+        x: &Tensor<T>,
+        weight: &Tensor<T>,
+        options: &ConvOptions<T>,
+        dims: usize,
+    ) -> Result<Tensor<T>> {
+        self.own(OP, "x", x)?;
+        self.own(OP, "weight", weight)?;
+        let shape = |arg, have: &[usize], expected: String| Err(ErrorKind::shape(arg, have, expected).of(OP));
+        let axes = |shape: &[usize]| match (shape, dims) {
+            (&[a, b, c, d], 2) => Some([a, b, c, d]),
+            _ => None,
+        };
+        // One dimension has a height of 1.
+        let lone = |shape: &[usize], at: usize| match (shape, dims) {
+            (&[_, _, _], 1) => {
+                let mut four = shape.to_vec();
+                four.insert(at, 1);
+                four.try_into().ok()
+            }
+            _ => axes(shape),
+        };
+        let ConvOptions { order, groups, mut stride, mut dilation, mut upsample, mut padding, .. } = *options;
+        let last = order == Order::Nhwc;
+        let Some([batch, a, b, c]) = lone(x.shape(), if last { 1 } else { 2 }) else {
+            return shape("x", x.shape(), format!("{} axes", dims + 2));
+        };
+        let (channels, size) = if last { (c, [a, b]) } else { (a, [b, c]) };
+        let Some([outputs, own, height, width]) = lone(weight.shape(), 2) else {
+            return shape("weight", weight.shape(), format!("{} axes", dims + 2));
+        };
+        if own.checked_mul(groups) != Some(channels) {
+            return shape("weight", weight.shape(), format!("[outputs, {channels} / {groups}, ..]"));
+        }
+        if dims == 1 {
+            (stride[0], dilation[0], upsample[0]) = (1, 1, 1);
+            if let Padding::Sides(sides) = &mut padding {
+                sides[..2].fill(0);
+            }
+        }
+        let ConvOptions { border, mask, bias, residual, activation, slope, .. } = *options;
+        let problem = Problem {
+            batch,
+            channels,
+            outputs,
+            groups,
+            size,
+            kernel: [height, width],
+            stride,
+            dilation,
+            upsample,
+            padding,
+            border,
+            mask,
+            order,
+            x: T::DTYPE,
+            weight: T::DTYPE,
+            y: T::DTYPE,
+            bias: bias.map(|_| Bias::of(T::DTYPE)),
+            residual: residual.map(|_| Residual::of(T::DTYPE)),
+            activation,
+            slope,
+            ..Problem::default()
+        };
+        let [out_h, out_w] = problem.out();
+        let mut result = if last { vec![batch, out_h, out_w, outputs] } else { vec![batch, outputs, out_h, out_w] };
+        if dims == 1 {
+            result.remove(if last { 1 } else { 2 });
+        }
+        for (arg, tensor, want) in [("bias", bias, &[outputs][..]), ("residual", residual, &result)] {
+            if let Some(tensor) = tensor {
+                self.own(OP, arg, tensor)?;
+                if tensor.shape() != want {
+                    return shape(arg, tensor.shape(), format!("{want:?}"));
+                }
+            }
+        }
+        let y = self.context().allocate(OP, &result, None)?;
+        let mut buffers = Buffers::new(x.buffer(), weight.buffer(), y.buffer());
+        if let Some(bias) = bias {
+            buffers = buffers.bias(bias.buffer());
+        }
+        if let Some(residual) = residual {
+            buffers = buffers.residual(residual.buffer());
+        }
+        let dispatch = conv::prepare(self.context().kernels(), &problem, buffers)?;
+        self.push(dispatch);
+        Ok(y)
+    }
+}

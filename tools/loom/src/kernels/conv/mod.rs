@@ -1,0 +1,458 @@
+//! Convolution, described.
+
+use tileloom::conv::{
+    Activation, Algorithm, Bias, Border, Config, Order, Padding, Problem, Residual, TapMask, WeightOrder,
+};
+use tileloom::verify::Describe;
+use tileloom::{Dtype, Layout};
+
+use crate::case::{self, Fault, OptionValue, Options, Reader, Shown};
+use crate::kernel::{Access, Arg, Cost, Entry, Given, List, Listed, Values, affordable};
+use crate::random::Random;
+
+use Dtype::{Bf16, F16, F32};
+use Order::{Nchw, Nhwc};
+
+/// A small tile of packed f16, for problems that share pipelines: needs no feature.
+pub const DIRECT: Config =
+    Config { algorithm: Algorithm::Direct, tile: [8, 32, 4], thread: [8, 4], lanes: 1, native_f16: false };
+
+/// A tile in workgroup memory.
+pub const TILED: Config = Config { algorithm: Algorithm::Tiled, tile: [32, 32, 16], thread: [4, 4], ..DIRECT };
+
+/// Of f32: a square kernel on a picture, padded so that a stride of 1 keeps its size.
+pub fn shape(channels: usize, outputs: usize, size: usize, kernel: usize, order: Order) -> Problem {
+    let padding = Padding::Sides([kernel / 2; 4]);
+    let (size, kernel) = ([size; 2], [kernel; 2]);
+    Problem { channels, outputs, size, kernel, padding, order, ..Problem::default() }
+}
+
+/// The same of these dtypes of x, weights and y.
+pub fn of(problem: Problem, [x, weight, y]: [Dtype; 3]) -> Problem {
+    Problem { x, weight, y, ..problem }
+}
+
+/// Depthwise: each channel has a kernel of its own.
+pub fn depthwise(channels: usize, size: usize, kernel: usize, order: Order) -> Problem {
+    Problem { groups: channels, ..shape(channels, channels, size, kernel, order) }
+}
+
+/// One dimension.
+pub fn line(channels: usize, outputs: usize, len: usize, kernel: usize, order: Order) -> Problem {
+    let padding = Padding::Sides([0, 0, kernel / 2, kernel / 2]);
+    Problem { size: [1, len], kernel: [1, kernel], padding, ..shape(channels, outputs, 1, 1, order) }
+}
+
+/// Bias, residual and activation.
+pub fn whole(problem: Problem, activation: Activation) -> Problem {
+    let (bias, residual) = (Some(Bias { offset: 1, ..Bias::of(F32) }), Some(Residual::of(problem.y)));
+    Problem { bias, residual, activation, slope: 0.25, ..problem }
+}
+
+/// Whole numbers from -3 to 3: their sums are exact.
+fn integers(entry: &mut Entry<Problem>, seed: u64) {
+    entry.exact().set(move |_, values| {
+        let mut random = Random::new(seed);
+        values.values_mut().flatten().for_each(|value| *value = random.below(7) as f64 - 3.0);
+    });
+}
+
+/// What has no part is NaN or infinite: taps that the mask leaves out.
+fn hidden_taps(entry: &mut Entry<Problem>) {
+    entry.set(|problem, values| {
+        let (taps, all) = (problem.taps(), problem.kernel[0] * problem.kernel[1]);
+        let weights = values.get_mut("weight").into_iter().flatten().enumerate();
+        weights.filter(|(i, _)| i % all >= taps).for_each(|(i, v)| *v = [f64::NAN, f64::INFINITY][i % 2]);
+    });
+}
+
+/// The first element of x is infinite, and nothing that does not see it.
+fn infinite(entry: &mut Entry<Problem>) {
+    entry.exact().set(|_, values| {
+        for all in values.values_mut() {
+            (0..all.len()).for_each(|i| all[i] = [1.0, 2.0, 3.0, 1.0, 2.0][i % 5]);
+        }
+        values.get_mut("x").into_iter().for_each(|x| x[0] = f64::INFINITY);
+    });
+}
+
+#[linkme::distributed_slice(crate::registry::KERNELS)]
+static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
+
+impl Listed for Problem {
+    const OPS: &'static [&'static str] = &["conv2d", "conv1d"];
+
+    fn list(list: &mut List<Problem>) {
+        everywhere(list);
+        wide(list);
+        benches(list);
+        composed(list);
+    }
+
+    fn op(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::of(self.flops(), &self.args())
+    }
+
+    fn shared() -> &'static [&'static str] {
+        &["weight", "bias"]
+    }
+
+    fn shipped() -> Vec<String> {
+        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
+        algorithms.chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+    }
+
+    fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
+        fn words<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<(&'static str, T)> {
+            all.iter().map(|&one| (name(one), one)).collect()
+        }
+        for (name, pair) in
+            [("stride", &mut self.stride), ("dilation", &mut self.dilation), ("upsample", &mut self.upsample)]
+        {
+            let mut value = Pair(*pair);
+            options.value(name, &mut value)?;
+            *pair = value.0;
+        }
+        let mut padding = Sides(match self.padding {
+            Padding::Same => None,
+            Padding::Sides(sides) => Some(sides.into()),
+        });
+        options.value("padding", &mut padding)?;
+        self.padding = padding.of(self.op_dims(options))?;
+        options.value("groups", &mut self.groups)?;
+        options.word("layout", &mut self.order, &words(Order::ALL, Order::name))?;
+        options.word("padding_mode", &mut self.border, &words(Border::ALL, Border::name))?;
+        options.word("mask", &mut self.mask, &words(TapMask::ALL, TapMask::name))?;
+        options.word("activation", &mut self.activation, &words(Activation::ALL, Activation::name))?;
+        options.value("slope", &mut self.slope)?;
+        options.value("out_dtype", &mut self.y)?;
+        options.word("weight_order", &mut self.weight_order, &words(WeightOrder::ALL, WeightOrder::name))?;
+        options.value("x_layout", &mut self.x_layout)?;
+        options.value("weight_layout", &mut self.weight_layout)?;
+        options.value("y_layout", &mut self.y_layout)?;
+        if let Some(bias) = &mut self.bias {
+            options.value("bias_offset", &mut bias.offset)?;
+        }
+        self.residual.as_mut().map_or(Ok(()), |residual| options.value("residual_layout", &mut residual.layout))
+    }
+
+    fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
+        let dims = if reader.op() == "conv1d" { 1 } else { 2 };
+        let expected = if dims == 1 { "[n, c, w]" } else { "[n, c, h, w]" };
+        let (x, x_dtype) = reader.values("x", expected)?;
+        let (weight, weight_dtype) = reader.values("weight", "[o, c / groups, (kh,) kw]")?;
+        let mut problem = Problem { x: x_dtype, weight: weight_dtype, y: x_dtype, ..Problem::default() };
+        if let Some(bias) = reader.optional("bias") {
+            problem.bias = Some(Bias::of(case::float("bias", bias)?));
+        }
+        if let Some(residual) = reader.optional("residual") {
+            problem.residual = Some(Residual::of(case::float("residual", residual)?));
+        }
+        problem.options(&mut Options::Read(reader))?;
+        // Axes as of two dimensions.
+        let four = |name, tensor: &case::Tensor, height: usize| -> Result<[usize; 4], Fault> {
+            let mut shape = tensor.shape.clone();
+            if shape.len() == dims + 2 && dims == 1 {
+                shape.insert(height, 1);
+            }
+            shape.try_into().map_err(|_| case::bad_shape(name, tensor, format!("{} axes", dims + 2)))
+        };
+        let last = problem.order == Nhwc;
+        let [batch, a, b, c] = four("x", x, if last { 1 } else { 2 })?;
+        (problem.batch, problem.channels, problem.size) =
+            (batch, if last { c } else { a }, if last { [a, b] } else { [b, c] });
+        let height = match problem.weight_order {
+            WeightOrder::Oihw => 2,
+            WeightOrder::Ohwi => 1,
+            WeightOrder::Hwio => 0,
+        };
+        let axes = four("weight", weight, height)?;
+        let [o, i, h, w] = match problem.weight_order {
+            WeightOrder::Oihw => axes,
+            WeightOrder::Ohwi => [axes[0], axes[3], axes[1], axes[2]],
+            WeightOrder::Hwio => [axes[3], axes[2], axes[0], axes[1]],
+        };
+        (problem.outputs, problem.kernel) = (o, [h, w]);
+        let Problem { channels, groups, .. } = problem;
+        if groups == 0 || i.checked_mul(groups) != Some(channels) || o % groups != 0 {
+            return Err(case::bad_shape(
+                "weight",
+                weight,
+                format!("{channels} / {groups} channels, a multiple of {groups} outputs"),
+            ));
+        }
+        let refused =
+            |name, value: String, expected: &str| Err(Fault::BadOption { name, value, expected: expected.into() });
+        for (name, pair) in [("stride", problem.stride), ("dilation", problem.dilation), ("upsample", problem.upsample)]
+        {
+            if pair.contains(&0) {
+                return refused(name, Pair(pair).text(), "at least 1");
+            }
+        }
+        if [h, w].contains(&0) {
+            return Err(case::bad_shape("weight", weight, "a kernel with taps"));
+        }
+        affordable(reader, &problem.args())?;
+        let mut values = Values::new();
+        for arg in problem.args().iter().filter(|arg| arg.access == Access::Read) {
+            let tensor = reader.tensor(arg.name, "")?;
+            if tensor.shape.iter().product::<usize>() != arg.view.len() {
+                return Err(case::bad_shape(arg.name, tensor, format!("{:?}", shown(&problem, arg, dims))));
+            }
+            values.insert(arg.name, tensor.numbers().unwrap_or_default());
+        }
+        let args = problem.args();
+        let y = args.iter().find(|arg| arg.name == "y").expect("an output");
+        let outputs = vec![Shown::new("y", shown(&problem, y, dims))];
+        Ok(Given { problem, values, outputs, known: Values::new() })
+    }
+
+    fn shape(&self, arg: &Arg) -> Vec<usize> {
+        shown(self, arg, 2)
+    }
+}
+
+/// The shape of an argument in a case file.
+fn shown(problem: &Problem, arg: &Arg, dims: usize) -> Vec<usize> {
+    if arg.name == "bias" {
+        return vec![arg.view.cols];
+    }
+    let mut shape = [&arg.view.sizes[..], &[arg.view.cols]].concat();
+    let height = match (arg.name, problem.weight_order, problem.order) {
+        ("weight", WeightOrder::Hwio, _) => 0,
+        ("weight", WeightOrder::Ohwi, _) | ("x" | "y" | "residual", _, Nhwc) => 1,
+        _ => 2,
+    };
+    if dims == 1 {
+        shape.remove(height);
+    }
+    shape
+}
+
+/// A number for both axes, or one each.
+#[derive(Clone)]
+struct Pair([usize; 2]);
+
+impl OptionValue for Pair {
+    const EXPECTED: &'static str = "a number, or one for each axis";
+    fn parse(text: &str) -> Option<Pair> {
+        match Vec::<usize>::parse(text)?[..] {
+            [both] => Some(Pair([both; 2])),
+            [y, x] => Some(Pair([y, x])),
+            _ => None,
+        }
+    }
+    fn text(&self) -> String {
+        self.0.text()
+    }
+}
+
+/// Padding: `same`, a number, one for each axis or each side.
+#[derive(Clone)]
+struct Sides(Option<Vec<usize>>);
+
+impl OptionValue for Sides {
+    const EXPECTED: &'static str = "same, a number, one for each axis, or one for each side";
+    fn parse(text: &str) -> Option<Sides> {
+        if text == "same" { Some(Sides(None)) } else { Vec::parse(text).map(|sides| Sides(Some(sides))) }
+    }
+    fn text(&self) -> String {
+        self.0.as_ref().map_or("same".into(), Vec::text)
+    }
+}
+
+impl Sides {
+    fn of(&self, dims: usize) -> Result<Padding, Fault> {
+        let Some(sides) = &self.0 else { return Ok(Padding::Same) };
+        Ok(Padding::Sides(match (&sides[..], dims) {
+            (&[top, bottom, left, right], _) => [top, bottom, left, right],
+            (&[all], 2) => [all; 4],
+            (&[y, x], 2) => [y, y, x, x],
+            (&[all], 1) => [0, 0, all, all],
+            (&[left, right], 1) => [0, 0, left, right],
+            _ => {
+                let (value, expected) = (self.text(), Sides::EXPECTED.into());
+                return Err(Fault::BadOption { name: "padding", value, expected });
+            }
+        }))
+    }
+}
+
+trait Dims {
+    fn op_dims(&self, options: &Options) -> usize;
+}
+
+impl Dims for Problem {
+    fn op_dims(&self, options: &Options) -> usize {
+        match options {
+            Options::Read(reader) if reader.op() == "conv1d" => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// Problems that share the few pipelines of [`DIRECT`] and [`TILED`].
+fn everywhere(list: &mut List<Problem>) {
+    for order in [Nchw, Nhwc] {
+        for (channels, outputs, size, kernel) in [(1, 1, 1, 1), (3, 5, 7, 3), (5, 33, 6, 1), (7, 3, 5, 5)] {
+            integers(list.narrow("sizes", shape(channels, outputs, size, kernel, order)).config(DIRECT), 1);
+        }
+        for (channels, outputs, size, kernel) in [(4, 32, 5, 3), (8, 36, 8, 3)] {
+            integers(list.narrow("channels by fours", shape(channels, outputs, size, kernel, order)).config(DIRECT), 2);
+        }
+        let first = shape(3, 5, 9, 3, order);
+        for (name, problem) in [
+            ("stride, dilation, sides", Problem { stride: [2, 3], padding: Padding::Sides([0, 2, 3, 1]), ..first }),
+            ("stride, dilation, sides", Problem { dilation: [3, 2], padding: Padding::Sides([5, 0, 0, 4]), ..first }),
+            ("same", Problem { padding: Padding::Same, stride: [2, 2], kernel: [4, 3], ..first }),
+            ("same", Problem { padding: Padding::Same, kernel: [2, 5], ..first }),
+            ("k x 1 and 1 x k", Problem { kernel: [5, 1], padding: Padding::Sides([2, 2, 0, 0]), ..first }),
+            ("k x 1 and 1 x k", Problem { kernel: [1, 7], padding: Padding::Sides([0, 0, 3, 3]), ..first }),
+            ("batches", Problem { batch: 3, size: [5, 3], ..first }),
+            ("padding alone", Problem { size: [1, 1], padding: Padding::Sides([4, 4, 4, 4]), ..first }),
+            ("one dimension, causal", Problem { padding: Padding::Sides([0, 0, 6, 0]), ..line(3, 4, 19, 7, order) }),
+        ] {
+            integers(list.narrow(name, problem).config(DIRECT), 3);
+        }
+        for border in [Border::Reflect, Border::Replicate, Border::Zero] {
+            let upsample = if border == Border::Replicate { [1, 1] } else { [2, 3] };
+            let problem = Problem { border, upsample, padding: Padding::Sides([2, 1, 3, 4]), ..first };
+            integers(list.narrow("borders, enlarged", problem).config(DIRECT), 4);
+        }
+        for groups in [2, 6] {
+            let problem = Problem { groups, channels: 12, outputs: 18, ..first };
+            integers(list.narrow("groups", problem).config(DIRECT), 5);
+        }
+        for (channels, multiplier) in [(9, 1), (8, 1), (5, 3)] {
+            let problem = depthwise(channels, 7, 3, order);
+            integers(list.narrow("depthwise", Problem { outputs: channels * multiplier, ..problem }), 6);
+        }
+        for mask in [TapMask::A, TapMask::B] {
+            hidden_taps(list.narrow("masks of PixelCNN", Problem { mask, ..first }).config(DIRECT));
+        }
+        infinite(list.narrow("an infinity", first).config(DIRECT));
+        for (m, n, size) in [(4, 32, 8), (16, 33, 6), (5, 7, 9)] {
+            integers(list.narrow("tiled", shape(m, n, size, 3, order)).config(TILED), 7);
+        }
+        list.narrow("as it is chosen", Problem { batch: 2, ..shape(12, 40, 11, 3, order) }).seed(8);
+    }
+    for &activation in Activation::ALL {
+        list.narrow("every activation", whole(shape(3, 8, 6, 3, Nhwc), activation)).seed(9).config(DIRECT);
+    }
+    let last = whole(shape(3, 8, 6, 3, Nhwc), Activation::Relu);
+    list.narrow("the residual in place", last)
+        .seed(10)
+        .config(DIRECT)
+        .memory(&[&["residual", "y"]])
+        .says(&["writable [4]"]);
+    list.narrow("the residual in place", whole(shape(3, 5, 5, 3, Nchw), Activation::Silu))
+        .seed(10)
+        .config(DIRECT)
+        .memory(&[&["residual", "y"]]);
+    list.narrow("one arena", last).seed(11).config(DIRECT).arena();
+    for (order, size) in [(Nchw, 5), (Nhwc, 5)] {
+        let packed = of(shape(4, 5, size, 3, order), [F16, Bf16, F16]);
+        list.narrow("f16, neighbours that share words", packed).seed(12).config(DIRECT);
+    }
+    let empty = Problem { size: [2, 2], padding: Padding::Sides([0; 4]), ..shape(3, 4, 2, 3, Nchw) };
+    list.narrow("windows that do not fit: nothing", empty);
+    list.narrow("the same bits twice", shape(8, 36, 9, 3, Nhwc)).seed(13).config(DIRECT).twice();
+}
+
+/// Layouts, dtypes, forms with pipelines of their own.
+fn wide(list: &mut List<Problem>) {
+    for order in [Nchw, Nhwc] {
+        let first = Problem { batch: 2, ..shape(8, 12, 8, 3, order) };
+        for weight_order in [WeightOrder::Ohwi, WeightOrder::Hwio] {
+            integers(list.wide("orders of weights", Problem { weight_order, ..first }).config(DIRECT), 1);
+        }
+        let channels_last = order == Nhwc;
+        let strided = |pad: usize, channels: usize| {
+            let (outer, inner) = if channels_last { (8, channels + pad) } else { (channels, 8 + pad) };
+            Layout::strided(pad, [outer * 8 * inner + pad, 8 * inner, inner])
+        };
+        for pad in [4, 3] {
+            let residual = Some(Residual { dtype: Bf16, layout: strided(pad, 12) });
+            let (x_layout, y_layout) = (strided(pad, 8), strided(pad, 12));
+            let weight_layout = Layout::strided(pad, [8 * 9 + pad, 9 + pad % 2, 3]);
+            let problem = Problem { x_layout, y_layout, weight_layout, residual, ..first };
+            for config in [DIRECT, TILED] {
+                list.wide("strides and offsets", problem).seed(2).config(config);
+            }
+        }
+        for (dtypes, bias) in [([F16; 3], F16), ([Bf16; 3], Bf16), ([F16, F16, F32], F32), ([F32, Bf16, F16], F16)] {
+            for size in [8, 7] {
+                let problem = Problem { bias: Some(Bias::of(bias)), ..of(shape(8, 12, size, 3, order), dtypes) };
+                list.wide("dtypes", problem).seed(3).config(DIRECT);
+                list.wide("dtypes", Problem { channels: 3, outputs: 5, ..problem }).seed(3).config(TILED);
+            }
+        }
+        let halves = of(shape(8, 68, 9, 3, order), [F16; 3]);
+        for problem in [Problem { batch: 2, ..shape(8, 68, 9, 3, order) }, Problem { channels: 3, ..halves }] {
+            list.wide("every candidate", problem).seed(4).every_candidate().twice();
+        }
+        let mapped = Problem { border: Border::Reflect, upsample: [2, 2], ..shape(8, 36, 5, 3, order) };
+        list.wide("as it is chosen", whole(mapped, Activation::Gelu)).seed(5);
+        list.wide("as it is chosen", Problem { groups: 4, ..shape(16, 16, 9, 3, order) }).seed(6);
+        list.wide("as it is chosen", depthwise(20, 9, 5, order)).seed(6);
+        list.wide("checked modules give the same", first).seed(7).checked();
+        list.wide("a patch embedding", Problem { stride: [14, 14], ..shape(3, 20, 28, 14, order) }).seed(8);
+    }
+    list.wide("no channels", Problem { bias: Some(Bias::of(F32)), ..shape(0, 3, 4, 3, Nchw) }).seed(9);
+    list.wide("an empty picture in padding", Problem { bias: Some(Bias::of(F32)), ..shape(2, 3, 0, 3, Nhwc) }).seed(9);
+}
+
+fn benches(list: &mut List<Problem>) {
+    for order in [Nchw, Nhwc] {
+        let name = order.name();
+        let entry = list.bench(format!("3 x 3, 64 to 64 at 64 x 64, {name}"), shape(64, 64, 64, 3, order));
+        if order == Nhwc {
+            entry.quick();
+        }
+        let halves = of(shape(64, 64, 64, 3, order), [F16; 3]);
+        list.bench(format!("3 x 3, 64 to 64 at 64 x 64, f16, {name}"), halves);
+        list.bench(format!("depthwise 7 x 7, 96 at 56 x 56, {name}"), depthwise(96, 56, 7, order));
+        let stem = Problem { stride: [2, 2], ..shape(3, 64, 224, 7, order) };
+        list.bench(format!("7 x 7 by 2, 3 to 64 at 224 x 224, {name}"), stem);
+        list.large(format!("3 x 3, 256 to 256 at 128 x 128, {name}"), shape(256, 256, 128, 3, order));
+    }
+}
+
+fn composed(list: &mut List<Problem>) {
+    for order in [Nchw, Nhwc] {
+        for dtype in Dtype::ALL {
+            for (channels, outputs) in [(3, 5), (64, 64)] {
+                let first = of(shape(channels, outputs, 32, 3, order), [dtype; 3]);
+                list.compose(first);
+                list.compose(whole(Problem { border: Border::Replicate, ..first }, Activation::Silu));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::{Case, Tensor};
+
+    #[test]
+    fn faults_name_what_is_wrong() {
+        let fault = crate::kernel::fault::<Problem>;
+        let zeros = |shape: &[usize]| Tensor::values(F32, shape, &vec![0.0; shape.iter().product()]);
+        let case = |op| Case::new(op).tensor("x", zeros(&[2, 3, 5, 5])).tensor("weight", zeros(&[4, 3, 3, 3]));
+        assert_eq!(fault(&case("conv2d")), "understood");
+        assert!(fault(&case("conv1d")).contains("expected 3 axes"));
+        assert!(fault(&case("conv2d").option("padding", "1,2,3")).contains("one for each side"));
+        assert_eq!(fault(&case("conv2d").option("padding", "same").option("stride", "2,1")), "understood");
+        assert!(fault(&case("conv2d").option("stride", "0")).contains("at least 1"));
+        assert!(fault(&case("conv2d").option("groups", 3)).contains("3 / 3 channels"));
+        assert!(fault(&case("conv2d").option("layout", "nhwc")).contains("5 / 1 channels"));
+        let one = || Case::new("conv1d").tensor("x", zeros(&[2, 5, 3])).tensor("weight", zeros(&[4, 3, 3]));
+        assert_eq!(fault(&one().option("layout", "nhwc").option("padding", "2,0")), "understood");
+        assert!(fault(&one().option("layout", "nhwc").tensor("bias", zeros(&[5]))).contains("expected [4]"));
+    }
+}
