@@ -69,8 +69,9 @@ fn sequence(gpu: &Gpu, criterion: &mut Criterion, [a, b, c]: [&wgpu::Buffer; 3])
 
 /// Seconds until the pipelines of all quick benchmarks are there.
 fn compile(adapter: &wgpu::Adapter) {
-    let quick = |run: &Box<dyn Run>| matches!(run.what(), Use::Bench { quick: true });
-    let runs: Vec<_> = loom::registry::all().iter().flat_map(|kernel| kernel.list()).filter(quick).collect();
+    let quick = |run: &dyn Run| matches!(run.what(), Use::Bench { quick: true });
+    let runs: Vec<_> =
+        loom::registry::all().iter().flat_map(|kernel| kernel.list()).filter(|run| quick(&**run)).collect();
     let subjects: Vec<&dyn Subject> = runs.iter().map(|run| run.subject()).collect();
     let dir = std::env::temp_dir().join(format!("tileloom-host-{}", std::process::id()));
     let seconds = |name: &str, cached: bool, work: &dyn Fn(&Kernels) -> Result<(), Error>| {

@@ -55,15 +55,14 @@ pub fn run(gpu: &Gpu, model: &Model, tokens: &Tokens, options: Options, prompts:
     }
     println!("memory: {:.1} MB", gpu.bytes() as f64 / 1e6);
     for &len in prompts.iter().filter(|&&len| len <= options.chunk) {
-        let rows = Rows::of(len, Heads::Last);
         println!("\nprompt of {len}, by op");
         session.clear();
         session.prefill(&[&ids[..len]])?;
-        by_op(&session, rows, runs)?;
+        by_op(&session, Rows::of(len, session.keys(0), Heads::Last), runs)?;
     }
     println!("\ndecode, by op");
     session.next(1)?;
-    by_op(&session, Rows::next(1), 10 * runs)?;
+    by_op(&session, Rows::next(1, session.keys(0)), 10 * runs)?;
     host(&session)
 }
 
@@ -123,7 +122,7 @@ fn by_op(session: &Session, rows: Rows, runs: usize) -> Result<()> {
 
 /// What the host does for a token, and the same calls through bare wgpu, in turns: nothing is waited for.
 fn host(session: &Session) -> Result<()> {
-    let (gpu, step) = (session.gpu, find(session, Rows::next(1))?);
+    let (gpu, step) = (session.gpu, find(session, Rows::next(1, session.keys(0)))?);
     let bare: Vec<_> = step.dispatches().iter().flat_map(Dispatch::calls).collect();
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..40 {

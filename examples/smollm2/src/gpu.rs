@@ -13,10 +13,13 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// The adapter that wgpu prefers, or the one that `WGPU_ADAPTER_NAME` names. With `matrices` its cooperative matrices are tried,
-    /// so that they are used.
-    pub fn open(matrices: bool) -> Result<Gpu> {
-        let context = pollster::block_on(Context::new())?;
+    /// The first adapter whose name contains `name`; without one, the adapter that wgpu prefers. With `matrices` its cooperative
+    /// matrices are tried, so that they are used.
+    pub fn open(name: Option<&str>, matrices: bool) -> Result<Gpu> {
+        let context = match name {
+            Some(name) => pollster::block_on(Context::named(name))?,
+            None => pollster::block_on(Context::new())?,
+        };
         if matrices {
             pollster::block_on(context.kernels().probe(context.queue()))?;
         }

@@ -64,7 +64,10 @@ struct Args {
     chunk: usize,
     /// An adapter of low rank: safetensors of PEFT, `adapter_config.json` beside it.
     #[arg(long)]
-    adapter: Option<PathBuf>,
+    lora: Option<PathBuf>,
+    /// The first GPU whose name contains this, in place of the one that wgpu prefers.
+    #[arg(long)]
+    adapter: Option<String>,
     /// Proposes so many tokens at a time, those that followed the same words before, and verifies them.
     #[arg(long)]
     speculate: Option<usize>,
@@ -97,8 +100,8 @@ fn main() {
 
 fn run(args: &Args) -> Result<()> {
     let file = Gguf::open(&args.model)?;
-    let gpu = Gpu::open(args.matrices)?;
-    let adapter = args.adapter.as_deref().map(Adapter::open).transpose()?;
+    let gpu = Gpu::open(args.adapter.as_deref(), args.matrices)?;
+    let adapter = args.lora.as_deref().map(Adapter::open).transpose()?;
     let model = Model::load(&gpu, &file, adapter.as_ref())?;
     eprintln!("{}, weights {:.1} MB", gpu.kernels().caps().label(), gpu.bytes() as f64 / 1e6);
     let &Args { temperature, top_p, top_k, min_p, .. } = args;

@@ -47,6 +47,9 @@ impl Default for Options {
 /// Tokens of a page, where several sequences share the cache.
 const PAGE: usize = 64;
 
+/// Keys that a pass has room for, at least.
+const KEYS: usize = 128;
+
 /// What the host did for passes over one token of each sequence.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spent {
@@ -155,7 +158,7 @@ impl<'a> Session<'a> {
         if !self.ready {
             self.place(&vec![1; batch])?;
         }
-        let pass = self.prepared(Rows::next(batch), None)?;
+        let pass = self.prepared(Rows::next(batch, self.keys(steps)), None)?;
         let start = Instant::now();
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         self.passes[&pass].record_steps(steps, &mut encoder);
@@ -197,7 +200,8 @@ impl<'a> Session<'a> {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         self.place(&lengths)?;
         self.gpu.write(&self.memory.tokens, &parts.concat());
-        let pass = self.prepared(Rows { batch, total, longest, heads }, pick)?;
+        let keys = self.keys(longest);
+        let pass = self.prepared(Rows { batch, total, longest, keys, heads }, pick)?;
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         self.passes[&pass].record(&mut encoder);
         self.gpu.queue().submit([encoder.finish()]);
@@ -234,6 +238,14 @@ impl<'a> Session<'a> {
         self.gpu.write_at(&self.memory.state, self.memory.at.lengths, &words(state));
         self.gpu.write_at(&self.memory.state, self.memory.at.slots, &words(places().map(slot).collect()));
         Ok(())
+    }
+
+    /// Keys that a pass must have room for which takes so many tokens: a power of two, so that few passes are prepared, or all that the
+    /// pages of several sequences hold.
+    pub fn keys(&self, more: usize) -> usize {
+        let most = self.cache.pages / self.options.batch * self.cache.page_size;
+        let len = self.lengths.iter().copied().max().unwrap_or(0) + more;
+        if self.options.batch > 1 { most } else { len.next_power_of_two().max(KEYS).min(most) }
     }
 
     /// Prepares a pass, where it is new.

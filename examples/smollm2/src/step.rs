@@ -29,6 +29,8 @@ pub struct Rows {
     pub total: usize,
     /// Tokens of the longest one.
     pub longest: usize,
+    /// Keys that attention has room for, of a sequence: by few of them it goes another way than by many.
+    pub keys: usize,
     /// Whose logits are made.
     pub heads: Heads,
 }
@@ -46,13 +48,13 @@ pub enum Heads {
 
 impl Rows {
     /// The next token of each sequence.
-    pub fn next(batch: usize) -> Rows {
-        Rows { batch, total: batch, longest: 1, heads: Heads::All }
+    pub fn next(batch: usize, keys: usize) -> Rows {
+        Rows { batch, total: batch, longest: 1, keys, heads: Heads::All }
     }
 
     /// Tokens of one sequence.
-    pub fn of(total: usize, heads: Heads) -> Rows {
-        Rows { batch: 1, total, longest: total, heads }
+    pub fn of(total: usize, keys: usize, heads: Heads) -> Rows {
+        Rows { batch: 1, total, longest: total, keys, heads }
     }
 
     /// Rows of logits.
@@ -332,14 +334,14 @@ impl Builder<'_> {
     fn attention(&mut self, layer: &Layer) -> Result<()> {
         let (sizes, cache, at) = (&self.model.sizes, self.cache, &self.memory.at);
         let Sizes { heads, kv_heads, head_dim, .. } = *sizes;
-        let Rows { batch, total, longest, .. } = self.rows;
+        let Rows { batch, total, longest, keys, .. } = self.rows;
         let packed = attention::Packed { cu_q: at.starts, cu_kv: 0, total_q: total, total_kv: 0 };
         let max_pages = cache.pages / batch;
         let paged =
             attention::Paged { pages: cache.pages, page_size: cache.page_size, block_table: at.table, max_pages };
         let problem = attention::Problem {
             seq_q: longest,
-            seq_kv: max_pages * cache.page_size,
+            seq_kv: keys,
             x: cache.kind.x(),
             codes: cache.codes(sizes),
             q_layout: attention::fused(0, longest, head_dim, sizes.qkv_width()),
@@ -406,7 +408,7 @@ impl Builder<'_> {
                 let uniform = Uniform::Philox { seed, step: sample::Step::Buffer(at.draw) };
                 let problem = sample::Problem { settings, uniform, ..problem };
                 self.call(problem, buffers.step(state).token(tokens))?;
-                if self.rows == Rows::next(self.rows.batch) { self.advance() } else { Ok(()) }
+                if self.rows == Rows::next(self.rows.batch, self.rows.keys) { self.advance() } else { Ok(()) }
             }
             Pick::Probs(settings) => {
                 let probs_layout = Some(Layout::default());

@@ -53,7 +53,7 @@ fn fixture() -> MutexGuard<'static, Fixture> {
     static FIXTURE: LazyLock<Mutex<Fixture>> = LazyLock::new(|| {
         let path = model_path();
         let file = Gguf::open(&path).unwrap_or_else(|error| panic!("{error}: run tools/smollm2 first"));
-        let gpu = Gpu::open(false).expect("a device");
+        let gpu = Gpu::open(None, false).expect("a device");
         let model = Model::load(&gpu, &file, None).expect("a model");
         let mut expected: BTreeMap<String, Expected> =
             serde_json::from_str(include_str!("expected.json")).expect("what reference.py writes");
@@ -284,5 +284,5 @@ fn what_cannot_be_is_refused() {
     session.clear();
     session.prefill(&[&[1; 20]]).unwrap();
     assert!(fault(session.next(1).map(|said| said.concat())).contains("20 tokens and 1 more"));
-    assert_eq!(Rows::next(3).logits(), 3);
+    assert_eq!(Rows::next(3, 256).logits(), 3);
 }

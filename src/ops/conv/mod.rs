@@ -12,6 +12,11 @@
 //! * [`Algorithm::Tiled`]: tiles of x and of the weights go through workgroup memory.
 //! * [`Algorithm::Depthwise`]: groups of one channel of x are no product; all channels of y stand side by side.
 //!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores shared with other work, 3 x 3, 64 to 64 channels at 64 x 64 against gemm of 4096 x 64 x 576 in turns, the best
+//! of several runs of 30, GFLOP/s: f32 gemm 34.5, NCHW 36.0, NHWC 44.7; f16 gemm 68.6 (47.0 in the next best run), NCHW 38.2, NHWC 44.3. Other
+//! adapters' tiles, and depthwise, are not measured.
+//!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
 

@@ -51,7 +51,7 @@ fn row(page: &mut String, name: &str, value: &str) {
 /// Facts and ceilings of one adapter.
 fn adapter(page: &mut String, report: &Report, name: &str, number: usize) {
     let _ =
-        write!(page, "<h2><span class=\"c{}\"><span class=\"key\"></span></span>{}</h2>\n", number % 6, escaped(name));
+        writeln!(page, "<h2><span class=\"c{}\"><span class=\"key\"></span></span>{}</h2>", number % 6, escaped(name));
     *page += "<div class=\"wide\"><table>\n";
     row(page, "adapter", &format!("{}, {}", report.name, report.backend));
     row(page, "driver", &report.driver);

@@ -156,10 +156,13 @@ impl Listed for Problem {
         // Axes as of two dimensions.
         let four = |name, tensor: &case::Tensor, height: usize| -> Result<[usize; 4], Fault> {
             let mut shape = tensor.shape.clone();
-            if shape.len() == dims + 2 && dims == 1 {
+            if shape.len() != dims + 2 {
+                return Err(case::bad_shape(name, tensor, format!("{} axes", dims + 2)));
+            }
+            if dims == 1 {
                 shape.insert(height, 1);
             }
-            shape.try_into().map_err(|_| case::bad_shape(name, tensor, format!("{} axes", dims + 2)))
+            Ok([0, 1, 2, 3].map(|axis| shape[axis]))
         };
         let last = problem.order == Nhwc;
         let [batch, a, b, c] = four("x", x, if last { 1 } else { 2 })?;
