@@ -297,6 +297,9 @@ impl Kernels {
     ///
     /// On the web one thread compiles all.
     ///
+    /// On 2 cores the pipelines of the quick benchmarks (72 to 83) take, one after another, together, and from the cache on disk: 0.53, 0.33 and 0.03 s
+    /// by the compiler of RADV (RDNA3), 2.2, 1.4 and 0.03 by NVK's (Ada), 2.1, 1.7 and 1.7 by SwiftShader; `benches/host.rs` measures it.
+    ///
     /// # Errors
     /// The first of what `prepare` would say of the Problems and their pipelines; the others are compiled nevertheless.
     pub fn compile(&self, problems: &[&dyn Subject]) -> Result<()> {

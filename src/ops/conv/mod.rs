@@ -14,8 +14,8 @@
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores shared with other work, 3 x 3, 64 to 64 channels at 64 x 64 against gemm of 4096 x 64 x 576 in turns, the best
-//! of several runs of 30, GFLOP/s: f32 gemm 34.5, NCHW 36.0, NHWC 44.7; f16 gemm 68.6 (47.0 in the next best run), NCHW 38.2, NHWC 44.3. Other
-//! adapters' tiles, and depthwise, are not measured.
+//! of 30, GFLOP/s of gemm, NCHW and NHWC; single runs differ by more than two: f32 34.5, 29.5, 19.1; 34.2, 36.0, 36.3; 33.2, 27.5, 34.7; f16 68.6, 37.2,
+//! 44.3; 43.4, 35.6, 38.7; 47.0, 38.2, 43.8. Tiles of other adapters, and depthwise, are not measured.
 //!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
