@@ -627,11 +627,9 @@ impl Source {
 }
 
 /// Runs `work` on as many threads as this machine runs at once, `jobs` at most; the first error.
+#[cfg(not(target_arch = "wasm32"))]
 fn on_threads(jobs: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs);
-    if cfg!(target_arch = "wasm32") || threads < 2 {
-        return work();
-    }
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
         let first = work();
@@ -640,6 +638,12 @@ fn on_threads(jobs: usize, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
             Err(panic) => std::panic::resume_unwind(panic),
         })
     })
+}
+
+/// The same, by the one thread that there is.
+#[cfg(target_arch = "wasm32")]
+fn on_threads(_jobs: usize, work: impl Fn() -> Result<()>) -> Result<()> {
+    work()
 }
 
 /// wgpu 30 checks an invocation count and sizes per dimension, but no workgroup memory.

@@ -1,7 +1,7 @@
 //! What a step of generation leaves for the next: lengths, positions and slots moved on by the tokens that were taken, all on the device, so
 //! that a [`Sequence`](crate::Sequence) runs step after step without the host.
 //!
-//! All integers that other kernels read (`lengths` of [`attention`](crate::attention()), positions of [`rope`](crate::rope), slots of
+//! All integers that other kernels read (`lengths` of [`attention`](mod@crate::attention), positions of [`rope`](crate::rope), slots of
 //! [`kv_append`](crate::kv_append), the step of [`sample`](crate::sample)) lie in one buffer of u32, `state`, each from the element that
 //! the Problem gives on; those that are `None` are not there.
 //!

@@ -199,6 +199,12 @@ fn seeds() -> (Vec<Case>, BTreeMap<String, Vec<String>>) {
             cases.push(case);
         }
     }
+    // Convolutions of one dimension are written as those of two.
+    let case = Case::new("conv1d").tensor("x", values(&[2, 5, 3], &[0.5; 30]));
+    let case = case.tensor("weight", values(&[4, 5, 3], &[0.5; 60]));
+    assert_eq!(read(&case.to_bytes().unwrap()), Ok(()));
+    cases.push(case);
+    options.insert("conv1d".into(), options["conv2d"].clone());
     let all: Vec<_> = registry::all().iter().flat_map(|kernel| kernel.ops()).copied().collect();
     assert!(all.iter().all(|op| options.contains_key(*op)), "{all:?} are not all of {:?}", options.keys());
     (cases, options)
