@@ -196,6 +196,12 @@ impl Given for Memory {
     }
 }
 
+impl Given for Option<Memory> {
+    fn memory(self) -> Option<Memory> {
+        self
+    }
+}
+
 /// The arguments of a call.
 #[derive(Clone)]
 pub(crate) struct Args<'k> {

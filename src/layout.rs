@@ -1,7 +1,7 @@
 //! Where the rows of a tensor argument lie inside its binding.
 
 use crate::ErrorKind;
-use crate::compose::Strides;
+use crate::compose::{Storage, Strides};
 use crate::error::Checked;
 
 /// An element offset and `N` outer strides in elements; the innermost axis has stride 1.
@@ -126,6 +126,12 @@ impl<const N: usize> View<N> {
         self.sizes == other.sizes && self.inner == other.inner && strides(self) == strides(other)
     }
 
+    /// Whether rows follow each other without a gap.
+    pub fn is_contiguous(&self) -> bool {
+        let whole = contiguous(self.sizes, self.inner);
+        (0..N).all(|axis| self.sizes[axis] <= 1 || self.strides[axis] == whole[axis])
+    }
+
     /// Whether two rows of this view share an element (an output must not).
     pub fn overlaps_itself(&self) -> bool {
         let mut axes: Vec<_> = (0..N).filter(|&a| self.sizes[a] > 1).collect();
@@ -220,6 +226,17 @@ pub(crate) fn chunks(cols: usize, vec: u32) -> u32 {
     let phase = usize::from(vec == 2);
     let chunks = cols.saturating_add(phase).div_ceil(vec.max(1) as usize).max(1);
     u32::try_from(chunks).unwrap_or(u32::MAX)
+}
+
+/// Elements per chunk of the `output`, held so, where all of `tensors` are read and written by the same chunks; and
+/// whether rows of a packed output share words.
+pub(crate) fn chunking(tensors: &[&View<3>], output: &View<3>, storage: Storage) -> (u32, bool) {
+    let vec = match storage {
+        _ if tensors.iter().all(|view| view.multiple_of(4)) => 4,
+        storage if storage.packed() => 2,
+        _ => 1,
+    };
+    (vec, vec == 2 && !output.multiple_of(2))
 }
 
 /// Refuses dims that do not divide the rows.

@@ -3,10 +3,17 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
+//! | [`activation`] | relu, leaky relu, gelu, silu, sigmoid, tanh, elu, with a bias, gated | `src/ops/pointwise/activation.rs` |
+//! | [`activation_backward`] | their gradients, with those of biases | `src/ops/pointwise/activation_backward.rs` |
+//! | [`axpby`] | `a x + b z`; casts | `src/ops/pointwise/axpby.rs` |
+//! | [`column_sums`] | sums over leading axes | `src/ops/pointwise/column_sums.rs` |
+//! | [`dropout`] | dropout with residual, its mask drawn again in backward | `src/ops/pointwise/dropout.rs` |
 //! | [`attention`] | exact, tiled, decoded or by cooperative matrices: GQA, causal, windows, ALiBi, sinks, masks, segments, trees, packed, paged, LSE | `src/ops/attention/mod.rs` |
+//! | [`attention_backward`] | dq, dk, dv, and the gradients of an additive mask and of sinks, from the statistics of rows; memory linear in the sequence | `src/ops/attention/attention_backward.rs` |
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`conv`] | convolution in one or two dimensions as a product, without im2col: strides, groups, padding, bias, residual, activation | `src/ops/conv/mod.rs` |
+//! | [`attention_merge_backward`] | the gradients of the parts and of their LSE | `src/ops/attention/attention_merge_backward.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
 //! | [`gemm_quant`] | matrix product with packed weights: GGUF, GPTQ, AWQ, NF4, int8, FP8; one row to many, gated | `src/ops/gemm/gemm_quant.rs` |
 //! | [`grouped_gemm`] | products of rows by group, one matrix each: experts | `src/ops/gemm/grouped_gemm.rs` |

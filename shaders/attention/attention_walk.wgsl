@@ -2,7 +2,7 @@
 // attention_coop share. Bindings and flags: attention_rows. TILE_ROWS, the rows of a workgroup, is its importer's.
 
 #import attention_segments
-#import float
+#import attention_score
 #import view
 
 struct Sequence {
@@ -129,18 +129,6 @@ fn walk_of(wg: vec3<u32>) -> Walk {
 // The keys that query i sees, from the first to one past the last.
 fn from_key(walk: Walk, i: i32) -> u32 { return u32(clamp(i + walk.shift - params.left, 0, i32(walk.seq.kv_len))); }
 fn to_key(walk: Walk, i: i32) -> u32 { return u32(clamp(i + walk.shift + params.right + 1, 0, i32(walk.seq.kv_len))); }
-
-// Within the finite numbers. The bound is a parameter: a compiler may assume that nothing is past a constant.
-fn finite(s: f32) -> f32 { return clamp(s, params.lowest, -params.lowest); }
-
-// tanh: a series near 0, where 1 - exp cancels; elsewhere an exponential that cannot overflow.
-fn tanh_safe(x: f32) -> f32 {
-  let z = x * x;
-  let near = x + x * z * (-0.33333333 + z * (0.13333333 + z * (-0.053968254 + z * 0.021869488)));
-  let e = exp2(-2.0 * LOG2_E * abs(x));
-  let far = (1.0 - e) / (1.0 + e);
-  return select(select(-far, far, x >= 0.0), near, z < 0.1225);
-}
 
 // The ALiBi slope of a head; 0 without.
 fn slope_of(walk: Walk, h: u32) -> f32 {

@@ -411,8 +411,11 @@ mod sampling;
 mod sort;
 mod vq;
 
-pub use attention::{attention_bias, attention_merge, kv_append, kv_move};
+pub use attention::{
+    attention_backward, attention_bias, attention_merge, attention_merge_backward, kv_append, kv_move,
+};
 pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
+pub use pointwise::{activation, activation_backward, axpby, column_sums, dropout};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;

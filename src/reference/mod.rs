@@ -8,6 +8,7 @@ pub mod attention;
 pub mod conv;
 pub mod gemm;
 mod numerics;
+mod pointwise;
 mod position;
 mod routing;
 mod rows;
@@ -16,9 +17,12 @@ mod sort;
 mod vq;
 pub mod weights;
 
-pub use attention::{attention_bias, attention_merge, kv_append, kv_move};
+pub use attention::{
+    attention_backward, attention_bias, attention_merge, attention_merge_backward, kv_append, kv_move,
+};
 pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
+pub use pointwise::{activation, activation_backward, axpby, column_sums, dropout};
 pub use position::{position_encoding, rope};
 pub use routing::{moe_balance, moe_bias, moe_route};
 pub use rows::*;

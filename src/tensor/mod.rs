@@ -3,6 +3,7 @@
 mod attention;
 mod conv;
 mod gemm;
+mod pointwise;
 mod position;
 mod routing;
 mod rows;
@@ -10,12 +11,13 @@ mod sampling;
 mod vq;
 mod weights;
 
-pub use attention::AttentionOptions;
 pub use attention::kv_append::{KvAppendOptions, KvCache, KvRope};
+pub use attention::{AttentionGradients, AttentionOptions, AttentionResults};
 pub use conv::ConvOptions;
 pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
 pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};
+pub use pointwise::{ActivationGradients, ActivationOptions, DropoutOptions};
 pub use position::position_encoding::{PositionEncoding, PositionOptions};
 pub use position::rope::{RopeOptions, RopePositions};
 pub use routing::moe_balance::{BalanceOptions, Balanced};

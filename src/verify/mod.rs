@@ -43,6 +43,8 @@ pub mod mask;
 #[doc(hidden)]
 pub mod packed;
 #[doc(hidden)]
+pub mod pointwise;
+#[doc(hidden)]
 pub mod position;
 #[doc(hidden)]
 pub mod random;

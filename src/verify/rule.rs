@@ -69,6 +69,17 @@ impl Rule {
     }
 }
 
+/// What a gradient was added to joins its oracle, its `low` and the magnitudes of its rows.
+pub fn on_top(before: Option<&[f64]>, oracle: &mut [f64], low: &mut [f64], mag: &mut [f64]) {
+    let Some(before) = before else { return };
+    let cols = before.len().div_ceil(mag.len().max(1));
+    for (i, &v) in before.iter().enumerate() {
+        oracle[i] += v;
+        low[i] = f64::from(low[i] as f32 + v as f32);
+        mag[i / cols] += v.abs();
+    }
+}
+
 /// Bit by bit.
 pub fn exact(out: &[f64], expected: &[f64]) -> Verdict {
     assert_eq!(out.len(), expected.len(), "the output has the oracle's length");

@@ -26,6 +26,7 @@ mod conv;
 mod gemm;
 mod invariant;
 mod ledger;
+mod pointwise;
 mod position;
 mod rounds;
 mod routing;

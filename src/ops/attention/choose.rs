@@ -204,7 +204,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
 
 /// Invocations that share a row of so many chunks, of which one may hold `hold`; twice as many where they then lie in a
 /// subgroup of the least size.
-fn lanes_of(chunks: u32, hold: u32, least: Option<u32>) -> u32 {
+pub(super) fn lanes_of(chunks: u32, hold: u32, least: Option<u32>) -> u32 {
     let lanes = chunks.div_ceil(hold).next_power_of_two();
     match least {
         Some(least) if chunks <= 2 * hold * least => lanes.min(least),

@@ -89,8 +89,10 @@
 //! * Where each invocation writes its chunks is computed in the loop: kept in registers it takes 14.5 instead of 14.0 on Ada.
 //! * Both products go matrix by matrix of the result; key by key it takes 15.0 on RDNA3.
 
+pub mod attention_backward;
 pub mod attention_bias;
 pub mod attention_merge;
+pub mod attention_merge_backward;
 mod choose;
 mod coop;
 pub mod kv_append;
@@ -374,6 +376,12 @@ impl Problem {
     /// Query heads that share a head of k and v.
     fn group(&self) -> usize {
         self.heads.checked_div(self.kv_heads).unwrap_or(0)
+    }
+
+    /// Keys to the left and to the right that a query sees at most.
+    fn reach(&self) -> [i32; 2] {
+        let far = |keys: Option<usize>| keys.map_or(choose::FAR, |keys| keys.min(choose::FAR)) as i32;
+        [far(self.window[0]), if self.causal { 0 } else { far(self.window[1]) }]
     }
 
     /// Whether there is no row to compute.

@@ -40,8 +40,8 @@ crate::params! {
         softcap: f32 = p.softcap,
         neg_inf: f32 = f32::NEG_INFINITY,
         lowest: f32 = f32::MIN,
-        left: i32 = p.window[0].map_or(FAR, |keys| keys.min(FAR)) as i32,
-        right: i32 = if p.causal { 0 } else { p.window[1].map_or(FAR, |keys| keys.min(FAR)) as i32 },
+        left: i32 = p.reach()[0],
+        right: i32 = p.reach()[1],
         tiles: u32 = tiles,
         splits: u32 = config.splits,
         split_keys: u32 = config.split_keys(p),
@@ -83,7 +83,7 @@ pub(crate) struct Views {
     scales: Option<[View<3>; 2]>,
     pub mask: Option<MaskView>,
     /// Of the result, or of one part.
-    lse: View<3>,
+    pub lse: View<3>,
     /// What is reached of the LSE's binding.
     statistics: Option<Reach>,
     pub tables: Option<Reach>,

@@ -19,7 +19,9 @@ pub struct Backward {
 }
 
 /// The gradients of `d = alpha * op(a) op(b) + bias`, where the gradient of d lies as d does. An activation's
-/// derivative is yours to multiply in before. Their inputs are taken exactly, whatever those of the product may be.
+/// derivative is yours to multiply in before ([`activation_backward`](crate::activation_backward)). Their d may have another dtype; one
+/// of f32 is added to what is there by a `c` that is the view of d, with a `beta` of 1: micro-batches, and what several products share.
+/// Their inputs are taken exactly, whatever those of the product may be.
 ///
 /// # Errors
 /// Of a problem with a scale or a gate; where batches share a or b, and the rows of the others do not follow

@@ -1,5 +1,5 @@
 //! Gradients of the factors of [`lora`](crate::lora): `da = (scale dy b)^T x` and `db = dy^T (scale x a^T)`, f32, each adapter's over the rows
-//! that name it, in their order: the same input gives the same bits. Rows whose adapter does not exist have no part, and an
+//! that name it, in their order: the same input gives the same bits. They are written, or added to what is there. Rows whose adapter does not exist have no part, and an
 //! adapter without rows has gradients of 0.
 //!
 //! Two steps write `scale x a^T` and `scale dy b`, f32 `[m, rank]` each, to scratch; two more go through the rows.

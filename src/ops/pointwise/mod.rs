@@ -1,6 +1,13 @@
-//! Steps whose invocations each have an element, a word, a vector or a code of their own.
+//! Ops on elements and columns; and steps whose invocations each have an element, a word, a vector or a code of their own.
 
+pub mod activation;
+pub mod activation_backward;
+pub mod axpby;
 mod clear;
+pub mod column_sums;
+pub mod dropout;
+mod join;
+mod tile;
 
 pub(crate) use clear::{Clear, clear};
 

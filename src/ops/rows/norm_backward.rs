@@ -5,7 +5,7 @@
 //! * [`Kind::Rms`]: `dx = (g - n * mean(g * n)) * rstd`;
 //! * [`Kind::Layer`]: `dx = (g - mean(g) - n * mean(g * n)) * rstd`.
 //!
-//! `dweight = sum(dy * n)` and `dbias = sum(dy)` over the rows, f32. Where the forward pass had a residual, `x` is what
+//! `dweight = sum(dy * n)` and `dbias = sum(dy)` over the rows, f32, are written, or added to what is there. Where the forward pass had a residual, `x` is what
 //! it normalised, its `sum`, and `dx` the gradient of both.
 //!
 //! The statistics of a row are worked out anew from `x`, which is read anyway: a mean that was rounded to f32 would
@@ -30,7 +30,7 @@
 
 use super::norm::{Kind, Vector, check_options, scale, strides};
 use super::tile::{self, Rows};
-use crate::layout::{chunks, rows_divide, split_rows};
+use crate::layout::{chunking, chunks, rows_divide, split_rows};
 use crate::ops::prelude::*;
 
 pub use super::tile::{Algorithm, Config, Reduce};
@@ -70,6 +70,8 @@ defaults! {
         pub dweight: Option<usize> = None,
         /// Write the gradient of the bias, f32 `[cols]`, from this element of its binding.
         pub dbias: Option<usize> = None,
+        /// `dweight` and `dbias` are added to what is there.
+        pub add: bool = false,
     }
 }
 
@@ -100,6 +102,7 @@ crate::params! {
         column_lanes: u32 = columns.lanes,
         blocks: u32 = columns.blocks,
         block_rows: u32 = columns.block_rows,
+        add: u32 = p.add.into(),
         weight_offset: f32 = p.weight_offset,
         scale: f32 = scale(p.eps),
         eps: f32 = p.eps * scale(p.eps) * scale(p.eps),
@@ -172,8 +175,8 @@ impl Problem {
         let weight = views.weight.map(|view| view.padded());
         let all: Vec<&View<3>> = [&views.x, &views.dy].into_iter().chain(&views.dx).chain(&weight).collect();
         let (vec, edge) = match (&views.dx, self.dx) {
-            (Some(view), Some(dtype)) => tile::chunking(&all, view, held(dtype)),
-            _ => tile::chunking(&all, &views.x, Storage::F32),
+            (Some(view), Some(dtype)) => chunking(&all, view, held(dtype)),
+            _ => chunking(&all, &views.x, Storage::F32),
         };
         Form {
             kind: self.kind,
@@ -278,7 +281,7 @@ impl Pipeline for Pass<Config, Form> {
                     shader,
                     |shader, (slot, name, asked)| match asked {
                         true => shader.output(slot, name, Storage::F32, false),
-                        false => shader.no_output(name),
+                        false => shader.no_output(name).no_input(name, "0.0"),
                     },
                 )
             }

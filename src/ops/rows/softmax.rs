@@ -34,7 +34,7 @@
 //! Mesa turns f16 and masked rows into arithmetic: they take the time of f32 for half the bytes.
 
 use super::tile::{self, Rows};
-use crate::layout::{chunks, rows_divide, split_rows};
+use crate::layout::{chunking, chunks, rows_divide, split_rows};
 use crate::mask::MaskView;
 use crate::ops::prelude::*;
 
@@ -176,7 +176,7 @@ impl Problem {
 
     fn form(&self, views: &Views, native_f16: bool) -> Form {
         let (x, y) = (Storage::held(self.x, native_f16), Storage::held(self.y, native_f16));
-        let (vec, edge) = tile::chunking(&[&views.x, &views.y], &views.y, y);
+        let (vec, edge) = chunking(&[&views.x, &views.y], &views.y, y);
         let hides = self.mask.is_some() || self.causal || edge;
         let mask = self.mask.map(|mask| mask.kind);
         Form { vec, x, y, mask, hides, lse: self.lse.is_some(), edge, in_place: false }

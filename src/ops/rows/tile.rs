@@ -1,10 +1,10 @@
 //! The Config of ops that reduce each row to a few numbers and then write it, and the tables it comes from.
 
 use crate::caps::{Adapters, Class};
-use crate::compose::{Shader, Storage};
+use crate::compose::Shader;
 use crate::config::{config, words};
 use crate::kernels::Pass;
-use crate::layout::{View, product};
+use crate::layout::product;
 use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
 
@@ -63,17 +63,6 @@ pub(super) struct Rows {
     pub buffers: u32,
     /// Some tensor is f16.
     pub f16: bool,
-}
-
-/// Elements per chunk of the `output`, held so, where all of `tensors` are read and written by the same chunks; and
-/// whether rows of a packed output share words.
-pub(super) fn chunking(tensors: &[&View<3>], output: &View<3>, storage: Storage) -> (u32, bool) {
-    let vec = match storage {
-        _ if tensors.iter().all(|view| view.multiple_of(4)) => 4,
-        storage if storage.packed() => 2,
-        _ => 1,
-    };
-    (vec, vec == 2 && !output.multiple_of(2))
 }
 
 /// The tiles of one class of adapters.

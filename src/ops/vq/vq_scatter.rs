@@ -1,6 +1,6 @@
 //! Vectors summed by code: `sums[indices[i]] += x[i]`, and how many there are of each code. The gradient of
 //! [`vq_lookup`](crate::vq_lookup) with respect to its codebook, the statistics of an EMA codebook, and the
-//! update of k-means.
+//! update of k-means. Sums and counts are written, or added to what is there (`add`).
 //!
 //! No float atomics: positions are sorted by code ([`counting_sort`]), and those of a code are added up
 //! in order, so that the same input gives the same bits. Each index is read once per pass of the sort and step, each vector once. A
@@ -45,6 +45,8 @@ defaults! {
         pub sums: usize = 0,
         /// The first element of its binding where the number of vectors of each code is written, u32 `[books, num_codes]`.
         pub counts: Option<usize> = None,
+        /// Sums and counts are added to what is there: the gradients of micro-batches, and of an embedding that is tied to a head.
+        pub add: bool = false,
     }
 }
 
@@ -428,7 +430,7 @@ impl Pipeline for Pass<Config, Form> {
 buffers! {
     /// Which memory.
     pub struct Buffers {
-        /// `indices` and `x` are read, `sums` is written.
+        /// `indices` and `x` are read, `sums` is written, or read and written.
         indices, x, sums;
         /// The counts that the Problem asks for.
         counts,
@@ -554,13 +556,13 @@ impl Plan for Problem {
             return Err(ErrorKind::invalid("x", "no part of it fits in a binding"));
         };
         if let [_] = parts[..] {
-            let steps = self.run(views, config, kernels, buffers, &scratch, false)?;
+            let steps = self.run(views, config, kernels, buffers, &scratch, self.add)?;
             return Ok(Dispatch::of(steps));
         }
         let mut steps = Vec::new();
         for (i, (part, moved)) in parts.iter().enumerate() {
             let views = part.resolve()?;
-            steps.extend(part.run(&views, config, kernels, moved, &scratch, i > 0)?);
+            steps.extend(part.run(&views, config, kernels, moved, &scratch, self.add || i > 0)?);
         }
         Ok(Dispatch::of(steps))
     }

@@ -1,7 +1,9 @@
 //! Attention by its definition.
 
+pub mod attention_backward;
 pub mod attention_bias;
 pub mod attention_merge;
+pub mod attention_merge_backward;
 pub mod kv_append;
 pub mod kv_move;
 

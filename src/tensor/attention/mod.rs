@@ -1,5 +1,6 @@
 //! Attention on tensors.
 
+mod attention_backward;
 mod attention_bias;
 mod attention_merge;
 pub(super) mod kv_append;
@@ -13,6 +14,8 @@ use crate::kv_append::Cache;
 use crate::quantize::Format;
 use crate::tensor::SoftmaxMask;
 use crate::{Batch, Element, ErrorKind, KvCache, Layout, Result, Tensor};
+
+pub use attention_backward::{AttentionGradients, AttentionResults};
 
 const OP: &str = "attention";
 

@@ -1,7 +1,9 @@
 //! How a call of attention is made and judged.
 
+pub mod attention_backward;
 pub mod attention_bias;
 pub mod attention_merge;
+pub mod attention_merge_backward;
 pub mod kv_append;
 pub mod kv_move;
 
@@ -246,7 +248,7 @@ pub fn statistics_rule(oracle: [Vec<f64>; 3], low: [Vec<f64>; 3], mag: [Vec<f64>
 }
 
 /// Both results, side by side where there are threads.
-fn both<A, B: Send>(a: impl FnOnce() -> A, b: impl FnOnce() -> B + Send) -> (A, B) {
+pub(super) fn both<A, B: Send>(a: impl FnOnce() -> A, b: impl FnOnce() -> B + Send) -> (A, B) {
     #[cfg(target_family = "wasm")]
     return (a(), b());
     #[cfg(not(target_family = "wasm"))]

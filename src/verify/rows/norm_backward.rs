@@ -8,6 +8,7 @@ use crate::reference::norm_backward::reference;
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
+use crate::verify::rule::on_top;
 use crate::verify::small;
 
 impl Describe for Problem {
@@ -18,8 +19,11 @@ impl Describe for Problem {
         args.extend(self.weight.map(|vector| Arg::read("weight", columns(vector.offset, vector.dtype))));
         args.push(Arg::read("dy", rows(self.dy_layout, self.dy)));
         args.extend(self.dx.map(|dtype| Arg::write("dx", rows(self.dx_layout, dtype))));
-        args.extend(self.dweight.map(|at| Arg::write("dweight", columns(at, Dtype::F32))));
-        args.extend(self.dbias.map(|at| Arg::write("dbias", columns(at, Dtype::F32))));
+        for (name, at) in [("dweight", self.dweight), ("dbias", self.dbias)] {
+            let sums = |at| columns(at, Dtype::F32);
+            let arg = |at| if self.add { Arg::update(name, sums(at)) } else { Arg::write(name, sums(at)) };
+            args.extend(at.map(arg));
+        }
         args
     }
 
@@ -54,8 +58,12 @@ impl Describe for Problem {
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let weight = values.get("weight").map(Vec::as_slice);
-        let oracle = reference::<f64>(self, &values["x"], weight, &values["dy"]);
-        let low = reference::<f32>(self, &values["x"], weight, &values["dy"]);
+        let mut oracle = reference::<f64>(self, &values["x"], weight, &values["dy"]);
+        let mut low = reference::<f32>(self, &values["x"], weight, &values["dy"]);
+        let before = |name| values.get(name).filter(|_| self.add).map(Vec::as_slice);
+        let [dweight_mag, dbias_mag] = [&mut oracle.dweight_mag, &mut oracle.dbias_mag].map(std::slice::from_mut);
+        on_top(before("dweight"), &mut oracle.dweight, &mut low.dweight, dweight_mag);
+        on_top(before("dbias"), &mut oracle.dbias, &mut low.dbias, dbias_mag);
         let rule = |dtype, oracle, low, mag| Rule::Rows { cols: self.cols, dtype, oracle, low, mag };
         let mut rules = Vec::new();
         if let Some(dtype) = self.dx {
@@ -71,7 +79,7 @@ impl Describe for Problem {
     }
 
     fn telling(&self, _: &Self::Config) -> Vec<Telling<Problem>> {
-        let small = |most: usize, cols: usize| {
+        let small = |most: usize, cols: usize, add: bool| {
             let (rows, dims) = small::rows(self.rows, self.dims, most);
             let (sizes, cols) = (split_rows(rows, dims), small::like(self.cols, cols));
             let [x_layout, dy_layout, dx_layout] =
@@ -86,11 +94,14 @@ impl Describe for Problem {
                 weight: self.weight.map(|vector| Vector { offset: vector.offset % 8, ..vector }),
                 dweight: self.dweight.map(|at| at % 8),
                 dbias: self.dbias.map(|at| at % 8),
+                add,
                 ..*self
             }
         };
         small::few(
-            [small(11, 40), small(70, 300), small(11, 250), small(11, 1200), small(2, 66_000)]
+            [(11, 40), (70, 300), (11, 250), (11, 1200), (2, 66_000)]
+                // Whether sums are added is a parameter.
+                .map(|(most, cols)| small(most, cols, self.add ^ (most == 70)))
                 .map(|problem| (problem.rows * problem.cols, problem)),
         )
     }

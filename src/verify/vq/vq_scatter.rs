@@ -7,6 +7,7 @@ use crate::reference::vq_scatter::{Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::{Number, Rows};
 use crate::verify::random::Random;
+use crate::verify::rule::on_top;
 use crate::verify::small::{self, laid, like};
 use crate::vq_lookup::{Combine, Order, OutOfRange};
 use crate::vq_scatter::{Buffers, Config, Problem};
@@ -70,14 +71,18 @@ impl Describe for Problem {
         let codes = self.books.saturating_mul(self.num_codes);
         let mut args = vec![Arg::read("indices", indices)];
         args.push(Arg::read("x", Rows::new(self.x_layout, sizes, cols, self.x)));
-        args.push(Arg::write("sums", Rows::flat(self.sums, codes.saturating_mul(self.code_dim), Dtype::F32)));
-        args.extend(self.counts.map(|offset| Arg::write("counts", Rows::flat(offset, codes, Number::U32))));
+        let out = |name, view| if self.add { Arg::update(name, view) } else { Arg::write(name, view) };
+        args.push(out("sums", Rows::flat(self.sums, codes.saturating_mul(self.code_dim), Dtype::F32)));
+        args.extend(self.counts.map(|offset| out("counts", Rows::flat(offset, codes, Number::U32))));
         args
     }
 
     /// Codes past the middle of the book are rare.
     fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
-        if name == "x" {
+        if name == "counts" {
+            return (0..len).map(|_| random.below(1000) as f64).collect();
+        }
+        if name == "x" || name == "sums" {
             return (0..len).map(|_| 5.0 + 3.0 * random.normal()).collect();
         }
         let indices = random_indices(self.index, self.num_codes, len, random);
@@ -93,10 +98,15 @@ impl Describe for Problem {
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let indices: Vec<i64> = values["indices"].iter().map(|&v| v as i64).collect();
         let x = vectors(self, &values["x"]);
-        let Output { sums: oracle, mag, counts } = reference::<f64>(self, &indices, &x);
-        let low = reference::<f32>(self, &indices, &x).sums;
+        let Output { sums: mut oracle, mut mag, counts } = reference::<f64>(self, &indices, &x);
+        let mut low = reference::<f32>(self, &indices, &x).sums;
+        let before = |name| values.get(name).filter(|_| self.add).map(Vec::as_slice);
+        on_top(before("sums"), &mut oracle, &mut low, &mut mag);
+        let before = |code: usize| before("counts").map_or(0.0, |before| before[code]);
         let sums = Rule::Rows { cols: self.code_dim, dtype: Dtype::F32, oracle, low, mag };
-        let counts = self.counts.map(|_| Rule::Exact(counts.into_iter().map(f64::from).collect()));
+        let counts = self
+            .counts
+            .map(|_| Rule::Exact(counts.iter().enumerate().map(|(code, &n)| f64::from(n) + before(code)).collect()));
         [("sums", sums)].into_iter().chain(counts.map(|rule| ("counts", rule))).collect()
     }
 
@@ -105,12 +115,12 @@ impl Describe for Problem {
         let elements = self.positions() as f64 * self.books as f64 * self.code_dim as f64;
         let codes = self.books as f64 * self.num_codes as f64 * self.code_dim as f64;
         let small = smaller(self, config);
-        // A parameter.
+        // Parameters: this, and whether sums are added.
         let out_of_range = match self.out_of_range {
             OutOfRange::Zero => OutOfRange::First,
             OutOfRange::First => OutOfRange::Zero,
         };
-        let crowded = Telling::new(Problem { out_of_range, ..small }, 7).set(crowded);
+        let crowded = Telling::new(Problem { out_of_range, add: !self.add, ..small }, 7).set(crowded);
         small::and_own([small], self, 16.0 * (elements + codes)).into_iter().chain([crowded]).collect()
     }
 }

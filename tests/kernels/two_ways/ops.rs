@@ -5,7 +5,7 @@ use loom::harness::Call;
 use loom::kernel::Values;
 use loom::kernels::conv::{of, shape};
 use loom::kernels::gemm::{f32s, plain, whole};
-use loom::kernels::{attention, gemm, position, rows, vq};
+use loom::kernels::{attention, gemm, pointwise, position, rows, vq};
 use tileloom::gemm::{Activation, Along, Matrix};
 use tileloom::norm::Kind;
 use tileloom::softmax::{Mask, MaskKind};
@@ -13,10 +13,11 @@ use tileloom::vq_lookup::{Combine, OutOfRange};
 use tileloom::weights::Format;
 use tileloom::{Dtype, Op};
 use tileloom::{
-    advance, attention_bias, attention_merge, beam_step, conv, counting_sort, gemm_quant, grouped_gemm, kv_append,
-    kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize,
-    rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    activation, activation_backward, advance, attention_backward, attention_bias, attention_merge,
+    attention_merge_backward, axpby, beam_step, column_sums, conv, counting_sort, dropout, gemm_quant, grouped_gemm,
+    kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding,
+    quantize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup,
+    vq_scalar, vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -32,13 +33,20 @@ macro_rules! ops {
 }
 
 ops![
+    activation::Problem,
+    activation_backward::Problem,
     advance::Problem,
     tileloom::attention::Problem,
+    attention_backward::Problem,
     attention_bias::Problem,
     attention_merge::Problem,
+    attention_merge_backward::Problem,
+    axpby::Problem,
     beam_step::Problem,
     conv::Problem,
+    column_sums::Problem,
     counting_sort::Problem,
+    dropout::Problem,
     tileloom::gemm::Problem,
     gemm_quant::Problem,
     grouped_gemm::Problem,
@@ -66,6 +74,96 @@ ops![
     vq_train::Problem,
     vq_train::Gradient,
 ];
+
+impl TwoWays for activation::Problem {
+    fn problems() -> Vec<Self> {
+        let first = pointwise::activation::gated(pointwise::activation::shape(activation::Activation::Silu, 21, 40));
+        let gelu = pointwise::activation::shape(activation::Activation::Gelu, 22, 33);
+        vec![first, Self { x: F16, y: F16, ..gelu }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "up", "y"];
+        let rows = self.rows;
+        let columns = [("x", rows), ("up", rows), ("y", rows), ("bias", 1), ("up_bias", 1)];
+        vec![
+            Cut::at("rows", 8, rows, &args.map(|name| (name, 1)), |rows| Self { rows: rows.len(), ..*self }),
+            Cut::at("columns", 16, self.cols, &columns, |columns| Self { cols: columns.len(), ..*self }),
+        ]
+    }
+}
+
+impl TwoWays for activation_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let of = pointwise::activation_backward::shape;
+        let first = pointwise::activation_backward::gated(of(activation::Activation::Silu, 70, 40));
+        let gelu = Self { dbias: Some(0), ..of(activation::Activation::Gelu, 70, 33) };
+        vec![Self { add: true, ..first }, Self { x: F16, dx: F16, ..gelu }]
+    }
+
+    /// Gradients of biases are sums over rows.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "up", "dy", "dx", "dup"];
+        let rows = self.rows;
+        let by_rows = Cut::at("rows", 32, rows, &args.map(|name| (name, 1)), |rows| Self { rows: rows.len(), ..*self });
+        let columns = args.map(|name| (name, rows)).into_iter();
+        let columns: Vec<_> = columns.chain(["bias", "up_bias", "dbias", "dup_bias"].map(|name| (name, 1))).collect();
+        vec![
+            if self.add { by_rows.chained(&[("dbias", "dbias"), ("dup_bias", "dup_bias")]) } else { by_rows },
+            Cut::at("columns", 16, self.cols, &columns, |columns| Self { cols: columns.len(), ..*self }),
+        ]
+    }
+}
+
+impl TwoWays for dropout::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { residual: Some(F32), ..pointwise::dropout::shape(21, 40) };
+        vec![first, Self { x: F16, y: F16, p: 0.0, ..pointwise::dropout::shape(22, 33) }]
+    }
+
+    /// Elements are numbered from the first row on: only what drops nothing, or everything, can be cut.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "residual", "y"].map(|name| (name, 1));
+        let whole = Cut::at("nothing", self.rows, self.rows, &args, |rows| Self { rows: rows.len(), ..*self });
+        match self.p > 0.0 && self.p < 1.0 {
+            true => vec![whole],
+            false => vec![Cut::at("rows", 8, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })],
+        }
+    }
+}
+
+impl TwoWays for axpby::Problem {
+    fn problems() -> Vec<Self> {
+        let halves = Self { x: F16, z: Some(Bf16), y: F16, ..pointwise::axpby::both(22, 33) };
+        vec![pointwise::axpby::both(21, 40), halves, Self { a: axpby::Factor::Buffer(1), ..halves }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "z", "y"];
+        let columns = args.map(|name| (name, self.rows));
+        vec![
+            Cut::at("rows", 8, self.rows, &args.map(|name| (name, 1)), |rows| Self { rows: rows.len(), ..*self }),
+            Cut::at("columns", 16, self.cols, &columns, |columns| Self { cols: columns.len(), ..*self }),
+        ]
+    }
+}
+
+impl TwoWays for column_sums::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { add: true, ..pointwise::column_sums::shape(210, 40) };
+        vec![first, Self { x: F16, add: false, ..pointwise::column_sums::shape(70, 33) }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { rows, cols, .. } = *self;
+        let by_rows = Cut::at("rows", 32, rows, &[("x", 1)], |rows| Self { rows: rows.len(), ..*self });
+        let columns = [("x", rows), ("y", 1)];
+        vec![
+            if self.add { by_rows.chained(&[("y", "y")]) } else { by_rows },
+            Cut::at("columns", 16, cols, &columns, |columns| Self { cols: columns.len(), ..*self }),
+        ]
+    }
+}
 
 impl TwoWays for softmax::Problem {
     fn problems() -> Vec<Self> {
@@ -203,6 +301,31 @@ impl TwoWays for tileloom::attention::Problem {
     }
 }
 
+impl TwoWays for attention_backward::Problem {
+    fn problems() -> Vec<Self> {
+        use tileloom::verify::attention::attention_backward::of;
+        let first =
+            tileloom::attention::Problem { batch: 2, lse: Some(0), ..attention::attention_backward::shape(9, 40) };
+        vec![of(first), of(tileloom::attention::Problem { x: F16, o: F16, ..first })]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let own = self.forward;
+        let args = ["q", "k", "v", "o", "do", "lse", "dq", "dk", "dv"];
+        let group = own.heads / own.kv_heads;
+        let by = |outer: usize| args.map(|name| (name, outer));
+        let with = |forward| Self { forward, ..*self };
+        vec![
+            Cut::at("sequences", 1, own.batch, &by(1), |batch| {
+                with(tileloom::attention::Problem { batch: batch.len(), ..own })
+            }),
+            Cut::at("heads", 1, own.kv_heads, &by(own.batch), |kv| {
+                with(tileloom::attention::Problem { kv_heads: kv.len(), heads: kv.len() * group, ..own })
+            }),
+        ]
+    }
+}
+
 impl TwoWays for attention_merge::Problem {
     fn problems() -> Vec<Self> {
         let first = attention::attention_merge::shape(5, 33, 64);
@@ -234,6 +357,25 @@ impl TwoWays for attention_merge::Problem {
         let first = run(2, two.to_vec(), two_lse.to_vec())?.values;
         let all = run(splits - 1, [&first["o"], others].concat(), [&first["lse"], other_lse].concat())?;
         Ok(Some(all.values))
+    }
+}
+
+impl TwoWays for attention_merge_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let first = attention::attention_merge::shape(5, 33, 64);
+        let of = attention::attention_merge_backward::of;
+        vec![of(first), Self { dlse: Some(0), ..of(attention_merge::Problem { sum: Some(5 * 33), ..first }) }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let attention_merge::Problem { splits, rows, sum, .. } = self.forward;
+        let parts = ["parts", "lse_parts", "sum_parts", "d_parts", "dlse_parts"].map(|name| (name, splits));
+        let args = [&parts[..], &[("do", 1), ("dlse", 1)]].concat();
+        let problem = |rows: usize| Self {
+            forward: attention_merge::Problem { rows, sum: sum.map(|_| splits * rows), ..self.forward },
+            ..*self
+        };
+        vec![Cut::at("rows", 9, rows, &args, |rows| problem(rows.len()))]
     }
 }
 

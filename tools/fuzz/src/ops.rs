@@ -10,11 +10,11 @@ use tileloom::vq_lookup::{Combine, Index, Order, OutOfRange};
 use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
-    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, advance, attention, attention_bias,
-    attention_merge, beam_step, conv, counting_sort, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora,
-    lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample,
-    softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter,
-    vq_train,
+    Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, activation, activation_backward, advance,
+    attention, attention_backward, attention_bias, attention_merge, attention_merge_backward, axpby, beam_step,
+    column_sums, conv, counting_sort, dropout, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora, lora_backward,
+    moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax,
+    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -26,13 +26,20 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 33] = [
+pub const OPS: [(&str, Case); 40] = [
     ("attention", call::case::<attention::Problem>),
+    ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
+    ("attention_merge_backward", call::case::<attention_merge_backward::Problem>),
+    ("activation", call::case::<activation::Problem>),
+    ("activation_backward", call::case::<activation_backward::Problem>),
     ("advance", call::case::<advance::Problem>),
+    ("axpby", call::case::<axpby::Problem>),
     ("beam_step", call::case::<beam_step::Problem>),
     ("conv", call::case::<conv::Problem>),
+    ("column_sums", call::case::<column_sums::Problem>),
+    ("dropout", call::case::<dropout::Problem>),
     ("counting_sort", call::case::<counting_sort::Problem>),
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
@@ -146,6 +153,46 @@ fn rows(dice: &mut Dice, dims: &mut [usize; 2]) -> usize {
     dice.size().wrapping_mul(dims[0]).wrapping_mul(dims[1])
 }
 
+one_of!(axpby::Factor: |d| axpby::Factor::Value(Vary::any(d)), axpby::Factor::Value(1.0),
+    axpby::Factor::Buffer(d.size()));
+fields!(axpby::Problem = Self::default();
+    axpby::Problem { rows, cols, dims, a, b, x, x_layout, z, z_layout, y, y_layout });
+op!(axpby: [x, y], [z, factors]; |dice, p| p.rows = rows(dice, &mut p.dims));
+
+fields!(column_sums::Problem = Self::default();
+    column_sums::Problem { rows, cols, dims, x, x_layout, y, add });
+op!(column_sums: [x, y], [scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
+
+one_of!(activation::Activation: |d| d.of_these(&activation::Activation::ALL),
+    activation::Activation::LeakyRelu(Vary::any(d)), activation::Activation::Elu(Vary::any(d)));
+fields!(activation::Problem = Self::default();
+    activation::Problem { rows, cols, dims, activation, x, x_layout, bias, up, up_layout, up_bias, y, y_layout });
+op!(activation: [x, y], [up, bias, up_bias]; |dice, p| {
+    p.rows = rows(dice, &mut p.dims);
+    p.up = p.up.or(p.up_bias.map(|_| p.x));
+});
+fields!(activation_backward::Problem = Self::default();
+activation_backward::Problem {
+    rows, cols, dims, activation, x, x_layout, bias, up, up_layout, up_bias, dy, dy_layout, dx, dx_layout, dup, dup_layout,
+    dbias, dup_bias, add,
+});
+op!(activation_backward: [x, dy, dx], [up, dup, bias, up_bias, dbias, dup_bias, scratch]; |dice, p| {
+    p.rows = rows(dice, &mut p.dims);
+    p.up = p.up.or(p.up_bias.map(|_| p.x)).or(p.dup_bias.map(|_| p.x));
+});
+
+impl Vary for u64 {
+    fn any(dice: &mut Dice) -> Self {
+        dice.word()
+    }
+}
+fields!(dropout::Problem = Self::default();
+    dropout::Problem { rows, cols, dims, p, seed, offset, x, x_layout, residual, residual_layout, y, y_layout });
+op!(dropout: [x, y], [residual, offset]; |dice, p| {
+    p.rows = rows(dice, &mut p.dims);
+    p.p = 0.5;
+});
+
 one_of!(MaskKind: |d| MaskKind::Additive(Vary::any(d)), MaskKind::Bytes, MaskKind::Bits);
 fields!(Mask = Mask::new(MaskKind::Bytes); Mask { kind, layout, broadcast_cols });
 fields!(softmax::Problem = Self::default();
@@ -167,7 +214,7 @@ op!(norm: [x, y], [residual, sum, weight, bias, stats, scratch]; |dice, p| p.row
 
 fields!(norm_backward::Problem = Self::default();
 norm_backward::Problem {
-    kind, rows, cols, dims, x, dy, x_layout, dy_layout, weight, weight_offset, eps, dx, dx_layout, dweight, dbias,
+    kind, rows, cols, dims, x, dy, x_layout, dy_layout, weight, weight_offset, eps, dx, dx_layout, dweight, dbias, add,
 });
 op!(norm_backward: [x, dy], [weight, dx, dweight, dbias, scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
 
@@ -362,6 +409,20 @@ op!(attention: [q, k, v, o], [mask, tables, indices, lse, scratch]; |dice, p| {
     }
 });
 
+fields!(attention_backward::Add = Self::default(); attention_backward::Add { dq, dk, dv, dmask, dsinks });
+fields!(attention_backward::Problem = Self::default();
+attention_backward::Problem { forward, do_layout, dq_layout, dk_layout, dv_layout, dlse, dmask, dsinks, add });
+op!(attention_backward: [q, k, v, o, d_o, lse, dq, dk, dv], [dlse, mask, tables, indices, dmask, dsinks, scratch]; |dice, p| {
+    let own = &mut p.forward;
+    own.kv_heads = own.kv_heads.max(1);
+    own.heads = own.kv_heads.wrapping_mul(dice.of_these(&[1, 2, 4]));
+    [own.head_dim, own.value_dim] = [own.head_dim, own.value_dim].map(|n| n.clamp(1, 576));
+    own.lse = own.lse.or(Some(0));
+    (own.paged, own.codes, own.tree, own.segments) = (None, None, None, None);
+    p.dmask = p.dmask.filter(|_| own.mask.is_some_and(|mask| matches!(mask.kind, MaskKind::Additive(_))));
+    p.dsinks = p.dsinks.filter(|_| own.sinks.is_some());
+});
+
 one_of!(Buckets: |d| Buckets::t5(d.one_in(2)),
     Buckets { num_buckets: d.size(), max_distance: d.size(), bidirectional: d.one_in(2) });
 one_of!(attention_bias::Kind: |d| attention_bias::Kind::Alibi { offset: d.size() },
@@ -375,6 +436,13 @@ fields!(attention_merge::Problem = Self::default();
 op!(attention_merge: [o, lse, o_out], [sum, lse_out]; |dice, p| {
     p.rows = rows(dice, &mut p.dims);
     p.lse_out = p.lse_out.or(p.sum_out.map(|_| 0));
+});
+
+fields!(attention_merge_backward::Problem = Self::default();
+    attention_merge_backward::Problem { forward, do_layout, dlse, d_parts_layout, dlse_parts });
+op!(attention_merge_backward: [o, lse, d_o, d_parts, dlse_parts], [sum, dlse]; |dice, p| {
+    p.forward.rows = rows(dice, &mut p.forward.dims);
+    (p.forward.lse_out, p.forward.sum_out) = (None, None);
 });
 
 one_of!(Axis: |d| Axis::Col, Axis::Row);
@@ -478,7 +546,7 @@ op!(vq_lookup: [indices, codebook, y], [bad, scales]; |_dice, p| if p.format.is_
 fields!(vq_scatter::Problem = Self::default();
 vq_scatter::Problem {
     batch, spatial, books, num_codes, code_dim, combine, order, out_of_range, index, indices, x, x_layout, sums,
-    counts,
+    counts, add,
 });
 op!(vq_scatter: [indices, x, sums], [counts, scratch]; |_dice, _p| ());
 

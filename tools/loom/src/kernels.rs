@@ -4,6 +4,7 @@ pub mod attention;
 pub mod conv;
 pub mod gemm;
 pub mod mask;
+pub mod pointwise;
 pub mod position;
 pub mod routing;
 pub mod rows;

@@ -50,7 +50,11 @@ pub fn gpu(caps: &Caps) -> Option<&'static str> {
 
 /// Groups of `n2` rows, which a mask and `causal` tell apart, from the first to the last, evenly: how many rows, their
 /// `dims`, and how to take them from a tensor `[rows, cols]`.
-fn sample(rows: usize, [n1, n2]: [usize; 2], cols: usize) -> (usize, [usize; 2], impl Fn(&[f64]) -> Vec<f64>) {
+pub(in crate::kernels) fn sample(
+    rows: usize,
+    [n1, n2]: [usize; 2],
+    cols: usize,
+) -> (usize, [usize; 2], impl Fn(&[f64]) -> Vec<f64>) {
     let (group, groups) = (n2 * cols, rows / n2);
     let few = ((1 << 18) / group).clamp(2, groups.max(2)).min(groups);
     let take = move |all: &[f64]| -> Vec<f64> {
@@ -61,7 +65,7 @@ fn sample(rows: usize, [n1, n2]: [usize; 2], cols: usize) -> (usize, [usize; 2],
 }
 
 /// The outer axes of a case's tensor `[.., cols]`, the `dims` of a Problem on it, and `cols`.
-fn axes<'a>(name: &str, tensor: &'a Tensor) -> Result<(&'a [usize], [usize; 2], usize), Fault> {
+pub(in crate::kernels) fn axes<'a>(name: &str, tensor: &'a Tensor) -> Result<(&'a [usize], [usize; 2], usize), Fault> {
     let Some((&cols, outer)) = tensor.shape.split_last() else {
         return Err(bad_shape(name, tensor, "[.., cols]"));
     };

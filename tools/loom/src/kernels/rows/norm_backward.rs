@@ -8,7 +8,7 @@ use tileloom::{Dtype, Layout};
 use super::norm::{EXTREMES, LARGEST, alternating, offset, vector_starts};
 use super::{axes, gpu, plain, sample, software, tile};
 use crate::case::{self, Fault, Options, Reader, Shown};
-use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
+use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values};
 use crate::random::Random;
 
 /// `dx` with a weight.
@@ -96,6 +96,7 @@ impl Listed for Problem {
         options.value("dx_layout", &mut self.dx_layout)?;
         options.value("dweight_start", &mut self.dweight)?;
         options.value("dbias_start", &mut self.dbias)?;
+        options.value("add", &mut self.add)?;
         vector_starts(options, &mut self.weight, &mut None)
     }
 
@@ -130,6 +131,13 @@ impl Listed for Problem {
             ..Problem::of(kind)
         };
         problem.options(&mut Options::Read(reader))?;
+        for arg in problem.args().iter().filter(|arg| arg.access == Access::Update) {
+            let (before, _) = reader.values(arg.name, "[d]")?;
+            if before.shape != [cols] {
+                return Err(case::bad_shape(arg.name, before, format!("[{cols}]")));
+            }
+            values.insert(arg.name, numbers(before));
+        }
         let mut outputs = Vec::new();
         outputs.extend(problem.dx.map(|_| Shown::new("dx", x.shape.clone())));
         outputs.extend(problem.dweight.map(|_| Shown::new("dweight", [cols])));
@@ -184,6 +192,10 @@ fn everywhere(list: &mut List<Problem>) {
         list.narrow(&name, all(shape(kind, 8, 0))).config(plain()).alone();
         // Sums over no rows are 0.
         list.narrow(name, odd(all(shape(kind, 0, 7)))).config(plain()).says(&["norm_backward_sum"]);
+    }
+    for (rows, cols) in [(70, 60), (33, 7), (0, 9)] {
+        let problem = Problem { add: true, ..odd(all(shape(Kind::Layer, rows, cols))) };
+        list.narrow("added to what is there", problem).seed(4).config(plain());
     }
     let short = all(shape(Kind::Layer, 137, 64));
     list.narrow("chosen for short rows", short).says(&["algorithm=registers"]).twice();

@@ -7,7 +7,7 @@ use tileloom::{Dtype, Layout};
 
 use super::vq_lookup::{COMBINE, ORDER, OUT_OF_RANGE, read_indices};
 use crate::case::{self, Fault, Options, Reader, Shown};
-use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
+use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values};
 
 fn shape(batch: usize, spatial: usize, books: usize, num_codes: usize, code_dim: usize) -> Problem {
     Problem { batch, spatial, books, num_codes, code_dim, counts: Some(0), ..Problem::default() }
@@ -30,6 +30,10 @@ impl Listed for Problem {
             }
         }
         list.narrow("the same bits again", shape(1, 3000, 1, 5, 64)).seed(2).twice().says(&["vec: 4"]);
+        for (spatial, dim) in [(500, 32), (33, 7), (0, 4)] {
+            let problem = Problem { add: true, ..shape(1, spatial, 2, 13, dim) };
+            list.narrow("added to what is there", problem).seed(6);
+        }
         for combine in [Combine::Concat, Combine::Sum] {
             let (batch, spatial, books, num_codes, code_dim) = (2, 19, 3, 11, 6);
             let of = vq_lookup::Problem { batch, spatial, books, num_codes, code_dim, combine, ..Default::default() };
@@ -98,6 +102,7 @@ impl Listed for Problem {
         options.value("batch", &mut self.batch)?;
         options.value("indices_layout", &mut self.indices)?;
         options.value("x_layout", &mut self.x_layout)?;
+        options.value("add", &mut self.add)?;
         options.value("sums_offset", &mut self.sums)?;
         options.value("counts_offset", &mut self.counts)
     }
@@ -141,7 +146,17 @@ impl Listed for Problem {
         let sums: Vec<usize> = books.into_iter().chain([num_codes, problem.code_dim]).collect();
         let counts = problem.counts.map(|_| Shown::new("counts", &sums[..sums.len() - 1]));
         let outputs = [Shown::new("sums", sums.clone())].into_iter().chain(counts).collect();
-        let values = [("indices", numbers), ("x", x.numbers().unwrap_or_default())].into();
+        let mut values: Values = [("indices", numbers), ("x", x.numbers().unwrap_or_default())].into();
+        for arg in problem.args().iter().filter(|arg| arg.access == Access::Update) {
+            let before = reader.tensor(arg.name, "as the output of its name")?;
+            let want = if arg.name == "sums" { &sums[..] } else { &sums[..sums.len() - 1] };
+            if before.shape != want {
+                return Err(case::bad_shape(arg.name, before, format!("{want:?}")));
+            }
+            let have = before.dtype.to_string();
+            let bad = Fault::BadDtype { name: arg.name.into(), have, expected: "as the output of its name" };
+            values.insert(arg.name, before.numbers().ok_or(bad)?);
+        }
         Ok(Given { problem, values, outputs, known: Values::new() })
     }
 

@@ -1,0 +1,88 @@
+// The activation ACTIVATION of four values, and its derivative. Whatever x is, what vanishes for large |x| does so without a product of
+// 0 and infinity: an exponential exp(-t) is applied as exp(-t / 2), twice.
+#import functions
+
+// exp(-t / 2) for t from 0 on; 0 where exp(-t) would have no place in f32.
+fn half_exp(t: vec4<f32>) -> vec4<f32> { return select(own_exp(-0.5 * t), vec4<f32>(0.0), t > vec4<f32>(174.0)); }
+
+// A value, and its derivative.
+struct Slope {
+  y: vec4<f32>,
+  d: vec4<f32>,
+}
+
+// x s(w), s being 1 / (1 + exp(-w)); w has the sign of x, and v = x w' is finite.
+fn gated_by(x: vec4<f32>, w: vec4<f32>, v: vec4<f32>) -> Slope {
+  let h = half_exp(abs(w));
+  let q = 1.0 / (1.0 + h * h);
+  let below = w < vec4<f32>(0.0);
+  // s is q, or below 0 h h q; s (1 - s) is h h q q.
+  let y = select(x * q, ((x * q) * h) * h, below);
+  let bent = ((v * q * q) * h) * h;
+  return Slope(y, bent + select(q, (q * h) * h, below));
+}
+
+// x times the share of a normal distribution below x.
+fn gelu_of(x: vec4<f32>) -> Slope {
+  let z = min(abs(x) * 0.70710678, vec4<f32>(10.0));
+  // From |x| = 20 on it is 0, and the square cannot overflow.
+  let near = min(abs(x), vec4<f32>(20.0));
+  let h = half_exp(0.5 * near * near);
+  let tail = 0.5 * erfc_scaled(z);
+  let below = x < vec4<f32>(0.0);
+  // The density is 0.39894228 h h, the share h h tail, or above 0 the rest of 1.
+  let y = select(x - ((x * tail) * h) * h, ((x * tail) * h) * h, below);
+  let dense = 0.39894228 * x;
+  let d = select(1.0 + ((dense - tail) * h) * h, ((dense + tail) * h) * h, below);
+  return Slope(y, d);
+}
+
+// 2 / (1 + exp(-2 x)) - 1; near 0 a polynomial (Cephes' tanhf).
+fn tanh_of(x: vec4<f32>) -> Slope {
+  let h = half_exp(2.0 * abs(x));
+  let e = h * h;
+  let q = 1.0 / (1.0 + e);
+  let s = x * x;
+  let p = 1.0 + s * (-0.333332819422 + s * (0.133314422036 + s * (-0.0537397155531 + s * (0.0206390887954 - s * 0.00570498872745))));
+  let far = sign(x) * (1.0 - e) * q;
+  return Slope(select(far, x * p, abs(x) < vec4<f32>(0.625)), 4.0 * ((q * q) * h) * h);
+}
+
+// exp(x) - 1 for x up to 0: x = n ln 2 + r, and exp(r) - 1 without the 1.
+fn expm1_of(x: vec4<f32>) -> Slope {
+  let y = max(x, vec4<f32>(-87.0));
+  let n = floor(y * 1.44269504 + 0.5);
+  let r = (y - n * 0.693359375) + n * 2.12194440e-4;
+  let p = r * (1.0 + r * (0.5 + r * (0.16666667 + r * (0.041666668 + r * (0.0083333338 + r * 0.0013888889)))));
+  let two = bitcast<vec4<f32>>((vec4<i32>(n) + 127) << vec4<u32>(23u));
+  return Slope(two * p + (two - 1.0), select(two * p + two, vec4<f32>(0.0), x < vec4<f32>(-87.0)));
+}
+
+fn slope_of(x: vec4<f32>) -> Slope {
+  let zero = vec4<f32>(0.0);
+  let one = vec4<f32>(1.0);
+  let above = x > zero;
+  if ACTIVATION == RELU { return Slope(select(zero, x, above), select(zero, one, above)); }
+  if ACTIVATION == LEAKY_RELU {
+    return Slope(select(params.shape * x, x, above), select(vec4<f32>(params.shape), one, above));
+  }
+  if ACTIVATION == GELU { return gelu_of(x); }
+  if ACTIVATION == GELU_TANH {
+    // s of w = 2 sqrt(2 / pi) (x + 0.044715 x^3). From |x| = 16 on it is 0 or 1, and the cube cannot overflow.
+    let y = clamp(x, vec4<f32>(-16.0), vec4<f32>(16.0));
+    let s = 0.044715 * y * y;
+    return gated_by(x, 1.59576912 * y * (1.0 + s), 1.59576912 * y * (1.0 + 3.0 * s));
+  }
+  if ACTIVATION == SILU { return gated_by(x, x, x); }
+  if ACTIVATION == SIGMOID {
+    let h = half_exp(abs(x));
+    let q = 1.0 / (1.0 + h * h);
+    return Slope(select(q, (q * h) * h, x < zero), ((q * q) * h) * h);
+  }
+  if ACTIVATION == TANH { return tanh_of(x); }
+  if ACTIVATION == ELU {
+    let e = expm1_of(min(x, zero));
+    return Slope(select(params.shape * e.y, x, above), select(params.shape * e.d, one, above));
+  }
+  return Slope(x, one);
+}

@@ -1,0 +1,129 @@
+//! The gradient of attention on a GPU: what is more than a Problem of the list.
+
+use loom::harness::{Call, same_bits};
+use loom::kernels::attention::attention_backward::shape;
+use loom::kernels::attention::packed;
+use tileloom::attention::{self, Paged, Tree};
+use tileloom::attention_backward::{Buffers, Problem, prepare, scratch_bytes};
+use tileloom::softmax::{Mask, MaskKind};
+use tileloom::verify::attention::attention_backward::of;
+use tileloom::{Dtype, Layout, Op};
+
+use crate::Suite;
+
+#[linkme::distributed_slice(crate::SUITES)]
+static SUITE: (&str, crate::Cases) = ("attention_backward", cases);
+
+pub fn cases(suite: &mut Suite) {
+    suite.case("garbage in sequences stays inside", |gpu| {
+        let base = attention::Problem { batch: 3, causal: true, ..shape(9, 40) };
+        let words = [0u32, 1, 7, 0xffff_ffff, 0x8000_0000, 0xdead_beef, 0x7fff_ffff, 40].map(f64::from);
+        for seed in 0..6 {
+            let problem = of(packed(&[[9, 40], [3, 5], [0, 1]], base));
+            let mut values = Call::random(problem, seed as u64).values.clone();
+            // What is written is within the gradients whatever the indices say, and the call ends.
+            for (i, word) in values.get_mut("indices").into_iter().flatten().enumerate() {
+                *word = words[(i * 3 + seed) % 8];
+            }
+            Call::new(problem, values).run(gpu, &gpu.kernels, None)?;
+        }
+        Ok(())
+    });
+    suite.case("a mask may be causal", |gpu| {
+        let base = shape(17, 33);
+        let kind = MaskKind::Additive(Dtype::F32);
+        let causal = Call::random(of(attention::Problem { causal: true, ..base }), 9);
+        let mut masked = of(attention::Problem { mask: Some(Mask::shared(kind, 33)), ..base });
+        masked.dmask = Some(Layout::default());
+        let mut values = causal.values.clone();
+        let shown = |i: usize| if i % 33 <= i / 33 + 16 { 0.0 } else { f64::NEG_INFINITY };
+        values.insert("mask", (0..17 * 33).map(shown).collect());
+        let (causal, _) = causal.check(gpu, &gpu.kernels, None)?;
+        let (masked, _) = Call::new(masked, values).check(gpu, &gpu.kernels, None)?;
+        for name in ["dq", "dk", "dv"] {
+            let far = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-4 * a.abs().max(1.0);
+            if causal.values[name].iter().zip(&masked.values[name]).any(far) {
+                return Err(format!("{name} differs"));
+            }
+        }
+        Ok(())
+    });
+    suite.case("a head of k and v for each of q is a group of one", |gpu| {
+        // The same k and v twice: the gradients of the heads of a group are those of one, summed.
+        let one = attention::Problem { heads: 2, kv_heads: 2, ..shape(9, 20) };
+        let grouped = Call::random(of(attention::Problem { kv_heads: 1, ..one }), 4);
+        let twice = |values: &Vec<f64>| [&values[..], &values[..]].concat();
+        let mut values = grouped.values.clone();
+        for name in ["k", "v"] {
+            values.insert(name, twice(&grouped.values[name]));
+        }
+        let (grouped, _) = grouped.check(gpu, &gpu.kernels, None)?;
+        let (apart, _) = Call::new(of(one), values).check(gpu, &gpu.kernels, None)?;
+        for name in ["dk", "dv"] {
+            let (a, b) = apart.values[name].split_at(grouped.values[name].len());
+            let near = |i: usize| (a[i] + b[i] - grouped.values[name][i]).abs() < 1e-4;
+            if !(0..a.len()).all(near) {
+                return Err(format!("{name} is not a sum over heads"));
+            }
+        }
+        let q = |values: &loom::kernel::Values| [("dq", values["dq"].clone())].into();
+        same_bits(&q(&grouped.values), &q(&apart.values))
+    });
+    suite.case("scratch is linear", |gpu| {
+        let bytes = |seq: usize| {
+            let problem = of(attention::Problem { batch: 1, seq_q: seq, seq_kv: seq, ..shape(1, 1) });
+            let config = problem.choose(&gpu.kernels.caps()).map_err(|error| error.to_string())?;
+            scratch_bytes(&problem, &config).map_err(|error| error.to_string())
+        };
+        let (small, large) = (bytes(64)?, bytes(256)?);
+        match (small, large) == (16 * (2 + 6 * 64), 16 * (2 + 6 * 256)) {
+            true => Ok(()),
+            false => Err(format!("{small} bytes at 64 tokens, {large} at 256")),
+        }
+    });
+    suite.case("errors name what is wrong", |gpu| {
+        let (bytes, small) = (gpu.buffer(&[0; 4096]), gpu.buffer(&[0; 16]));
+        let outputs = [(); 3].map(|()| gpu.buffer(&[0; 4096]));
+        let [dq, dk, dv] = &outputs;
+        let b = &bytes;
+        let all = || Buffers::new(b, b, b, b, b, b, dq, dk, dv);
+        let say = |problem: &Problem, buffers: Buffers| match prepare(&gpu.kernels, problem, buffers) {
+            Ok(_) => "nothing".to_string(),
+            Err(error) => error.to_string(),
+        };
+        let forward = attention::Problem { lse: Some(0), ..attention::Problem::new(1, 2, 1, 4) };
+        let of = |forward| say(&Problem::new(forward), all());
+        let ok = Problem::new(forward);
+        let paged = Some(Paged { pages: 1, page_size: 1, block_table: 0, max_pages: 1 });
+        let mask = Some(Mask::new(MaskKind::Bytes));
+        for (have, want) in [
+            (of(attention::Problem { lse: None, ..forward }), "forward.lse: the statistics"),
+            (of(attention::Problem { kv_heads: 0, ..forward }), "kv_heads: 0 does not divide 2"),
+            (of(attention::Problem { paged, lengths: Some(1), ..forward }), "forward.paged: keys in pages"),
+            (of(attention::Problem { tree: Some(Tree { parents: 0, per_batch: false }), ..forward }), "forward.tree"),
+            (say(&Problem { dmask: Some(Layout::default()), ..ok }, all()), "dmask: there is no additive mask"),
+            (
+                say(
+                    &Problem { dmask: Some(Layout::default()), ..Problem::new(attention::Problem { mask, ..forward }) },
+                    all().mask(b).dmask(&small),
+                ),
+                "dmask: there is no additive mask",
+            ),
+            (say(&Problem { dsinks: Some(0), ..ok }, all()), "dsinks: there are no sinks"),
+            (say(&Problem { dlse: Some(0), ..ok }, all()), "needs buffer `dlse`"),
+            (say(&ok, all().dlse(b)), "`dlse` was given"),
+            (say(&Problem { dk_layout: Layout::strided(0, [0; 3]), ..ok }, all()), "nothing"),
+            (say(&Problem { dq_layout: Layout::strided(0, [0; 3]), ..ok }, all()), "dq_layout: rows overlap"),
+            (say(&ok, Buffers::new(b, b, b, b, b, b, b, dk, dv)), "overlap"),
+            (say(&ok, Buffers::new(b, b, b, b, b, b, dq, dq, dv)), "overlap"),
+            (say(&ok, Buffers::new(b, b, b, b, b, b, dq, dk, &small)), "nothing"),
+            (say(&ok, Buffers::new(b, b, b, b, b, b, &small, dk, dv)), "buffer `dq` is too small"),
+            (say(&ok, Buffers::new(b, b, b, b, &small, b, dq, dk, dv)), "buffer `do` is too small"),
+        ] {
+            if !have.contains(want) {
+                return Err(format!("expected `{want}`, heard `{have}`"));
+            }
+        }
+        Ok(())
+    });
+}
