@@ -24,6 +24,7 @@ mod cases;
 mod context;
 mod conv;
 mod gemm;
+mod gradients;
 mod invariant;
 mod ledger;
 mod pointwise;

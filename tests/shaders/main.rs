@@ -3,6 +3,7 @@
 
 mod attention;
 mod gemm;
+mod gradients;
 mod position_encoding;
 mod rope;
 mod softmax;
