@@ -13,7 +13,7 @@ mod weights;
 
 pub use attention::kv_append::{KvAppendOptions, KvCache, KvRope};
 pub use attention::{AttentionGradients, AttentionOptions, AttentionResults};
-pub use conv::ConvOptions;
+pub use conv::{ConvOptions, ResizeOptions};
 pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
 pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};

@@ -25,6 +25,8 @@ use crate::ops::prelude::*;
 
 mod choose;
 mod pipeline;
+pub mod resize;
+mod taps;
 
 use pipeline::{BIAS, PACK_WG, RESIDUAL, SCRATCH, WEIGHT, X, Y, kind};
 

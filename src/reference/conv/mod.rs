@@ -1,5 +1,7 @@
 //! Convolution by its definition.
 
+pub mod resize;
+
 use crate::conv::{Activation, Border, Order, Problem, WeightOrder};
 use crate::reference::Real;
 use crate::reference::gemm::normal_below;

@@ -1,5 +1,9 @@
 //! Convolution on tensors.
 
+mod resize;
+
+pub use resize::ResizeOptions;
+
 use crate::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual, TapMask};
 use crate::{Batch, Element, ErrorKind, Result, Tensor};
 

@@ -1,5 +1,7 @@
 //! How a call of conv is made and judged.
 
+mod resize;
+
 use crate::Layout;
 use crate::conv::{Activation, Algorithm, Bias, Buffers, Config, Padding, Problem, Residual};
 use crate::reference::conv::{Inputs, Output, reference};

@@ -1,5 +1,7 @@
 //! Convolution on a GPU: what is more than a Problem of the list.
 
+mod resize;
+
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};

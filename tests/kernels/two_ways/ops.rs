@@ -3,6 +3,7 @@
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::Values;
+use loom::kernels::conv::resize::shape as conv_resize;
 use loom::kernels::conv::{of, shape};
 use loom::kernels::gemm::{f32s, plain, whole};
 use loom::kernels::{attention, gemm, pointwise, position, rows, vq};
@@ -16,8 +17,8 @@ use tileloom::{
     activation, activation_backward, advance, attention_backward, attention_bias, attention_merge,
     attention_merge_backward, axpby, beam_step, column_sums, conv, counting_sort, dropout, gemm_quant, grouped_gemm,
     kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding,
-    quantize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup,
-    vq_scalar, vq_scatter, vq_train,
+    quantize, resize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign,
+    vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -61,6 +62,7 @@ ops![
     norm_backward::Problem,
     position_encoding::Problem,
     quantize::Problem,
+    resize::Problem,
     rope::Problem,
     sample::Problem,
     softmax::Problem,
@@ -594,6 +596,19 @@ impl TwoWays for tileloom::gemm::Problem {
             cuts.push(onto.chained(&[("c", "d")]));
         }
         cuts
+    }
+}
+
+impl TwoWays for resize::Problem {
+    fn problems() -> Vec<Self> {
+        let of = |channels, order| conv_resize(channels, [9, 8], [5, 12], resize::Rule::Linear, order);
+        let halves = Self { x: F16, y: F16, ..of(6, conv::Order::Nchw) };
+        vec![Self { batch: 3, ..of(8, conv::Order::Nhwc) }, Self { batch: 3, adjoint: true, ..halves }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "y"].map(|name| (name, 1));
+        vec![Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
     }
 }
 

@@ -13,7 +13,7 @@ use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, activation, activation_backward, advance,
     attention, attention_backward, attention_bias, attention_merge, attention_merge_backward, axpby, beam_step,
     column_sums, conv, counting_sort, dropout, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora, lora_backward,
-    moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax,
+    moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax,
     softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
@@ -26,7 +26,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 40] = [
+pub const OPS: [(&str, Case); 41] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
@@ -55,6 +55,7 @@ pub const OPS: [(&str, Case); 40] = [
     ("norm_backward", call::case::<norm_backward::Problem>),
     ("position_encoding", call::case::<position_encoding::Problem>),
     ("quantize", call::case::<quantize::Problem>),
+    ("resize", call::case::<resize::Problem>),
     ("rope", call::case::<rope::Problem>),
     ("sample", call::case::<sample::Problem>),
     ("softmax", call::case::<softmax::Problem>),
@@ -325,6 +326,29 @@ op!(conv: [x, weight, y], [bias, residual, scratch]; |dice, p| {
         *pair = pair.map(|n| n.clamp(1, 9));
     }
     p.slope = 0.5;
+});
+
+one_of!(resize::Rounding: |d| d.of_these(resize::Rounding::ALL));
+one_of!(resize::Coordinates: |d| d.of_these(resize::Coordinates::ALL));
+fields!(resize::Windows = Self::default(); resize::Windows { kernel, stride, padding, ceil, count_padding });
+one_of!(resize::Rule: |d| resize::Rule::Nearest(Vary::any(d)), resize::Rule::Linear, resize::Rule::Cubic(-0.5),
+    resize::Rule::Average(Vary::any(d)), resize::Rule::AdaptiveAverage);
+fields!(resize::Problem = Self::default();
+resize::Problem {
+    batch, channels, size, out, rule, antialias, exclude_outside, coordinates, scale, adjoint, order, x, x_layout, y, y_layout,
+});
+op!(resize: [x, y], [scratch]; |dice, p| {
+    p.size = [0; 2].map(|_| 1 + dice.below(20));
+    p.out = [0; 2].map(|_| dice.below(20));
+    if let resize::Rule::Average(windows) = &mut p.rule {
+        windows.kernel = windows.kernel.map(|n| n.clamp(1, 9));
+        windows.stride = windows.stride.map(|n| n.clamp(1, 9));
+        windows.padding = windows.padding.map(|n| n % 4);
+        p.out = windows.out(p.size);
+    }
+    let filter = matches!(p.rule, resize::Rule::Linear | resize::Rule::Cubic(_));
+    (p.antialias, p.exclude_outside) = (p.antialias && filter, p.exclude_outside && filter);
+    p.scale = p.scale.map(|_| [0.5 + dice.below(8) as f64 / 4.0, 1.5]);
 });
 
 one_of!(Code: |d| d.of_these(Code::ALL));

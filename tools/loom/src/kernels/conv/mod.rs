@@ -1,5 +1,7 @@
 //! Convolution, described.
 
+pub mod resize;
+
 use tileloom::conv::{
     Activation, Algorithm, Bias, Border, Config, Order, Padding, Problem, Residual, TapMask, WeightOrder,
 };
