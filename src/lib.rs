@@ -3,7 +3,7 @@
 //!
 //! | kernel | what | file |
 //! |---|---|---|
-//! | [`activation`] | relu, leaky relu, gelu, silu, sigmoid, tanh, elu, with a bias, gated | `src/ops/pointwise/activation.rs` |
+//! | [`activation`] | relu, leaky relu, relu6, hard swish, hard sigmoid, sigmoid, tanh, elu, gelu, silu, with a bias, gated | `src/ops/pointwise/activation.rs` |
 //! | [`activation_backward`] | their gradients, with those of biases | `src/ops/pointwise/activation_backward.rs` |
 //! | [`axpby`] | `a x + b z`; casts | `src/ops/pointwise/axpby.rs` |
 //! | [`column_sums`] | sums over leading axes | `src/ops/pointwise/column_sums.rs` |

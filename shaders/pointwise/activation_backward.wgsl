@@ -11,7 +11,7 @@
 //   6 up_bias  [cols] (where HAS_UP_BIAS)
 //   9 sums     f32 [blocks, OUTPUTS, cols]: of dx, and where GATED of dup (where SUMS)
 #import pointwise_walk
-#import activation_functions
+#import activations
 
 @compute @workgroup_size(WG_SIZE)
 fn activation_backward(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -38,7 +38,7 @@ fn activation_backward(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invo
       if c < chunks {
         var pre = x_chunk(x, c, phase, params.cols);
         if HAS_BIAS { pre += bias_chunk(params.bias_at, c, phase, params.cols); }
-        let slope = slope_of(four_of(pre));
+        let slope = slope_of(ACTIVATION, params.slope, four_of(pre));
         let g = dy_chunk(dy, c, phase, params.cols);
         var d = g * chunk_of(slope.d);
         var e = V(0.0);

@@ -1,33 +1,107 @@
-// What activations are made of, since WGSL promises little of its own exp and tanh. Errors: the tests `functions over their
-// range` of gemm and conv.
+// Activations of four values, by their numbers, and their derivatives. Whatever x is, what vanishes for large |x| does so without a product
+// of 0 and infinity: an exponential exp(-t) is applied as exp(-t / 2), twice. At corners a derivative is that of the side away from 0, at 0
+// that of negative numbers.
+#import functions
 
-// exp, for x from -87 to 88 (beyond, that of the nearest): x = n ln 2 + r, a polynomial in r, times 2^n.
-fn own_exp(x: vec4<f32>) -> vec4<f32> {
-  let y = clamp(x, vec4<f32>(-87.0), vec4<f32>(88.0));
+// exp(-t / 2) for t from 0 on; 0 where exp(-t) would have no place in f32.
+fn half_exp(t: vec4<f32>) -> vec4<f32> { return select(own_exp(-0.5 * t), vec4<f32>(0.0), t > vec4<f32>(174.0)); }
+
+// A value, and its derivative.
+struct Slope {
+  y: vec4<f32>,
+  d: vec4<f32>,
+}
+
+// x s(w), s being 1 / (1 + exp(-w)); w has the sign of x, and w and v = x w' are finite.
+fn gated_by(x: vec4<f32>, w: vec4<f32>, v: vec4<f32>) -> Slope {
+  let h = half_exp(abs(w));
+  let q = 1.0 / (1.0 + h * h);
+  let below = w < vec4<f32>(0.0);
+  // s is q, or below 0 h h q; s (1 - s) is h h q q.
+  let y = select(x * q, ((max(x, vec4<f32>(-200.0)) * q) * h) * h, below);
+  let bent = ((v * q * q) * h) * h;
+  return Slope(y, bent + select(q, (q * h) * h, below));
+}
+
+// x times the share of a normal distribution below x.
+fn gelu_of(x: vec4<f32>) -> Slope {
+  // From |x| = 20 on it is 0 or x, and the square cannot overflow.
+  let near = clamp(x, vec4<f32>(-20.0), vec4<f32>(20.0));
+  let h = half_exp(0.5 * near * near);
+  let tail = 0.5 * erfc_scaled(min(abs(x) * 0.70710678, vec4<f32>(10.0)));
+  let below = x < vec4<f32>(0.0);
+  // The density is 0.39894228 h h, the share h h tail, or above 0 the rest of 1.
+  let rest = ((near * tail) * h) * h;
+  let y = select(x - rest, rest, below);
+  let dense = 0.39894228 * near;
+  let d = select(1.0 + ((dense - tail) * h) * h, ((dense + tail) * h) * h, below);
+  return Slope(y, d);
+}
+
+// 2 / (1 + exp(-2 x)) - 1; near 0 a polynomial (Cephes' tanhf).
+fn tanh_of(x: vec4<f32>) -> Slope {
+  let h = half_exp(2.0 * abs(x));
+  let e = h * h;
+  let q = 1.0 / (1.0 + e);
+  let s = x * x;
+  let p = 1.0 + s * (-0.333332819422 + s * (0.133314422036 + s * (-0.0537397155531 + s * (0.0206390887954 - s * 0.00570498872745))));
+  let far = sign(x) * (1.0 - e) * q;
+  return Slope(select(far, x * p, abs(x) < vec4<f32>(0.625)), 4.0 * ((q * q) * h) * h);
+}
+
+// exp(x) - 1 for x up to 0: x = n ln 2 + r, and exp(r) - 1 without the 1.
+fn expm1_of(x: vec4<f32>) -> Slope {
+  let y = max(x, vec4<f32>(-87.0));
   let n = floor(y * 1.44269504 + 0.5);
-  // ln 2 in two parts: the product of n and the first is exact.
   let r = (y - n * 0.693359375) + n * 2.12194440e-4;
-  let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.16666667 + r * (0.041666668 + r * (0.0083333338 + r * 0.0013888889)))));
-  return p * bitcast<vec4<f32>>((vec4<i32>(n) + 127) << vec4<u32>(23u));
+  let p = r * (1.0 + r * (0.5 + r * (0.16666667 + r * (0.041666668 + r * (0.0083333338 + r * 0.0013888889)))));
+  let two = bitcast<vec4<f32>>((vec4<i32>(n) + 127) << vec4<u32>(23u));
+  return Slope(two * p + (two - 1.0), select(two * p + two, vec4<f32>(0.0), x < vec4<f32>(-87.0)));
 }
 
-// The share of a normal distribution below x: erfc(-x / sqrt 2) / 2. exp(z z) erfc(z) is a polynomial in
-// t = 1 / (1 + 0.3 z), to 2.5e-8 of it up to z = 10.
-fn normal_below(x: vec4<f32>) -> vec4<f32> {
-  let z = min(abs(x) * 0.70710678, vec4<f32>(9.3));
-  let t = 1.0 / (1.0 + 0.3 * z);
-  let p = t * (0.169173058 + t * (0.17094912 + t * (0.146796022 + t * (0.220539169 + t * (-0.106983363
-    + t * (0.564514242 + t * (-0.526151663 + t * (0.491934271 - t * 0.130770877))))))));
-  let tail = 0.5 * p * own_exp(-z * z);
-  return select(tail, 1.0 - tail, x > vec4<f32>(0.0));
+// x / 6 + 1 / 2, from 0 to 1.
+fn hard_sigmoid_of(x: vec4<f32>) -> Slope {
+  let y = clamp((x + 3.0) * 0.16666667, vec4<f32>(0.0), vec4<f32>(1.0));
+  return Slope(y, select(vec4<f32>(0.0), vec4<f32>(0.16666667), abs(x) < vec4<f32>(3.0)));
 }
 
-// 1 / (1 + exp(-x)); tanh(x) is 2 sigmoid(2 x) - 1.
-fn sigmoid(x: vec4<f32>) -> vec4<f32> { return 1.0 / (1.0 + own_exp(-x)); }
-
-// x (1 + tanh(u)) / 2 = x sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3). From |x| = 16 on it is 0 or x, and the cube
-// cannot overflow.
-fn gelu_tanh(x: vec4<f32>) -> vec4<f32> {
-  let y = clamp(x, vec4<f32>(-16.0), vec4<f32>(16.0));
-  return x * sigmoid(1.59576912 * y * (1.0 + 0.044715 * y * y));
+fn slope_of(activation: u32, slope: f32, x: vec4<f32>) -> Slope {
+  let zero = vec4<f32>(0.0);
+  let one = vec4<f32>(1.0);
+  let above = x > zero;
+  switch activation {
+    case ACTIVATION_RELU: { return Slope(max(x, zero), select(zero, one, above)); }
+    case ACTIVATION_LEAKY_RELU: { return Slope(select(slope * x, x, above), select(vec4<f32>(slope), one, above)); }
+    case ACTIVATION_RELU6: {
+      let six = vec4<f32>(6.0);
+      return Slope(clamp(x, zero, six), select(zero, one, above & (x < six)));
+    }
+    case ACTIVATION_HARD_SWISH: {
+      let s = hard_sigmoid_of(x);
+      return Slope(x * s.y, select(s.y, x * 0.33333333 + 0.5, abs(x) < vec4<f32>(3.0)));
+    }
+    case ACTIVATION_HARD_SIGMOID: { return hard_sigmoid_of(x); }
+    case ACTIVATION_SIGMOID: {
+      let h = half_exp(abs(x));
+      let q = 1.0 / (1.0 + h * h);
+      return Slope(select(q, (q * h) * h, x < zero), ((q * q) * h) * h);
+    }
+    case ACTIVATION_TANH: { return tanh_of(x); }
+    case ACTIVATION_ELU: {
+      let e = expm1_of(min(x, zero));
+      return Slope(select(slope * e.y, x, above), select(slope * e.d, one, above));
+    }
+    case ACTIVATION_GELU: { return gelu_of(x); }
+    case ACTIVATION_GELU_TANH: {
+      // s of w = 2 sqrt(2 / pi) (x + 0.044715 x^3). From |x| = 16 on it is 0 or 1, and the cube cannot overflow.
+      let y = clamp(x, vec4<f32>(-16.0), vec4<f32>(16.0));
+      let s = 0.044715 * y * y;
+      return gated_by(x, 1.59576912 * y * (1.0 + s), 1.59576912 * y * (1.0 + 3.0 * s));
+    }
+    case ACTIVATION_SILU: {
+      let w = clamp(x, vec4<f32>(-200.0), vec4<f32>(200.0));
+      return gated_by(x, w, w);
+    }
+    default: { return Slope(x, one); }
+  }
 }

@@ -181,37 +181,8 @@ impl Residual {
     }
 }
 
-words! {
-    /// A function of one value. A new one has its line here, in `reference::conv` and in `conv_activate.wgsl`.
-    #[derive(Default)]
-    pub enum Activation {
-        /// `x`.
-        #[default]
-        None = "none",
-        /// `max(x, 0)`.
-        Relu = "relu",
-        /// `x` above 0, else `slope x`.
-        LeakyRelu = "leaky_relu",
-        /// `min(max(x, 0), 6)`.
-        Relu6 = "relu6",
-        /// `x hard_sigmoid(x)`.
-        HardSwish = "hard_swish",
-        /// `min(max(x / 6 + 1 / 2, 0), 1)`.
-        HardSigmoid = "hard_sigmoid",
-        /// `1 / (1 + exp(-x))`.
-        Sigmoid = "sigmoid",
-        /// The hyperbolic tangent.
-        Tanh = "tanh",
-        /// `x` above 0, else `slope (exp(x) - 1)`.
-        Elu = "elu",
-        /// `x Phi(x)`, by the error function.
-        Gelu = "gelu",
-        /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
-        GeluTanh = "gelu_tanh",
-        /// `x / (1 + exp(-x))`, swish.
-        Silu = "silu",
-    }
-}
+pub use crate::activation::Activation;
+use crate::activation::check_slope;
 
 config! {
     /// How it is computed.
@@ -441,9 +412,7 @@ impl Problem {
                 ));
             }
         }
-        if !self.slope.is_finite() {
-            return Err(ErrorKind::invalid("slope", format!("{} is not finite", self.slope)));
-        }
+        check_slope(self.slope)?;
         let (places, sides) = (self.places(), self.sides());
         for axis in 0..2 {
             let [before, after] = [sides[2 * axis], sides[2 * axis + 1]];

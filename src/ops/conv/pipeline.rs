@@ -133,13 +133,9 @@ impl Pipeline for Pass<Config, Form> {
             shader = shader.reads(RESIDUAL, "residual", "u32");
         }
         shader = shader.import_if(residual, "conv_residual");
-        for (prefix, words) in [
-            ("ACTIVATION", Activation::ALL.iter().map(|one| (one.name(), *one as u32)).collect::<Vec<_>>()),
-            ("BORDER", Border::ALL.iter().map(|one| (one.name(), *one as u32)).collect()),
-        ] {
-            for (name, code) in words {
-                shader = shader.constant(&format!("{prefix}_{}", name.to_uppercase()), code);
-            }
+        shader = Activation::constants(shader);
+        for &border in Border::ALL {
+            shader = shader.constant(&format!("BORDER_{}", border.name().to_uppercase()), border as u32);
         }
         shader = self.form.store(shader);
         let load = match (algorithm == Algorithm::Depthwise, vec) {

@@ -5,12 +5,14 @@
 //! to what is there (micro-batches). Rows are added up in blocks, and these in their order, without atomics: the same input gives the
 //! same bits.
 //!
-//! The derivatives of `Relu`, `LeakyRelu` and `Elu` at 0 are those of negative numbers. `dx` and `dup` may take the place of `x`, `up` or
+//! At corners the derivative is that which [`Activation`] tells. `dx` and `dup` may take the place of `x`, `up` or
 //! `dy`: what takes two steps reads all of them first.
 
-use super::activation::{Activation, Code, bias, biases};
+use super::activation::{Activation, bias, biases, check_slope, reach};
 use super::join;
-use super::tile::{self, Area, Walk};
+use super::pair::Column;
+use super::tile::{self, Area, Walk, walk_params};
+use crate::layout::chunking;
 use crate::norm::Vector;
 use crate::ops::prelude::*;
 
@@ -29,6 +31,8 @@ defaults! {
         pub dims: [usize; 2] = [1, 1],
         /// What was done to `x`.
         pub activation: Activation = Activation::Silu,
+        /// That of [`Activation::LeakyRelu`] below 0; the factor of [`Activation::Elu`].
+        pub slope: f32 = 0.01,
         /// Dtype of `x`.
         pub x: Dtype = Dtype::F32,
         /// Where the rows of `x` lie: strides of `n0, n1, n2`.
@@ -62,28 +66,12 @@ defaults! {
     }
 }
 
-crate::params! {
-    /// What one run tells the shader. In place, an input is read through the binding of an output.
-    pub struct Params;
-    fn of(p: &Problem, inputs: [Strides; 3], outputs: [Strides; 2], area: &Area, walk: Walk, grid_x: u32) {
-        x: Strides = inputs[0],
-        up: Strides = inputs[1],
-        dy: Strides = inputs[2],
-        dx: Strides = outputs[0],
-        dup: Strides = outputs[1],
-        rows: u32 = area.rows as u32,
-        cols: u32 = area.cols as u32,
-        n1: u32 = p.dims[0] as u32,
-        n2: u32 = p.dims[1] as u32,
-        lanes: u32 = walk.lanes,
-        groups: u32 = walk.groups,
-        blocks: u32 = walk.blocks,
-        block_rows: u32 = walk.block_rows,
-        grid_x: u32 = grid_x,
-        bias_at: u32 = p.bias.map_or(0, |bias| bias.offset as u32),
-        up_bias_at: u32 = p.up_bias.map_or(0, |bias| bias.offset as u32),
-        shape: f32 = p.activation.shape(),
-    }
+walk_params! {
+    fn of(p: &Problem, inputs: [Strides; 3], outputs: [Strides; 2]);
+    [x = inputs[0], up = inputs[1], dy = inputs[2], dx = outputs[0], dup = outputs[1]]
+    bias_at: u32 = p.bias.map_or(0, |bias| bias.offset as u32),
+    up_bias_at: u32 = p.up_bias.map_or(0, |bias| bias.offset as u32),
+    slope: f32 = p.slope,
 }
 
 /// What follows from the Problem, the device and the buffers.
@@ -91,7 +79,7 @@ crate::params! {
 struct Form {
     /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
     vec: u32,
-    activation: Code,
+    activation: Activation,
     x: Storage,
     up: Option<Storage>,
     dy: Storage,
@@ -116,13 +104,19 @@ pub(crate) struct Views {
     x: View<3>,
     up: Option<View<3>>,
     dy: View<3>,
-    bias: Option<View<1>>,
-    up_bias: Option<View<1>>,
+    bias: Option<Column>,
+    up_bias: Option<Column>,
     dx: View<3>,
     dup: Option<View<3>>,
     dbias: Option<View<1>>,
     dup_bias: Option<View<1>>,
     rows: usize,
+}
+
+impl Views {
+    fn all(&self) -> impl Iterator<Item = &View<3>> {
+        [&self.x, &self.dy, &self.dx].into_iter().chain(&self.up).chain(&self.dup)
+    }
 }
 
 /// The names of the outputs.
@@ -159,16 +153,16 @@ impl Problem {
         let held = |dtype| Storage::held(dtype, native_f16);
         let outputs = [held(self.dx), held(self.dup)];
         let by_up = views.dup.filter(|_| outputs[1].packed() && !outputs[0].packed());
-        let biases = [views.bias, views.up_bias].into_iter().flatten().map(|view| view.padded());
-        let all: Vec<View<3>> =
-            [views.x, views.dy, views.dx].into_iter().chain(views.up).chain(views.dup).chain(biases).collect();
-        let (vec, edge) = match by_up {
-            Some(dup) => tile::chunks_of(&all, &dup, outputs[1]),
-            None => tile::chunks_of(&all, &views.dx, outputs[0]),
+        let biases = [views.bias, views.up_bias].into_iter().flatten().map(|(view, _)| view.padded());
+        let all: Vec<View<3>> = views.all().copied().chain(biases).collect();
+        let all: Vec<&View<3>> = all.iter().collect();
+        let (vec, edge) = match &by_up {
+            Some(dup) => chunking(&all, dup, outputs[1]),
+            None => chunking(&all, &views.dx, outputs[0]),
         };
         Form {
             vec,
-            activation: self.activation.code(),
+            activation: self.activation,
             x: held(self.x),
             up: self.up.map(held),
             dy: held(self.dy),
@@ -221,7 +215,7 @@ impl Pipeline for Pass<Config, Form> {
         let Form { vec, activation, x, up, dy, outputs, by_up, edge, over, writes, sums, .. } = self.form;
         let shader = self.begin(self.config.wg_size, 0, vec).params::<Params>();
         let mut shader = activation
-            .constants(shader, vec)
+            .declare(shader, vec)
             .constant("COLUMNS", self.config.columns)
             .constant("OUTPUTS", if up.is_some() { 2 } else { 1 })
             .flag("GATED", up.is_some())
@@ -284,7 +278,7 @@ impl Plan for Problem {
 
     fn resolve(&self) -> Checked<Views> {
         let (sizes, cols) = (tile::check_sizes(self.rows, self.cols, self.dims)?, self.cols);
-        self.activation.check()?;
+        check_slope(self.slope)?;
         let gated = self.up.is_some();
         let [bias, up_bias] = biases([self.bias, self.up_bias], gated, cols)?;
         if self.dup_bias.is_some() && !gated {
@@ -299,8 +293,7 @@ impl Plan for Problem {
         let (dbias, dup_bias) = (column("dbias", self.dbias)?, column("dup_bias", self.dup_bias)?);
         let rows = self.rows;
         let views = Views { x, up, dy, bias, up_bias, dx, dup, dbias, dup_bias, rows };
-        let all = || [views.x, views.dy, views.dx].into_iter().chain(views.up).chain(views.dup).collect::<Vec<_>>();
-        if self.by_columns() || !tile::in_a_row(all().iter()) {
+        if self.by_columns() || !tile::in_a_row(views.all()) {
             return Ok(views);
         }
         let [x, dy, dx] = [&views.x, &views.dy, &views.dx].map(tile::flat);
@@ -333,12 +326,11 @@ impl Plan for Problem {
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
         let mut args = Args::new(kernels);
         let rows = |view: Option<View<3>>, dtype: Dtype| view.map(|view| view.of(dtype));
-        let of = |view: Option<View<1>>, bias: Option<Vector>| view.zip(bias).map(|(view, bias)| view.of(bias.dtype));
         args.read(X, "x", buffers.x, views.x.of(self.x))?;
         args.read(UP, "up", buffers.up, rows(views.up, self.up.unwrap_or_default()))?;
         args.read(DY, "dy", buffers.dy, views.dy.of(self.dy))?;
-        args.read(BIAS, "bias", buffers.bias, of(views.bias, self.bias))?;
-        args.read(UP_BIAS, "up_bias", buffers.up_bias, of(views.up_bias, self.up_bias))?;
+        args.read(BIAS, "bias", buffers.bias, reach(views.bias))?;
+        args.read(UP_BIAS, "up_bias", buffers.up_bias, reach(views.up_bias))?;
         args.write(DX, "dx", buffers.dx, views.dx.of(self.dx))?;
         args.write(DUP, "dup", buffers.dup, rows(views.dup, self.dup))?;
         args.write(DBIAS, "dbias", buffers.dbias, views.dbias.map(|view| view.of(WORD)))?;
@@ -363,11 +355,10 @@ impl Plan for Problem {
         for form in self.forms(views, config.native_f16).into_iter().filter(|_| self.rows > 0) {
             // What writes nothing reads inputs where they lie.
             let over = if form.writes { over } else { [None; 3] };
-            let area = self.area(views, form.vec);
-            let walk = config.walk(&area);
+            let walk = config.walk(&self.area(views, form.vec));
             let grid = args.fold(walk.workgroups)?;
             let inputs = [0, 1, 2].map(|i| over[i].map_or(own[i], |output| to[output]));
-            let params = Params::of(self, inputs, to, &area, walk, grid[0]);
+            let params = Params::of(self, inputs, to, self.dims, walk, grid[0]);
             steps.push(args.step(&self.pass(Form { over, ..form }, config, args.writable()), &params, grid)?);
         }
         if self.has_sums() {

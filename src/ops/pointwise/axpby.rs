@@ -7,7 +7,8 @@
 //!
 //! Tensors that are all contiguous are gone through as one row.
 
-use super::tile::{self, Area, Walk};
+use super::pair::{self, Pair};
+use super::tile::{Walk, walk_params};
 use crate::ops::prelude::*;
 
 pub use super::tile::Config;
@@ -63,53 +64,28 @@ impl Factor {
     }
 }
 
-crate::params! {
-    /// What one run tells the shader. In place, an input is read through the binding of y.
-    pub struct Params;
-    fn of(p: &Problem, views: &Views, inputs: [Strides; 2], walk: Walk, grid_x: u32) {
-        x: Strides = inputs[0],
-        z: Strides = inputs[1],
-        y: Strides = views.y.params(),
-        rows: u32 = views.rows as u32,
-        cols: u32 = views.y.inner as u32,
-        n1: u32 = p.dims[0] as u32,
-        n2: u32 = p.dims[1] as u32,
-        lanes: u32 = walk.lanes,
-        groups: u32 = walk.groups,
-        blocks: u32 = walk.blocks,
-        block_rows: u32 = walk.block_rows,
-        grid_x: u32 = grid_x,
-        a_read: u32 = p.a.at().is_some().into(),
-        a_at: u32 = p.a.at().unwrap_or(0) as u32,
-        b_read: u32 = p.b.at().is_some().into(),
-        b_at: u32 = p.b.at().unwrap_or(0) as u32,
-        a: f32 = p.a.value(),
-        b: f32 = p.b.value(),
-    }
+walk_params! {
+    fn of(p: &Problem, views: [Strides; 3]);
+    [x = views[0], other = views[1], y = views[2]]
+    a_read: u32 = p.a.at().is_some().into(),
+    a_at: u32 = p.a.at().unwrap_or(0) as u32,
+    b_read: u32 = p.b.at().is_some().into(),
+    b_at: u32 = p.b.at().unwrap_or(0) as u32,
+    a: f32 = p.a.value(),
+    b: f32 = p.b.value(),
 }
 
 /// What follows from the Problem, the device and the buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Form {
-    /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
-    vec: u32,
-    x: Storage,
-    z: Option<Storage>,
-    y: Storage,
+    pair: pair::Form,
     factors: bool,
-    /// Words of a packed `y` are shared by rows, or with what lies beside them.
-    edge: bool,
-    /// `x`, `z` are read from the binding of `y`.
-    in_place: [bool; 2],
 }
 
-/// The views that a Problem's layouts resolve to: where all are contiguous, as one row.
+/// What a Problem's layouts resolve to.
 pub(crate) struct Views {
-    x: View<3>,
-    z: Option<View<3>>,
-    y: View<3>,
+    pair: Pair,
     factors: Option<View<1>>,
-    rows: usize,
 }
 
 impl Problem {
@@ -125,7 +101,7 @@ impl Problem {
 
     /// Whether all tensors are gone through as one row.
     pub(crate) fn in_a_row(&self) -> bool {
-        self.resolve().is_ok_and(|views| views.rows == 1)
+        self.resolve().is_ok_and(|views| views.pair.rows == 1)
     }
 
     /// Factors that are read.
@@ -133,53 +109,19 @@ impl Problem {
         self.a.at().into_iter().chain(self.b.at().filter(|_| self.z.is_some()))
     }
 
-    fn has_f16(&self) -> bool {
-        [Some(self.x), self.z, Some(self.y)].contains(&Some(Dtype::F16))
-    }
-
-    fn form(&self, views: &Views, native_f16: bool) -> Form {
-        let held = |dtype| Storage::held(dtype, native_f16);
-        let inputs: Vec<View<3>> = [views.x].into_iter().chain(views.z).collect();
-        let (vec, edge) = tile::chunks_of(&inputs, &views.y, held(self.y));
-        Form {
-            vec,
-            x: held(self.x),
-            z: self.z.map(held),
-            y: held(self.y),
-            factors: views.factors.is_some(),
-            edge,
-            in_place: [false; 2],
-        }
-    }
-
-    fn area(&self, views: &Views, native_f16: bool) -> Area {
-        let vec = self.form(views, native_f16).vec;
-        Area { rows: views.rows, cols: views.y.inner, vec, sums: 0, f16: self.has_f16() }
-    }
-
-    fn pass(&self, form: Form, config: &Config, writable: Slots) -> Pass<Config, Form> {
+    fn pass(&self, views: &Views, pair: pair::Form, config: &Config, writable: Slots) -> Pass<Config, Form> {
+        let form = Form { pair, factors: views.factors.is_some() };
         Pass { stem: "axpby", config: config.key(), form, writable }
     }
 }
 
-slots!(X, Z, Y, FACTORS);
+const FACTORS: u32 = pair::NEXT;
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Form { vec, x, z, y, factors, edge, in_place: [x_in_place, z_in_place] } = self.form;
-        let of = |in_place: bool| in_place.then_some(("y", edge));
-        let shader = self
-            .begin(self.config.wg_size, 0, vec)
-            .params::<Params>()
-            .constant("COLUMNS", self.config.columns)
-            .flag("HAS_Z", z.is_some())
-            .output(Y, "y", y, edge)
-            .table(FACTORS, "factors", "f32", factors);
-        let shader = tile::input(shader, (X, "x", x), of(x_in_place));
-        match z {
-            Some(z) => tile::input(shader, (Z, "z", z), of(z_in_place)),
-            None => shader.no_input("z", "0.0"),
-        }
+        let Form { pair, factors } = self.form;
+        let shader = self.begin(self.config.wg_size, 0, pair.vec).params::<Params>();
+        pair.declare(shader, &self.config).table(FACTORS, "factors", "f32", factors)
     }
 }
 
@@ -201,57 +143,41 @@ impl Plan for Problem {
     type Views = Views;
 
     fn resolve(&self) -> Checked<Views> {
-        let sizes = tile::check_sizes(self.rows, self.cols, self.dims)?;
         for (arg, factor) in [("a", self.a), ("b", self.b)] {
             if !factor.value().is_finite() {
                 return Err(ErrorKind::invalid(arg, format!("{} is not finite", factor.value())));
             }
         }
-        let x = self.x_layout.view("x", sizes, self.cols)?;
-        let z = self.z.map(|_| self.z_layout.view("z", sizes, self.cols)).transpose()?;
-        let y = self.y_layout.view("y", sizes, self.cols)?.apart("y_layout")?;
+        let z = self.z.map(|dtype| (dtype, self.z_layout));
+        let of = (self.rows, self.cols, self.dims);
+        let pair = Pair::resolve(of, (self.x, self.x_layout), ("z", z), (self.y, self.y_layout), &[])?;
         let last = self.read().max();
         let factors = last.map(|last| Layout::<1>::default().view("factors", [1], last.saturating_add(1)));
-        let factors = factors.transpose()?;
-        Ok(match tile::in_a_row([x, y].iter().chain(&z)) {
-            true => Views { x: tile::flat(&x), z: z.as_ref().map(tile::flat), y: tile::flat(&y), factors, rows: 1 },
-            false => Views { x, z, y, factors, rows: self.rows },
-        })
+        Ok(Views { pair, factors: factors.transpose()? })
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        tile::candidates(caps, &self.area(views, caps.prefers_native_f16(self.has_f16())))
+        views.pair.list(caps)
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        config.check(caps, &self.area(views, config.native_f16))
+        config.check(caps, &views.pair.area(config.native_f16))
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
-        vec![self.pass(self.form(views, config.native_f16), config, writable).shader()]
+        vec![self.pass(views, views.pair.form(config.native_f16), config, writable).shader()]
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
         let mut args = Args::new(kernels);
-        args.read(X, "x", buffers.x, views.x.of(self.x))?;
-        args.read(Z, "z", buffers.z, views.z.zip(self.z).map(|(view, dtype)| view.of(dtype)))?;
-        args.write(Y, "y", buffers.y, views.y.of(self.y))?;
+        views.pair.args(&mut args, buffers.x, buffers.z, buffers.y)?;
         args.read(FACTORS, "factors", buffers.factors, views.factors.map(|view| view.of(WORD)))?;
-        if views.y.end == 0 {
+        if views.pair.is_empty() {
             return Ok(Dispatch::default());
         }
-        let in_place = [X, Z].map(|input| args.in_place(input, Y));
-        for input in [X, Z] {
-            args.interleave(input, Y);
-        }
-        args.check()?;
-
-        let form = Form { in_place, ..self.form(views, config.native_f16) };
-        let walk = config.walk(&self.area(views, config.native_f16));
-        let grid = args.fold(walk.workgroups)?;
-        let own = [Some(views.x), views.z].map(|view| view.map_or([0; 4], |view| view.params()));
-        let inputs = [0, 1].map(|i| if in_place[i] { views.y.params() } else { own[i] });
-        let params = Params::of(self, views, inputs, walk, grid[0]);
-        args.dispatch(&[self.pass(form, config, args.writable())], &params, grid)
+        let (form, at) = views.pair.bound(&mut args, config.native_f16)?;
+        let (grid, walk) = views.pair.walk(&args, config)?;
+        let params = Params::of(self, at, self.dims, walk, grid[0]);
+        args.dispatch(&[self.pass(views, form, config, args.writable())], &params, grid)
     }
 }

@@ -4,7 +4,7 @@
 //! Rows are added up in blocks, and these in their order, without atomics: the same input gives the same bits.
 
 use super::join;
-use super::tile::{self, Area, Walk};
+use super::tile::{self, Area, Walk, walk_params};
 use crate::ops::prelude::*;
 
 pub use super::tile::Config;
@@ -31,21 +31,9 @@ defaults! {
     }
 }
 
-crate::params! {
-    /// What one run tells the shader.
-    pub struct Params;
-    fn of(p: &Problem, views: &Views, walk: Walk, grid_x: u32) {
-        x: Strides = views.x.params(),
-        rows: u32 = p.rows as u32,
-        cols: u32 = p.cols as u32,
-        n1: u32 = p.dims[0] as u32,
-        n2: u32 = p.dims[1] as u32,
-        lanes: u32 = walk.lanes,
-        groups: u32 = walk.groups,
-        blocks: u32 = walk.blocks,
-        block_rows: u32 = walk.block_rows,
-        grid_x: u32 = grid_x,
-    }
+walk_params! {
+    fn of(views: &Views);
+    [x = views.x.params()]
 }
 
 /// What follows from the Problem and the device.
@@ -150,7 +138,7 @@ impl Plan for Problem {
         if self.rows > 0 {
             let grid = args.fold(walk.workgroups)?;
             let pass = self.pass(views, config, args.writable());
-            steps.push(args.step(&pass, &Params::of(self, views, walk, grid[0]), grid)?);
+            steps.push(args.step(&pass, &Params::of(views, self.dims, walk, grid[0]), grid)?);
         }
         let (outputs, form) = self.join(views);
         steps.push(join::step(&args, config, form, (self.cols, walk.blocks), &outputs, self.add)?);

@@ -7,6 +7,7 @@ mod clear;
 pub mod column_sums;
 pub mod dropout;
 mod join;
+mod pair;
 mod tile;
 
 pub(crate) use clear::{Clear, clear};

@@ -1,6 +1,6 @@
 //! What ops on elements have in common: the Config and its table, and how invocations share rows and columns.
 
-use crate::layout::{chunking, chunks, rows_divide, split_rows};
+use crate::layout::{chunks, rows_divide, split_rows};
 use crate::ops::prelude::*;
 
 config! {
@@ -55,6 +55,8 @@ pub(super) struct Area {
 /// How invocations share it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk {
+    pub rows: u32,
+    pub cols: u32,
     /// Neighbouring invocations with neighbouring chunks.
     pub lanes: u32,
     /// Runs of `lanes * columns` chunks in a row.
@@ -66,6 +68,31 @@ pub(super) struct Walk {
     /// Workgroups.
     pub workgroups: u64,
 }
+
+/// Params of views, of what the walk needs, and of what an op has besides. In place, an input is read through the binding of an output.
+macro_rules! walk_params {
+    (fn of($($arg:ident: $arg_ty:ty),*); [$($view:ident = $at:expr),*] $($field:ident: $ty:tt = $value:expr,)*) => {
+        $crate::params! {
+            /// What one run tells the shader.
+            pub struct Params;
+            fn of($($arg: $arg_ty,)* dims: [usize; 2], walk: Walk, grid_x: u32) {
+                $($view: Strides = $at,)*
+                rows: u32 = walk.rows,
+                cols: u32 = walk.cols,
+                n1: u32 = dims[0] as u32,
+                n2: u32 = dims[1] as u32,
+                lanes: u32 = walk.lanes,
+                groups: u32 = walk.groups,
+                blocks: u32 = walk.blocks,
+                block_rows: u32 = walk.block_rows,
+                grid_x: u32 = grid_x,
+                $($field: $ty = $value,)*
+            }
+        }
+    };
+}
+
+pub(super) use walk_params;
 
 /// Every Config of the table, the best first.
 pub(super) fn candidates(caps: &Caps, of: &Area) -> Vec<Config> {
@@ -95,7 +122,7 @@ impl Config {
         let groups = chunks.div_ceil(lanes.saturating_mul(columns).max(1));
         let blocks = u32::try_from(of.rows.div_ceil(rows.max(1) as usize)).unwrap_or(u32::MAX);
         let workgroups = product!(groups, blocks.div_ceil((wg_size / lanes).max(1)));
-        Walk { lanes, groups, blocks, block_rows: rows, workgroups }
+        Walk { rows: of.rows as u32, cols: of.cols as u32, lanes, groups, blocks, block_rows: rows, workgroups }
     }
 
     /// The first thing that does not fit this device.
@@ -142,14 +169,7 @@ pub(super) fn flat(view: &View<3>) -> View<3> {
     View { sizes: [1; 3], strides: [0; 3], inner, ..*view }
 }
 
-/// Elements per chunk of the `output`, held so, where `tensors` are gone through by the same chunks; and whether rows of a
-/// packed output share words.
-pub(super) fn chunks_of(tensors: &[View<3>], output: &View<3>, storage: Storage) -> (u32, bool) {
-    let all: Vec<&View<3>> = tensors.iter().chain([output]).collect();
-    chunking(&all, output, storage)
-}
-
-/// An input, or where it is in place the output that it is read from.
+/// An input, or where it is in place the output that it is read from, and whether words of that are shared.
 pub(super) fn input(
     shader: Shader,
     (slot, name, storage): (u32, &'static str, Storage),

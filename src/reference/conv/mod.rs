@@ -2,9 +2,9 @@
 
 pub mod resize;
 
-use crate::conv::{Activation, Border, Order, Problem, WeightOrder};
+use crate::conv::{Border, Order, Problem, WeightOrder};
 use crate::reference::Real;
-use crate::reference::gemm::normal_below;
+use crate::reference::activation::value;
 
 /// What conv gives, contiguous in the order of the Problem; and `mag`, one per row of the last axis.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,7 +95,7 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
                     sum += R::of(added);
                     mag += added.abs();
                 }
-                out.y[at] = activate(problem.activation, problem.slope, sum).f64();
+                out.y[at] = R::of(value(problem.activation, problem.slope, sum.f64()).value).f64();
                 // What is infinite is judged by its place: it must not widen what the others are allowed.
                 let mag = if mag.is_finite() { factor * mag } else { 0.0 };
                 out.mag[at / row] = out.mag[at / row].max(mag);
@@ -105,36 +105,11 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
     out
 }
 
-/// The activation, its transcendental part in f64.
-pub fn activate<R: Real>(activation: Activation, slope: f32, x: R) -> R {
-    let (v, slope, limit) = (x.f64(), R::of(slope.into()), |v: f64, most: f64| v.max(0.0).min(most));
-    match activation {
-        Activation::None => x,
-        Activation::Relu => x.max(R::ZERO),
-        Activation::LeakyRelu if v > 0.0 => x,
-        Activation::LeakyRelu => slope * x,
-        Activation::Relu6 => R::of(limit(v, 6.0)),
-        Activation::HardSwish => x * R::of(limit(v / 6.0 + 0.5, 1.0)),
-        Activation::HardSigmoid => R::of(limit(v / 6.0 + 0.5, 1.0)),
-        Activation::Sigmoid => R::of(1.0 / (1.0 + (-v).exp())),
-        Activation::Tanh => R::of(v.tanh()),
-        Activation::Elu if v > 0.0 => x,
-        Activation::Elu => slope * R::of(v.exp_m1()),
-        Activation::Gelu => x * R::of(normal_below(v)),
-        Activation::GeluTanh => {
-            let u = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v);
-            x * R::of(1.0 / (1.0 + (-2.0 * u).exp()))
-        }
-        Activation::Silu => x * R::of(1.0 / (1.0 + (-v).exp())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Dtype;
-    use crate::conv::{Bias, Padding, Residual, TapMask};
-    use approx::assert_relative_eq;
+    use crate::conv::{Activation, Bias, Padding, Residual, TapMask};
 
     fn y(problem: &Problem, x: &[f64], weight: &[f64]) -> Vec<f64> {
         reference::<f64>(problem, &Inputs { x, weight, ..Inputs::default() }).y
@@ -202,17 +177,5 @@ mod tests {
         let inputs = Inputs { x: &x, weight: &w, bias: Some(&[1.0, 2.0, 0.0, -500.0]), residual: Some(&[0.5; 8]) };
         let out = reference::<f64>(&full, &inputs).y;
         assert_eq!(out, [2.5, 3.5, 12.5, 22.5, -1.25, -1.75, -99.75, -49.75]);
-    }
-
-    #[test]
-    fn activations_as_published() {
-        let of = |activation, x: f64| activate(activation, 0.1, x);
-        assert_eq!([-1.0, 3.0, 7.0].map(|x| of(Activation::Relu6, x)), [0.0, 3.0, 6.0]);
-        assert_eq!([-4.0, 0.0, 4.0].map(|x| of(Activation::HardSigmoid, x)), [0.0, 0.5, 1.0]);
-        assert_relative_eq!(of(Activation::HardSwish, 1.0), 2.0 / 3.0, max_relative = 1e-15);
-        assert_relative_eq!(of(Activation::Elu, -1.0), -0.063_212_055, max_relative = 1e-7);
-        assert_relative_eq!(of(Activation::Sigmoid, 1.0), 0.731_058_578_630_004_9, max_relative = 1e-14);
-        assert_relative_eq!(of(Activation::Tanh, 0.5), 0.462_117_157_260_009_8, max_relative = 1e-14);
-        assert_relative_eq!(of(Activation::LeakyRelu, -2.0), -0.2, max_relative = 1e-7);
     }
 }

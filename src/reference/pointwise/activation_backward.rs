@@ -1,6 +1,6 @@
 //! Gradients of activations by their definitions.
 
-use super::activation::{Inputs, LEAST, slope, value};
+use super::activation::{Inputs, LEAST, derivative, value};
 use crate::activation_backward::Problem;
 use crate::reference::Real;
 
@@ -26,7 +26,7 @@ pub struct Output {
 /// # Panics
 /// If an input has fewer values than its shape.
 pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs, dy: &[f64], before: [Option<&[f64]>; 2]) -> Output {
-    let Problem { rows, cols, activation, .. } = *problem;
+    let Problem { rows, cols, activation, slope, .. } = *problem;
     let mut out = Output::default();
     let mut sums = vec![[(R::ZERO, 0f64); 2]; cols];
     for row in 0..rows {
@@ -34,7 +34,8 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs, dy: &[f64], before
         for (j, sums) in sums.iter_mut().enumerate() {
             let i = row * cols + j;
             let z = inputs.pre::<R>(i, j).f64();
-            let (d, y, g) = (slope(activation, z), value(activation, z), R::of(dy[i]));
+            let (d, y) = (derivative(activation, slope, z), value(activation, slope, z));
+            let g = R::of(dy[i]);
             let mut dx = g * R::of(d.value);
             let mut mags = [dy[i].abs() * d.mag, dy[i].abs() * y.mag];
             let mut dup = R::ZERO;
@@ -76,9 +77,9 @@ mod tests {
         let (rows, cols) = (3, 5);
         let [x, up, dy] = [1, 2, 3].map(|seed| values(rows * cols, seed));
         let [bias, up_bias] = [4, 5].map(|seed| values(cols, seed));
-        for activation in Activation::ALL {
-            let problem = Problem { rows, cols, activation, ..Problem::default() };
-            let of = activation::Problem { rows, cols, activation, ..activation::Problem::default() };
+        for &activation in Activation::ALL {
+            let problem = Problem { rows, cols, activation, slope: 0.3, ..Problem::default() };
+            let of = activation::Problem { rows, cols, activation, slope: 0.3, ..activation::Problem::default() };
             let loss = |all: &[Vec<f64>], gated: bool| {
                 let inputs = Inputs {
                     x: &all[0],
@@ -112,12 +113,22 @@ mod tests {
     }
 
     #[test]
-    fn at_zero() {
-        let at = |activation| slope(activation, 0.0).value;
-        assert_eq!(at(Activation::Relu), 0.0);
-        assert_eq!(at(Activation::LeakyRelu(0.25)), 0.25);
-        assert_eq!(at(Activation::Elu(0.5)), 0.5);
-        assert_eq!(at(Activation::Gelu), 0.5);
-        assert_eq!(at(Activation::Silu), 0.5);
+    fn at_corners() {
+        let at = |activation, z| derivative(activation, 0.25, z).value;
+        for (activation, z, want) in [
+            (Activation::Relu, 0.0, 0.0),
+            (Activation::LeakyRelu, 0.0, 0.25),
+            (Activation::Elu, 0.0, 0.25),
+            (Activation::Gelu, 0.0, 0.5),
+            (Activation::Silu, 0.0, 0.5),
+            (Activation::Relu6, 0.0, 0.0),
+            (Activation::Relu6, 6.0, 0.0),
+            (Activation::HardSwish, -3.0, 0.0),
+            (Activation::HardSwish, 3.0, 1.0),
+            (Activation::HardSigmoid, -3.0, 0.0),
+            (Activation::HardSigmoid, 3.0, 0.0),
+        ] {
+            assert_eq!(at(activation, z), want, "{activation:?} at {z}");
+        }
     }
 }

@@ -19,7 +19,7 @@ pub fn uniform(seed: u64, offset: u32, e: u32) -> f64 {
     f64::from(words[e as usize % 4] >> 8) / f64::from(1 << 24)
 }
 
-/// `y = kept(x) / (1 - p) + residual`, element `e = row * cols + column` being kept where `uniform(e) >= p`. `x` and `residual` are
+/// `y = kept(x) / (1 - p) + residual`, element `e = first + row * cols + column` being kept where `uniform(e) >= p`. `x` and `residual` are
 /// contiguous `[rows, cols]`; `offset` is that of the Problem, or what its buffer holds.
 ///
 /// # Panics
@@ -31,7 +31,7 @@ pub fn reference<R: Real>(problem: &Problem, x: &[f64], residual: Option<&[f64]>
     for row in 0..problem.rows {
         let mut mag = 0f64;
         for e in row * problem.cols..(row + 1) * problem.cols {
-            let kept = uniform(problem.seed, offset, e as u32) >= p;
+            let kept = uniform(problem.seed, offset, (problem.first + e) as u32) >= p;
             let v = if kept { R::of(x[e]) * R::of(scale) } else { R::ZERO };
             let residual = residual.map_or(0.0, |residual| residual[e]);
             out.y.push((v + R::of(residual)).f64());
@@ -57,6 +57,8 @@ mod tests {
             let want = if uniforms[e] >= 0.25 { 4.0 * (e as f64 + 1.0) + 0.5 } else { 0.5 };
             assert!((y[e] - want).abs() < 1e-12);
         }
+        let part = Problem { first: 1, cols: 2, ..problem };
+        assert_eq!(reference::<f64>(&part, &[6.0, 9.0], Some(&[0.5; 2]), 3).y, y[1..3]);
         assert_eq!(reference::<f64>(&Problem { p: 1.0, ..problem }, &[f64::NAN; 4], None, 3).y, [0.0; 4]);
         assert_eq!(reference::<f64>(&Problem { p: 0.0, ..problem }, &[1.0; 4], None, 3).y, [1.0; 4]);
     }

@@ -12,6 +12,8 @@ const BACKWARD: &str = "activation_backward";
 pub struct ActivationOptions<'a, T> {
     /// What is done to each element.
     pub activation: Activation,
+    /// That of [`Activation::LeakyRelu`] below 0; the factor of [`Activation::Elu`].
+    pub slope: f32,
     /// `[cols]`, added to each column of `x` first.
     pub bias: Option<&'a Tensor<T>>,
     /// Of the shape of `x`: what the activation is multiplied by.
@@ -22,7 +24,8 @@ pub struct ActivationOptions<'a, T> {
 
 impl<T> Default for ActivationOptions<'_, T> {
     fn default() -> Self {
-        ActivationOptions { activation: Activation::default(), bias: None, up: None, up_bias: None }
+        let activation::Problem { activation, slope, .. } = Default::default();
+        ActivationOptions { activation, slope, bias: None, up: None, up_bias: None }
     }
 }
 
@@ -80,6 +83,7 @@ impl Batch {
             rows,
             cols,
             activation: options.activation,
+            slope: options.slope,
             x: T::DTYPE,
             bias: options.bias.map(|_| Vector::of(T::DTYPE)),
             up: options.up.map(|_| T::DTYPE),
@@ -127,6 +131,7 @@ impl Batch {
             rows,
             cols,
             activation: options.activation,
+            slope: options.slope,
             x: T::DTYPE,
             bias: options.bias.map(|_| Vector::of(T::DTYPE)),
             up: options.up.map(|_| T::DTYPE),

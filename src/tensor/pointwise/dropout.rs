@@ -15,6 +15,8 @@ pub struct DropoutOptions<'a, T> {
     pub seed: u64,
     /// The number of the draw: another one gives another mask.
     pub offset: u32,
+    /// The number of the first element: a part of a tensor has its part of the mask.
+    pub first: usize,
     /// Of the shape of `x`, added to what is left.
     pub residual: Option<&'a Tensor<T>>,
 }
@@ -38,7 +40,7 @@ impl Batch {
     /// As there.
     pub fn dropout<T: Element>(&mut self, x: &Tensor<T>, options: &DropoutOptions<T>) -> Result<Tensor<T>> {
         self.own(OP, "x", x)?;
-        let DropoutOptions { p, seed, offset, residual } = *options;
+        let DropoutOptions { p, seed, offset, first, residual } = *options;
         let y = self.context().allocate(OP, x.shape(), None)?;
         let mut buffers = Buffers::new(x.buffer(), y.buffer());
         if let Some(residual) = residual {
@@ -55,6 +57,7 @@ impl Batch {
             p,
             seed,
             offset: Step::At(offset),
+            first,
             x: T::DTYPE,
             residual: residual.map(|_| T::DTYPE),
             y: T::DTYPE,

@@ -37,6 +37,10 @@ impl Describe for Problem {
         bound.with(buffers, [("up", Buffers::up), ("bias", Buffers::bias), ("up_bias", Buffers::up_bias)])
     }
 
+    fn flushed(&self) -> Option<Problem> {
+        self.slope.is_subnormal().then_some(Problem { slope: 0.0, ..*self })
+    }
+
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let oracle = reference::<f64>(self, &inputs(values));
         let low = reference::<f32>(self, &inputs(values)).y;

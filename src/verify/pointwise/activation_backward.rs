@@ -49,6 +49,10 @@ impl Describe for Problem {
         )
     }
 
+    fn flushed(&self) -> Option<Problem> {
+        self.slope.is_subnormal().then_some(Problem { slope: 0.0, ..*self })
+    }
+
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
         let before = ["dbias", "dup_bias"].map(|name| values.get(name).filter(|_| self.add).map(Vec::as_slice));
         let oracle = reference::<f64>(self, &inputs(values), &values["dy"], before);

@@ -54,7 +54,8 @@ impl Describe for Problem {
         let small = |most: usize, cols: usize, p: f32| {
             let problem = |own: Area, [x_layout, residual_layout, y_layout]: [Layout<3>; 3]| {
                 let Area { rows, cols, dims } = own;
-                Problem { rows, cols, dims, p, offset, x_layout, residual_layout, y_layout, ..*self }
+                let first = self.first % 8;
+                Problem { rows, cols, dims, p, offset, first, x_layout, residual_layout, y_layout, ..*self }
             };
             let found = smaller(own, layouts, one, [most, cols], problem, Problem::in_a_row);
             (found.rows * found.cols, found)

@@ -51,8 +51,8 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     let good = forward::shape(Activation::Silu, 4, 16);
     for (problem, arg) in [
         (Problem { dims: [1, 3], ..good }, "rows"),
-        (Problem { activation: Activation::Elu(f32::NAN), ..good }, "activation"),
-        (Problem { activation: Activation::LeakyRelu(f32::INFINITY), ..good }, "activation"),
+        (Problem { slope: f32::NAN, ..good }, "slope"),
+        (Problem { activation: Activation::LeakyRelu, slope: f32::INFINITY, ..good }, "slope"),
         (Problem { up_bias: Some(Vector::of(Dtype::F32)), ..good }, "up_bias"),
         (Problem { dims: [1, 4], y_layout: Layout::strided(0, [0, 0, 15]), ..good }, "y_layout"),
     ] {
@@ -81,7 +81,7 @@ fn errors_backward(gpu: &Gpu) -> Result<(), String> {
     let good = backward::shape(Activation::Gelu, 4, 16);
     for (problem, arg) in [
         (Problem { dims: [1, 3], ..good }, "rows"),
-        (Problem { activation: Activation::Elu(f32::NAN), ..good }, "activation"),
+        (Problem { slope: f32::NAN, ..good }, "slope"),
         (Problem { dup_bias: Some(0), ..good }, "dup_bias"),
         (Problem { up_bias: Some(Vector::of(Dtype::F32)), ..good }, "up_bias"),
         (Problem { dims: [1, 4], dx_layout: Layout::strided(0, [0, 0, 15]), ..good }, "dx_layout"),

@@ -44,7 +44,7 @@ fn tensors(gpu: &Gpu) -> Result<(), String> {
     let run = async {
         let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
         let x = context.upload(&[1.0f32; 64], &[8, 8])?;
-        let options = DropoutOptions { p: 0.5, seed: 3, offset: 1, residual: None };
+        let options = DropoutOptions { p: 0.5, seed: 3, offset: 1, first: 0, residual: None };
         let y = x.dropout(&options)?;
         let z = x.dropout(&DropoutOptions { residual: Some(&y), ..options })?;
         let flat = context.upload(&[1.0f32; 64], &[64])?;

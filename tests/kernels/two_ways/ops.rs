@@ -119,18 +119,23 @@ impl TwoWays for activation_backward::Problem {
 
 impl TwoWays for dropout::Problem {
     fn problems() -> Vec<Self> {
-        let first = Self { residual: Some(F32), ..pointwise::dropout::shape(21, 40) };
-        vec![first, Self { x: F16, y: F16, p: 0.0, ..pointwise::dropout::shape(22, 33) }]
+        let of = pointwise::dropout::shape;
+        vec![
+            Self { residual: Some(F32), ..of(21, 40) },
+            Self { x: F16, y: F16, first: 7, ..of(22, 33) },
+            Self { x: F16, residual: Some(Bf16), y: F16, p: 0.0, ..of(22, 33) },
+        ]
     }
 
-    /// Elements are numbered from the first row on: only what drops nothing, or everything, can be cut.
+    /// The mask of some rows, or of some columns of one row, begins with the number of their first element.
     fn cuts(&self) -> Vec<Cut<Self>> {
         let args = ["x", "residual", "y"].map(|name| (name, 1));
-        let whole = Cut::at("nothing", self.rows, self.rows, &args, |rows| Self { rows: rows.len(), ..*self });
-        match self.p > 0.0 && self.p < 1.0 {
-            true => vec![whole],
-            false => vec![Cut::at("rows", 8, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })],
-        }
+        let part = |at: usize| Self { first: self.first + at, ..*self };
+        let (all, cols) = (self.rows * self.cols, self.cols);
+        vec![
+            Cut::at("rows", 8, self.rows, &args, |rows| Self { rows: rows.len(), ..part(rows.start * cols) }),
+            Cut::at("elements", 101, all, &args, |some| Self { rows: 1, cols: some.len(), ..part(some.start) }),
+        ]
     }
 }
 

@@ -164,21 +164,22 @@ fields!(column_sums::Problem = Self::default();
     column_sums::Problem { rows, cols, dims, x, x_layout, y, add });
 op!(column_sums: [x, y], [scratch]; |dice, p| p.rows = rows(dice, &mut p.dims));
 
-one_of!(activation::Activation: |d| d.of_these(&activation::Activation::ALL),
-    activation::Activation::LeakyRelu(Vary::any(d)), activation::Activation::Elu(Vary::any(d)));
+one_of!(activation::Activation: |d| d.of_these(activation::Activation::ALL));
 fields!(activation::Problem = Self::default();
-    activation::Problem { rows, cols, dims, activation, x, x_layout, bias, up, up_layout, up_bias, y, y_layout });
+    activation::Problem { rows, cols, dims, activation, slope, x, x_layout, bias, up, up_layout, up_bias, y, y_layout });
 op!(activation: [x, y], [up, bias, up_bias]; |dice, p| {
     p.rows = rows(dice, &mut p.dims);
+    p.slope = 0.5;
     p.up = p.up.or(p.up_bias.map(|_| p.x));
 });
 fields!(activation_backward::Problem = Self::default();
 activation_backward::Problem {
-    rows, cols, dims, activation, x, x_layout, bias, up, up_layout, up_bias, dy, dy_layout, dx, dx_layout, dup, dup_layout,
-    dbias, dup_bias, add,
+    rows, cols, dims, activation, slope, x, x_layout, bias, up, up_layout, up_bias, dy, dy_layout, dx, dx_layout, dup,
+    dup_layout, dbias, dup_bias, add,
 });
 op!(activation_backward: [x, dy, dx], [up, dup, bias, up_bias, dbias, dup_bias, scratch]; |dice, p| {
     p.rows = rows(dice, &mut p.dims);
+    p.slope = 0.5;
     p.up = p.up.or(p.up_bias.map(|_| p.x)).or(p.dup_bias.map(|_| p.x));
 });
 
@@ -188,7 +189,7 @@ impl Vary for u64 {
     }
 }
 fields!(dropout::Problem = Self::default();
-    dropout::Problem { rows, cols, dims, p, seed, offset, x, x_layout, residual, residual_layout, y, y_layout });
+    dropout::Problem { rows, cols, dims, p, seed, offset, first, x, x_layout, residual, residual_layout, y, y_layout });
 op!(dropout: [x, y], [residual, offset]; |dice, p| {
     p.rows = rows(dice, &mut p.dims);
     p.p = 0.5;
@@ -310,7 +311,6 @@ one_of!(conv::Border: |d| d.of_these(conv::Border::ALL));
 one_of!(conv::TapMask: |d| d.of_these(conv::TapMask::ALL));
 one_of!(conv::Order: |d| d.of_these(conv::Order::ALL));
 one_of!(conv::WeightOrder: |d| d.of_these(conv::WeightOrder::ALL));
-one_of!(conv::Activation: |d| d.of_these(conv::Activation::ALL));
 fields!(conv::Bias = conv::Bias::of(Dtype::F32); conv::Bias { dtype, offset });
 fields!(conv::Residual = conv::Residual::of(Dtype::F32); conv::Residual { dtype, layout });
 fields!(conv::Problem = Self::default();

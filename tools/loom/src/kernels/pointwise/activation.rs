@@ -5,8 +5,8 @@ use tileloom::norm::Vector;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{axes, like, plain, sample, strided};
-use crate::case::{self, Fault, Options, Reader, Shown, Tensor};
+use super::{X, plain, sharing_words, some_rows, strided};
+use crate::case::{Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
 use Dtype::{Bf16, F16, F32};
@@ -42,39 +42,19 @@ pub fn range(n: usize) -> Vec<f64> {
 }
 
 /// The options of a case: a word, and its number.
-pub(super) fn option(options: &mut Options, activation: &mut Activation) -> Result<(), Fault> {
-    let words = Activation::ALL.map(|of| (of.name(), of));
-    let mut usual = *Activation::ALL.iter().find(|of| of.name() == activation.name()).expect("each is there");
-    options.word("activation", &mut usual, &words)?;
-    let reads = matches!(options, Options::Read(_));
-    let mut shape = if reads { usual.shape() } else { activation.shape() };
-    *activation = match usual {
-        Activation::LeakyRelu(_) => {
-            options.value("slope", &mut shape)?;
-            Activation::LeakyRelu(shape)
+pub(super) fn option(options: &mut Options, activation: &mut Activation, slope: &mut f32) -> Result<(), Fault> {
+    let words: Vec<_> = Activation::ALL.iter().map(|&of| (of.name(), of)).collect();
+    options.word("activation", activation, &words)?;
+    match activation {
+        Activation::LeakyRelu => options.value("slope", slope),
+        Activation::Elu => {
+            if matches!(options, Options::Read(_)) {
+                *slope = 1.0;
+            }
+            options.value("alpha", slope)
         }
-        Activation::Elu(_) => {
-            options.value("alpha", &mut shape)?;
-            Activation::Elu(shape)
-        }
-        other => other,
-    };
-    Ok(())
-}
-
-/// A bias of `cols` elements.
-pub(super) fn bias(
-    reader: &mut Reader,
-    name: &'static str,
-    cols: usize,
-    values: &mut Values,
-) -> Result<Option<Vector>, Fault> {
-    let Some(bias) = reader.optional(name) else { return Ok(None) };
-    if bias.shape != [cols] {
-        return Err(case::bad_shape(name, bias, format!("[{cols}]")));
+        _ => Ok(()),
     }
-    values.insert(name, bias.numbers().unwrap_or_default());
-    Ok(Some(Vector::of(case::float(name, bias)?)))
 }
 
 /// Where biases begin.
@@ -85,48 +65,32 @@ pub(super) fn starts(options: &mut Options, biases: [(&'static str, &mut Option<
     })
 }
 
-/// `x`, and what goes with it, of a case.
+/// `x` of a case, and the dtypes of what goes with it: `up`, its bias, and that of `x`.
 pub(super) struct Read<'a> {
-    pub x: &'a Tensor,
-    pub dtype: Dtype,
-    pub rows: usize,
-    pub cols: usize,
-    pub dims: [usize; 2],
+    pub x: X<'a>,
     pub up: Option<Dtype>,
     pub bias: Option<Vector>,
     pub up_bias: Option<Vector>,
-    pub values: Values,
 }
 
 pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<Read<'a>, Fault> {
-    let (x, dtype) = reader.values("x", "[.., cols]")?;
-    let (outer, dims, cols) = axes("x", x)?;
-    let mut values: Values = [("x", x.numbers().unwrap_or_default())].into();
-    let up = like(reader, "up", x)?;
-    up.into_iter().for_each(|(up, _)| drop(values.insert("up", up.numbers().unwrap_or_default())));
-    let bias_of_x = bias(reader, "bias", cols, &mut values)?;
+    let mut x = X::read(reader)?;
+    let columns = [x.cols];
+    let up = x.like(reader, "up")?;
+    let bias = x.with(reader, "bias", &columns)?.map(Vector::of);
     let up_bias = match up {
-        Some(_) => bias(reader, "up_bias", cols, &mut values)?,
+        Some(_) => x.with(reader, "up_bias", &columns)?.map(Vector::of),
         None => None,
     };
-    Ok(Read {
-        x,
-        dtype,
-        rows: outer.iter().product(),
-        cols,
-        dims: dims.map(|n| n.max(1)),
-        up: up.map(|(_, dtype)| dtype),
-        bias: bias_of_x,
-        up_bias,
-        values,
-    })
+    Ok(Read { x, up, bias, up_bias })
 }
 
 /// Operations of an activation, by its name: what its polynomials have.
 pub(super) fn operations(activation: Activation) -> usize {
     match activation {
         Activation::None => 0,
-        Activation::Relu | Activation::LeakyRelu(_) => 2,
+        Activation::Relu | Activation::LeakyRelu | Activation::Relu6 => 2,
+        Activation::HardSwish | Activation::HardSigmoid => 5,
         Activation::Gelu => 50,
         _ => 28,
     }
@@ -158,17 +122,15 @@ impl Listed for Problem {
     }
 
     fn parts(&self, values: Values, outputs: Values) -> Vec<(Problem, Values, Values)> {
-        let (rows, dims, take) = sample(self.rows, [1, 1], self.cols);
-        let some = |(name, all): (&'static str, Vec<f64>)| match name {
-            "bias" | "up_bias" => (name, all),
-            _ => (name, take(&all)),
-        };
-        let part = Problem { rows, dims, ..*self };
-        vec![(part, values.into_iter().map(some).collect(), outputs.into_iter().map(some).collect())]
+        some_rows([self.rows, self.cols], Self::shared(), [values, outputs], |rows, dims| Problem {
+            rows,
+            dims,
+            ..*self
+        })
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
-        option(options, &mut self.activation)?;
+        option(options, &mut self.activation, &mut self.slope)?;
         options.value("out_dtype", &mut self.y)?;
         options.value("x_layout", &mut self.x_layout)?;
         options.value("up_layout", &mut self.up_layout)?;
@@ -177,10 +139,11 @@ impl Listed for Problem {
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
-        let Read { x, dtype, rows, cols, dims, up, bias, up_bias, values } = read(reader)?;
+        let Read { x, up, bias, up_bias } = read(reader)?;
+        let X { tensor, dtype, rows, cols, dims, values } = x;
         let mut problem = Problem { rows, cols, dims, x: dtype, up, bias, up_bias, y: dtype, ..Problem::default() };
         problem.options(&mut Options::Read(reader))?;
-        let outputs = vec![Shown::new("y", x.shape.clone())];
+        let outputs = vec![Shown::new("y", tensor.shape.clone())];
         Ok(Given { problem, values, outputs, known: Values::new() })
     }
 
@@ -193,7 +156,7 @@ impl Listed for Problem {
 }
 
 fn everywhere(list: &mut List<Problem>) {
-    for activation in Activation::ALL {
+    for &activation in Activation::ALL {
         let name = activation.name();
         // Each element by itself.
         let one = shape(activation, 6 * 1024, 1);
@@ -204,8 +167,8 @@ fn everywhere(list: &mut List<Problem>) {
         let all = gated(shape(activation, 21, 7));
         list.narrow(format!("{name}: gated, with biases"), all).seed(7).alone();
     }
-    for activation in [Activation::LeakyRelu(-2.5), Activation::Elu(0.3)] {
-        list.narrow("slope and alpha", shape(activation, 9, 40)).seed(2);
+    for (activation, slope) in [(Activation::LeakyRelu, -2.5), (Activation::Elu, 0.3), (Activation::Elu, 1.0)] {
+        list.narrow("slope and alpha", Problem { slope, ..shape(activation, 9, 40) }).seed(2);
     }
     for (rows, cols) in [(1, 1), (90, 33), (3, 4099), (2, 8192)] {
         list.narrow("sizes", shape(Activation::Silu, rows, cols)).seed(cols as u64);
@@ -222,13 +185,10 @@ fn everywhere(list: &mut List<Problem>) {
     list.narrow("strided views with NaN between", strides).seed(3);
     list.narrow("nothing to compute", shape(Activation::Relu, 0, 8)).alone();
     list.narrow("nothing to compute", shape(Activation::Relu, 8, 0)).alone();
-    for (rows, cols) in [(23, 1), (23, 7), (20, 33)] {
-        for dtype in [F16, Bf16] {
-            let padded = Layout::strided(1, [rows * (cols + 2), rows * (cols + 2), cols + 2]);
-            let problem = typed([dtype; 3], gated(shape(Activation::Silu, rows, cols)));
-            let problem = Problem { dims: [1, rows], y_layout: padded, ..problem };
-            list.narrow("16-bit rows that share words", problem).seed(cols as u64).says(&["edge: true"]);
-        }
+    for (rows, cols, dtype, strides) in sharing_words() {
+        let problem = typed([dtype; 3], gated(shape(Activation::Silu, rows, cols)));
+        let problem = Problem { dims: [1, rows], y_layout: Layout::strided(1, strides), ..problem };
+        list.narrow("16-bit rows that share words", problem).seed(cols as u64).says(&["edge: true"]);
     }
     for (name, says) in [("x", "in_place: [true, false]"), ("up", "in_place: [false, true]")] {
         let problem = gated(shape(Activation::Silu, 9, 35));

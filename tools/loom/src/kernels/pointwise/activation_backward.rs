@@ -7,8 +7,8 @@ use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
 use super::activation::{Read, operations, option, range, read, starts};
-use super::{like, plain, sample, strided};
-use crate::case::{self, Fault, Options, Reader, Shown};
+use super::{X, plain, sharing_words, some_rows, strided};
+use crate::case::{Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values};
 
 use Dtype::{Bf16, F16, F32};
@@ -58,17 +58,15 @@ impl Listed for Problem {
         if self.dbias.or(self.dup_bias).is_some() {
             return vec![(*self, values, outputs)];
         }
-        let (rows, dims, take) = sample(self.rows, [1, 1], self.cols);
-        let some = |(name, all): (&'static str, Vec<f64>)| match name {
-            "bias" | "up_bias" => (name, all),
-            _ => (name, take(&all)),
-        };
-        let part = Problem { rows, dims, ..*self };
-        vec![(part, values.into_iter().map(some).collect(), outputs.into_iter().map(some).collect())]
+        some_rows([self.rows, self.cols], Self::shared(), [values, outputs], |rows, dims| Problem {
+            rows,
+            dims,
+            ..*self
+        })
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
-        option(options, &mut self.activation)?;
+        option(options, &mut self.activation, &mut self.slope)?;
         options.value("add", &mut self.add)?;
         options.value("out_dtype", &mut self.dx)?;
         if matches!(options, Options::Read(_)) {
@@ -86,11 +84,11 @@ impl Listed for Problem {
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
-        let Read { x, dtype, rows, cols, dims, up, bias, up_bias, mut values } = read(reader)?;
-        let Some((dy, dy_dtype)) = like(reader, "dy", x)? else {
+        let Read { mut x, up, bias, up_bias } = read(reader)?;
+        let Some(dy) = x.like(reader, "dy")? else {
             return Err(Fault::MissingTensor { name: "dy", expected: "as x" });
         };
-        values.insert("dy", dy.numbers().unwrap_or_default());
+        let X { tensor, dtype, rows, cols, dims, .. } = x;
         let mut problem = Problem {
             rows,
             cols,
@@ -99,7 +97,7 @@ impl Listed for Problem {
             up,
             bias,
             up_bias,
-            dy: dy_dtype,
+            dy,
             dx: dtype,
             dbias: Some(0),
             dup_bias: up.map(|_| 0),
@@ -107,17 +105,15 @@ impl Listed for Problem {
         };
         problem.options(&mut Options::Read(reader))?;
         for arg in problem.args().iter().filter(|arg| arg.access == Access::Update) {
-            let (before, _) = reader.values(arg.name, "[cols]")?;
-            if before.shape != [cols] {
-                return Err(case::bad_shape(arg.name, before, format!("[{cols}]")));
+            if x.with(reader, arg.name, &[cols])?.is_none() {
+                return Err(Fault::MissingTensor { name: arg.name, expected: "[cols]" });
             }
-            values.insert(arg.name, before.numbers().unwrap_or_default());
         }
-        let mut outputs = vec![Shown::new("dx", x.shape.clone())];
-        outputs.extend(problem.up.map(|_| Shown::new("dup", x.shape.clone())));
+        let mut outputs = vec![Shown::new("dx", tensor.shape.clone())];
+        outputs.extend(problem.up.map(|_| Shown::new("dup", tensor.shape.clone())));
         outputs.extend(problem.dbias.map(|_| Shown::new("dbias", [cols])));
         outputs.extend(problem.dup_bias.map(|_| Shown::new("dup_bias", [cols])));
-        Ok(Given { problem, values, outputs, known: Values::new() })
+        Ok(Given { problem, values: x.values, outputs, known: Values::new() })
     }
 
     fn shape(&self, arg: &Arg) -> Vec<usize> {
@@ -129,7 +125,7 @@ impl Listed for Problem {
 }
 
 fn everywhere(list: &mut List<Problem>) {
-    for activation in Activation::ALL {
+    for &activation in Activation::ALL {
         let name = activation.name();
         // Each element by itself.
         list.narrow(format!("{name}: its range"), shape(activation, 6 * 1024, 1)).set(|problem, values| {
@@ -139,8 +135,8 @@ fn everywhere(list: &mut List<Problem>) {
         let all = gated(shape(activation, 21, 7));
         list.narrow(format!("{name}: gated, with biases"), all).seed(7).alone();
     }
-    for activation in [Activation::LeakyRelu(-2.5), Activation::Elu(0.3)] {
-        list.narrow("slope and alpha", shape(activation, 9, 40)).seed(2);
+    for (activation, slope) in [(Activation::LeakyRelu, -2.5), (Activation::Elu, 0.3), (Activation::Elu, 1.0)] {
+        list.narrow("slope and alpha", Problem { slope, ..shape(activation, 9, 40) }).seed(2);
     }
     for (rows, cols) in [(1, 1), (90, 33), (1000, 68), (2, 4099)] {
         for add in [false, true] {
@@ -167,13 +163,11 @@ fn everywhere(list: &mut List<Problem>) {
         ..gated(shape(Activation::Silu, 30, 11))
     };
     list.narrow("strided views with NaN between", strides).seed(3);
-    for (rows, cols) in [(23, 1), (23, 7), (20, 33)] {
-        for dtype in [F16, Bf16] {
-            let padded = |offset| Layout::strided(offset, [rows * (cols + 2), rows * (cols + 2), cols + 2]);
-            let problem = typed(dtype, gated(shape(Activation::Silu, rows, cols)));
-            let problem = Problem { dims: [1, rows], dx_layout: padded(1), dup_layout: padded(2), ..problem };
-            list.narrow("16-bit rows that share words", problem).seed(cols as u64).says(&["edge: true"]);
-        }
+    for (rows, cols, dtype, strides) in sharing_words() {
+        let padded = |offset| Layout::strided(offset, strides);
+        let problem = typed(dtype, gated(shape(Activation::Silu, rows, cols)));
+        let problem = Problem { dims: [1, rows], dx_layout: padded(1), dup_layout: padded(2), ..problem };
+        list.narrow("16-bit rows that share words", problem).seed(cols as u64).says(&["edge: true"]);
     }
     for (groups, says) in [
         (&[&["x", "dx"][..], &["up", "dup"]][..], "over: [Some(0), Some(1), None]"),

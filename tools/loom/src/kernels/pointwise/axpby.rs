@@ -4,7 +4,7 @@ use tileloom::axpby::{Factor, Problem};
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{axes, like, plain, sample, strided};
+use super::{X, plain, sharing_words, some_rows, strided};
 use crate::case::{self, Fault, OptionValue, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
@@ -57,13 +57,7 @@ impl Listed for Problem {
     }
 
     fn parts(&self, values: Values, outputs: Values) -> Vec<(Problem, Values, Values)> {
-        let (rows, dims, take) = sample(self.rows, [1, 1], self.cols);
-        let some = |(name, all): (&'static str, Vec<f64>)| match name {
-            "factors" => (name, all),
-            _ => (name, take(&all)),
-        };
-        let part = Problem { rows, dims, ..*self };
-        vec![(part, values.into_iter().map(some).collect(), outputs.into_iter().map(some).collect())]
+        some_rows([self.rows, self.cols], &["factors"], [values, outputs], |rows, dims| Problem { rows, dims, ..*self })
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -76,21 +70,10 @@ impl Listed for Problem {
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
-        let (x, x_dtype) = reader.values("x", "[.., cols]")?;
-        let (outer, dims, cols) = axes("x", x)?;
-        let mut values: Values = [("x", x.numbers().unwrap_or_default())].into();
-        let mut problem = Problem {
-            rows: outer.iter().product(),
-            cols,
-            dims: dims.map(|n| n.max(1)),
-            x: x_dtype,
-            y: x_dtype,
-            ..Problem::default()
-        };
-        if let Some((z, dtype)) = like(reader, "z", x)? {
-            problem.z = Some(dtype);
-            values.insert("z", z.numbers().unwrap_or_default());
-        }
+        let mut x = X::read(reader)?;
+        let z = x.like(reader, "z")?;
+        let X { tensor, dtype, rows, cols, dims, mut values } = x;
+        let mut problem = Problem { rows, cols, dims, x: dtype, z, y: dtype, ..Problem::default() };
         problem.options(&mut Options::Read(reader))?;
         if let Some(arg) = problem.args().iter().find(|arg| arg.name == "factors") {
             let (factors, _) = reader.values("factors", "[n]")?;
@@ -101,7 +84,7 @@ impl Listed for Problem {
             numbers.truncate(arg.view.len());
             values.insert("factors", numbers);
         }
-        let outputs = vec![Shown::new("y", x.shape.clone())];
+        let outputs = vec![Shown::new("y", tensor.shape.clone())];
         Ok(Given { problem, values, outputs, known: Values::new() })
     }
 
@@ -168,12 +151,10 @@ fn everywhere(list: &mut List<Problem>) {
             });
         }
     }
-    for (rows, cols) in [(23, 1), (23, 7), (20, 33)] {
-        for dtype in [F16, Bf16] {
-            let padded = Layout::strided(1, [rows * (cols + 2), rows * (cols + 2), cols + 2]);
-            let problem = Problem { dims: [1, rows], y_layout: padded, ..typed([dtype; 3], both(rows, cols)) };
-            list.narrow("16-bit rows that share words", problem).seed(cols as u64).says(&["edge: true"]);
-        }
+    for (rows, cols, dtype, strides) in sharing_words() {
+        let y_layout = Layout::strided(1, strides);
+        let problem = Problem { dims: [1, rows], y_layout, ..typed([dtype; 3], both(rows, cols)) };
+        list.narrow("16-bit rows that share words", problem).seed(cols as u64).says(&["edge: true"]);
     }
     for (groups, says) in [(OVER_X, "in_place: [true, false]"), (OVER_Z, "in_place: [false, true]")] {
         list.narrow("in place", both(9, 35)).memory(groups).says(&[says]);

@@ -4,8 +4,8 @@ use tileloom::column_sums::Problem;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{axes, plain, strided};
-use crate::case::{self, Fault, Options, Reader, Shown};
+use super::{X, plain, strided};
+use crate::case::{Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values};
 
 pub fn shape(rows: usize, cols: usize) -> Problem {
@@ -65,19 +65,14 @@ impl Listed for Problem {
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
-        let (x, x_dtype) = reader.values("x", "[.., cols]")?;
-        let (outer, dims, cols) = axes("x", x)?;
-        let mut values: Values = [("x", x.numbers().unwrap_or_default())].into();
-        let mut problem = Problem { dims: dims.map(|n| n.max(1)), x: x_dtype, ..shape(outer.iter().product(), cols) };
+        let mut x = X::read(reader)?;
+        let X { dtype, rows, cols, dims, .. } = x;
+        let mut problem = Problem { dims, x: dtype, ..shape(rows, cols) };
         problem.options(&mut Options::Read(reader))?;
-        if problem.add {
-            let (y, _) = reader.values("y", "[cols]")?;
-            if y.shape != [cols] {
-                return Err(case::bad_shape("y", y, format!("[{cols}]")));
-            }
-            values.insert("y", y.numbers().unwrap_or_default());
+        if problem.add && x.with(reader, "y", &[cols])?.is_none() {
+            return Err(Fault::MissingTensor { name: "y", expected: "[cols]" });
         }
-        Ok(Given { problem, values, outputs: vec![Shown::new("y", [cols])], known: Values::new() })
+        Ok(Given { problem, values: x.values, outputs: vec![Shown::new("y", [cols])], known: Values::new() })
     }
 
     fn shape(&self, arg: &Arg) -> Vec<usize> {

@@ -5,7 +5,7 @@ use tileloom::sample::Step;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{axes, like, plain, strided};
+use super::{X, plain, sharing_words, strided};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
@@ -51,6 +51,7 @@ impl Listed for Problem {
             Step::At(offset) => options.value("offset", offset)?,
             Step::Buffer(at) => options.value("offset_start", at)?,
         }
+        options.value("first", &mut self.first)?;
         options.value("out_dtype", &mut self.y)?;
         options.value("x_layout", &mut self.x_layout)?;
         options.value("residual_layout", &mut self.residual_layout)?;
@@ -58,21 +59,10 @@ impl Listed for Problem {
     }
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
-        let (x, x_dtype) = reader.values("x", "[.., cols]")?;
-        let (outer, dims, cols) = axes("x", x)?;
-        let mut values: Values = [("x", x.numbers().unwrap_or_default())].into();
-        let mut problem = Problem {
-            rows: outer.iter().product(),
-            cols,
-            dims: dims.map(|n| n.max(1)),
-            x: x_dtype,
-            y: x_dtype,
-            ..Problem::default()
-        };
-        if let Some((residual, dtype)) = like(reader, "residual", x)? {
-            problem.residual = Some(dtype);
-            values.insert("residual", residual.numbers().unwrap_or_default());
-        }
+        let mut x = X::read(reader)?;
+        let residual = x.like(reader, "residual")?;
+        let X { tensor, dtype, rows, cols, dims, mut values } = x;
+        let mut problem = Problem { rows, cols, dims, x: dtype, residual, y: dtype, ..Problem::default() };
         if let Some(offset) = reader.optional("offset") {
             let all = case::integers("offset", offset)?;
             let [offset] = all[..] else { return Err(case::bad_shape("offset", offset, "[1]")) };
@@ -83,7 +73,7 @@ impl Listed for Problem {
         if !(0.0..=1.0).contains(&problem.p) {
             return Err(Fault::BadOption { name: "p", value: problem.p.to_string(), expected: "0 to 1".into() });
         }
-        let outputs = vec![Shown::new("y", x.shape.clone())];
+        let outputs = vec![Shown::new("y", tensor.shape.clone())];
         Ok(Given { problem, values, outputs, known: Values::new() })
     }
 
@@ -107,6 +97,10 @@ fn everywhere(list: &mut List<Problem>) {
     for (seed, offset) in seeds.into_iter().zip([0, 1, u32::MAX, 1 << 31]) {
         list.narrow("seeds and offsets", Problem { seed, offset: Step::At(offset), ..shape(5, 200) });
     }
+    for first in [4, 7, u32::MAX as usize - 1999] {
+        list.narrow("a part of a tensor", Problem { first, ..with_residual(shape(5, 400)) }).seed(1);
+        list.narrow("a part of a tensor", typed([F16; 3], Problem { first, ..shape(5, 36) })).seed(1);
+    }
     list.narrow("an offset from a buffer", Problem { offset: Step::Buffer(2), ..shape(9, 64) }).seed(3).twice();
     list.narrow("what is dropped does not show", Problem { p: 1.0, ..shape(4, 33) }).set(|_, values| {
         values.get_mut("x").into_iter().flatten().for_each(|v| *v = f64::NAN);
@@ -121,13 +115,11 @@ fn everywhere(list: &mut List<Problem>) {
     list.narrow("strided views with NaN between", strides).seed(3);
     list.narrow("nothing to compute", shape(0, 8)).alone();
     list.narrow("nothing to compute", shape(8, 0)).alone();
-    for (rows, cols) in [(23, 1), (23, 7), (20, 33)] {
-        for dtype in [F16, Bf16] {
-            let padded = Layout::strided(1, [rows * (cols + 2), rows * (cols + 2), cols + 2]);
-            let problem = typed([dtype; 3], with_residual(shape(rows, cols)));
-            let problem = Problem { dims: [1, rows], y_layout: padded, ..problem };
-            list.narrow("16-bit rows that share words", problem).seed(cols as u64).says(&["edge: true"]);
-        }
+    for (rows, cols, dtype, strides) in sharing_words() {
+        let y_layout = Layout::strided(1, strides);
+        let problem = typed([dtype; 3], with_residual(shape(rows, cols)));
+        let problem = Problem { dims: [1, rows], y_layout, ..problem };
+        list.narrow("16-bit rows that share words", problem).seed(cols as u64).says(&["edge: true"]);
     }
     for (name, says) in [("x", "in_place: [true, false]"), ("residual", "in_place: [false, true]")] {
         list.narrow("in place", with_residual(shape(9, 35))).memory(&[&[name, "y"]]).says(&[says]);

@@ -6,11 +6,12 @@ pub mod axpby;
 pub mod column_sums;
 pub mod dropout;
 
-use tileloom::Layout;
 use tileloom::axpby::Config;
+use tileloom::{Dtype, Layout};
 
 use super::rows::{axes, sample};
 use crate::case::{self, Fault, Reader, Tensor};
+use crate::kernel::Values;
 
 /// A chunk of a row at a time, in small workgroups: needs no feature.
 pub fn plain() -> Config {
@@ -28,15 +29,57 @@ fn strided(i: usize, cols: usize) -> Layout<3> {
     Layout::strided([5, 0, 7, 1, 2][i % 5], [10 * step + 3 * i, 5 * step, step])
 }
 
-/// Another input of the shape of `x`.
-fn like<'a>(
-    reader: &mut Reader<'a>,
-    name: &'static str,
-    x: &Tensor,
-) -> Result<Option<(&'a Tensor, tileloom::Dtype)>, Fault> {
-    match reader.optional(name) {
-        Some(tensor) if tensor.shape != x.shape => Err(case::bad_shape(name, tensor, format!("{:?}, as x", x.shape))),
-        Some(tensor) => Ok(Some((tensor, case::float(name, tensor)?))),
-        None => Ok(None),
+/// Rows and columns, a 16-bit dtype, and the strides of an output whose rows share words.
+fn sharing_words() -> impl Iterator<Item = (usize, usize, Dtype, [usize; 3])> {
+    [(23, 1), (23, 7), (20, 33)].into_iter().flat_map(|(rows, cols)| {
+        let strides = [rows * (cols + 2), rows * (cols + 2), cols + 2];
+        [Dtype::F16, Dtype::Bf16].map(|dtype| (rows, cols, dtype, strides))
+    })
+}
+
+/// Some of the rows of a call, as one of its own; arguments that are `whole` are the same for all rows.
+fn some_rows<P>(
+    [rows, cols]: [usize; 2],
+    whole: &[&str],
+    [values, outputs]: [Values; 2],
+    problem: impl FnOnce(usize, [usize; 2]) -> P,
+) -> Vec<(P, Values, Values)> {
+    let (rows, dims, take) = sample(rows, [1, 1], cols);
+    let some = |(name, all): (&'static str, Vec<f64>)| (name, if whole.contains(&name) { all } else { take(&all) });
+    vec![(problem(rows, dims), values.into_iter().map(some).collect(), outputs.into_iter().map(some).collect())]
+}
+
+/// `x` of a case, and the values of the arguments so far.
+struct X<'a> {
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    rows: usize,
+    cols: usize,
+    dims: [usize; 2],
+    values: Values,
+}
+
+impl<'a> X<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<X<'a>, Fault> {
+        let (tensor, dtype) = reader.values("x", "[.., cols]")?;
+        let (outer, dims, cols) = axes("x", tensor)?;
+        let values = [("x", tensor.numbers().unwrap_or_default())].into();
+        Ok(X { tensor, dtype, rows: outer.iter().product(), cols, dims: dims.map(|n| n.max(1)), values })
+    }
+
+    /// Another input of the shape of `x`, or of `[cols]`.
+    fn with(&mut self, reader: &mut Reader, name: &'static str, shape: &[usize]) -> Result<Option<Dtype>, Fault> {
+        match reader.optional(name) {
+            Some(tensor) if tensor.shape != shape => Err(case::bad_shape(name, tensor, format!("{shape:?}"))),
+            Some(tensor) => {
+                self.values.insert(name, tensor.numbers().unwrap_or_default());
+                case::float(name, tensor).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn like(&mut self, reader: &mut Reader, name: &'static str) -> Result<Option<Dtype>, Fault> {
+        self.with(reader, name, &self.tensor.shape)
     }
 }
