@@ -17,6 +17,7 @@
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
 //! | [`gemm_quant`] | matrix product with packed weights: GGUF, GPTQ, AWQ, NF4, int8, FP8; one row to many, gated | `src/ops/gemm/gemm_quant.rs` |
 //! | [`grouped_gemm`] | products of rows by group, one matrix each: experts | `src/ops/gemm/grouped_gemm.rs` |
+//! | [`grouped_gemm_backward`] | gradients of the groups' matrices and biases | `src/ops/gemm/grouped_gemm_backward.rs` |
 //! | [`lora`] | a product with adapters of low rank, one or each row's own | `src/ops/gemm/lora.rs` |
 //! | [`lora_backward`] | gradients of the adapters | `src/ops/gemm/lora_backward.rs` |
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |

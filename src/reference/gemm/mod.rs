@@ -1,6 +1,7 @@
 //! The matrix product by its definition.
 
 pub mod grouped_gemm;
+pub mod grouped_gemm_backward;
 pub mod lora;
 pub mod lora_backward;
 

@@ -2,6 +2,7 @@
 
 mod gemm_quant;
 mod grouped_gemm;
+mod grouped_gemm_backward;
 mod lora;
 mod lora_backward;
 

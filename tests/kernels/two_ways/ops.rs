@@ -15,9 +15,9 @@ use tileloom::{Dtype, Op};
 use tileloom::{
     activation, activation_backward, advance, attention_backward, attention_bias, attention_merge,
     attention_merge_backward, axpby, beam_step, column_sums, conv, counting_sort, dropout, gemm_quant, grouped_gemm,
-    kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding,
-    quantize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup,
-    vq_scalar, vq_scatter, vq_train,
+    grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, norm,
+    norm_backward, position_encoding, quantize, rope, sample, softmax, softmax_backward, speculative_tree,
+    speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -50,6 +50,7 @@ ops![
     tileloom::gemm::Problem,
     gemm_quant::Problem,
     grouped_gemm::Problem,
+    grouped_gemm_backward::Problem,
     kv_append::Problem,
     kv_move::Problem,
     lora::Problem,
@@ -687,6 +688,33 @@ impl TwoWays for lora::Problem {
             Cut::at("rows", 7, m, &rows, |rows| Self { m: rows.len(), ..*self }),
             Cut::at("columns", 16, n, &columns, |columns| Self { n: columns.len(), ..*self }),
         ]
+    }
+}
+
+impl TwoWays for grouped_gemm_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let of = gemm::grouped_gemm_backward::of;
+        let first = Self { add: true, dbias: Some(0), ..of(4, 90, 36, 68, F32) };
+        vec![first, Self { trans_b: false, ..of(5, 70, 37, 21, F16) }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { m, groups, .. } = *self;
+        let mut rows = Cut::at("rows", 33, m, &[("a", 1), ("dd", 1)], |rows| Self { m: rows.len(), ..*self });
+        for piece in &mut rows.pieces {
+            let (from, most) = (piece.slices[0].from as f64, piece.problem.m as f64);
+            piece.set = Some(Box::new(move |values| {
+                let offsets = values.get_mut("offsets").into_iter().flatten();
+                offsets.for_each(|offset| *offset = (*offset - from).clamp(0.0, most));
+            }));
+        }
+        let args = [("db", 1), ("dbias", 1)];
+        let mut of_groups = Cut::at("groups", 2, groups, &args, |groups| Self { groups: groups.len(), ..*self });
+        for piece in &mut of_groups.pieces {
+            let from = piece.slices[0].from;
+            piece.slices.push(Slice { name: "offsets", outer: 1, size: groups + 1, from, factor: 1.0, base: 0.0 });
+        }
+        vec![if self.add { rows.chained(&[("db", "db"), ("dbias", "dbias")]) } else { rows }, of_groups]
     }
 }
 

@@ -12,9 +12,10 @@ use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, activation, activation_backward, advance,
     attention, attention_backward, attention_bias, attention_merge, attention_merge_backward, axpby, beam_step,
-    column_sums, conv, counting_sort, dropout, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora, lora_backward,
-    moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, rope, sample, softmax,
-    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    column_sums, conv, counting_sort, dropout, gemm, gemm_quant, grouped_gemm, grouped_gemm_backward, kv_append,
+    kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize,
+    rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
+    vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -26,7 +27,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 40] = [
+pub const OPS: [(&str, Case); 41] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
@@ -44,6 +45,7 @@ pub const OPS: [(&str, Case); 40] = [
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
+    ("grouped_gemm_backward", call::case::<grouped_gemm_backward::Problem>),
     ("kv_append", call::case::<kv_append::Problem>),
     ("kv_move", call::case::<kv_move::Problem>),
     ("lora", call::case::<lora::Problem>),
@@ -358,6 +360,12 @@ op!(grouped_gemm: [a, b, offsets, d], [b2, scales, bias, scratch]; |dice, p| {
     }
     let _ = grouped_gemm::backward(p);
 });
+
+fields!(grouped_gemm_backward::Problem = Self::default();
+grouped_gemm_backward::Problem {
+    m, n, k, groups, trans_b, a, a_layout, dd, dd_layout, offsets, signed, db_layout, dbias, add,
+});
+op!(grouped_gemm_backward: [a, dd, offsets, db], [dbias, scratch]; |_dice, p| p.groups = p.groups.max(1));
 
 fields!(lora::Residual = Self::default(); lora::Residual { dtype, layout });
 fields!(lora::Problem = Self::default();
