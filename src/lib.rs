@@ -11,6 +11,7 @@
 //! | [`attention`] | exact, tiled, decoded or by cooperative matrices: GQA, causal, windows, ALiBi, sinks, masks, segments, trees, packed, paged, LSE | `src/ops/attention/mod.rs` |
 //! | [`attention_backward`] | dq, dk, dv, and the gradients of an additive mask and of sinks, from the statistics of rows; memory linear in the sequence | `src/ops/attention/attention_backward.rs` |
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
+//! | [`attention_bias_backward`] | the gradients of their slopes and tables | `src/ops/attention/attention_bias_backward.rs` |
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`conv`] | convolution in one or two dimensions as a product, without im2col: strides, groups, padding, bias, residual, activation | `src/ops/conv/mod.rs` |
 //! | [`attention_merge_backward`] | the gradients of the parts and of their LSE | `src/ops/attention/attention_merge_backward.rs` |
@@ -32,6 +33,7 @@
 //! | [`kv_move`] | keys and values of an accepted path, moved together in their cache | `src/ops/attention/kv_move.rs` |
 //! | [`moe_route`] | tokens to experts: scores, bias, groups, top-k, pairs sorted by expert | `src/ops/routing/moe_route.rs` |
 //! | [`moe_bias`] | the bias that balances experts, from counts | `src/ops/routing/moe_bias.rs` |
+//! | [`moe_route_backward`] | the gradient of the weights by the logits | `src/ops/routing/moe_route_backward.rs` |
 //! | [`moe_balance`] | the loss that balances experts within sequences, and its gradient | `src/ops/routing/moe_balance.rs` |
 //! | [`counting_sort`] | positions sorted by small keys, stable | `src/ops/sort/counting_sort.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/rows/softmax.rs` |

@@ -20,6 +20,10 @@ pub fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
     suite.case("those of a product", product);
     if suite.depth >= Depth::Wide {
+        suite.case("no k: the bias alone", |gpu| {
+            let call = Call::random(Problem { dbias: Some(0), ..of(3, 20, 12, 0, F32) }, 1);
+            call.check(gpu, &gpu.kernels, None).map(drop)
+        });
         suite.case("limits of bindings: several groups at a time", limits);
     }
 }

@@ -165,7 +165,6 @@ fn wide(list: &mut List<Problem>) {
     };
     list.wide("dtypes, strides and offsets", strided).seed(6).config(DIRECT).set(hidden);
     list.wide("no rows", Problem { dbias: Some(0), ..of(3, 0, 20, 12, F32) }).config(DIRECT);
-    list.wide("no k", Problem { dbias: Some(0), ..of(3, 20, 12, 0, F32) });
     list.wide("one buffer for all", of(4, 60, 36, 20, F32)).config(DIRECT).arena();
     list.wide("one buffer for all", Problem { add: true, ..of(4, 60, 36, 20, F16) }).config(TILED).arena();
     list.wide("checked modules give the same bits", of(5, 90, 40, 52, F32)).seed(8).config(DIRECT).checked();
