@@ -11,6 +11,7 @@
 //! | [`attention`] | exact, tiled, decoded or by cooperative matrices: GQA, causal, windows, ALiBi, sinks, masks, segments, trees, packed, paged, LSE | `src/ops/attention/mod.rs` |
 //! | [`attention_backward`] | dq, dk, dv, and the gradients of an additive mask and of sinks, from the statistics of rows; memory linear in the sequence | `src/ops/attention/attention_backward.rs` |
 //! | [`attention_bias`] | ALiBi's and T5's biases, written out | `src/ops/attention/attention_bias.rs` |
+//! | [`attention_bias_backward`] | the gradients of their slopes and tables | `src/ops/attention/attention_bias_backward.rs` |
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`conv`] | convolution in one or two dimensions as a product, without im2col: strides, groups, padding, bias, residual, activation | `src/ops/conv/mod.rs` |
 //! | [`resize`] | pictures in another size: nearest, bilinear, bicubic, antialiased; average pooling; their gradients | `src/ops/conv/resize.rs` |
@@ -18,6 +19,7 @@
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
 //! | [`gemm_quant`] | matrix product with packed weights: GGUF, GPTQ, AWQ, NF4, int8, FP8; one row to many, gated | `src/ops/gemm/gemm_quant.rs` |
 //! | [`grouped_gemm`] | products of rows by group, one matrix each: experts | `src/ops/gemm/grouped_gemm.rs` |
+//! | [`grouped_gemm_backward`] | gradients of the groups' matrices and biases | `src/ops/gemm/grouped_gemm_backward.rs` |
 //! | [`lora`] | a product with adapters of low rank, one or each row's own | `src/ops/gemm/lora.rs` |
 //! | [`lora_backward`] | gradients of the adapters | `src/ops/gemm/lora_backward.rs` |
 //! | [`position_encoding`] | sinusoidal or learned encodings added to tokens, sequences and pictures | `src/ops/position/position_encoding.rs` |
@@ -32,6 +34,7 @@
 //! | [`kv_move`] | keys and values of an accepted path, moved together in their cache | `src/ops/attention/kv_move.rs` |
 //! | [`moe_route`] | tokens to experts: scores, bias, groups, top-k, pairs sorted by expert | `src/ops/routing/moe_route.rs` |
 //! | [`moe_bias`] | the bias that balances experts, from counts | `src/ops/routing/moe_bias.rs` |
+//! | [`moe_route_backward`] | the gradient of the weights by the logits | `src/ops/routing/moe_route_backward.rs` |
 //! | [`moe_balance`] | the loss that balances experts within sequences, and its gradient | `src/ops/routing/moe_balance.rs` |
 //! | [`counting_sort`] | positions sorted by small keys, stable | `src/ops/sort/counting_sort.rs` |
 //! | [`softmax`] | scale, mask, causal, softmax or log-softmax, LSE in one dispatch | `src/ops/rows/softmax.rs` |

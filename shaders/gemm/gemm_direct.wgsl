@@ -4,7 +4,7 @@
 // CPU, a broadcast on a GPU). Caches do what workgroup memory would.
 //
 // Constants: TILE_M, TILE_N of a workgroup; THREAD_M, THREAD_N of an invocation; TRANS_A, TRANS_B where loads go
-// by fours; GATED. Loads of a: gemm_direct_alone.wgsl, gemm_direct_shuffle.wgsl; of b: gemm_block.wgsl, gemm_packed.wgsl.
+// by fours; GATED; RAGGED. Loads of a: gemm_direct_alone.wgsl, gemm_direct_shuffle.wgsl; of b: gemm_block.wgsl, gemm_packed.wgsl.
 // Bindings and the epilogue: gemm_epilogue.wgsl.
 
 const LANES_N: u32 = TILE_N / THREAD_N;
@@ -47,14 +47,16 @@ fn gemm_direct(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
       }
     }
   }
-  if VEC == 1u {
+  // By fours k is a multiple of 4, but where it is RAGGED.
+  if VEC == 1u || RAGGED {
     for (; k < at.k_end; k++) {
       for (var v = 0u; v < VECS; v++) {
         let w = b_n4(b0, k, col + v * 4u * LANES_N);
         var gate_w = vec4<f32>(0.0);
         if GATED { gate_w = b2_n4(b20, k, col + v * 4u * LANES_N); }
         for (var r = 0u; r < THREAD_M; r++) {
-          let x = a_m4(a0, row + r, k).x;
+          var x = 0.0;
+          if VEC == 1u { x = a_m4(a0, row + r, k).x; } else { x = a_m4(a0, row + r / 4u * 4u, k)[r % 4u]; }
           acc[r * VECS + v] += x * w;
           if GATED { gate_acc[r * VECS + v] += x * gate_w; }
         }

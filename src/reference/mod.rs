@@ -18,14 +18,15 @@ mod vq;
 pub mod weights;
 
 pub use attention::{
-    attention_backward, attention_bias, attention_merge, attention_merge_backward, kv_append, kv_move,
+    attention_backward, attention_bias, attention_bias_backward, attention_merge, attention_merge_backward, kv_append,
+    kv_move,
 };
 pub use conv::resize;
-pub use gemm::{grouped_gemm, lora, lora_backward};
+pub use gemm::{grouped_gemm, grouped_gemm_backward, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use pointwise::{activation, activation_backward, axpby, column_sums, dropout};
 pub use position::{position_encoding, rope};
-pub use routing::{moe_balance, moe_bias, moe_route};
+pub use routing::{moe_balance, moe_bias, moe_route, moe_route_backward};
 pub use rows::*;
 pub use sampling::{advance, beam_step, philox, sample, speculative_tree, speculative_verify};
 pub use sort::counting_sort;

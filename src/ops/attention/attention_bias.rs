@@ -6,6 +6,7 @@
 //!   slopes: [`alibi_slopes`].
 //! * T5 (Raffel et al., 2020): `table[bucket(j - i - seq_kv + seq_q), head]`, a learned table of [`Buckets`].
 
+use super::attention_bias_backward;
 use crate::layout::chunks;
 use crate::ops::prelude::*;
 
@@ -92,7 +93,7 @@ impl Buckets {
         first + (exact + (far * (buckets - exact) as f32) as usize).min(buckets.saturating_sub(1))
     }
 
-    fn check(&self) -> Checked {
+    pub(super) fn check(&self) -> Checked {
         let Buckets { num_buckets, max_distance, bidirectional } = *self;
         let (least, kind) = if bidirectional { (4, "an even number") } else { (2, "a number") };
         let fits = (least..=1 << 20).contains(&num_buckets) && !(bidirectional && num_buckets % 2 == 1);
@@ -107,6 +108,16 @@ impl Buckets {
         let reach = self.max_distance as i64;
         (-reach..=reach).map(|distance| self.bucket(distance) as u32).collect()
     }
+}
+
+/// The gradient of the slopes or of the table, contiguous, where that of the bias lies as the bias does.
+pub fn backward(problem: &Problem) -> attention_bias_backward::Problem {
+    let Problem { heads, seq_q, seq_kv, bias, bias_layout, kind } = *problem;
+    let kind = match kind {
+        Kind::Alibi { .. } => attention_bias_backward::Kind::Alibi { offset: 0 },
+        Kind::T5 { buckets, .. } => attention_bias_backward::Kind::T5 { buckets, layout: Layout::default() },
+    };
+    attention_bias_backward::Problem { heads, seq_q, seq_kv, dbias: bias, dbias_layout: bias_layout, kind, add: false }
 }
 
 /// ALiBi's slopes: `2^(-8 i / n)` for i from 1 to n heads where n is a power of two; else those of the next smaller

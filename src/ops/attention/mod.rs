@@ -91,6 +91,7 @@
 
 pub mod attention_backward;
 pub mod attention_bias;
+pub mod attention_bias_backward;
 pub mod attention_merge;
 pub mod attention_merge_backward;
 mod choose;

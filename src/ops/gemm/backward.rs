@@ -23,6 +23,14 @@ pub struct Backward {
 /// of f32 is added to what is there by a `c` that is the view of d, with a `beta` of 1: micro-batches, and what several products share.
 /// Their inputs are taken exactly, whatever those of the product may be.
 ///
+/// That of a residual is the gradient of d; that of c is dd times `beta`, where dd has the activation's derivative.
+///
+/// # Gated products
+/// `d = act(alpha a b + bias) (alpha a b2 + bias2)`: with the products `x = alpha a b` and `up = alpha a b2`, kept or made again by this
+/// Problem without gate, bias and activation, `activation_backward` (bias, `up`, `up_bias`) gives the gradients of both from that of d, its
+/// `dx` and `dup`, and those of the biases in the same call. Then those of the Problem without gate: db of `dx`, db2 the same of `dup`, and da
+/// of `dx` with b, to which that of `dup` with b2 is added by a `c` that is its d.
+///
 /// # Errors
 /// Of a problem with a scale or a gate; where batches share a or b, and the rows of the others do not follow
 /// each other evenly, so that their sum is no product.

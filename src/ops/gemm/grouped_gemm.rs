@@ -17,9 +17,11 @@
 //! as many rows (four runs in turns, under load; 30 to 52 GFLOP/s).
 
 use super::gemm_quant::{self, Weights};
+use super::grouped_gemm_backward;
 use super::pipeline::{A, B, B2, C, D, Role, SCALE, SCRATCH, passes_of};
 use super::prepare::Product;
 use super::{Activation, Epilogue, Matrix, Operand, Views as ProductViews, choose as of_gemm};
+use crate::args::Memory;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::dispatch::Step;
 use crate::norm::Vector;
@@ -71,21 +73,31 @@ defaults! {
     }
 }
 
-/// The gradient of a without bias, activation and gate: another product of the same groups. Buffers: (dd, b, offsets, da).
+/// What [`backward`] gives.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backward {
+    /// The gradient of a, in its dtype and layout: another product of the same groups; not where b is packed. Buffers: (dd, b, offsets, da).
+    pub da: Option<Problem>,
+    /// Those of b, contiguous, and of the bias, if there is one; f32. Buffers: (a, dd, offsets, db), and dbias.
+    pub db: grouped_gemm_backward::Problem,
+}
+
+/// The gradients of a Problem without activation and gate, where that of d lies as d does.
 ///
 /// # Errors
-/// Of a Problem with an activation or a gate: multiply its derivative in before.
-pub fn backward(problem: &Problem) -> Result<Problem> {
-    let Problem { n, k, a, a_layout, d, d_layout, trans_b, .. } = *problem;
+/// Of a Problem with an activation or a gate: multiply its derivative in before ([`grouped_gemm_backward`](crate::grouped_gemm_backward)).
+pub fn backward(problem: &Problem) -> Result<Backward> {
+    let Problem { m, n, k, groups, a, a_layout, d, d_layout, trans_b, offsets, signed, .. } = *problem;
     crate::ops::named::<Problem, _>(|| {
         if problem.activation != Activation::None || problem.gate.is_some() {
             return Err(ErrorKind::invalid("activation", "gradients are those of a plain product"));
         }
-        if problem.format.is_some() {
-            return Err(ErrorKind::invalid("format", "packed weights are not transposed"));
-        }
         let turned = Problem { n: k, k: n, trans_b: !trans_b, bias: None, ..*problem };
-        Ok(Problem { a: d, a_layout: d_layout, d: a, d_layout: a_layout, ..turned })
+        let da = Problem { a: d, a_layout: d_layout, d: a, d_layout: a_layout, ..turned };
+        let db = grouped_gemm_backward::Problem { m, n, k, groups, trans_b, offsets, signed, ..Default::default() };
+        let dbias = problem.bias.map(|_| 0);
+        let db = grouped_gemm_backward::Problem { a, a_layout, dd: d, dd_layout: d_layout, dbias, ..db };
+        Ok(Backward { da: problem.format.is_none().then_some(da), db })
     })
 }
 
@@ -103,7 +115,7 @@ pub(crate) struct Views {
 crate::params! {
     /// What one run tells the first step.
     pub struct TableParams;
-    fn of(p: &Problem, first: usize, groups: usize, slots: u64) {
+    fn of(p: &Ranges, first: usize, groups: usize, slots: u64) {
         offset: u32 = p.offsets as u32,
         m: u32 = p.m as u32,
         // Items of the groups before these, and those of all offsets that count.
@@ -133,6 +145,47 @@ impl Pipeline for Pass<(), u32> {
             .reads(OFFSETS, "offsets", "u32")
             .writes(TABLE, "scratch", "vec4<u32>")
     }
+}
+
+/// What the first step reads. Without slots of tiles it writes the range of rows of each group only: group g is number g + 1, as
+/// (.., first row, end, g).
+#[derive(Clone, Copy)]
+pub(super) struct Ranges {
+    pub m: usize,
+    pub groups: usize,
+    pub offsets: usize,
+    pub signed: bool,
+}
+
+impl Ranges {
+    /// Its pipeline, where there are no tiles.
+    pub fn pass(writable: Slots) -> Pass<(), u32> {
+        Pass { stem: "grouped_gemm", config: (), form: 1, writable }
+    }
+
+    /// Bytes of the ranges: of the groups, and of what is before and behind them.
+    pub fn bytes(&self) -> u64 {
+        product!((self.groups as u64).saturating_add(2), 16u32)
+    }
+
+    /// The step that writes them.
+    pub fn step(&self, kernels: &Kernels, offsets: Binding, memory: Memory) -> Checked<Step> {
+        let view = Layout::<1>::at(self.offsets).view("offsets", [1], self.groups.saturating_add(1))?;
+        let mut args = Args::new(kernels);
+        args.read(OFFSETS, "offsets", offsets, view.of(WORD))?;
+        args.write(TABLE, "scratch", memory, Reach::to(self.bytes() / 4, WORD))?;
+        args.check()?;
+        args.step(&Ranges::pass(args.writable()), &TableParams::of(self, 0, self.groups, 0), [1, 1, 1])
+    }
+}
+
+/// Whether the loops of the first step fit.
+pub(super) fn ends_fit(caps: &Caps, groups: usize, slots: u64) -> Result<(), Misfit> {
+    let (each, wg) = ((groups as u64 + 2).div_ceil(TABLE_WG.into()), u64::from(TABLE_WG));
+    let steps = Rounds::plain(TABLE_WG.ilog2()).times(2);
+    let items = Rounds::plain(each).times(3);
+    let search = Rounds::nest(slots.div_ceil(wg), Rounds::plain(32u32));
+    caps.check_rounds(steps + items + search)
 }
 
 buffers! {
@@ -205,6 +258,10 @@ impl Problem {
     /// Operations of the product, should every row be of a group.
     pub fn flops(&self) -> f64 {
         [2, self.products(), self.m, self.n, self.k].iter().map(|&size| size as f64).product()
+    }
+
+    fn ranges(&self) -> Ranges {
+        Ranges { m: self.m, groups: self.groups, offsets: self.offsets, signed: self.signed }
     }
 
     /// Tiles of rows of `groups` groups and of none, at most.
@@ -320,11 +377,7 @@ impl Plan for Problem {
             }
         }
         Misfit::unless(config.parts == 1, "k must be one part", config.parts)?;
-        let (each, wg) = ((self.groups as u64 + 2).div_ceil(TABLE_WG.into()), u64::from(TABLE_WG));
-        let steps = Rounds::plain(TABLE_WG.ilog2()).times(2);
-        let items = Rounds::plain(each).times(3);
-        let search = Rounds::nest(self.slots(config, self.groups).div_ceil(wg), Rounds::plain(32u32));
-        caps.check_rounds(steps + items + search)
+        ends_fit(caps, self.groups, self.slots(config, self.groups))
     }
 
     /// The table of tiles, and the ranges of rows that it is made of.
@@ -465,7 +518,7 @@ impl Call<'_, '_> {
         let slots = problem.slots(config, *groups);
         let form = config.tile[0];
         let tables = Pass { stem: "grouped_gemm", config: (), form, writable: table.writable() };
-        let params = TableParams::of(problem, *first, *groups, slots);
+        let params = TableParams::of(&problem.ranges(), *first, *groups, slots);
         let one = table.step(&tables, &params, [1, 1, 1])?;
         let workgroups = product!(slots, problem.n.div_ceil(config.tile[1].max(1) as usize));
         if workgroups > u64::from(u32::MAX) - (1 << 26) {

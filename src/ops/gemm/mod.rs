@@ -62,6 +62,7 @@ mod backward;
 mod choose;
 pub mod gemm_quant;
 pub mod grouped_gemm;
+pub mod grouped_gemm_backward;
 pub mod lora;
 pub mod lora_backward;
 mod pipeline;

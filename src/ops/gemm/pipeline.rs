@@ -55,6 +55,8 @@ pub(super) enum Role {
     Product,
     /// Rows of a are those of groups, each with a b of its own: tiles of rows are found in a table.
     Grouped,
+    /// k are rows that are sorted by group, and each group has a d of its own: ranges of k are found in a table.
+    ByGroup,
     /// A product of low rank is added, before the activation.
     LowRank(LowRank),
 }
@@ -83,7 +85,11 @@ impl Role {
     }
 
     fn tile(self) -> &'static str {
-        if self == Role::Grouped { "grouped_gemm_tile" } else { "gemm_tile" }
+        match self {
+            Role::Grouped => "grouped_gemm_tile",
+            Role::ByGroup => "grouped_gemm_backward_tile",
+            _ => "gemm_tile",
+        }
     }
 }
 
@@ -154,7 +160,7 @@ pub(super) fn passes_of(
     let form = Form {
         vec: if by_fours { 4 } else { 1 },
         whole,
-        tail: whole && !problem.k.is_multiple_of(config.tile[2].max(1) as usize),
+        tail: whole && (role == Role::ByGroup || !problem.k.is_multiple_of(config.tile[2].max(1) as usize)),
         straight,
         a: held(views.a.dtype),
         b: held(views.b.dtype),
@@ -236,14 +242,17 @@ impl Form {
             .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes), ("STAGES", stages)]);
         shader = if form.whole { form.by_eights(shader) } else { form.by_chunks(shader) };
-        if form.role == Role::Grouped {
-            // Never written beside it, so that control flow by it is uniform to see.
-            shader = shader.buffer(SCRATCH, "row_tiles", "vec4<u32>", false);
-        }
+        // Never written beside it, so that control flow by it is uniform to see.
+        shader = match form.role {
+            Role::Grouped => shader.buffer(SCRATCH, "row_tiles", "vec4<u32>", false),
+            Role::ByGroup => shader.buffer(SCRATCH, "row_ranges", "vec4<u32>", false),
+            _ => shader,
+        };
         shader = shader.import(form.role.place()).import(form.role.tile());
         shader = match algorithm {
             Algorithm::Direct => {
                 let shader = if form.packed.is_none() { shader.import("gemm_block") } else { shader };
+                let shader = shader.flag("RAGGED", form.role == Role::ByGroup);
                 shader.import(if lanes > 1 { "gemm_direct_shuffle" } else { "gemm_direct_alone" })
             }
             Algorithm::Tiled => shader,
@@ -339,6 +348,8 @@ impl Finish {
             shader = shader.flag("ALONG_RANK", along_rank).reads(C, "right", element).import(file);
             shader = shader.reads(SCALE, "lora_t", "vec4<u32>");
             shader = shader.reads(RESIDUAL, "residual", "u32").reads(BIAS, "bias", "u32");
+        } else if role == Role::ByGroup {
+            // What is added lies in d.
         } else if role == Role::Grouped {
             if extras {
                 shader = shader.reads(C, "c", "u32").import("gemm_c");
@@ -361,6 +372,13 @@ impl Finish {
             .import(match low_rank {
                 Some(_) => "lora_extras",
                 None if extras && role == Role::Grouped => "grouped_gemm_extras",
+                None if extras && role == Role::ByGroup => {
+                    if store == Store::Four {
+                        "grouped_gemm_backward_add4"
+                    } else {
+                        "grouped_gemm_backward_add1"
+                    }
+                }
                 None if extras => "gemm_extras",
                 None => "gemm_plain",
             })

@@ -16,8 +16,9 @@
 //!
 //! A logit or a biased score that is NaN counts as minus infinity, plus infinity as the largest f32. Minus infinity has score 0, to which
 //! a bias is added as to others; without a bias it is chosen last. Where all that are chosen have score 0, weights are 0. [`moe_bias`](crate::moe_bias) updates the bias,
-//! [`moe_balance`](crate::moe_balance) is a loss that balances.
+//! [`moe_balance`](crate::moe_balance) is a loss that balances, [`moe_route_backward`](crate::moe_route_backward) has the gradient of the weights.
 
+use super::moe_route_backward;
 use crate::counting_sort;
 use crate::ops::prelude::*;
 use crate::softmax::Reduce;
@@ -111,7 +112,7 @@ crate::params! {
         n: u32 = p.n as u32,
         experts: u32 = p.experts as u32,
         top_k: u32 = p.top_k as u32,
-        flags: u32 = p.flags(),
+        flags: u32 = flags(p.score, p.normalize),
         groups: u32 = p.groups as u32,
         group_size: u32 = (p.experts / p.groups) as u32,
         top_groups: u32 = p.top_groups as u32,
@@ -124,7 +125,20 @@ crate::params! {
 }
 
 /// Bits of `flags`.
-const FLAGS: [(&str, u32); 2] = [("SIGMOID", 1), ("NORMALIZE", 2)];
+pub(super) const FLAGS: [(&str, u32); 2] = [("SIGMOID", 1), ("NORMALIZE", 2)];
+
+/// The bits of [`FLAGS`] that are set.
+pub(super) fn flags(score: Score, normalize: bool) -> u32 {
+    let set = [score == Score::Sigmoid, normalize];
+    FLAGS.iter().zip(set).filter(|(_, set)| *set).map(|((_, bit), _)| bit).sum()
+}
+
+/// The gradient of the weights by the logits, contiguous. Buffers: (logits, chosen, dweights, dlogits).
+pub fn backward(problem: &Problem) -> moe_route_backward::Problem {
+    let Problem { n, experts, top_k, logits, logits_layout, score, normalize, scale, chosen, .. } = *problem;
+    let own = moe_route_backward::Problem { n, experts, top_k, logits, logits_layout, ..Default::default() };
+    moe_route_backward::Problem { score, normalize, scale, chosen, ..own }
+}
 
 /// The views that a Problem's layouts resolve to.
 pub(crate) struct Views {
@@ -139,12 +153,6 @@ pub(crate) struct Views {
 }
 
 impl Problem {
-    /// The bits of [`FLAGS`] that are set.
-    fn flags(&self) -> u32 {
-        let set = [self.score == Score::Sigmoid, self.normalize];
-        FLAGS.iter().zip(set).filter(|(_, set)| *set).map(|((_, bit), _)| bit).sum()
-    }
-
     /// The sort of its pairs.
     fn sort(&self) -> counting_sort::Problem {
         counting_sort::Problem {

@@ -23,9 +23,14 @@ pub struct Inputs<'a> {
 
 /// Where each group's rows begin and end: offsets count as at least 0 and those before them, and as at most m.
 pub fn ranges(problem: &Problem, offsets: &[i64]) -> Vec<(usize, usize)> {
+    ends(problem.m, offsets)
+}
+
+/// The same of m rows.
+pub(crate) fn ends(m: usize, offsets: &[i64]) -> Vec<(usize, usize)> {
     let mut last = 0;
     let ends = offsets.iter().map(|&offset| {
-        last = last.max(offset.clamp(0, problem.m as i64) as usize);
+        last = last.max(offset.clamp(0, m as i64) as usize);
         last
     });
     let ends: Vec<usize> = ends.collect();
@@ -92,7 +97,7 @@ mod tests {
             let of = |problem: &Problem, a: &[f64]| {
                 reference::<f64>(problem, &Inputs { a, b: &b, offsets: &offsets, ..Inputs::default() }).d
             };
-            let da = of(&backward(&problem).unwrap(), &dd);
+            let da = of(&backward(&problem).unwrap().da.unwrap(), &dd);
             let inputs = [Input { name: "a", values: &a, gradient: &da }];
             hold("grouped_gemm", &inputs, |all| product(&of(&problem, &all[0]), &dd));
         }

@@ -1,6 +1,7 @@
 //! The matrix product by its definition.
 
 pub mod grouped_gemm;
+pub mod grouped_gemm_backward;
 pub mod lora;
 pub mod lora_backward;
 
@@ -270,5 +271,43 @@ mod tests {
                 });
             }
         }
+    }
+
+    /// SwiGLU with biases, as [`backward`] tells.
+    #[test]
+    fn the_gradients_of_a_gated_product_are_slopes() {
+        use crate::reference::{activation, activation_backward};
+        let (m, n, k) = (5, 3, 4);
+        let plain = Problem { m, n, k, alpha: 0.5, trans_b: true, ..Problem::default() };
+        let by_column = Some(Vector { dtype: Dtype::F32, along: Along::Columns, offset: 0 });
+        let epilogue = Epilogue { gate: Some(0), activation: Activation::Silu, bias: by_column, ..Epilogue::default() };
+        let gated = Problem { epilogue, ..plain };
+        let (a, b, b2) = (values(m * k, 1), values(n * k, 2), values(n * k, 4));
+        let (bias, dd) = (values(2 * n, 5), values(m * n, 3));
+        let of = |problem: &Problem, a: &[f64], b: &[f64], c: Option<&[f64]>| {
+            reference::<f64>(problem, &Inputs { a, b, c, ..Inputs::default() }).d
+        };
+        let (x, up) = (of(&plain, &a, &b, None), of(&plain, &a, &b2, None));
+        let pointwise = crate::activation_backward::Problem {
+            rows: m,
+            cols: n,
+            activation: crate::activation::Activation::Silu,
+            up: Some(Dtype::F32),
+            ..Default::default()
+        };
+        let inputs = activation::Inputs { x: &x, up: Some(&up), bias: Some(&bias[..n]), up_bias: Some(&bias[n..]) };
+        let before = activation_backward::reference::<f64>(&pointwise, &inputs, &dd, [None; 2]);
+        let gradients = backward(&plain).unwrap();
+        let (db, db2) = (of(&gradients.db, &before.dx, &a, None), of(&gradients.db, &before.dup, &a, None));
+        let da = of(&gradients.da, &before.dx, &b, None);
+        let added = Problem { c: Some(Matrix::new(Dtype::F32)), ..gradients.da };
+        let da = of(&added, &before.dup, &b2, Some(&da));
+        let dbias = before.sums.concat();
+        let inputs = [("a", &a, &da), ("b", &b, &db), ("b2", &b2, &db2), ("bias", &bias, &dbias)];
+        let inputs = inputs.map(|(name, values, gradient)| Input { name, values, gradient });
+        hold("gated", &inputs, |all| {
+            let inputs = Inputs { a: &all[0], b: &all[1], b2: Some(&all[2]), bias: Some(&all[3]), ..Inputs::default() };
+            product(&reference::<f64>(&gated, &inputs).d, &dd)
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod gemm_quant;
 pub mod grouped_gemm;
+pub mod grouped_gemm_backward;
 pub mod lora;
 pub mod lora_backward;
 

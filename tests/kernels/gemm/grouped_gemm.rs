@@ -84,7 +84,8 @@ fn limits(gpu: &Gpu) -> Result<(), String> {
 fn gradient(gpu: &Gpu) -> Result<(), String> {
     for trans_b in [true, false] {
         let problem = Problem { trans_b, ..of(3, 20, 6, 9, F32) };
-        let call = Call::random(backward(&problem).map_err(|error| error.to_string())?, 3);
+        let da = backward(&problem).map_err(|error| error.to_string())?.da.ok_or("b is not packed")?;
+        let call = Call::random(da, 3);
         call.check(gpu, &gpu.kernels, Some(&DIRECT))?;
     }
     Ok(())

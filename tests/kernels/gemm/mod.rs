@@ -2,12 +2,13 @@
 
 mod gemm_quant;
 mod grouped_gemm;
+mod grouped_gemm_backward;
 mod lora;
 mod lora_backward;
 
 use loom::Gpu;
 use loom::harness::Call;
-use loom::kernel::{Describe, Values};
+use loom::kernel::{Describe, Memory, Values};
 use loom::kernels::gemm::{DIRECT, along, f32s, plain, whole};
 use loom::random::Random;
 use proptest::prelude::*;
@@ -47,6 +48,7 @@ pub fn cases(suite: &mut Suite) {
     suite.case("functions over their range", functions);
     suite.case("limits of bindings: several dispatches", limits);
     suite.case("gradients against differences", gradients);
+    suite.case("gradients of f32 and f16, added in f32, in place", added_gradients);
     suite.case("gradients of alpha 0 and of an infinity", hidden_gradients);
     errors(suite);
     if suite.depth >= Depth::Wide {
@@ -186,6 +188,26 @@ fn gradients(gpu: &Gpu) -> Result<(), String> {
                 if (have - want).abs() >= 1e-4 * (1.0 + have.abs()) {
                     return Err(format!("d{name}[{i}] of {problem:?}: {have}, {want}"));
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// da, db and dbias in f32, added to what is there by a c that is d: twice the same product on top of it.
+fn added_gradients(gpu: &Gpu) -> Result<(), String> {
+    for dtype in [F32, Dtype::F16] {
+        for (trans_a, trans_b) in [(false, true), (true, false)] {
+            let problem = Problem { trans_a, trans_b, ..plain(20, 36, 28, [dtype; 3]) };
+            let gradients = backward(&problem).map_err(|error| error.to_string())?;
+            for gradient in [gradients.da, gradients.db, gradients.dbias] {
+                let f32 = Matrix::new(F32);
+                let added = Problem { d: f32, c: Some(f32), ..gradient };
+                let in_place = Memory::shared(&[&["c", "d"]]);
+                let call = Call::random(added, 5).in_memory(in_place.clone());
+                let (first, _) = call.check(gpu, &gpu.kernels, None)?;
+                let again = call.with("c", first.values["d"].clone()).in_memory(in_place);
+                again.check(gpu, &gpu.kernels, None)?;
             }
         }
     }

@@ -14,10 +14,11 @@ use tileloom::vq_lookup::{Combine, OutOfRange};
 use tileloom::weights::Format;
 use tileloom::{Dtype, Op};
 use tileloom::{
-    activation, activation_backward, advance, attention_backward, attention_bias, attention_merge,
-    attention_merge_backward, axpby, beam_step, column_sums, conv, counting_sort, dropout, gemm_quant, grouped_gemm,
-    kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding,
-    quantize, resize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign,
+    activation, activation_backward, advance, attention_backward, attention_bias, attention_bias_backward,
+    attention_merge, attention_merge_backward, axpby, beam_step, column_sums, conv, counting_sort, dropout, gemm_quant,
+    grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route,
+    moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax, softmax_backward,
+    speculative_tree, speculative_verify, vq_assign,
     vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
@@ -40,6 +41,7 @@ ops![
     tileloom::attention::Problem,
     attention_backward::Problem,
     attention_bias::Problem,
+    attention_bias_backward::Problem,
     attention_merge::Problem,
     attention_merge_backward::Problem,
     axpby::Problem,
@@ -51,6 +53,7 @@ ops![
     tileloom::gemm::Problem,
     gemm_quant::Problem,
     grouped_gemm::Problem,
+    grouped_gemm_backward::Problem,
     kv_append::Problem,
     kv_move::Problem,
     lora::Problem,
@@ -58,6 +61,7 @@ ops![
     moe_balance::Problem,
     moe_bias::Problem,
     moe_route::Problem,
+    moe_route_backward::Problem,
     norm::Problem,
     norm_backward::Problem,
     position_encoding::Problem,
@@ -404,6 +408,27 @@ impl TwoWays for attention_bias::Problem {
     }
 }
 
+impl TwoWays for attention_bias_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let of = attention::attention_bias_backward::t5;
+        let first = Self {
+            add: true,
+            ..of(attention_bias::Buckets::t5(true), Self { heads: 5, seq_q: 133, ..Self::default() })
+        };
+        let alibi = Self { heads: 5, seq_q: 33, seq_kv: 9, dbias: F16, ..Self::default() };
+        vec![Self { seq_kv: 40, ..first }, alibi]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let buckets = match self.kind {
+            attention_bias_backward::Kind::T5 { buckets, .. } => buckets.num_buckets,
+            attention_bias_backward::Kind::Alibi { .. } => 1,
+        };
+        let args = [("dbias", 1), ("dtable", buckets), ("dslopes", 1)];
+        vec![Cut::at("heads", 2, self.heads, &args, |heads| Self { heads: heads.len(), ..*self })]
+    }
+}
+
 impl TwoWays for sample::Problem {
     fn problems() -> Vec<Self> {
         let settings = sample::Settings { temperature: 0.7, top_p: 0.9, ..Default::default() };
@@ -544,6 +569,18 @@ impl TwoWays for moe_bias::Problem {
     fn cuts(&self) -> Vec<Cut<Self>> {
         let args = [("counts", 1), ("bias", 1)];
         vec![Cut::at("rows", 3, self.rows, &args, |rows| Self { rows: rows.len(), ..*self })]
+    }
+}
+
+impl TwoWays for moe_route_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let first = Self { n: 36, experts: 24, top_k: 3, add: true, ..Self::default() };
+        vec![first, Self { logits: F16, score: moe_route::Score::Sigmoid, normalize: false, scale: 2.5, ..first }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["logits", "chosen", "dweights", "dlogits"].map(|name| (name, 1));
+        vec![Cut::at("tokens", 9, self.n, &args, |tokens| Self { n: tokens.len(), ..*self })]
     }
 }
 
@@ -707,6 +744,33 @@ impl TwoWays for lora::Problem {
             Cut::at("rows", 7, m, &rows, |rows| Self { m: rows.len(), ..*self }),
             Cut::at("columns", 16, n, &columns, |columns| Self { n: columns.len(), ..*self }),
         ]
+    }
+}
+
+impl TwoWays for grouped_gemm_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let of = gemm::grouped_gemm_backward::of;
+        let first = Self { add: true, dbias: Some(0), ..of(4, 90, 36, 68, F32) };
+        vec![first, Self { trans_b: false, ..of(5, 70, 37, 21, F16) }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { m, groups, .. } = *self;
+        let mut rows = Cut::at("rows", 33, m, &[("a", 1), ("dd", 1)], |rows| Self { m: rows.len(), ..*self });
+        for piece in &mut rows.pieces {
+            let (from, most) = (piece.slices[0].from as f64, piece.problem.m as f64);
+            piece.set = Some(Box::new(move |values| {
+                let offsets = values.get_mut("offsets").into_iter().flatten();
+                offsets.for_each(|offset| *offset = (*offset - from).clamp(0.0, most));
+            }));
+        }
+        let args = [("db", 1), ("dbias", 1)];
+        let mut of_groups = Cut::at("groups", 2, groups, &args, |groups| Self { groups: groups.len(), ..*self });
+        for piece in &mut of_groups.pieces {
+            let from = piece.slices[0].from;
+            piece.slices.push(Slice { name: "offsets", outer: 1, size: groups + 1, from, factor: 1.0, base: 0.0 });
+        }
+        vec![if self.add { rows.chained(&[("db", "db"), ("dbias", "dbias")]) } else { rows }, of_groups]
     }
 }
 

@@ -11,10 +11,11 @@ use tileloom::vq_scalar::Direction;
 use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, activation, activation_backward, advance,
-    attention, attention_backward, attention_bias, attention_merge, attention_merge_backward, axpby, beam_step,
-    column_sums, conv, counting_sort, dropout, gemm, gemm_quant, grouped_gemm, kv_append, kv_move, lora, lora_backward,
-    moe_balance, moe_bias, moe_route, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax,
-    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    attention, attention_backward, attention_bias, attention_bias_backward, attention_merge, attention_merge_backward,
+    axpby, beam_step, column_sums, conv, counting_sort, dropout, gemm, gemm_quant, grouped_gemm, grouped_gemm_backward,
+    kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward,
+    position_encoding, quantize, resize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify,
+    vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -26,10 +27,11 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 41] = [
+pub const OPS: [(&str, Case); 44] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
+    ("attention_bias_backward", call::case::<attention_bias_backward::Problem>),
     ("attention_merge", call::case::<attention_merge::Problem>),
     ("attention_merge_backward", call::case::<attention_merge_backward::Problem>),
     ("activation", call::case::<activation::Problem>),
@@ -44,6 +46,7 @@ pub const OPS: [(&str, Case); 41] = [
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
+    ("grouped_gemm_backward", call::case::<grouped_gemm_backward::Problem>),
     ("kv_append", call::case::<kv_append::Problem>),
     ("kv_move", call::case::<kv_move::Problem>),
     ("lora", call::case::<lora::Problem>),
@@ -51,6 +54,7 @@ pub const OPS: [(&str, Case); 41] = [
     ("moe_balance", call::case::<moe_balance::Problem>),
     ("moe_bias", call::case::<moe_bias::Problem>),
     ("moe_route", call::case::<moe_route::Problem>),
+    ("moe_route_backward", call::case::<moe_route_backward::Problem>),
     ("norm", call::case::<norm::Problem>),
     ("norm_backward", call::case::<norm_backward::Problem>),
     ("position_encoding", call::case::<position_encoding::Problem>),
@@ -383,6 +387,12 @@ op!(grouped_gemm: [a, b, offsets, d], [b2, scales, bias, scratch]; |dice, p| {
     let _ = grouped_gemm::backward(p);
 });
 
+fields!(grouped_gemm_backward::Problem = Self::default();
+grouped_gemm_backward::Problem {
+    m, n, k, groups, trans_b, a, a_layout, dd, dd_layout, offsets, signed, db_layout, dbias, add,
+});
+op!(grouped_gemm_backward: [a, dd, offsets, db], [dbias, scratch]; |_dice, p| p.groups = p.groups.max(1));
+
 fields!(lora::Residual = Self::default(); lora::Residual { dtype, layout });
 fields!(lora::Problem = Self::default();
 lora::Problem {
@@ -454,6 +464,12 @@ one_of!(attention_bias::Kind: |d| attention_bias::Kind::Alibi { offset: d.size()
 fields!(attention_bias::Problem = Self::default();
     attention_bias::Problem { heads, seq_q, seq_kv, bias, bias_layout, kind });
 op!(attention_bias: [bias], [slopes, table]; |_dice, _p| ());
+
+one_of!(attention_bias_backward::Kind: |d| attention_bias_backward::Kind::Alibi { offset: d.size() },
+    attention_bias_backward::Kind::T5 { buckets: Vary::any(d), layout: Vary::any(d) });
+fields!(attention_bias_backward::Problem = Self::default();
+    attention_bias_backward::Problem { heads, seq_q, seq_kv, dbias, dbias_layout, kind, add });
+op!(attention_bias_backward: [dbias], [dslopes, dtable, scratch]; |_dice, _p| ());
 
 fields!(attention_merge::Problem = Self::default();
     attention_merge::Problem { splits, rows, dim, dims, x, y, o_layout, lse, sum, out_layout, lse_out, sum_out });
@@ -594,6 +610,15 @@ op!(moe_route: [logits, chosen, weights, order, offsets], [bias, counts, scratch
 
 fields!(moe_bias::Problem = Self::default(); moe_bias::Problem { rows, experts, gamma, counts, bias });
 op!(moe_bias: [counts, bias], []; |_dice, p| p.gamma = 0.5);
+
+fields!(moe_route_backward::Problem = Self::default();
+moe_route_backward::Problem {
+    n, experts, top_k, logits, logits_layout, score, normalize, scale, chosen, dweights, dlogits, add,
+});
+op!(moe_route_backward: [logits, chosen, dweights, dlogits], []; |_dice, p| {
+    p.experts = p.experts.clamp(1, 4096);
+    p.top_k = p.top_k.clamp(1, p.experts);
+});
 
 fields!(moe_balance::Problem = Self::default();
 moe_balance::Problem {

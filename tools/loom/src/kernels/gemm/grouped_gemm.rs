@@ -304,15 +304,21 @@ fn lack_of_shuffles(caps: &Caps) -> Option<&'static str> {
 /// Rows of so many experts, each drawn by itself.
 fn routed(entry: &mut Entry<Problem>) {
     entry.set(|problem, values| {
-        let mut random = Random::new(11);
-        let mut counts = vec![0usize; problem.groups];
-        (0..problem.m).for_each(|_| counts[random.below(problem.groups)] += 1);
-        let (mut sum, offsets) = (0, values.get_mut("offsets").expect("there are offsets"));
-        for (i, offset) in offsets.iter_mut().enumerate() {
-            *offset = sum as f64;
-            sum += counts.get(i).copied().unwrap_or(0);
-        }
+        values.insert("offsets", drawn(problem.m, problem.groups));
     });
+}
+
+/// Offsets of `m` rows, each drawn for one of the groups by itself.
+pub fn drawn(m: usize, groups: usize) -> Vec<f64> {
+    let mut random = Random::new(11);
+    let mut counts = vec![0usize; groups];
+    (0..m).for_each(|_| counts[random.below(groups)] += 1);
+    let mut sum = 0;
+    let before = counts.into_iter().map(|count| {
+        sum += count;
+        sum as f64
+    });
+    [0.0].into_iter().chain(before).collect()
 }
 
 fn benches(list: &mut List<Problem>) {

@@ -1,6 +1,7 @@
 //! The matrix product, described.
 
 pub mod grouped_gemm;
+pub mod grouped_gemm_backward;
 pub mod lora;
 pub mod lora_backward;
 

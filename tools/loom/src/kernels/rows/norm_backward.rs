@@ -193,6 +193,21 @@ fn everywhere(list: &mut List<Problem>) {
         // Sums over no rows are 0.
         list.narrow(name, odd(all(shape(kind, 0, 7)))).config(plain()).says(&["norm_backward_sum"]);
     }
+    // 13 tokens of 6 heads of q and 2 of k and of v, each of 12: the weight of a head is shared by all.
+    let heads = |first: usize, heads: usize| {
+        let at = Layout::strided(12 * first, [120, 0, 12]);
+        let views = Problem {
+            dims: [1, heads],
+            x_layout: at,
+            dy_layout: at,
+            dx_layout: at,
+            ..shape(Kind::Rms, 13 * heads, 12)
+        };
+        Problem { dweight: Some(0), add: true, ..views }
+    };
+    let name = "QK-norm: heads of a fused buffer, the gradient over that of y, dweight added";
+    list.narrow(name, heads(0, 6)).seed(5).memory(OVER_DY);
+    list.narrow(name, typed(Dtype::F16, heads(6, 2))).seed(6).memory(OVER_DY);
     for (rows, cols) in [(70, 60), (33, 7), (0, 9)] {
         let problem = Problem { add: true, ..odd(all(shape(Kind::Layer, rows, cols))) };
         list.narrow("added to what is there", problem).seed(4).config(plain());
