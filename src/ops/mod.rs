@@ -414,6 +414,7 @@ mod vq;
 pub use attention::{
     attention_backward, attention_bias, attention_merge, attention_merge_backward, kv_append, kv_move,
 };
+pub use conv::{conv_backward, conv_transpose};
 pub use gemm::{gemm_quant, grouped_gemm, lora, lora_backward};
 pub use pointwise::{activation, activation_backward, axpby, column_sums, dropout};
 pub use position::{position_encoding, rope};

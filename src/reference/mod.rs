@@ -20,6 +20,7 @@ pub mod weights;
 pub use attention::{
     attention_backward, attention_bias, attention_merge, attention_merge_backward, kv_append, kv_move,
 };
+pub use conv::{conv_backward, conv_transpose};
 pub use gemm::{grouped_gemm, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use pointwise::{activation, activation_backward, axpby, column_sums, dropout};
