@@ -29,7 +29,9 @@ fn conv_direct(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
 
   var acc: array<vec4<f32>, SUMS>;
   for (var i = 0u; i < SUMS; i++) { acc[i] = vec4<f32>(0.0); }
+  k_begin(phase);
   for (var k = phase.first; k < phase.end; k += 4u) {
+    k_enter(k);
     var x = x_fetch(&origins, k);
     for (var v = 0u; v < VECS; v++) {
       let w = w_block(at.group, k, col + v * 4u * LANES_N);

@@ -21,6 +21,8 @@ fn residual_at(p: Pixel) -> u32 {
 // The rows of the product are pixels, which find x by their windows.
 alias Origin = Window;
 fn origin_of(phase: Phase, group: u32, row: u32) -> Origin { return window_of(pixel_of(phase, row), group); }
+fn k_begin(phase: Phase) {}
+fn k_enter(k: u32) {}
 fn start_of(phase: Phase, part: u32, row: u32) -> Pixel { return pixel_of(phase, row); }
 
 // Pixels from `row` on, of which `p` is the first; then `p` is the one behind them.

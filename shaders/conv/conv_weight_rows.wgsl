@@ -30,10 +30,12 @@ fn phase_of(part: u32) -> Phase {
 // All pixels.
 fn picture() -> Phase { return Phase(0u, 0u, 0u, params.pixels, params.out_h, params.out_w, 0u); }
 
+// Where a pixel of dy lies.
+fn dy_of(p: Pixel) -> u32 { return params.y_offset + p.n * params.y.x + p.y * params.y.z + p.x * params.y.w; }
+
 // Four channels of dy at pixel k; 0 behind the last pixel, and what repeats the last channel behind that.
 fn dy_at(p: Pixel, channel: vec4<u32>, k: u32) -> vec4<f32> {
-  let i = params.y_offset + p.n * params.y.x + p.y * params.y.z + p.x * params.y.w + channel;
-  return select(vec4<f32>(0.0), dy_four(i), k < params.pixels);
+  return select(vec4<f32>(0.0), dy_four(dy_of(p) + channel), k < params.pixels);
 }
 
 fn channels_at(group: u32, col: u32) -> vec4<u32> {

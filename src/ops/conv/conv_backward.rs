@@ -80,6 +80,8 @@ struct Form {
     dbias: bool,
     x: Storage,
     dy: Storage,
+    /// dy is read by fours: of channels, where these are last, else of pixels.
+    dy_fours: bool,
 }
 
 /// The form of the step that joins.
@@ -135,7 +137,7 @@ impl Config {
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
-        let Form { vec, parts, mapped, channels_last, dweight, dbias, x, dy } = self.form;
+        let Form { vec, parts, mapped, channels_last, dweight, dbias, x, dy, dy_fours } = self.form;
         let depthwise = algorithm == Algorithm::Depthwise;
         let mut shader = self
             .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
@@ -147,16 +149,27 @@ impl Pipeline for Pass<Config, Form> {
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes)])
             .import("conv_place")
             .import("conv_weight_rows")
-            .import(if vec == 4 { "conv_weight_dy4" } else { "conv_weight_dy1" })
-            .input(X, "x", x)
-            .input(DY, "dy", dy);
+            .input(X, "x", x);
         shader = super::pipeline::window(shader);
+        shader = match dy {
+            _ if !dy_fours => shader.input(DY, "dy", dy).import("conv_weight_dy1"),
+            Storage::F32 => shader.reads(DY, "dy", "vec4<f32>").import("conv_weight_dy4"),
+            Storage::F16 => shader.alias("Dy", "vec4<f16>").reads(DY, "dy", "Dy").import("conv_weight_dy4"),
+            _ => {
+                let bf16 = dy == Storage::Bf16Packed;
+                shader.flag("Y_BF16", bf16).reads(DY, "dy", "vec2<u32>").import("conv_weight_dy4_words")
+            }
+        };
         if depthwise {
             shader = shader.import(if vec == 4 { "conv_channels4" } else { "conv_channels1" });
         } else {
-            shader = shader.import("conv_weight_product").import("conv_weight_sums");
+            shader = shader.import("conv_weight_sums");
+        }
+        if algorithm == Algorithm::Tiled {
+            shader = shader.import("conv_weight_product");
         }
         if algorithm == Algorithm::Direct {
+            shader = shader.flag("DY_FOURS", dy_fours).flag("DY_LAST", channels_last).import("conv_weight_walk");
             shader = shader.import(if lanes > 1 { "conv_direct_shuffle" } else { "conv_direct_alone" });
         }
         if parts {
@@ -316,9 +329,16 @@ impl Problem {
         let of = &views.forward;
         let depthwise = config.algorithm == Algorithm::Depthwise;
         let channels_last = of.order == Order::Nhwc;
-        let fours = channels_last && of.group_outputs == 1 && of.x.0.multiple_of(4) && of.y.0.multiple_of(4);
+        // Fours of channels of a group, or of pixels of a line.
+        let dy_fours = of.y.0.multiple_of(4)
+            && match (depthwise, channels_last) {
+                (true, _) => channels_last && of.group_outputs == 1 && of.x.0.multiple_of(4),
+                (false, true) => of.group_outputs.is_multiple_of(4),
+                (false, false) => config.algorithm == Algorithm::Direct,
+            };
         let form = Form {
-            vec: if depthwise && fours { 4 } else { 1 },
+            vec: if depthwise && dy_fours { 4 } else { 1 },
+            dy_fours,
             parts: config.parts > 1,
             // Without dweight nothing is looked for in x.
             mapped: self.dweight.is_some() && (of.border != Border::Zero || of.upsample != [1, 1]),
