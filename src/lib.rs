@@ -15,6 +15,8 @@
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`conv`] | convolution in one or two dimensions as a product, without im2col: strides, groups, padding, bias, residual, activation | `src/ops/conv/mod.rs` |
 //! | [`resize`] | pictures in another size: nearest, bilinear, bicubic, antialiased; average pooling; their gradients | `src/ops/conv/resize.rs` |
+//! | [`conv_transpose`] | transposed convolution, by phases | `src/ops/conv/conv_transpose.rs` |
+//! | [`conv_backward`] | gradients of a convolution by x, weights and bias | `src/ops/conv/conv_backward.rs` |
 //! | [`attention_merge_backward`] | the gradients of the parts and of their LSE | `src/ops/attention/attention_merge_backward.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
 //! | [`gemm_quant`] | matrix product with packed weights: GGUF, GPTQ, AWQ, NF4, int8, FP8; one row to many, gated | `src/ops/gemm/gemm_quant.rs` |

@@ -7,17 +7,17 @@ struct Ids {
 
 const X_LOADS: u32 = (THREAD_M + LANES - 1u) / LANES;
 
-fn windows_of(group: u32, row: u32, ids: Ids) -> array<Window, X_LOADS> {
-  var windows: array<Window, X_LOADS>;
+fn origins_of(phase: Phase, group: u32, row: u32, ids: Ids) -> array<Origin, X_LOADS> {
+  var origins: array<Origin, X_LOADS>;
   for (var g = 0u; g < X_LOADS; g++) {
-    windows[g] = window_at(group, row + min(g * LANES + ids.subgroup_lane, THREAD_M - 1u));
+    origins[g] = origin_of(phase, group, row + min(g * LANES + ids.subgroup_lane, THREAD_M - 1u));
   }
-  return windows;
+  return origins;
 }
 
-fn x_fetch(windows: ptr<function, array<Window, X_LOADS>>, k: u32) -> array<vec4<f32>, X_LOADS> {
+fn x_fetch(origins: ptr<function, array<Origin, X_LOADS>>, k: u32) -> array<vec4<f32>, X_LOADS> {
   var x: array<vec4<f32>, X_LOADS>;
-  for (var g = 0u; g < X_LOADS; g++) { x[g] = x_k4((*windows)[g], k); }
+  for (var g = 0u; g < X_LOADS; g++) { x[g] = x_k4((*origins)[g], k); }
   return x;
 }
 

@@ -11,30 +11,29 @@
 // Where four pixels lie in y, and in the residual; those past the last repeat it.
 struct Four { y: vec4<u32>, residual: vec4<u32>, live: u32 }
 
-fn y_at(p: Pixel) -> u32 { return params.y_offset + p.n * params.y.x + p.y * params.y.z + p.x * params.y.w; }
+fn y_at(phase: Phase, p: Pixel) -> u32 { return phase.y_offset + p.n * params.y.x + p.y * params.y.z + p.x * params.y.w; }
 
 fn residual_at(p: Pixel) -> u32 {
   if !RESIDUAL { return 0u; }
   return params.residual_offset + p.n * params.residual.x + p.y * params.residual.z + p.x * params.residual.w;
 }
 
-// The pixel that follows `p`, where there is a pixel `row`.
-fn next(p: Pixel, row: u32) -> Pixel {
-  if row >= params.rows { return p; }
-  if p.x + 1u < params.out_w { return Pixel(p.n, p.y, p.x + 1u); }
-  if p.y + 1u < params.out_h { return Pixel(p.n, p.y + 1u, 0u); }
-  return Pixel(p.n + 1u, 0u, 0u);
-}
+// The rows of the product are pixels, which find x by their windows.
+alias Origin = Window;
+fn origin_of(phase: Phase, group: u32, row: u32) -> Origin { return window_of(pixel_of(phase, row), group); }
+fn k_begin(phase: Phase) {}
+fn k_enter(k: u32) {}
+fn start_of(phase: Phase, part: u32, row: u32) -> Pixel { return pixel_of(phase, row); }
 
 // Pixels from `row` on, of which `p` is the first; then `p` is the one behind them.
-fn four_of(p: ptr<function, Pixel>, row: u32) -> Four {
+fn four_of(phase: Phase, p: ptr<function, Pixel>, row: u32) -> Four {
   let a = *p;
-  let b = next(a, row + 1u);
-  let c = next(b, row + 2u);
-  let d = next(c, row + 3u);
-  *p = next(d, row + 4u);
-  let live = min(params.rows - min(row, params.rows), 4u);
-  return Four(vec4<u32>(y_at(a), y_at(b), y_at(c), y_at(d)),
+  let b = next(phase, a, row + 1u);
+  let c = next(phase, b, row + 2u);
+  let d = next(phase, c, row + 3u);
+  *p = next(phase, d, row + 4u);
+  let live = min(phase.rows - min(row, phase.rows), 4u);
+  return Four(vec4<u32>(y_at(phase, a), y_at(phase, b), y_at(phase, c), y_at(phase, d)),
     vec4<u32>(residual_at(a), residual_at(b), residual_at(c), residual_at(d)), live);
 }
 
@@ -42,6 +41,20 @@ fn residual_of(i: vec4<u32>) -> vec4<f32> {
   if !RESIDUAL { return vec4<f32>(0.0); }
   let w = word_of(params.residual_kind, i);
   return values(params.residual_kind, residual_words(w), i);
+}
+
+// Four columns from `col` on of a k of the packed weights; columns past the end repeat the last four.
+fn w_at(group: u32, k: u32, col: u32) -> u32 {
+  return params.weights_at + (group * params.k + k) * params.cols4 + min(col / 4u, params.cols4 - 1u);
+}
+
+fn w_four(group: u32, k: u32, col: u32) -> vec4<f32> { return bitcast<vec4<f32>>(scratch[w_at(group, k, col)]); }
+
+// Four k of four columns.
+fn w_block(group: u32, k: u32, col: u32) -> mat4x4<f32> {
+  let i = w_at(group, k, col);
+  return mat4x4<f32>(bitcast<vec4<f32>>(scratch[i]), bitcast<vec4<f32>>(scratch[i + params.cols4]),
+    bitcast<vec4<f32>>(scratch[i + 2u * params.cols4]), bitcast<vec4<f32>>(scratch[i + 3u * params.cols4]));
 }
 
 // Columns `col` up to `col + 3` of four pixels: sums[r] are those of pixel r.
@@ -76,17 +89,4 @@ fn finish(group: u32, four: Four, col: u32, sums: mat4x4<f32>) {
       }
     }
   }
-}
-
-// Block i of the sums of an invocation: four rows by four columns. Indices are constants, so that the sums stay in registers; the
-// loop over the blocks has a bound of Params (`never` is 0), so that there is one epilogue, not one for each of them.
-fn block_of(acc: ptr<function, array<vec4<f32>, SUMS>>, i: u32) -> mat4x4<f32> {
-  var sums = mat4x4<f32>((*acc)[0], (*acc)[VECS], (*acc)[2u * VECS], (*acc)[3u * VECS]);
-  for (var o = 1u; o < SUMS / 4u; o++) {
-    let first = o / VECS * 4u * VECS + o % VECS;
-    if o == i {
-      sums = mat4x4<f32>((*acc)[first], (*acc)[first + VECS], (*acc)[first + 2u * VECS], (*acc)[first + 3u * VECS]);
-    }
-  }
-  return sums;
 }

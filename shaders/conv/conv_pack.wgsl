@@ -1,19 +1,24 @@
 // The first step of a convolution: brings weights and bias into the order in which the second one reads them, as f32.
 //
 //   scratch  [groups, cols4]     the bias of four output channels, 0 where there is none
-//            [groups, k, cols4]  the weights of four output channels at a k: taps, and within a tap the channels of the group;
-//                                k is padded to a multiple of four, channels to cols4 fours, with zeros
+//            [groups, k, cols4]  the weights of four output channels at a k: taps, and within a tap the channels of the group; of
+//                                one phase after the other, where there are phases; k of each is padded to a multiple of four,
+//                                channels to cols4 fours, with zeros
 //            [k], or [k / 4] where a group has a multiple of four channels: the table of k, conv_window.wgsl
 //
 // An invocation writes four values. Grid: all of them. Weights are read by strides.
-// Bindings: 1 weight, 3 bias (where the Problem has one), 5 scratch.
+// Bindings: 1 weight, 3 bias (where the Problem has one), 5 scratch. What a k is: conv_pack_taps.wgsl, conv_pack_phases.wgsl.
 
-fn weight_of(group: u32, k: u32, col: u32) -> f32 {
-  if k >= params.taps * params.group_channels || col >= params.cols { return 0.0; }
-  let tap = k / params.group_channels;
-  let channel = k % params.group_channels;
-  return weight_load(params.weight_offset + (group * params.cols + col) * params.weight.x + channel * params.weight.y
-    + tap / params.kernel_w * params.weight.z + tap % params.kernel_w * params.weight.w);
+// What a k is: a tap of the kernel and a channel of the group, and the place of x under the tap, from the window's first on; or none.
+struct Row { live: bool, tap_y: u32, tap_x: u32, channel: u32, y: u32, x: u32 }
+
+fn weight_of(row: Row, group: u32, col: u32) -> f32 {
+  if !row.live || col >= params.cols { return 0.0; }
+  var own = vec2<u32>(group, col);
+  // Depthwise: all channels are packed as those of one group.
+  if params.cols != params.multiplier { own = vec2<u32>(col / params.multiplier, col % params.multiplier); }
+  return weight_load(params.weight_offset + own.x * params.weight_group + own.y * params.weight.x
+    + row.channel * params.weight.y + row.tap_y * params.weight.z + row.tap_x * params.weight.w);
 }
 
 fn bias_at(group: u32, col: u32) -> f32 {
@@ -22,12 +27,10 @@ fn bias_at(group: u32, col: u32) -> f32 {
 }
 
 fn entry_of(k: u32) -> vec4<u32> {
-  if k >= params.taps * params.group_channels { return vec4<u32>(0u, NO_TAP, 0u, 0u); }
-  let tap = k / params.group_channels;
-  let channel = k % params.group_channels * params.x.y;
-  let y = tap / params.kernel_w * params.dilation_h;
-  let x = tap % params.kernel_w * params.dilation_w;
-  return vec4<u32>(y * params.x.z + x * params.x.w + channel, y, x, channel);
+  let row = row_of(k);
+  if !row.live { return vec4<u32>(0u, NO_TAP, 0u, 0u); }
+  let channel = row.channel * params.x.y;
+  return vec4<u32>(row.y * params.x.z + row.x * params.x.w + channel, row.y, row.x, channel);
 }
 
 @compute @workgroup_size(WG_SIZE)
@@ -44,12 +47,12 @@ fn conv_pack(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
     let col = i % params.cols4 * 4u;
     v = vec4<f32>(bias_at(group, col), bias_at(group, col + 1u), bias_at(group, col + 2u), bias_at(group, col + 3u));
   } else {
-    let row = (i - params.weights_at) / params.cols4;
+    let k = (i - params.weights_at) / params.cols4;
     let col = (i - params.weights_at) % params.cols4 * 4u;
-    let group = row / params.k;
-    let k = row % params.k;
-    v = vec4<f32>(weight_of(group, k, col), weight_of(group, k, col + 1u), weight_of(group, k, col + 2u),
-      weight_of(group, k, col + 3u));
+    let group = k / params.k;
+    let row = row_of(k % params.k);
+    v = vec4<f32>(weight_of(row, group, col), weight_of(row, group, col + 1u), weight_of(row, group, col + 2u),
+      weight_of(row, group, col + 3u));
   }
   scratch[i] = bitcast<vec4<u32>>(v);
 }

@@ -1,4 +1,5 @@
-// A convolution as a product through workgroup memory: rows are the pixels of y, columns its channels, k taps and channels of x.
+// A convolution as a product through workgroup memory: rows are the pixels of y, columns its channels, k taps and channels of x; of the
+// gradient of the weights rows are taps and channels of x, k pixels (conv_weight_rows.wgsl).
 // A workgroup has TILE_M x TILE_N of y and takes TILE_K of k at a time; an invocation has THREAD_M x THREAD_N of it in
 // registers, rows and columns by fours. Where channels are last, neighbours load neighbouring k and store neighbouring
 // columns; else they load and store neighbouring pixels. Each invocation loads the same rows for every k, so that their windows
@@ -6,6 +7,7 @@
 //
 // Constants: TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N; CHANNELS_LAST; MAPPED; FOURS where x is not read by fours.
 // Bindings and the epilogue: conv_finish.wgsl.
+#import conv_block
 
 const LANES_M: u32 = TILE_M / THREAD_M;
 const LANES_N: u32 = TILE_N / THREAD_N;
@@ -27,21 +29,23 @@ fn load_k(i: u32) -> u32 { return select(i / TILE_M, i % (TILE_K / 4u), CHANNELS
 @compute @workgroup_size(WG_SIZE)
 fn conv_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let at = place(wg);
-  if at.group >= params.groups { return; } // uniform: a whole workgroup
+  if at.part >= params.parts { return; } // uniform: a whole workgroup
+  let phase = phase_of(at.part);
+  if at.row >= phase.rows { return; }
   let m = select(local % LANES_M, local / LANES_N, CHANNELS_LAST);
   let n = select(local / LANES_M, local % LANES_N, CHANNELS_LAST);
-  var windows: array<Window, X_LOADS>;
-  for (var l = 0u; l < X_LOADS; l++) { windows[l] = window_at(at.group, at.row + load_row(local + l * WG_SIZE)); }
+  var origins: array<Origin, X_LOADS>;
+  for (var l = 0u; l < X_LOADS; l++) { origins[l] = origin_of(phase, at.group, at.row + load_row(local + l * WG_SIZE)); }
 
   var acc: array<vec4<f32>, SUMS>;
   for (var i = 0u; i < SUMS; i++) { acc[i] = vec4<f32>(0.0); }
-  for (var k0 = 0u; k0 < params.k; k0 += TILE_K) {
+  for (var k0 = phase.first; k0 < phase.end; k0 += TILE_K) {
     for (var l = 0u; l < X_LOADS; l++) {
       let i = local + l * WG_SIZE;
       if i < X_FOURS {
         let k = load_k(i);
         var x = vec4<f32>(0.0);
-        if k0 + k < params.k { x = x_k4(windows[l], k0 + k); }
+        if k0 + k < phase.end { x = x_k4(origins[l], k0 + k); }
         let to = k * X_ROW + load_row(i);
         x_tile[to] = x.x;
         x_tile[to + X_ROW] = x.y;
@@ -52,7 +56,7 @@ fn conv_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
     for (var i = local; i < TILE_K * W_ROW; i += WG_SIZE) {
       let k = k0 + i / W_ROW;
       var w = vec4<f32>(0.0);
-      if k < params.k { w = bitcast<vec4<f32>>(scratch[weights_at(at.group, k, at.col + i % W_ROW * 4u)]); }
+      if k < phase.end { w = w_four(at.group, k, at.col + i % W_ROW * 4u); }
       w_tile[i] = w;
     }
     workgroupBarrier();
@@ -74,7 +78,7 @@ fn conv_tiled(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_in
   let blocks = QUADS * VECS + params.never;
   for (var i = 0u; i < blocks; i++) {
     let row = at.row + (i / VECS * LANES_M + m) * 4u;
-    var pixel = pixel_of(row);
-    finish(at.group, four_of(&pixel, row), at.col + (i % VECS * LANES_N + n) * 4u, block_of(&acc, i));
+    var start = start_of(phase, at.part, row);
+    finish(at.group, four_of(phase, &start, row), at.col + (i % VECS * LANES_N + n) * 4u, block_of(&acc, i));
   }
 }

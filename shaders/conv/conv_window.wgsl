@@ -4,13 +4,25 @@
 // multiple of four channels) stands in a table in scratch, which conv_pack writes: the distance from the window's first element, the
 // row and the column of the tap, the distance of the channel. The row of a k that only pads is NO_TAP.
 
+// Pixels of y that have the same k, from `first` up to `end`, of `taps` taps: `rows` of them in all batches, in pictures of
+// out_h x out_w, of which y_offset is the first element. A workgroup has those of one phase.
+struct Phase { first: u32, end: u32, taps: u32, rows: u32, out_h: u32, out_w: u32, y_offset: u32 }
+
 struct Pixel { n: u32, y: u32, x: u32 }
 
-// Pixel `row` of y, in all batches.
-fn pixel_of(row: u32) -> Pixel {
-  let at = min(row, params.rows - 1u);
-  let line = at / params.out_w;
-  return Pixel(line / params.out_h, line % params.out_h, at % params.out_w);
+// Pixel `row` of a phase, in all batches.
+fn pixel_of(phase: Phase, row: u32) -> Pixel {
+  let at = min(row, phase.rows - 1u);
+  let line = at / phase.out_w;
+  return Pixel(line / phase.out_h, line % phase.out_h, at % phase.out_w);
+}
+
+// The pixel that follows `p`, where there is a pixel `row`.
+fn next(phase: Phase, p: Pixel, row: u32) -> Pixel {
+  if row >= phase.rows { return p; }
+  if p.x + 1u < phase.out_w { return Pixel(p.n, p.y, p.x + 1u); }
+  if p.y + 1u < phase.out_h { return Pixel(p.n, p.y + 1u, 0u); }
+  return Pixel(p.n + 1u, 0u, 0u);
 }
 
 struct Window {
@@ -19,8 +31,7 @@ struct Window {
   x: u32,
 }
 
-fn window_at(group: u32, row: u32) -> Window {
-  let at = pixel_of(row);
+fn window_of(at: Pixel, group: u32) -> Window {
   let y = at.y * params.stride_h - params.pad_top;
   let x = at.x * params.stride_w - params.pad_left;
   let picture = params.x_offset + at.n * params.x.x + group * params.x_group;

@@ -1,28 +1,59 @@
 //! Which Config: tables of tiles by class of adapter, what fits, what is best.
 
-use super::{Algorithm, Config, Order, Packing, Problem, Views};
+use super::gather::{Gather, Packing};
+use super::{Algorithm, Config, Order};
 use crate::caps::{Adapters, Class};
 use crate::layout::product;
 use crate::rounds::Rounds;
 use crate::{Caps, Misfit};
 
 /// A row of the table: the tiles of one class of adapters.
-struct Row {
+pub(super) struct Row {
     adapters: Adapters,
-    tiles: &'static [Tile],
+    pub tiles: &'static [Tile],
     /// `Direct`: the subgroup hands pixels round, where it has one trusted width of at least this.
     shuffle: u32,
     /// Workgroups that fill the adapter.
-    fill: u64,
+    pub fill: u64,
+}
+
+impl Row {
+    /// The row of these adapters.
+    pub fn of(caps: &Caps) -> &'static Row {
+        match caps.loop_rounds() {
+            Some(_) => &OLD_MESA,
+            None => caps.row(&TABLE, |row| row.adapters),
+        }
+    }
+
+    /// The Config of a tile.
+    pub fn config(&self, caps: &Caps, &Tile { algorithm, tile, thread, .. }: &Tile, native_f16: bool) -> Config {
+        let config = Config { algorithm, tile, thread, lanes: 1, native_f16 };
+        let shuffles = |width: &u32| {
+            algorithm == Algorithm::Direct
+                && tile[0] == thread[0]
+                && *width >= self.shuffle
+                && config.wg_size().is_multiple_of(*width)
+        };
+        Config { lanes: caps.trusted_subgroup_size().filter(shuffles).unwrap_or(1), ..config }
+    }
 }
 
 /// A Config's tile.
-struct Tile {
-    algorithm: Algorithm,
-    tile: [u32; 3],
-    thread: [u32; 2],
+pub(super) struct Tile {
+    pub algorithm: Algorithm,
+    pub tile: [u32; 3],
+    pub thread: [u32; 2],
     /// Time per product, of which only ratios count.
-    cost: f64,
+    pub cost: f64,
+}
+
+impl Tile {
+    /// The cost in this order of axes: neighbours have what lies side by side.
+    pub fn cost_of(&self, order: Order) -> f64 {
+        let across = (order == Order::Nhwc) != (self.tile[1] > 4);
+        if self.algorithm == Algorithm::Depthwise && across { 2.0 * self.cost } else { self.cost }
+    }
 }
 
 const fn direct(rows: u32, columns: u32, thread: [u32; 2], cost: f64) -> Tile {
@@ -110,39 +141,36 @@ const OLD_MESA: Row = Row {
 };
 
 /// Every Config of the table, the best first.
-pub(super) fn candidates(problem: &Problem, views: &Views, caps: &Caps) -> Vec<Config> {
-    let row = match caps.loop_rounds() {
-        Some(_) => &OLD_MESA,
-        None => caps.row(&TABLE, |row| row.adapters),
-    };
+pub(super) fn candidates(problem: &Gather, caps: &Caps) -> Vec<Config> {
+    let row = Row::of(caps);
     let native_f16 = caps.prefers_native_f16(problem.has_f16());
     let mut found: Vec<(f64, Config)> = Vec::new();
-    for &Tile { algorithm, tile, thread, cost } in row.tiles {
-        // Neighbours have what lies side by side.
-        let across = (problem.order == Order::Nhwc) != (tile[1] > 4);
-        let cost = if algorithm == Algorithm::Depthwise && across { 2.0 * cost } else { cost };
-        let config = Config { algorithm, tile, thread, lanes: 1, native_f16 };
-        let shuffles = |width: &u32| {
-            algorithm == Algorithm::Direct
-                && tile[0] == thread[0]
-                && *width >= row.shuffle
-                && config.wg_size().is_multiple_of(*width)
-        };
-        let lanes = caps.trusted_subgroup_size().filter(shuffles).unwrap_or(1);
-        let workgroups = workgroups(problem, views, &config);
+    for tile in row.tiles {
+        let config = row.config(caps, tile, native_f16);
+        let cost = tile.cost_of(problem.order);
+        let tile = tile.tile;
+        let workgroups = workgroups(problem, &config);
         // What is computed, past the ends of y included, as far as it fills the adapter.
         let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
         let score = cost * idle * product!(workgroups, tile[0], tile[1]) as f64;
-        found.push((score, Config { lanes, ..config }));
+        found.push((score, config));
     }
     found.sort_by(|a, b| a.0.total_cmp(&b.0));
     found.into_iter().map(|(_, config)| config).collect()
 }
 
 /// The first thing that does not fit.
-pub(super) fn check(problem: &Problem, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-    let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, native_f16 } = *config;
-    caps.check_native_f16(native_f16, problem.has_f16())?;
+pub(super) fn check(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+    caps.check_native_f16(config.native_f16, problem.has_f16())?;
+    check_tile(problem, caps, config)?;
+    let most = caps.limits.max_compute_workgroup_storage_size;
+    Misfit::at_most("bytes of workgroup memory", config.wg_bytes(), most)?;
+    caps.check_rounds(config.rounds(problem.most_k()))
+}
+
+/// The same of a tile alone.
+pub(super) fn check_tile(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+    let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, .. } = *config;
     let sizes = [m, n, k, tm, tn];
     for size in sizes.into_iter().chain([lanes]) {
         Misfit::unless(size > 0, "sizes must be at least 1", size)?;
@@ -156,7 +184,7 @@ pub(super) fn check(problem: &Problem, caps: &Caps, config: &Config) -> Result<(
     Misfit::at_most("sums of a thread", tm * tn, 256u32)?;
     Misfit::unless(algorithm == Algorithm::Tiled || k == 4, "k of a tile must be 4, of tiled fours", k)?;
     if algorithm == Algorithm::Depthwise {
-        let (channels, groups) = (problem.group_channels(), problem.groups);
+        let (channels, groups) = (problem.group_channels, problem.groups);
         Misfit::unless(channels == 1 && groups > 1, "depthwise needs groups of one channel of x", channels as u64)?;
         Misfit::unless(tm * tn == 16 && tm == 4, "an invocation of depthwise must have 4 x 4", tm)?;
     }
@@ -165,17 +193,14 @@ pub(super) fn check(problem: &Problem, caps: &Caps, config: &Config) -> Result<(
         && config.wg_size().is_multiple_of(lanes);
     Misfit::unless(lanes == 1 || shuffles, "lanes must be 1, of direct 1 or the trusted subgroup", lanes)?;
     Misfit::unless(lanes == 1 || m == tm, "pixels that are handed round must be those of all", m)?;
-    caps.check_wg_size(config.wg_size())?;
-    let most = caps.limits.max_compute_workgroup_storage_size;
-    Misfit::at_most("bytes of workgroup memory", config.wg_bytes(), most)?;
-    caps.check_rounds(config.rounds(problem))
+    caps.check_wg_size(config.wg_size())
 }
 
 /// Workgroups of the second step.
-pub(super) fn workgroups(problem: &Problem, views: &Views, config: &Config) -> u64 {
+pub(super) fn workgroups(problem: &Gather, config: &Config) -> u64 {
     let [m, n, _] = config.tile.map(u64::from);
     let Packing { groups, cols, .. } = problem.packing(config.algorithm);
-    product!(problem.rows(views).div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups)
+    product!(problem.rows().div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups, problem.parts())
 }
 
 impl Config {
@@ -194,9 +219,8 @@ impl Config {
         }
     }
 
-    /// Rounds of the loops of an invocation, at most.
-    fn rounds(&self, problem: &Problem) -> Rounds {
-        let k = problem.packing(self.algorithm).k;
+    /// Rounds of the loops of an invocation over so many k, at most.
+    pub(super) fn rounds(&self, k: u64) -> Rounds {
         let [tile_m, tile_n, tile_k] = self.tile.map(|size| u64::from(size.max(1)));
         let [rows, columns] = self.thread.map(u64::from);
         let vecs = columns / 4;
@@ -204,7 +228,7 @@ impl Config {
         // Columns, or rows, that are not whole fours.
         let four = Rounds::nest(4u32, Rounds::plain(4u32)).times(2);
         match self.algorithm {
-            Algorithm::Depthwise => each + Rounds::nest(problem.taps() as u64, each) + Rounds::plain(1u32) + four,
+            Algorithm::Depthwise => each + Rounds::nest(k, each) + Rounds::plain(1u32) + four,
             Algorithm::Direct => {
                 let step = each + Rounds::nest(vecs, each);
                 sums + each

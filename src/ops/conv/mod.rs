@@ -24,11 +24,15 @@ use crate::config::{config, defaults, words};
 use crate::ops::prelude::*;
 
 mod choose;
+pub mod conv_backward;
+pub mod conv_transpose;
+mod gather;
 mod pipeline;
 pub mod resize;
 mod taps;
 
-use pipeline::{BIAS, PACK_WG, RESIDUAL, SCRATCH, WEIGHT, X, Y, kind};
+pub(crate) use gather::Gather;
+use gather::Memory;
 
 defaults! {
     /// What is computed. Pairs are of height and width.
@@ -149,6 +153,58 @@ words! {
     }
 }
 
+impl Order {
+    /// Outer sizes and inner size of a tensor of so many pictures.
+    pub(crate) fn sizes(self, batch: usize, channels: usize, [height, width]: [usize; 2]) -> ([usize; 3], usize) {
+        match self {
+            Order::Nchw => ([batch, channels, height], width),
+            Order::Nhwc => ([batch, height, width], channels),
+        }
+    }
+
+    /// Strides of batch, channels, height and width.
+    fn strides(self, view: &View<3>) -> Strides {
+        let [a, b, c] = [0, 1, 2].map(|axis| view.stride(axis));
+        match self {
+            Order::Nchw => [a, b, c, 1],
+            Order::Nhwc => [a, 1, b, c],
+        }
+    }
+}
+
+impl WeightOrder {
+    /// Outer sizes and inner size, of outputs, channels of a group, and a kernel.
+    pub(crate) fn sizes(self, o: usize, i: usize, [height, width]: [usize; 2]) -> ([usize; 3], usize) {
+        match self {
+            WeightOrder::Oihw => ([o, i, height], width),
+            WeightOrder::Ohwi => ([o, height, width], i),
+            WeightOrder::Hwio => ([height, width, i], o),
+        }
+    }
+
+    /// Strides of outputs, channels, height and width.
+    fn strides(self, view: &View<3>) -> Strides {
+        let [a, b, c] = [0, 1, 2].map(|axis| view.stride(axis));
+        match self {
+            WeightOrder::Oihw => [a, b, c, 1],
+            WeightOrder::Ohwi => [a, 1, b, c],
+            WeightOrder::Hwio => [1, c, a, b],
+        }
+    }
+}
+
+impl TapMask {
+    /// Taps of a kernel that have a part, the first in the order of rows.
+    pub(crate) fn taps(self, [height, width]: [usize; 2]) -> usize {
+        let centre = (height / 2).saturating_mul(width).saturating_add(width / 2);
+        match self {
+            TapMask::None => height.saturating_mul(width),
+            TapMask::A => centre,
+            TapMask::B => centre.saturating_add(1),
+        }
+    }
+}
+
 /// One value per channel of y.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bias {
@@ -162,6 +218,10 @@ impl Bias {
     /// From the start of its binding.
     pub const fn of(dtype: Dtype) -> Bias {
         Bias { dtype, offset: 0 }
+    }
+
+    fn view(self, outputs: usize) -> Checked<(View<1>, Dtype)> {
+        Ok((Layout::<1>::at(self.offset).view("bias", [1], outputs)?, self.dtype))
     }
 }
 
@@ -178,6 +238,10 @@ impl Residual {
     /// Contiguous.
     pub const fn of(dtype: Dtype) -> Residual {
         Residual { dtype, layout: Layout { offset: 0, strides: None } }
+    }
+
+    fn view(self, (sizes, inner): ([usize; 3], usize)) -> Checked<(View<3>, Dtype)> {
+        Ok((self.layout.view("residual", sizes, inner)?, self.dtype))
     }
 }
 
@@ -210,32 +274,6 @@ words! {
         /// Groups of one channel of x.
         Depthwise = "depthwise",
     }
-}
-
-/// What a Problem's layouts resolve to, and what follows from its sizes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Views {
-    x: View<3>,
-    weight: View<3>,
-    y: View<3>,
-    bias: Option<View<1>>,
-    residual: Option<View<3>>,
-    /// Top, bottom, left, right.
-    sides: [usize; 4],
-    /// Height and width of y.
-    out: [usize; 2],
-}
-
-/// How scratch is divided.
-#[derive(Debug, Clone, Copy)]
-struct Packing {
-    /// Groups, and the channels of y of one; those of a depthwise convolution are one group.
-    groups: usize,
-    cols: usize,
-    /// k, a multiple of four.
-    k: u64,
-    /// Vectors of four words: the bias, that and the weights, all.
-    ends: [u64; 3],
 }
 
 /// Sizes of an axis, padding included, at most.
@@ -284,13 +322,7 @@ impl Problem {
 
     /// Taps that have a part, the first of the kernel in the order of rows.
     pub fn taps(&self) -> usize {
-        let [height, width] = self.kernel;
-        let centre = (height / 2).saturating_mul(width).saturating_add(width / 2);
-        match self.mask {
-            TapMask::None => height.saturating_mul(width),
-            TapMask::A => centre,
-            TapMask::B => centre.saturating_add(1),
-        }
+        self.mask.taps(self.kernel)
     }
 
     /// Channels of x of a group.
@@ -305,29 +337,17 @@ impl Problem {
 
     /// Outer sizes and inner size of x.
     pub fn x_sizes(&self) -> ([usize; 3], usize) {
-        self.ordered(self.channels, self.size)
+        self.order.sizes(self.batch, self.channels, self.size)
     }
 
     /// Outer sizes and inner size of y.
     pub fn y_sizes(&self) -> ([usize; 3], usize) {
-        self.ordered(self.outputs, self.out())
+        self.order.sizes(self.batch, self.outputs, self.out())
     }
 
     /// Outer sizes and inner size of the weights.
     pub fn weight_sizes(&self) -> ([usize; 3], usize) {
-        let (o, i, [height, width]) = (self.outputs, self.group_channels(), self.kernel);
-        match self.weight_order {
-            WeightOrder::Oihw => ([o, i, height], width),
-            WeightOrder::Ohwi => ([o, height, width], i),
-            WeightOrder::Hwio => ([height, width, i], o),
-        }
-    }
-
-    fn ordered(&self, channels: usize, [height, width]: [usize; 2]) -> ([usize; 3], usize) {
-        match self.order {
-            Order::Nchw => ([self.batch, channels, height], width),
-            Order::Nhwc => ([self.batch, height, width], channels),
-        }
+        self.weight_order.sizes(self.outputs, self.group_channels(), self.kernel)
     }
 
     /// Operations of the product.
@@ -335,57 +355,6 @@ impl Problem {
         let [height, width] = self.out();
         let sizes = [2, self.batch, height, width, self.outputs, self.group_channels(), self.taps()];
         sizes.iter().map(|&size| size as f64).product()
-    }
-
-    /// Pixels of y, in all batches.
-    fn rows(&self, views: &Views) -> u64 {
-        product!(self.batch, views.out[0], views.out[1])
-    }
-
-    /// Scratch by an algorithm.
-    fn packing(&self, algorithm: Algorithm) -> Packing {
-        let (groups, cols) = match algorithm {
-            Algorithm::Depthwise => (1, self.outputs),
-            Algorithm::Direct | Algorithm::Tiled => (self.groups, self.group_outputs()),
-        };
-        let k = padded(product!(self.taps(), self.group_channels()), 4);
-        let bias = product!(groups, cols.div_ceil(4));
-        let weights = bias.saturating_add(product!(groups, k, cols.div_ceil(4)));
-        let entries = if self.by_fours() { k / 4 } else { k };
-        Packing { groups, cols, k, ends: [bias, weights, weights.saturating_add(entries)] }
-    }
-
-    fn is_empty(&self, views: &Views) -> bool {
-        self.rows(views) == 0 || self.outputs == 0
-    }
-
-    fn has_f16(&self) -> bool {
-        let bias = self.bias.is_some_and(|bias| bias.dtype == Dtype::F16);
-        bias || [self.x, self.weight, self.y].contains(&Dtype::F16)
-    }
-
-    /// Four k follow each other in channels.
-    fn by_fours(&self) -> bool {
-        self.group_channels() > 0 && self.group_channels().is_multiple_of(4)
-    }
-
-    /// Strides of batch, channels, height and width.
-    fn strides(&self, view: &View<3>) -> Strides {
-        let [a, b, c] = [0, 1, 2].map(|axis| view.stride(axis));
-        match self.order {
-            Order::Nchw => [a, b, c, 1],
-            Order::Nhwc => [a, 1, b, c],
-        }
-    }
-
-    /// Strides of outputs, channels, height and width.
-    fn weight_strides(&self, view: &View<3>) -> Strides {
-        let [a, b, c] = [0, 1, 2].map(|axis| view.stride(axis));
-        match self.weight_order {
-            WeightOrder::Oihw => [a, b, c, 1],
-            WeightOrder::Ohwi => [a, 1, b, c],
-            WeightOrder::Hwio => [1, c, a, b],
-        }
     }
 
     fn check_sizes(&self) -> Checked {
@@ -436,57 +405,6 @@ impl Problem {
     }
 }
 
-crate::params! {
-    /// What one run tells the shaders: strides of batch, channels, height and width; of the weights those of outputs, channels, height
-    /// and width.
-    pub struct Params;
-    fn of(p: &Problem, views: &Views, packing: &Packing, grid: [u32; 3]) {
-        x: Strides = p.strides(&views.x),
-        y: Strides = p.strides(&views.y),
-        residual: Strides = views.residual.map_or([0; 4], |view| p.strides(&view)),
-        weight: Strides = p.weight_strides(&views.weight),
-        x_offset: u32 = views.x.offset as u32,
-        y_offset: u32 = views.y.offset as u32,
-        residual_offset: u32 = views.residual.map_or(0, |view| view.offset as u32),
-        weight_offset: u32 = views.weight.offset as u32,
-        bias_offset: u32 = views.bias.map_or(0, |view| view.offset as u32),
-        residual_kind: u32 = kind(p.residual.map(|residual| residual.dtype)),
-        // From the first channel of a group to that of the next.
-        x_group: u32 = p.strides(&views.x)[1].wrapping_mul(p.group_channels() as u32),
-        rows: u32 = p.rows(views) as u32,
-        cols: u32 = packing.cols as u32,
-        cols4: u32 = packing.cols.div_ceil(4) as u32,
-        k: u32 = packing.k as u32,
-        taps: u32 = p.taps() as u32,
-        group_channels: u32 = p.group_channels() as u32,
-        groups: u32 = packing.groups as u32,
-        // Channels of y of a group.
-        multiplier: u32 = p.group_outputs() as u32,
-        out_h: u32 = views.out[0] as u32,
-        out_w: u32 = views.out[1] as u32,
-        in_h: u32 = p.places()[0] as u32,
-        in_w: u32 = p.places()[1] as u32,
-        kernel_w: u32 = p.kernel[1] as u32,
-        stride_h: u32 = p.stride[0] as u32,
-        stride_w: u32 = p.stride[1] as u32,
-        dilation_h: u32 = p.dilation[0] as u32,
-        dilation_w: u32 = p.dilation[1] as u32,
-        up_h: u32 = p.upsample[0] as u32,
-        up_w: u32 = p.upsample[1] as u32,
-        pad_top: u32 = views.sides[0] as u32,
-        pad_left: u32 = views.sides[2] as u32,
-        border: u32 = p.border as u32,
-        activation: u32 = p.activation as u32,
-        slope: f32 = p.slope,
-        never: u32 = 0,
-        entry: u32 = if p.by_fours() { 4 } else { 1 },
-        weights_at: u32 = packing.ends[0] as u32,
-        table_at: u32 = packing.ends[1] as u32,
-        packed: u32 = packing.ends[2] as u32,
-        grid_x: u32 = grid[0],
-    }
-}
-
 buffers! {
     /// Which memory.
     pub struct Buffers {
@@ -504,78 +422,67 @@ buffers! {
 functions!("conv");
 
 impl Plan for Problem {
-    type Views = Views;
+    type Views = Gather;
 
-    fn resolve(&self) -> Checked<Views> {
+    fn resolve(&self) -> Checked<Gather> {
         self.check_sizes()?;
         let ((x_sizes, x_inner), (y_sizes, y_inner)) = (self.x_sizes(), self.y_sizes());
         let (weight_sizes, weight_inner) = self.weight_sizes();
         let x = self.x_layout.view("x", x_sizes, x_inner)?;
         let weight = self.weight_layout.view("weight", weight_sizes, weight_inner)?;
         let y = self.y_layout.view("y", y_sizes, y_inner)?.apart("y")?;
-        let bias = self.bias.map(|bias| Layout::<1>::at(bias.offset).view("bias", [1], self.outputs)).transpose()?;
-        let residual = self.residual.map(|residual| residual.layout.view("residual", y_sizes, y_inner)).transpose()?;
-        // The others take no more.
-        let Packing { k, ends, .. } = self.packing(Algorithm::Direct);
-        let rows = product!(self.batch, self.out()[0], self.out()[1]);
-        for (arg, count) in [("weight", ends[2].max(k)), ("y", rows)] {
-            if count > MOST as u64 {
-                return Err(ErrorKind::invalid(
-                    arg,
-                    format!("{count} fours of packed weights, or pixels: at most {MOST}"),
-                ));
-            }
-        }
-        Ok(Views { x, weight, y, bias, residual, sides: self.sides(), out: self.out() })
+        let weight_strides = self.weight_order.strides(&weight);
+        let [top, _, left, _] = self.sides();
+        let gather = Gather {
+            order: self.order,
+            batch: self.batch,
+            groups: self.groups,
+            group_channels: self.group_channels(),
+            group_outputs: self.group_outputs(),
+            places: self.places(),
+            upsample: self.upsample,
+            border: self.border,
+            before: [top, left],
+            stride: self.stride,
+            dilation: self.dilation,
+            kernel_w: self.kernel[1],
+            taps: self.taps(),
+            out: self.out(),
+            x: (x, self.x),
+            weight: (weight, self.weight),
+            weight_strides,
+            weight_group: weight_strides[0].wrapping_mul(self.group_outputs() as u32),
+            y: (y, self.y),
+            bias: self.bias.map(|bias| bias.view(self.outputs)).transpose()?,
+            residual: self.residual.map(|residual| residual.view((y_sizes, y_inner))).transpose()?,
+            activation: self.activation,
+            slope: self.slope,
+            add: false,
+            phases: None,
+        };
+        gather.checked()
     }
 
-    fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        choose::candidates(self, views, caps)
+    fn list(&self, gather: &Gather, caps: &Caps) -> Vec<Config> {
+        choose::candidates(gather, caps)
     }
 
-    fn check(&self, _: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        choose::check(self, caps, config)
+    fn check(&self, gather: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+        choose::check(gather, caps, config)
     }
 
     /// The bias, the packed weights and the table of k.
-    fn scratch(&self, views: &Views, config: &Config) -> u64 {
-        if self.is_empty(views) { 0 } else { product!(self.packing(config.algorithm).ends[2], 16u32) }
+    fn scratch(&self, gather: &Gather, config: &Config) -> u64 {
+        gather.scratch(config.algorithm)
     }
 
-    fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
-        let (pack, main) = pipeline::passes(self, views, config, writable);
-        vec![pack.shader(), main.shader()]
+    fn compose(&self, gather: &Gather, config: &Config, writable: Slots) -> Vec<Shader> {
+        gather.compose(config, writable)
     }
 
-    fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
+    fn bind(&self, gather: &Gather, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
         let Buffers { x, weight, y, bias, residual, scratch } = *buffers;
-        let mut args = Args::new(kernels);
-        args.read(X, "x", x, views.x.of(self.x))?;
-        args.read(WEIGHT, "weight", weight, views.weight.of(self.weight))?;
-        args.write(Y, "y", y, views.y.of(self.y))?;
-        args.read(BIAS, "bias", bias, self.bias.zip(views.bias).map(|(bias, view)| view.of(bias.dtype)))?;
-        let of = |(residual, view): (Residual, View<3>)| view.of(residual.dtype);
-        args.read(RESIDUAL, "residual", residual, self.residual.zip(views.residual).map(of))?;
-        args.scratch(SCRATCH, scratch, self.scratch(views, config))?;
-        // An invocation reads of the residual what it writes of y, and nothing else of it. Browsers refuse to bind one range
-        // twice.
-        if args.caps.backend != wgpu::Backend::BrowserWebGpu {
-            args.in_place(RESIDUAL, Y);
-        }
-        args.check()?;
-        if self.is_empty(views) {
-            return Ok(Dispatch::default());
-        }
-        let mut writable = args.writable();
-        if args.shares(SCRATCH) {
-            writable = writable.with(SCRATCH);
-        }
-        let (pack, main) = pipeline::passes(self, views, config, writable);
-        let packing = self.packing(config.algorithm);
-        let grid = args.fold(packing.ends[2].div_ceil(PACK_WG.into()))?;
-        let packed = args.step(&pack, &Params::of(self, views, &packing, grid), grid)?;
-        let grid = args.fold(choose::workgroups(self, views, config))?;
-        Ok(Dispatch::of(vec![packed, args.step(&main, &Params::of(self, views, &packing, grid), grid)?]))
+        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual, scratch })
     }
 }
 

@@ -1,12 +1,13 @@
 //! What names a pipeline, and the shader that it gives.
 
-use super::{Activation, Algorithm, Border, Config, Order, Params, Problem, Views};
+use super::gather::{Gather, Params};
+use super::{Activation, Algorithm, Border, Config, Order};
 use crate::Dtype;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 
-slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH);
+slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH, PHASES);
 
 /// Invocations of a workgroup of the first step.
 pub(super) const PACK_WG: u32 = LEAST_INVOCATIONS;
@@ -19,6 +20,7 @@ const NO_TAP: u32 = 1 << 31;
 pub(super) struct PackForm {
     weight: Storage,
     bias: Option<Storage>,
+    phases: bool,
 }
 
 /// The same for the second.
@@ -32,9 +34,12 @@ pub(super) struct Form {
     mapped: bool,
     channels_last: bool,
     residual: bool,
+    phases: bool,
     x: Storage,
     y: Storage,
     store: Store,
+    /// y is added to.
+    add: bool,
 }
 
 /// How y is written.
@@ -49,36 +54,38 @@ enum Store {
 }
 
 /// The pipelines of a Config, in the order in which they run.
-pub(super) fn passes(
-    problem: &Problem,
-    views: &Views,
-    config: &Config,
-    writable: Slots,
-) -> (Pass<(), PackForm>, Pass<Config, Form>) {
+pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pass<(), PackForm>, Pass<Config, Form>) {
     let held = |dtype| Storage::held(dtype, config.native_f16);
-    let bias = problem.bias.map(|bias| held(bias.dtype));
-    let pack = Pass { stem: "conv_pack", config: (), form: PackForm { weight: held(problem.weight), bias }, writable };
+    let bias = problem.bias.map(|(_, dtype)| held(dtype));
+    let phases = problem.phases.is_some();
+    let form = PackForm { weight: held(problem.weight.1), bias, phases };
+    let pack = Pass { stem: "conv_pack", config: (), form, writable };
     let channels_last = problem.order == Order::Nhwc;
-    let y = held(problem.y);
     let depthwise = config.algorithm == Algorithm::Depthwise;
     let cols = problem.packing(config.algorithm).cols;
-    let whole = views.y.multiple_of(4) && (!channels_last || cols.is_multiple_of(4));
-    let store = match y {
-        _ if whole => Store::Four,
-        storage if storage.packed() => Store::Halves,
-        _ => Store::One,
+    // Four pixels follow each other in y, or four channels.
+    let whole = match channels_last {
+        true => cols.is_multiple_of(4),
+        false => problem.phases.as_ref().is_none_or(|phases| phases.step[1] == 1),
     };
     let fours = problem.by_fours();
-    let side_by_side = if depthwise { problem.group_outputs() == 1 } else { fours };
+    let side_by_side = if depthwise { problem.group_outputs == 1 } else { fours };
+    let y = held(problem.y.1);
     let form = Form {
-        vec: if side_by_side && channels_last && views.x.multiple_of(4) { 4 } else { 1 },
+        vec: if side_by_side && channels_last && problem.x.0.multiple_of(4) { 4 } else { 1 },
         fours,
         mapped: problem.border != Border::Zero || problem.upsample != [1, 1],
         channels_last,
         residual: problem.residual.is_some(),
-        x: held(problem.x),
+        phases,
+        x: held(problem.x.1),
         y,
-        store,
+        store: match y {
+            _ if whole && problem.y.0.multiple_of(4) => Store::Four,
+            storage if storage.packed() => Store::Halves,
+            _ => Store::One,
+        },
+        add: problem.add,
     };
     let stem = match config.algorithm {
         Algorithm::Direct => "conv_direct",
@@ -86,6 +93,14 @@ pub(super) fn passes(
         Algorithm::Depthwise => "conv_depthwise",
     };
     (pack, Pass { stem, config: *config, form, writable })
+}
+
+/// With the constants of `conv_window.wgsl`, but `MAPPED`.
+pub(super) fn window(shader: Shader) -> Shader {
+    let borders = Border::ALL
+        .iter()
+        .fold(shader, |shader, one| shader.constant(&format!("BORDER_{}", one.name().to_uppercase()), *one as u32));
+    borders.constant("NO_TAP", NO_TAP).import("conv_window")
 }
 
 /// What the residual is, as shaders call it; see [`KINDS`].
@@ -103,20 +118,24 @@ const KINDS: [(&str, Option<Dtype>); 4] = [
 
 impl Pipeline for Pass<(), PackForm> {
     fn shader(&self) -> Shader {
-        let PackForm { weight, bias } = self.form;
+        let PackForm { weight, bias, phases } = self.form;
         let mut shader = self.begin(PACK_WG, 0, 1).params::<Params>().constant("NO_TAP", NO_TAP);
         shader = shader.input(WEIGHT, "weight", weight);
         if let Some(bias) = bias {
             shader = shader.input(BIAS, "bias", bias);
         }
-        shader.import_if(bias.is_some(), "conv_bias").writes(SCRATCH, "scratch", "vec4<u32>")
+        if phases {
+            shader = shader.reads(PHASES, "phases", "vec4<u32>");
+        }
+        let shader = shader.import_if(bias.is_some(), "conv_bias").writes(SCRATCH, "scratch", "vec4<u32>");
+        shader.import(if phases { "conv_pack_phases" } else { "conv_pack_taps" })
     }
 }
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
-        let Form { vec, fours, mapped, channels_last, residual, x, .. } = self.form;
+        let Form { vec, fours, mapped, channels_last, residual, phases, x, add, .. } = self.form;
         let mut shader = self
             .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
             .params::<Params>()
@@ -124,7 +143,8 @@ impl Pipeline for Pass<Config, Form> {
             .flag("MAPPED", mapped)
             .flag("CHANNELS_LAST", channels_last)
             .flag("RESIDUAL", residual)
-            .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k), ("NO_TAP", NO_TAP)])
+            .flag("ADD", add)
+            .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes)])
             .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
             .input(X, "x", x)
@@ -133,10 +153,10 @@ impl Pipeline for Pass<Config, Form> {
             shader = shader.reads(RESIDUAL, "residual", "u32");
         }
         shader = shader.import_if(residual, "conv_residual");
-        shader = Activation::constants(shader);
-        for &border in Border::ALL {
-            shader = shader.constant(&format!("BORDER_{}", border.name().to_uppercase()), border as u32);
+        if phases {
+            shader = shader.reads(PHASES, "phases", "vec4<u32>");
         }
+        shader = Activation::constants(shader);
         shader = self.form.store(shader);
         let load = match (algorithm == Algorithm::Depthwise, vec) {
             (true, 4) => "conv_channels4",
@@ -144,7 +164,8 @@ impl Pipeline for Pass<Config, Form> {
             (false, 4) => "conv_load4",
             (false, _) => "conv_load1",
         };
-        let shader = shader.import("conv_place").import("conv_finish").import(load);
+        let phase = if phases { "conv_phase_each" } else { "conv_phase_one" };
+        let shader = window(shader).import("conv_place").import(phase).import("conv_finish").import(load);
         match algorithm {
             Algorithm::Direct if lanes > 1 => shader.import("conv_direct_shuffle"),
             Algorithm::Direct => shader.import("conv_direct_alone"),

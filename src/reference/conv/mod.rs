@@ -2,6 +2,9 @@
 
 pub mod resize;
 
+pub mod conv_backward;
+pub mod conv_transpose;
+
 use crate::conv::{Border, Order, Problem, WeightOrder};
 use crate::reference::Real;
 use crate::reference::activation::value;
@@ -36,6 +39,22 @@ fn place(order: Order, [channels, height, width]: [usize; 3], [n, c, y, x]: [usi
     }
 }
 
+/// Where a tap of the weights of output `o` for channel `i` of its group lies.
+fn weight_place(
+    order: WeightOrder,
+    [outputs, own]: [usize; 2],
+    kernel: [usize; 2],
+    [o, i]: [usize; 2],
+    tap: usize,
+) -> usize {
+    let taps = kernel[0] * kernel[1];
+    match order {
+        WeightOrder::Oihw => (o * own + i) * taps + tap,
+        WeightOrder::Ohwi => (o * taps + tap) * own + i,
+        WeightOrder::Hwio => (tap * own + i) * outputs + o,
+    }
+}
+
 /// Which place of an axis of x lies under a place of its padded and enlarged one, `before` of which are padding.
 fn source(border: Border, at: usize, before: usize, size: usize, upsample: usize) -> Option<usize> {
     let (places, at) = ((size * upsample) as i64, at as i64 - before as i64);
@@ -61,10 +80,8 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
     let sizes = [channels, size[0], size[1]];
     let (count, row) = (batch * outputs * out_h * out_w, if order == Order::Nchw { out_w } else { outputs });
     let mut out = Output { y: vec![0.0; count], mag: vec![0.0; count / row.max(1)] };
-    let weight_at = |o: usize, i: usize, y: usize, x: usize| match problem.weight_order {
-        WeightOrder::Oihw => ((o * group_channels + i) * kernel[0] + y) * kernel[1] + x,
-        WeightOrder::Ohwi => ((o * kernel[0] + y) * kernel[1] + x) * group_channels + i,
-        WeightOrder::Hwio => ((y * kernel[1] + x) * group_channels + i) * outputs + o,
+    let weight_at = |o: usize, i: usize, tap: usize| {
+        weight_place(problem.weight_order, [outputs, group_channels], kernel, [o, i], tap)
     };
     let factor = 1f64.max(problem.slope.abs().into());
     for n in 0..batch {
@@ -75,16 +92,16 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
                     let (ky, kx) = (tap / kernel[1], tap % kernel[1]);
                     let from_y = source(border, y * stride[0] + ky * dilation[0], top, size[0], upsample[0])?;
                     let from_x = source(border, x * stride[1] + kx * dilation[1], left, size[1], upsample[1])?;
-                    Some(((ky, kx), (from_y, from_x)))
+                    Some((tap, (from_y, from_x)))
                 })
                 .collect();
             for o in 0..outputs {
                 let first = o / group_outputs * group_channels;
                 let (mut sum, mut mag) = (R::ZERO, 0.0);
-                for &((ky, kx), (from_y, from_x)) in &taps {
+                for &(tap, (from_y, from_x)) in &taps {
                     for i in 0..group_channels {
                         let x = R::of(inputs.x[place(order, sizes, [n, first + i, from_y, from_x])]);
-                        let product = x * R::of(inputs.weight[weight_at(o, i, ky, kx)]);
+                        let product = x * R::of(inputs.weight[weight_at(o, i, tap)]);
                         sum += product;
                         mag += product.f64().abs();
                     }

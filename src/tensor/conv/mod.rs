@@ -4,7 +4,11 @@ mod resize;
 
 pub use resize::ResizeOptions;
 
+pub(super) mod conv_backward;
+pub(super) mod conv_transpose;
+
 use crate::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual, TapMask};
+use crate::error::Checked;
 use crate::{Batch, Element, ErrorKind, Result, Tensor};
 
 const OP: &str = "conv";
@@ -114,67 +118,11 @@ impl Batch {
     ) -> Result<Tensor<T>> {
         self.own(OP, "x", x)?;
         self.own(OP, "weight", weight)?;
+        let problem = problem_of(x, weight, options, dims).map_err(|kind| kind.of(OP))?;
+        let Problem { batch, outputs, order, .. } = problem;
+        let ConvOptions { bias, residual, .. } = *options;
         let shape = |arg, have: &[usize], expected: String| Err(ErrorKind::shape(arg, have, expected).of(OP));
-        let axes = |shape: &[usize]| match (shape, dims) {
-            (&[a, b, c, d], 2) => Some([a, b, c, d]),
-            _ => None,
-        };
-        // One dimension has a height of 1.
-        let lone = |shape: &[usize], at: usize| match (shape, dims) {
-            (&[_, _, _], 1) => {
-                let mut four = shape.to_vec();
-                four.insert(at, 1);
-                four.try_into().ok()
-            }
-            _ => axes(shape),
-        };
-        let ConvOptions { order, groups, mut stride, mut dilation, mut upsample, mut padding, .. } = *options;
-        let last = order == Order::Nhwc;
-        let Some([batch, a, b, c]) = lone(x.shape(), if last { 1 } else { 2 }) else {
-            return shape("x", x.shape(), format!("{} axes", dims + 2));
-        };
-        let (channels, size) = if last { (c, [a, b]) } else { (a, [b, c]) };
-        let Some([outputs, own, height, width]) = lone(weight.shape(), 2) else {
-            return shape("weight", weight.shape(), format!("{} axes", dims + 2));
-        };
-        if own.checked_mul(groups) != Some(channels) {
-            return shape("weight", weight.shape(), format!("[outputs, {channels} / {groups}, ..]"));
-        }
-        if dims == 1 {
-            (stride[0], dilation[0], upsample[0]) = (1, 1, 1);
-            if let Padding::Sides(sides) = &mut padding {
-                sides[..2].fill(0);
-            }
-        }
-        let ConvOptions { border, mask, bias, residual, activation, slope, .. } = *options;
-        let problem = Problem {
-            batch,
-            channels,
-            outputs,
-            groups,
-            size,
-            kernel: [height, width],
-            stride,
-            dilation,
-            upsample,
-            padding,
-            border,
-            mask,
-            order,
-            x: T::DTYPE,
-            weight: T::DTYPE,
-            y: T::DTYPE,
-            bias: bias.map(|_| Bias::of(T::DTYPE)),
-            residual: residual.map(|_| Residual::of(T::DTYPE)),
-            activation,
-            slope,
-            ..Problem::default()
-        };
-        let [out_h, out_w] = problem.out();
-        let mut result = if last { vec![batch, out_h, out_w, outputs] } else { vec![batch, outputs, out_h, out_w] };
-        if dims == 1 {
-            result.remove(if last { 1 } else { 2 });
-        }
+        let result = shown(dims, order, batch, outputs, problem.out());
         for (arg, tensor, want) in [("bias", bias, &[outputs][..]), ("residual", residual, &result)] {
             if let Some(tensor) = tensor {
                 self.own(OP, arg, tensor)?;
@@ -194,5 +142,83 @@ impl Batch {
         let dispatch = conv::prepare(self.context().kernels(), &problem, buffers)?;
         self.push(dispatch);
         Ok(y)
+    }
+}
+
+/// The Problem of these tensors.
+fn problem_of<T: Element>(
+    x: &Tensor<T>,
+    weight: &Tensor<T>,
+    options: &ConvOptions<T>,
+    dims: usize,
+) -> Checked<Problem> {
+    let shape = |arg, have: &[usize], expected: String| Err(ErrorKind::shape(arg, have, expected));
+    let ConvOptions { order, groups, mut stride, mut dilation, mut upsample, mut padding, .. } = *options;
+    let Some((batch, channels, size)) = picture(x.shape(), dims, order) else {
+        return shape("x", x.shape(), format!("{} axes", dims + 2));
+    };
+    let Some([outputs, own, height, width]) = four(weight.shape(), dims, 2) else {
+        return shape("weight", weight.shape(), format!("{} axes", dims + 2));
+    };
+    if own.checked_mul(groups) != Some(channels) {
+        return shape("weight", weight.shape(), format!("[outputs, {channels} / {groups}, ..]"));
+    }
+    if dims == 1 {
+        (stride[0], dilation[0], upsample[0]) = (1, 1, 1);
+        if let Padding::Sides(sides) = &mut padding {
+            sides[..2].fill(0);
+        }
+    }
+    let ConvOptions { border, mask, bias, residual, activation, slope, .. } = *options;
+    Ok(Problem {
+        batch,
+        channels,
+        outputs,
+        groups,
+        size,
+        kernel: [height, width],
+        stride,
+        dilation,
+        upsample,
+        padding,
+        border,
+        mask,
+        order,
+        x: T::DTYPE,
+        weight: T::DTYPE,
+        y: T::DTYPE,
+        bias: bias.map(|_| Bias::of(T::DTYPE)),
+        residual: residual.map(|_| Residual::of(T::DTYPE)),
+        activation,
+        slope,
+        ..Problem::default()
+    })
+}
+
+/// The axes of a tensor of one or two dimensions as of two: one has a height of 1, at axis `height`.
+fn four(shape: &[usize], dims: usize, height: usize) -> Option<[usize; 4]> {
+    let mut all = shape.to_vec();
+    if dims == 1 && all.len() == 3 {
+        all.insert(height, 1);
+    } else if dims == 1 {
+        return None;
+    }
+    all.try_into().ok()
+}
+
+/// Pictures, channels, and height and width.
+fn picture(shape: &[usize], dims: usize, order: Order) -> Option<(usize, usize, [usize; 2])> {
+    match order {
+        Order::Nhwc => four(shape, dims, 1).map(|[n, h, w, c]| (n, c, [h, w])),
+        Order::Nchw => four(shape, dims, 2).map(|[n, c, h, w]| (n, c, [h, w])),
+    }
+}
+
+/// The shape of pictures of one or two dimensions.
+fn shown(dims: usize, order: Order, batch: usize, channels: usize, [height, width]: [usize; 2]) -> Vec<usize> {
+    let size = if dims == 1 { vec![width] } else { vec![height, width] };
+    match order {
+        Order::Nhwc => [vec![batch], size, vec![channels]].concat(),
+        Order::Nchw => [vec![batch, channels], size].concat(),
     }
 }

@@ -2,6 +2,9 @@
 
 mod resize;
 
+pub mod conv_backward;
+pub mod conv_transpose;
+
 use crate::Layout;
 use crate::conv::{Activation, Algorithm, Bias, Buffers, Config, Padding, Problem, Residual};
 use crate::reference::conv::{Inputs, Output, reference};
@@ -32,7 +35,11 @@ fn smaller(problem: &Problem, batch: usize, groups: usize, channels: [usize; 2],
 
 /// The last pixels of x are large, where there is an activation: its exponentials overflow.
 fn loud(problem: &Problem, values: &mut Values) {
-    if problem.activation != Activation::None {
+    loud_x(problem.activation, values);
+}
+
+fn loud_x(activation: Activation, values: &mut Values) {
+    if activation != Activation::None {
         let x = values.get_mut("x").into_iter().flatten();
         x.rev().step_by(3).take(8).for_each(|v| *v *= 16.0);
     }
@@ -69,39 +76,46 @@ impl Describe for Problem {
     }
 
     fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
-        let [rows, columns, _] = config.tile.map(|size| size as usize);
-        let depthwise = config.algorithm == Algorithm::Depthwise;
-        // Windows, and more lines than a tile has pixels; y has the remainder by 8 of the Problem's.
-        let side = |axis: usize, places: usize| {
-            let span = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            let wanted = (span + self.stride[axis] * places).div_ceil(self.upsample[axis]);
-            let mut size = like(self.size[axis], wanted);
-            while size < self.size[axis] {
-                let mut own = *self;
-                own.size[axis] = size;
-                if own.out()[axis] % 8 == self.out()[axis] % 8 {
-                    break;
-                }
-                size += 8;
-            }
-            size.min(self.size[axis])
-        };
-        let of = |batch: usize, channels, outputs, [height, width]: [usize; 2]| {
-            let groups = if depthwise { like(self.groups, outputs) } else { self.groups.min(2) };
-            let [of_x, of_y] = [self.group_channels(), self.group_outputs()];
-            let (of_x, of_y) = if depthwise { (of_x, of_y) } else { (like(of_x, channels), like(of_y, outputs)) };
-            smaller(self, self.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
-        };
-        let wide = rows.div_ceil(3) + 1;
-        let all = [
-            of(2, 9, columns + 1, [2, wide]),
-            of(1, 9, 9, [3, wide]),
-            of(2, 33, 9, [2, 3]),
-            of(1, 9, 9, [5, 5]),
-            Problem { activation: Activation::Silu, ..of(2, 9, 9, [2, 9]) },
-        ];
-        let mut all = small::and_own(all.into_iter().filter(|own| own.flops() / 2.0 <= WORK), self, self.flops() / 2.0);
+        let [first, others @ ..] = shapes(self, config.algorithm, config.tile);
+        let silu = Problem { activation: Activation::Silu, ..others[3] };
+        let all = [first, others[0], others[1], others[2], silu].into_iter();
+        let mut all = small::and_own(all.filter(|own| own.flops() / 2.0 <= WORK), self, self.flops() / 2.0);
         all.iter_mut().for_each(|telling| telling.set = Some(loud));
         all
     }
+}
+
+/// Problems of small sizes that run the same shaders by tiles of this size.
+fn shapes(problem: &Problem, algorithm: Algorithm, tile: [u32; 3]) -> [Problem; 5] {
+    let [rows, columns, _] = tile.map(|size| size as usize);
+    let depthwise = algorithm == Algorithm::Depthwise;
+    // Windows, and more lines than a tile has pixels; y has the remainder by 8 of the Problem's.
+    let side = |axis: usize, places: usize| {
+        let span = problem.dilation[axis] * (problem.kernel[axis] - 1) + 1;
+        let wanted = (span + problem.stride[axis] * places).div_ceil(problem.upsample[axis]);
+        let mut size = like(problem.size[axis], wanted);
+        while size < problem.size[axis] {
+            let mut own = *problem;
+            own.size[axis] = size;
+            if own.out()[axis] % 8 == problem.out()[axis] % 8 {
+                break;
+            }
+            size += 8;
+        }
+        size.min(problem.size[axis])
+    };
+    let of = |batch: usize, channels, outputs, [height, width]: [usize; 2]| {
+        let groups = if depthwise { like(problem.groups, outputs) } else { problem.groups.min(2) };
+        let [of_x, of_y] = [problem.group_channels(), problem.group_outputs()];
+        let (of_x, of_y) = if depthwise { (of_x, of_y) } else { (like(of_x, channels), like(of_y, outputs)) };
+        smaller(problem, problem.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
+    };
+    let wide = rows.div_ceil(3) + 1;
+    [
+        of(2, 9, columns + 1, [2, wide]),
+        of(1, 9, 9, [3, wide]),
+        of(2, 33, 9, [2, 3]),
+        of(1, 9, 9, [5, 5]),
+        of(2, 9, 9, [2, 9]),
+    ]
 }

@@ -2,12 +2,15 @@
 
 mod resize;
 
+mod conv_backward;
+mod conv_transpose;
+
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};
 use loom::kernels::conv::{DIRECT, line, of, shape};
 use tileloom::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual};
-use tileloom::{Context, ConvOptions, Dtype, Error, ErrorKind, Layout, gemm};
+use tileloom::{Context, ConvOptions, Dispatch, Dtype, Error, ErrorKind, Layout, gemm};
 
 use crate::{Depth, Suite, invalid, refused};
 
@@ -37,26 +40,37 @@ fn speed(gpu: &Gpu) -> Result<(), String> {
             let problem = of(shape(64, 64, 64, 3, order), [dtype; 3]);
             all.push(conv::prepare(&gpu.kernels, &problem, Buffers::new(&a, &b, &d)).map_err(told)?);
         }
-        let mut best = [f64::INFINITY; 3];
-        for _ in 0..60 {
-            for (best, dispatch) in best.iter_mut().zip(&all) {
-                let start = std::time::Instant::now();
-                let mut encoder = gpu.device.create_command_encoder(&Default::default());
-                dispatch.record(&mut encoder);
-                gpu.queue.submit([encoder.finish()]);
-                gpu.wait()?;
-                *best = best.min(start.elapsed().as_secs_f64());
-            }
-        }
-        let rates = best.map(|seconds| 2.0 * 4096.0 * 64.0 * 576.0 / seconds / 1e9);
-        if std::env::var_os("TILELOOM_PRINT_TABLE").is_some() {
-            println!("{} {dtype}: gemm, conv NCHW, NHWC: {rates:.1?} GFLOP/s", gpu.slug);
-        }
+        let best = best(gpu, &all, 60)?;
+        let rates: Vec<f64> = best.iter().map(|seconds| 2.0 * 4096.0 * 64.0 * 576.0 / seconds / 1e9).collect();
+        told_by(gpu, &format!("{dtype}: gemm, conv NCHW, NHWC: {rates:.1?} GFLOP/s"));
         if rates[1].min(rates[2]) < 0.4 * rates[0] {
             return Err(format!("{dtype}: gemm, conv NCHW, NHWC: {rates:.1?} GFLOP/s"));
         }
     }
     Ok(())
+}
+
+/// The best of so many times of each, in turns, in seconds.
+fn best(gpu: &Gpu, all: &[Dispatch], times: usize) -> Result<Vec<f64>, String> {
+    let mut best = vec![f64::INFINITY; all.len()];
+    for _ in 0..times {
+        for (best, dispatch) in best.iter_mut().zip(all) {
+            let start = std::time::Instant::now();
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            dispatch.record(&mut encoder);
+            gpu.queue.submit([encoder.finish()]);
+            gpu.wait()?;
+            *best = best.min(start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(best)
+}
+
+/// Prints a line, where that is asked for.
+fn told_by(gpu: &Gpu, line: &str) {
+    if std::env::var_os("TILELOOM_PRINT_TABLE").is_some() {
+        println!("{} {line}", gpu.slug);
+    }
 }
 
 fn nothing(gpu: &Gpu) -> Result<(), String> {

@@ -15,11 +15,11 @@ use tileloom::weights::Format;
 use tileloom::{Dtype, Op};
 use tileloom::{
     activation, activation_backward, advance, attention_backward, attention_bias, attention_bias_backward,
-    attention_merge, attention_merge_backward, axpby, beam_step, column_sums, conv, counting_sort, dropout, gemm_quant,
-    grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route,
-    moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax, softmax_backward,
-    speculative_tree, speculative_verify, vq_assign,
-    vq_lookup, vq_scalar, vq_scatter, vq_train,
+    attention_merge, attention_merge_backward, axpby, beam_step, column_sums, conv, conv_backward, conv_transpose,
+    counting_sort, dropout, gemm_quant, grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward,
+    moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward, position_encoding, quantize, resize,
+    rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
+    vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -47,6 +47,8 @@ ops![
     axpby::Problem,
     beam_step::Problem,
     conv::Problem,
+    conv_backward::Problem,
+    conv_transpose::Problem,
     column_sums::Problem,
     counting_sort::Problem,
     dropout::Problem,
@@ -676,6 +678,62 @@ impl TwoWays for conv::Problem {
         ];
         if self.bias.is_none() {
             let args = [("x", outer(self.size[0] * self.size[1])), ("weight", outputs)];
+            cuts.push(Cut::at("channels, summed", 4, channels, &args, |some| Self { channels: some.len(), ..*self }));
+        }
+        cuts
+    }
+}
+
+impl TwoWays for conv_backward::Problem {
+    fn problems() -> Vec<Self> {
+        use loom::kernels::conv::conv_backward::{all, sums};
+        let first = all(conv::Problem { batch: 3, stride: [2, 1], ..shape(8, 36, 6, 3, conv::Order::Nhwc) });
+        let halves = of(shape(5, 12, 7, 3, conv::Order::Nchw), [F16; 3]);
+        vec![first, sums(conv::Problem { batch: 3, ..halves })]
+    }
+
+    /// Gradients of the weights and the bias are sums over pictures, those by x over outputs.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let conv::Problem { batch, outputs, order, .. } = self.forward;
+        let [height, width] = self.forward.out();
+        let dy = if order == conv::Order::Nchw { batch } else { batch * height * width };
+        let of_outputs = [("weight", 1), ("dy", dy), ("dweight", 1), ("dbias", 1)];
+        let with = |forward| Self { forward, ..*self };
+        let of = self.forward;
+        vec![
+            Cut::at("batches", 1, batch, &["x", "dy", "dx"].map(|name| (name, 1)), |some| {
+                with(conv::Problem { batch: some.len(), ..of })
+            }),
+            Cut::at("outputs", outputs / 3 / 4 * 4, outputs, &of_outputs, |some| {
+                with(conv::Problem { outputs: some.len(), ..of })
+            }),
+        ]
+    }
+}
+
+impl TwoWays for conv_transpose::Problem {
+    fn problems() -> Vec<Self> {
+        let of = loom::kernels::conv::conv_transpose::shape;
+        let first = Self { batch: 3, ..of(8, 36, 5, 4, 2, conv::Order::Nhwc) };
+        let halves = loom::kernels::conv::conv_transpose::of(of(8, 12, 5, 3, 2, conv::Order::Nchw), [F16; 3]);
+        vec![Self { add: true, ..first }, Self { batch: 3, bias: Some(conv::Bias::of(F32)), ..halves }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let Self { batch, outputs, channels, .. } = *self;
+        let first = self.order == conv::Order::Nchw;
+        let outer = |inside: usize| if first { batch } else { batch * inside };
+        let [height, width] = self.out();
+        let y = outer(height * width);
+        let of_outputs = [("weight", channels), ("bias", 1), ("y", y)];
+        let outputs_cut =
+            Cut::at("outputs", outputs / 3 / 4 * 4, outputs, &of_outputs, |some| Self { outputs: some.len(), ..*self });
+        let mut cuts = vec![
+            Cut::at("batches", 1, batch, &["x", "y"].map(|name| (name, 1)), |some| Self { batch: some.len(), ..*self }),
+            outputs_cut,
+        ];
+        if self.bias.is_none() && !self.add {
+            let args = [("x", outer(self.size[0] * self.size[1])), ("weight", 1)];
             cuts.push(Cut::at("channels, summed", 4, channels, &args, |some| Self { channels: some.len(), ..*self }));
         }
         cuts

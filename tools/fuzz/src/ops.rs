@@ -12,10 +12,10 @@ use tileloom::weights::{Code, Format, Scales};
 use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, activation, activation_backward, advance,
     attention, attention_backward, attention_bias, attention_bias_backward, attention_merge, attention_merge_backward,
-    axpby, beam_step, column_sums, conv, counting_sort, dropout, gemm, gemm_quant, grouped_gemm, grouped_gemm_backward,
-    kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward,
-    position_encoding, quantize, resize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify,
-    vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    axpby, beam_step, column_sums, conv, conv_backward, conv_transpose, counting_sort, dropout, gemm, gemm_quant,
+    grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route,
+    moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax,
+    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -27,7 +27,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 44] = [
+pub const OPS: [(&str, Case); 46] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
@@ -40,6 +40,8 @@ pub const OPS: [(&str, Case); 44] = [
     ("axpby", call::case::<axpby::Problem>),
     ("beam_step", call::case::<beam_step::Problem>),
     ("conv", call::case::<conv::Problem>),
+    ("conv_backward", call::case::<conv_backward::Problem>),
+    ("conv_transpose", call::case::<conv_transpose::Problem>),
     ("column_sums", call::case::<column_sums::Problem>),
     ("dropout", call::case::<dropout::Problem>),
     ("counting_sort", call::case::<counting_sort::Problem>),
@@ -353,6 +355,42 @@ op!(resize: [x, y], [scratch]; |dice, p| {
     let filter = matches!(p.rule, resize::Rule::Linear | resize::Rule::Cubic(_));
     (p.antialias, p.exclude_outside) = (p.antialias && filter, p.exclude_outside && filter);
     p.scale = p.scale.map(|_| [0.5 + dice.below(8) as f64 / 4.0, 1.5]);
+});
+
+fields!(conv_backward::Problem = Self::default();
+conv_backward::Problem { forward, dx, dx_layout, add_dx, dweight, add_dweight, dbias, add_dbias });
+op!(conv_backward: [dy], [x, weight, dx, dweight, dbias, scratch]; |dice, p| {
+    let of = &mut p.forward;
+    of.groups = 1 + dice.below(4);
+    [of.channels, of.outputs] = [0; 2].map(|_| of.groups * dice.below(20));
+    of.kernel = [0; 2].map(|_| 1 + dice.below(5));
+    for pair in [&mut of.stride, &mut of.dilation, &mut of.upsample] {
+        *pair = pair.map(|n| n.clamp(1, 9));
+    }
+    if dice.one_in(2) {
+        of.border = conv::Border::Zero;
+    }
+    of.slope = 0.5;
+});
+
+fields!(conv_transpose::Problem = Self::default();
+conv_transpose::Problem {
+    batch, channels, outputs, groups, size, kernel, stride, dilation, downsample, padding, output_padding, mask, order, x, x_layout,
+    weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope,
+});
+op!(conv_transpose: [x, weight, y], [bias, scratch]; |dice, p| {
+    p.groups = 1 + dice.below(4);
+    [p.channels, p.outputs] = [0; 2].map(|_| p.groups * dice.below(20));
+    p.kernel = [0; 2].map(|_| 1 + dice.below(5));
+    p.padding = [0; 4].map(|_| dice.below(4));
+    p.output_padding = [0; 2].map(|_| dice.below(4));
+    for pair in [&mut p.stride, &mut p.dilation] {
+        *pair = pair.map(|n| n.clamp(1, 9));
+    }
+    if dice.one_in(2) {
+        p.downsample = [1, 1];
+    }
+    p.slope = 0.5;
 });
 
 one_of!(Code: |d| d.of_these(Code::ALL));

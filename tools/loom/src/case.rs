@@ -429,6 +429,11 @@ pub enum Options<'a, 'c> {
 }
 
 impl Options<'_, '_> {
+    /// Whether a case of this op is read.
+    pub fn op_is(&self, op: &str) -> bool {
+        matches!(self, Options::Read(reader) if reader.op() == op)
+    }
+
     /// An option; without it `value` stays.
     ///
     /// # Errors

@@ -200,11 +200,20 @@ fn seeds() -> (Vec<Case>, BTreeMap<String, Vec<String>>) {
         }
     }
     // Convolutions of one dimension are written as those of two.
-    let case = Case::new("conv1d").tensor("x", values(&[2, 5, 3], &[0.5; 30]));
-    let case = case.tensor("weight", values(&[4, 5, 3], &[0.5; 60]));
-    assert_eq!(read(&case.to_bytes().unwrap()), Ok(()));
-    cases.push(case);
-    options.insert("conv1d".into(), options["conv2d"].clone());
+    for (one, two, weight, dy) in [
+        ("conv1d", "conv2d", [4, 5, 3], None),
+        ("conv1d_backward", "conv2d_backward", [4, 5, 3], Some([2, 4, 1])),
+        ("conv_transpose1d", "conv_transpose2d", [5, 4, 3], None),
+    ] {
+        let case = Case::new(one).tensor("x", values(&[2, 5, 3], &[0.5; 30]));
+        let mut case = case.tensor("weight", values(&weight, &[0.5; 60]));
+        if let Some(shape) = dy {
+            case = case.tensor("dy", values(&shape, &[0.5; 8]));
+        }
+        assert_eq!(read(&case.to_bytes().unwrap()), Ok(()));
+        cases.push(case);
+        options.insert(one.into(), options[two].clone());
+    }
     let all: Vec<_> = registry::all().iter().flat_map(|kernel| kernel.ops()).copied().collect();
     assert!(all.iter().all(|op| options.contains_key(*op)), "{all:?} are not all of {:?}", options.keys());
     (cases, options)

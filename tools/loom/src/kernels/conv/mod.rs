@@ -2,6 +2,9 @@
 
 pub mod resize;
 
+pub mod conv_backward;
+pub mod conv_transpose;
+
 use tileloom::conv::{
     Activation, Algorithm, Bias, Border, Config, Order, Padding, Problem, Residual, TapMask, WeightOrder,
 };
@@ -52,7 +55,7 @@ pub fn whole(problem: Problem, activation: Activation) -> Problem {
 }
 
 /// Whole numbers from -3 to 3: their sums are exact.
-fn integers(entry: &mut Entry<Problem>, seed: u64) {
+fn integers<P: tileloom::Op>(entry: &mut Entry<P>, seed: u64) {
     entry.exact().set(move |_, values| {
         let mut random = Random::new(seed);
         values.values_mut().flatten().for_each(|value| *value = random.below(7) as f64 - 3.0);
@@ -109,32 +112,10 @@ impl Listed for Problem {
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
-        fn words<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<(&'static str, T)> {
-            all.iter().map(|&one| (name(one), one)).collect()
-        }
-        for (name, pair) in
-            [("stride", &mut self.stride), ("dilation", &mut self.dilation), ("upsample", &mut self.upsample)]
-        {
-            let mut value = Pair(*pair);
-            options.value(name, &mut value)?;
-            *pair = value.0;
-        }
-        let mut padding = Sides(match self.padding {
-            Padding::Same => None,
-            Padding::Sides(sides) => Some(sides.into()),
-        });
-        options.value("padding", &mut padding)?;
-        self.padding = padding.of(self.op_dims(options))?;
-        options.value("groups", &mut self.groups)?;
-        options.word("layout", &mut self.order, &words(Order::ALL, Order::name))?;
-        options.word("padding_mode", &mut self.border, &words(Border::ALL, Border::name))?;
-        options.word("mask", &mut self.mask, &words(TapMask::ALL, TapMask::name))?;
+        geometry(self, options, "conv1d")?;
         options.word("activation", &mut self.activation, &words(Activation::ALL, Activation::name))?;
         options.value("slope", &mut self.slope)?;
         options.value("out_dtype", &mut self.y)?;
-        options.word("weight_order", &mut self.weight_order, &words(WeightOrder::ALL, WeightOrder::name))?;
-        options.value("x_layout", &mut self.x_layout)?;
-        options.value("weight_layout", &mut self.weight_layout)?;
         options.value("y_layout", &mut self.y_layout)?;
         if let Some(bias) = &mut self.bias {
             options.value("bias_offset", &mut bias.offset)?;
@@ -148,59 +129,16 @@ impl Listed for Problem {
         let (x, x_dtype) = reader.values("x", expected)?;
         let (weight, weight_dtype) = reader.values("weight", "[o, c / groups, (kh,) kw]")?;
         let mut problem = Problem { x: x_dtype, weight: weight_dtype, y: x_dtype, ..Problem::default() };
-        if let Some(bias) = reader.optional("bias") {
-            problem.bias = Some(Bias::of(case::float("bias", bias)?));
-        }
+        problem.bias = bias_given(reader)?;
         if let Some(residual) = reader.optional("residual") {
             problem.residual = Some(Residual::of(case::float("residual", residual)?));
         }
         problem.options(&mut Options::Read(reader))?;
-        // Axes as of two dimensions.
-        let four = |name, tensor: &case::Tensor, height: usize| -> Result<[usize; 4], Fault> {
-            let mut shape = tensor.shape.clone();
-            if shape.len() != dims + 2 {
-                return Err(case::bad_shape(name, tensor, format!("{} axes", dims + 2)));
-            }
-            if dims == 1 {
-                shape.insert(height, 1);
-            }
-            Ok([0, 1, 2, 3].map(|axis| shape[axis]))
-        };
-        let last = problem.order == Nhwc;
-        let [batch, a, b, c] = four("x", x, if last { 1 } else { 2 })?;
-        (problem.batch, problem.channels, problem.size) =
-            (batch, if last { c } else { a }, if last { [a, b] } else { [b, c] });
-        let height = match problem.weight_order {
-            WeightOrder::Oihw => 2,
-            WeightOrder::Ohwi => 1,
-            WeightOrder::Hwio => 0,
-        };
-        let axes = four("weight", weight, height)?;
-        let [o, i, h, w] = match problem.weight_order {
-            WeightOrder::Oihw => axes,
-            WeightOrder::Ohwi => [axes[0], axes[3], axes[1], axes[2]],
-            WeightOrder::Hwio => [axes[3], axes[2], axes[0], axes[1]],
-        };
+        let [batch, channels, height, width] = axes("x", x, dims, problem.order)?;
+        (problem.batch, problem.channels, problem.size) = (batch, channels, [height, width]);
+        let [o, i, h, w] = weight_axes(weight, dims, problem.weight_order)?;
         (problem.outputs, problem.kernel) = (o, [h, w]);
-        let Problem { channels, groups, .. } = problem;
-        if groups == 0 || i.checked_mul(groups) != Some(channels) || o % groups != 0 {
-            return Err(case::bad_shape(
-                "weight",
-                weight,
-                format!("{channels} / {groups} channels, a multiple of {groups} outputs"),
-            ));
-        }
-        let refused =
-            |name, value: String, expected: &str| Err(Fault::BadOption { name, value, expected: expected.into() });
-        for (name, pair) in [("stride", problem.stride), ("dilation", problem.dilation), ("upsample", problem.upsample)]
-        {
-            if pair.contains(&0) {
-                return refused(name, Pair(pair).text(), "at least 1");
-            }
-        }
-        if [h, w].contains(&0) {
-            return Err(case::bad_shape("weight", weight, "a kernel with taps"));
-        }
+        check_read(&problem, i, weight)?;
         affordable(reader, &problem.args())?;
         let mut values = Values::new();
         for arg in problem.args().iter().filter(|arg| arg.access == Access::Read) {
@@ -221,21 +159,122 @@ impl Listed for Problem {
     }
 }
 
+/// What options tell of where taps lie, of x and of the weights.
+fn geometry(problem: &mut Problem, options: &mut Options, one: &str) -> Result<(), Fault> {
+    for (name, pair) in
+        [("stride", &mut problem.stride), ("dilation", &mut problem.dilation), ("upsample", &mut problem.upsample)]
+    {
+        let mut value = Pair(*pair);
+        options.value(name, &mut value)?;
+        *pair = value.0;
+    }
+    let mut padding = Sides(match problem.padding {
+        Padding::Same => None,
+        Padding::Sides(sides) => Some(sides.into()),
+    });
+    options.value("padding", &mut padding)?;
+    problem.padding = padding.of(options.op_is(one))?;
+    options.value("groups", &mut problem.groups)?;
+    options.word("layout", &mut problem.order, &words(Order::ALL, Order::name))?;
+    options.word("padding_mode", &mut problem.border, &words(Border::ALL, Border::name))?;
+    options.word("mask", &mut problem.mask, &words(TapMask::ALL, TapMask::name))?;
+    options.word("weight_order", &mut problem.weight_order, &words(WeightOrder::ALL, WeightOrder::name))?;
+    options.value("x_layout", &mut problem.x_layout)?;
+    options.value("weight_layout", &mut problem.weight_layout)
+}
+
+/// Refuses sizes that would be divided by, of weights for `own` channels of a group.
+fn check_read(problem: &Problem, own: usize, weight: &case::Tensor) -> Result<(), Fault> {
+    let Problem { channels, outputs, groups, .. } = *problem;
+    if groups == 0 || own.checked_mul(groups) != Some(channels) || outputs % groups != 0 {
+        return Err(case::bad_shape(
+            "weight",
+            weight,
+            format!("{channels} / {groups} channels, a multiple of {groups} outputs"),
+        ));
+    }
+    for (name, pair) in [("stride", problem.stride), ("dilation", problem.dilation), ("upsample", problem.upsample)] {
+        if pair.contains(&0) {
+            return Err(Pair(pair).refused(name, "at least 1"));
+        }
+    }
+    if problem.kernel.contains(&0) {
+        return Err(case::bad_shape("weight", weight, "a kernel with taps"));
+    }
+    Ok(())
+}
+
 /// The shape of an argument in a case file.
 fn shown(problem: &Problem, arg: &Arg, dims: usize) -> Vec<usize> {
-    if arg.name == "bias" {
+    shown_axes(arg, dims, problem.weight_order, problem.order)
+}
+
+/// The same, in these orders of axes.
+fn shown_axes(arg: &Arg, dims: usize, weight_order: WeightOrder, order: Order) -> Vec<usize> {
+    if ["bias", "dbias"].contains(&arg.name) {
         return vec![arg.view.cols];
     }
     let mut shape = [&arg.view.sizes[..], &[arg.view.cols]].concat();
-    let height = match (arg.name, problem.weight_order, problem.order) {
-        ("weight", WeightOrder::Hwio, _) => 0,
-        ("weight", WeightOrder::Ohwi, _) | ("x" | "y" | "residual", _, Nhwc) => 1,
-        _ => 2,
+    let height = match (arg.name, weight_order, order) {
+        ("weight" | "dweight", order, _) => height_of(order),
+        (_, _, Nhwc) => 1,
+        (_, _, Nchw) => 2,
     };
     if dims == 1 {
         shape.remove(height);
     }
     shape
+}
+
+/// Which axis of the weights is their height.
+fn height_of(order: WeightOrder) -> usize {
+    match order {
+        WeightOrder::Oihw => 2,
+        WeightOrder::Ohwi => 1,
+        WeightOrder::Hwio => 0,
+    }
+}
+
+/// The axes of a tensor as of two dimensions: one has a height of 1, at axis `height`.
+fn four(name: &'static str, tensor: &case::Tensor, dims: usize, height: usize) -> Result<[usize; 4], Fault> {
+    let mut shape = tensor.shape.clone();
+    if shape.len() != dims + 2 {
+        return Err(case::bad_shape(name, tensor, format!("{} axes", dims + 2)));
+    }
+    if dims == 1 {
+        shape.insert(height, 1);
+    }
+    Ok([0, 1, 2, 3].map(|axis| shape[axis]))
+}
+
+/// Pictures, channels, height and width.
+fn axes(name: &'static str, tensor: &case::Tensor, dims: usize, order: Order) -> Result<[usize; 4], Fault> {
+    Ok(match order {
+        Nchw => four(name, tensor, dims, 2)?,
+        Nhwc => {
+            let [n, h, w, c] = four(name, tensor, dims, 1)?;
+            [n, c, h, w]
+        }
+    })
+}
+
+/// Outputs, channels of a group, height and width of the weights.
+fn weight_axes(weight: &case::Tensor, dims: usize, order: WeightOrder) -> Result<[usize; 4], Fault> {
+    let [a, b, c, d] = four("weight", weight, dims, height_of(order))?;
+    Ok(match order {
+        WeightOrder::Oihw => [a, b, c, d],
+        WeightOrder::Ohwi => [a, d, b, c],
+        WeightOrder::Hwio => [d, c, a, b],
+    })
+}
+
+/// The bias of a case.
+fn bias_given(reader: &mut Reader) -> Result<Option<Bias>, Fault> {
+    reader.optional("bias").map(|bias| Ok(Bias::of(case::float("bias", bias)?))).transpose()
+}
+
+fn words<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> Vec<(&'static str, T)> {
+    all.iter().map(|&one| (name(one), one)).collect()
 }
 
 /// A number for both axes, or one each.
@@ -256,6 +295,12 @@ impl OptionValue for Pair {
     }
 }
 
+impl Pair {
+    fn refused(&self, name: &'static str, expected: &str) -> Fault {
+        Fault::BadOption { name, value: self.text(), expected: expected.into() }
+    }
+}
+
 /// Padding: `same`, a number, one for each axis or each side.
 #[derive(Clone)]
 struct Sides(Option<Vec<usize>>);
@@ -271,32 +316,24 @@ impl OptionValue for Sides {
 }
 
 impl Sides {
-    fn of(&self, dims: usize) -> Result<Padding, Fault> {
-        let Some(sides) = &self.0 else { return Ok(Padding::Same) };
-        Ok(Padding::Sides(match (&sides[..], dims) {
+    /// Padding; of one dimension, of left and right.
+    fn of(&self, one: bool) -> Result<Padding, Fault> {
+        if self.0.is_none() { Ok(Padding::Same) } else { self.cut(one).map(Padding::Sides) }
+    }
+
+    /// Of each side.
+    fn cut(&self, one: bool) -> Result<[usize; 4], Fault> {
+        Ok(match (self.0.as_deref().unwrap_or_default(), one) {
             (&[top, bottom, left, right], _) => [top, bottom, left, right],
-            (&[all], 2) => [all; 4],
-            (&[y, x], 2) => [y, y, x, x],
-            (&[all], 1) => [0, 0, all, all],
-            (&[left, right], 1) => [0, 0, left, right],
+            (&[all], false) => [all; 4],
+            (&[y, x], false) => [y, y, x, x],
+            (&[all], true) => [0, 0, all, all],
+            (&[left, right], true) => [0, 0, left, right],
             _ => {
                 let (value, expected) = (self.text(), Sides::EXPECTED.into());
                 return Err(Fault::BadOption { name: "padding", value, expected });
             }
-        }))
-    }
-}
-
-trait Dims {
-    fn op_dims(&self, options: &Options) -> usize;
-}
-
-impl Dims for Problem {
-    fn op_dims(&self, options: &Options) -> usize {
-        match options {
-            Options::Read(reader) if reader.op() == "conv1d" => 1,
-            _ => 2,
-        }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Resampling, described.
 
-use tileloom::conv::{Order, Padding};
+use tileloom::conv::Order;
 use tileloom::resize::{Algorithm, Config, Coordinates, Problem, Rounding, Rule, Windows};
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
@@ -225,10 +225,7 @@ fn rule(rule: Rule, options: &mut Options) -> Result<Rule, Fault> {
             }
             let mut sides = Sides(Some(windows.padding.into()));
             options.value("padding", &mut sides)?;
-            let Padding::Sides(padding) = sides.of(2)? else {
-                let expected = "numbers: pooling has no `same`".into();
-                return Err(Fault::BadOption { name: "padding", value: sides.text(), expected });
-            };
+            let padding = sides.cut(false)?;
             options.value("ceil_mode", &mut windows.ceil)?;
             options.value("count_padding", &mut windows.count_padding)?;
             Rule::Average(Windows { padding, ..windows })

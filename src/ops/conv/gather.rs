@@ -1,0 +1,343 @@
+//! A convolution as shaders see it, whichever op asks for it: pixels of y gather what lies under the taps of their windows in x.
+
+use super::choose;
+use super::pipeline::{self, BIAS, PACK_WG, PHASES, RESIDUAL, SCRATCH, WEIGHT, X, Y, kind};
+use super::{Activation, Algorithm, Border, Config, MOST, Order};
+use crate::ops::prelude::*;
+
+/// What is gathered, all layouts resolved. Pairs are of height and width.
+#[derive(Debug, Clone)]
+pub(crate) struct Gather {
+    pub order: Order,
+    pub batch: usize,
+    pub groups: usize,
+    /// Channels of x of a group.
+    pub group_channels: usize,
+    /// Channels of y of a group.
+    pub group_outputs: usize,
+    /// Places that windows meet: those of x, each repeated `upsample` times.
+    pub places: [usize; 2],
+    pub upsample: [usize; 2],
+    pub border: Border,
+    /// Padding in front.
+    pub before: [usize; 2],
+    /// Distance of neighbouring windows; where there are phases, of those of one phase.
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// Columns of the kernel.
+    pub kernel_w: usize,
+    /// Taps that have a part, the first of the kernel in the order of rows.
+    pub taps: usize,
+    /// Height and width of y.
+    pub out: [usize; 2],
+    pub x: (View<3>, Dtype),
+    pub weight: (View<3>, Dtype),
+    /// Strides of the weights: of a group's outputs, of its channels, of height and width.
+    pub weight_strides: Strides,
+    /// From the weights of a group to those of the next.
+    pub weight_group: u32,
+    pub y: (View<3>, Dtype),
+    pub bias: Option<(View<1>, Dtype)>,
+    pub residual: Option<(View<3>, Dtype)>,
+    pub activation: Activation,
+    pub slope: f32,
+    /// Added to what y holds.
+    pub add: bool,
+    /// Where pixels of y differ in their taps.
+    pub phases: Option<Phases>,
+}
+
+/// Pixels of y by their phases: those of one have the same taps, and lie `step` apart in y.
+#[derive(Debug, Clone)]
+pub(crate) struct Phases {
+    /// Three fours of words for each phase, then the taps of each axis, as `conv_phase_each.wgsl` reads them.
+    pub table: Vec<u32>,
+    pub count: usize,
+    pub step: [usize; 2],
+    /// k of all phases, each a multiple of four.
+    pub k: u64,
+    /// The longest k, and the taps of it.
+    pub most_k: u64,
+    /// Pixels of the largest phase, in all batches.
+    pub rows: u64,
+}
+
+/// One axis of a phase.
+#[derive(Debug, Clone)]
+pub(crate) struct Axis {
+    /// The first place of y.
+    pub first: usize,
+    /// Places of y.
+    pub count: usize,
+    /// Taps of the kernel, and the place of x under each at the first place of y, where it may lie outside.
+    pub taps: Vec<(usize, i64)>,
+}
+
+/// Phases at most, and taps of an axis in all of them.
+pub(crate) const MOST_PHASES: usize = 1 << 12;
+pub(crate) const MOST_TAPS: usize = 1 << 16;
+
+/// Fours of words of a phase in the table.
+const PHASE: usize = 3;
+
+impl Phases {
+    /// Those of these axes, for channels of a group of x, and a y whose first element and strides of height and width are told.
+    pub fn of(
+        axes: [&[Axis]; 2],
+        step: [usize; 2],
+        batch: usize,
+        group_channels: usize,
+        [y_first, y_height, y_width]: [u32; 3],
+    ) -> Phases {
+        let count = axes[0].len() * axes[1].len();
+        let mut all = Phases { table: Vec::new(), count, step, k: 0, most_k: 0, rows: 0 };
+        // Where the taps of each axis of each phase begin.
+        let mut next = PHASE * count;
+        let starts = axes.map(|axis| {
+            let start = |one: &Axis| {
+                let start = next as u32;
+                next += one.taps.len();
+                start
+            };
+            axis.iter().map(start).collect::<Vec<_>>()
+        });
+        for (y, y_start) in axes[0].iter().zip(&starts[0]) {
+            for (x, x_start) in axes[1].iter().zip(&starts[1]) {
+                let taps = product!(y.taps.len(), x.taps.len());
+                let k = padded(product!(taps, group_channels), 4);
+                let rows = product!(batch, y.count, x.count);
+                let first = y_first
+                    .wrapping_add((y.first as u32).wrapping_mul(y_height))
+                    .wrapping_add((x.first as u32).wrapping_mul(y_width));
+                all.table.extend([all.k as u32, all.k.saturating_add(k) as u32, taps as u32, rows as u32]);
+                all.table.extend([y.count as u32, x.count as u32, first, 0]);
+                all.table.extend([x.taps.len() as u32, *y_start, *x_start, 0]);
+                all.k = all.k.saturating_add(k);
+                all.most_k = all.most_k.max(k);
+                all.rows = all.rows.max(rows);
+            }
+        }
+        for &(tap, place) in axes.into_iter().flatten().flat_map(|axis| &axis.taps) {
+            all.table.extend([tap as u32, place as u32, 0, 0]);
+        }
+        all
+    }
+}
+
+/// How scratch is divided.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packing {
+    /// Groups, and the channels of y of one; those of a depthwise convolution are one group.
+    pub groups: usize,
+    pub cols: usize,
+    /// k, a multiple of four; of all phases.
+    pub k: u64,
+    /// Vectors of four words: the bias, that and the weights, all.
+    pub ends: [u64; 3],
+}
+
+crate::params! {
+    /// What one run tells the shaders: strides of batch, channels, height and width, of y from pixel to pixel of a phase; of the weights
+    /// those of outputs, channels, height and width.
+    pub struct Params;
+    fn of(p: &Gather, packing: &Packing, grid: [u32; 3]) {
+        x: Strides = p.strides(&p.x.0),
+        y: Strides = p.y_strides(),
+        residual: Strides = p.residual.map_or([0; 4], |(view, _)| p.strides(&view)),
+        weight: Strides = p.weight_strides,
+        x_offset: u32 = p.x.0.offset as u32,
+        y_offset: u32 = p.y.0.offset as u32,
+        residual_offset: u32 = p.residual.map_or(0, |(view, _)| view.offset as u32),
+        weight_offset: u32 = p.weight.0.offset as u32,
+        weight_group: u32 = p.weight_group,
+        bias_offset: u32 = p.bias.map_or(0, |(view, _)| view.offset as u32),
+        residual_kind: u32 = kind(p.residual.map(|(_, dtype)| dtype)),
+        // From the first channel of a group to that of the next.
+        x_group: u32 = p.strides(&p.x.0)[1].wrapping_mul(p.group_channels as u32),
+        // Pixels of y; of the largest phase.
+        rows: u32 = p.rows() as u32,
+        cols: u32 = packing.cols as u32,
+        cols4: u32 = packing.cols.div_ceil(4) as u32,
+        k: u32 = packing.k as u32,
+        taps: u32 = p.taps as u32,
+        group_channels: u32 = p.group_channels as u32,
+        groups: u32 = packing.groups as u32,
+        // Phases; of the gradient of the weights parts of the pixels, each of so many, and in all; rows of products.
+        parts: u32 = p.parts() as u32,
+        part: u32 = 0,
+        pixels: u32 = 0,
+        products: u32 = 0,
+        add_weight: u32 = 0,
+        add_bias: u32 = 0,
+        // Channels of y of a group.
+        multiplier: u32 = p.group_outputs as u32,
+        out_h: u32 = p.out[0] as u32,
+        out_w: u32 = p.out[1] as u32,
+        in_h: u32 = p.places[0] as u32,
+        in_w: u32 = p.places[1] as u32,
+        kernel_w: u32 = p.kernel_w as u32,
+        stride_h: u32 = p.stride[0] as u32,
+        stride_w: u32 = p.stride[1] as u32,
+        dilation_h: u32 = p.dilation[0] as u32,
+        dilation_w: u32 = p.dilation[1] as u32,
+        up_h: u32 = p.upsample[0] as u32,
+        up_w: u32 = p.upsample[1] as u32,
+        pad_top: u32 = p.before[0] as u32,
+        pad_left: u32 = p.before[1] as u32,
+        border: u32 = p.border as u32,
+        activation: u32 = p.activation as u32,
+        slope: f32 = p.slope,
+        never: u32 = 0,
+        entry: u32 = if p.by_fours() { 4 } else { 1 },
+        weights_at: u32 = packing.ends[0] as u32,
+        table_at: u32 = packing.ends[1] as u32,
+        packed: u32 = packing.ends[2] as u32,
+        grid_x: u32 = grid[0],
+    }
+}
+
+/// Which memory.
+pub(super) struct Memory<'a> {
+    pub x: Binding<'a>,
+    pub weight: Binding<'a>,
+    pub y: Binding<'a>,
+    pub bias: Option<Binding<'a>>,
+    pub residual: Option<Binding<'a>>,
+    pub scratch: Option<Binding<'a>>,
+}
+
+impl Params {
+    /// Those of a product whose rows, columns and k are others than those of a convolution.
+    pub(super) fn begin(p: &Gather, grid: [u32; 3]) -> Params {
+        Params::of(p, &Packing { groups: 1, cols: 0, k: 0, ends: [0; 3] }, grid)
+    }
+}
+
+impl Gather {
+    /// Refuses what shaders could not count.
+    pub fn checked(self) -> Checked<Gather> {
+        // Other algorithms take no more.
+        let Packing { k, ends, .. } = self.packing(Algorithm::Direct);
+        let rows = product!(self.batch, self.out[0], self.out[1]);
+        for (arg, count) in [("weight", ends[2].max(k)), ("y", rows)] {
+            if count > MOST as u64 {
+                return Err(ErrorKind::invalid(
+                    arg,
+                    format!("{count} fours of packed weights, or pixels: at most {MOST}"),
+                ));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Channels of y.
+    fn outputs(&self) -> usize {
+        self.groups.saturating_mul(self.group_outputs)
+    }
+
+    /// Pixels of y, in all batches; of the largest phase.
+    pub(super) fn rows(&self) -> u64 {
+        match &self.phases {
+            Some(phases) => phases.rows,
+            None => product!(self.batch, self.out[0], self.out[1]),
+        }
+    }
+
+    /// Phases.
+    pub(super) fn parts(&self) -> usize {
+        self.phases.as_ref().map_or(1, |phases| phases.count)
+    }
+
+    /// The longest k of a pixel.
+    pub(super) fn most_k(&self) -> u64 {
+        self.phases.as_ref().map_or_else(|| self.all_k(), |phases| phases.most_k)
+    }
+
+    fn all_k(&self) -> u64 {
+        match &self.phases {
+            Some(phases) => phases.k,
+            None => padded(product!(self.taps, self.group_channels), 4),
+        }
+    }
+
+    /// Scratch by an algorithm.
+    pub(super) fn packing(&self, algorithm: Algorithm) -> Packing {
+        let (groups, cols) = match algorithm {
+            Algorithm::Depthwise => (1, self.outputs()),
+            Algorithm::Direct | Algorithm::Tiled => (self.groups, self.group_outputs),
+        };
+        let k = self.all_k();
+        let bias = product!(groups, cols.div_ceil(4));
+        let weights = bias.saturating_add(product!(groups, k, cols.div_ceil(4)));
+        let entries = if self.by_fours() { k / 4 } else { k };
+        Packing { groups, cols, k, ends: [bias, weights, weights.saturating_add(entries)] }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows() == 0 || self.outputs() == 0
+    }
+
+    pub(super) fn has_f16(&self) -> bool {
+        let bias = self.bias.is_some_and(|(_, dtype)| dtype == Dtype::F16);
+        bias || [self.x.1, self.weight.1, self.y.1].contains(&Dtype::F16)
+    }
+
+    /// Four k follow each other in channels.
+    pub(super) fn by_fours(&self) -> bool {
+        self.group_channels > 0 && self.group_channels.is_multiple_of(4)
+    }
+
+    /// Strides of batch, channels, height and width.
+    pub(super) fn strides(&self, view: &View<3>) -> Strides {
+        self.order.strides(view)
+    }
+
+    /// Those of y, from pixel to pixel of a phase.
+    fn y_strides(&self) -> Strides {
+        let [n, c, h, w] = self.strides(&self.y.0);
+        let [y, x] = self.phases.as_ref().map_or([1, 1], |phases| phases.step.map(|step| step as u32));
+        [n, c, h.wrapping_mul(y), w.wrapping_mul(x)]
+    }
+
+    /// Bytes of the bias, the packed weights and the table of k.
+    pub(super) fn scratch(&self, algorithm: Algorithm) -> u64 {
+        if self.is_empty() { 0 } else { product!(self.packing(algorithm).ends[2], 16u32) }
+    }
+
+    pub(super) fn compose(&self, config: &Config, writable: Slots) -> Vec<Shader> {
+        let (pack, main) = pipeline::passes(self, config, writable);
+        vec![pack.shader(), main.shader()]
+    }
+
+    pub(super) fn bind(&self, config: &Config, kernels: &Kernels, memory: &Memory) -> Checked<Dispatch> {
+        let mut args = Args::new(kernels);
+        args.read(X, "x", memory.x, self.x.0.of(self.x.1))?;
+        args.read(WEIGHT, "weight", memory.weight, self.weight.0.of(self.weight.1))?;
+        args.write(Y, "y", memory.y, self.y.0.of(self.y.1))?;
+        args.read(BIAS, "bias", memory.bias, self.bias.map(|(view, dtype)| view.of(dtype)))?;
+        args.read(RESIDUAL, "residual", memory.residual, self.residual.map(|(view, dtype)| view.of(dtype)))?;
+        args.scratch(SCRATCH, memory.scratch, self.scratch(config.algorithm))?;
+        // An invocation reads of the residual what it writes of y, and nothing else of it. Browsers refuse to bind one range
+        // twice.
+        if args.caps.backend != wgpu::Backend::BrowserWebGpu {
+            args.in_place(RESIDUAL, Y);
+        }
+        args.check()?;
+        if self.is_empty() {
+            return Ok(Dispatch::default());
+        }
+        if let Some(phases) = &self.phases {
+            args.table(PHASES, "phases", &phases.table)?;
+        }
+        let mut writable = args.writable();
+        if args.shares(SCRATCH) {
+            writable = writable.with(SCRATCH);
+        }
+        let (pack, main) = pipeline::passes(self, config, writable);
+        let packing = self.packing(config.algorithm);
+        let grid = args.fold(packing.ends[2].div_ceil(PACK_WG.into()))?;
+        let packed = args.step(&pack, &Params::of(self, &packing, grid), grid)?;
+        let grid = args.fold(choose::workgroups(self, config))?;
+        Ok(Dispatch::of(vec![packed, args.step(&main, &Params::of(self, &packing, grid), grid)?]))
+    }
+}
