@@ -32,6 +32,8 @@
 //! (2.6). Seven products for two: 3.5. With one key, or one query, per invocation the first takes 74 and 59 ms, with one of both 83; four queries
 //! are slower again. 2048 of 64: 769 for 201 (3.8), causal 389 for 104 (3.7). One walk with five products is not tried.
 
+mod coop;
+
 use super::choose::lanes_of;
 use super::{Load, Reduce, statistics};
 use crate::args::Reach;
@@ -87,6 +89,8 @@ pub struct Add {
 config! {
     /// How it is computed.
     pub struct Config {
+        /// The algorithm.
+        pub algorithm: Algorithm,
         /// Invocations per workgroup; a power of two.
         pub wg_size: u32,
         /// Invocations that share a query, or a key: lane i holds chunks i, i + lanes, ... of its vectors; a power of two.
@@ -95,7 +99,9 @@ config! {
         pub queries: u32,
         /// Keys per invocation, where dk and dv are computed.
         pub keys: u32,
-        /// What is walked at a time, and has its scores in registers; at most 16.
+        /// 1 for `Tiled`. For `Coop` see there.
+        pub slots: u32,
+        /// What is walked at a time, and has its scores in registers; at most 16. `Coop`: a tile, at most 64.
         pub block: u32,
         /// How what is walked comes to the invocations.
         pub load: Load,
@@ -105,6 +111,17 @@ config! {
         pub apart: bool,
         /// f16 tensors are held natively, not packed in u32; needs `SHADER_F16`.
         pub native_f16: bool,
+    }
+}
+
+words! {
+    /// The algorithm of the walks.
+    pub enum Algorithm {
+        /// Products of vectors.
+        Tiled = "tiled",
+        /// Cooperative matrices of f16 with f32 sums. `slots` subgroups divide the head dims of a query, or of a key, among them,
+        /// `lanes * slots` invocations its scores.
+        Coop = "coop",
     }
 }
 
@@ -217,6 +234,8 @@ struct Form {
     chunks: [u32; 2],
     /// Vectors do not fill their chunks.
     padded: bool,
+    /// `Coop`: q, k, v and do are read by eights.
+    eights: bool,
     x: Storage,
     o: Storage,
     softcap: bool,
@@ -312,6 +331,7 @@ impl Problem {
             vec: 1,
             chunks: [1; 2],
             padded: false,
+            eights: false,
             x: Storage::F32,
             o: Storage::F32,
             softcap: false,
@@ -326,7 +346,17 @@ impl Problem {
         let mask = forward.mask.map(|mask| mask.kind);
         let (x, o, softcap) = (held(forward.x), held(forward.o), forward.softcap > 0.0);
         let walk = |vec| Form { vec, chunks, padded, x, o, softcap, mask, ..bare };
+        let by_matrices = |outputs: &[&View<3>]| {
+            let by = |views: &[&View<3>], n| views.iter().all(|view| view.multiple_of(n));
+            let eights = by(&[&views.of.q, &views.of.k, &views.of.v, &views.d_o], 8);
+            let chunks = coop::columns(self, config).map(|columns| columns / 4);
+            let padded = chunks.map(|chunks| 4 * chunks as usize) != [forward.head_dim, forward.value_dim];
+            ("attention_backward_coop", Form { chunks, padded, eights, ..walk(if by(outputs, 4) { 4 } else { 1 }) })
+        };
+        let coop = config.algorithm == Algorithm::Coop;
         let (stem, form) = match step {
+            Step::Keys if coop => by_matrices(&[&views.dk, &views.dv]),
+            Step::Queries if coop => by_matrices(&[&views.dq]),
             Step::Delta => {
                 let (vec, tables, dlse) = (views.delta_vec(), forward.alibi.is_some(), self.dlse.is_some());
                 ("attention_backward_delta", Form { vec, o, tables, dlse, ..bare })
@@ -366,8 +396,11 @@ const DSINKS: u32 = DMASK + 2;
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { wg_size, lanes, queries, keys, block, load, reduce, apart, .. } = self.config;
-        let Form { step, vec, chunks, padded, x, o, softcap, mask, tables, indices, dlse } = self.form;
+        let Form { step, vec, chunks, padded, x, o, softcap, mask, tables, indices, dlse, .. } = self.form;
         let walk = matches!(step, Step::Keys | Step::Queries);
+        if walk && self.config.algorithm == Algorithm::Coop {
+            return coop::shader(self);
+        }
         // Single elements of a packed output are stored half by half of a word.
         let edge = walk && vec == 1 && x.packed();
         let wg_bytes = match step {
@@ -434,7 +467,7 @@ impl Pipeline for Pass<Config, Form> {
             Load::Direct => shader.import("attention_backward_direct"),
             Load::Staged(_) => shader.import("attention_backward_staged"),
             Load::Broadcast(size) => shader.constant("LOAD_LANES", size).import("attention_backward_broadcast"),
-            Load::Matrices(_) => unreachable!("the check leaves them to attention"),
+            Load::Matrices(_) => unreachable!("the check leaves them to coop"),
         }
     }
 }
@@ -484,7 +517,7 @@ impl Config {
 
     /// Vectors that a workgroup owns, of `own` per invocation.
     fn owned(&self, own: u32) -> u64 {
-        u64::from(self.wg_size / self.lanes * own)
+        u64::from(self.wg_size / self.lanes / self.slots * own)
     }
 
     /// Rounds of the loops of an invocation of a walk over so many vectors, `times` times, at most.
@@ -582,8 +615,10 @@ impl Plan for Problem {
         };
         let own = |most: u32, held: u32| if held * most <= HELD * lanes { most } else { 1 };
         let first = Config {
+            algorithm: Algorithm::Tiled,
             wg_size,
             lanes,
+            slots: 1,
             queries: if old { 1 } else { own(row.queries, chunks) },
             keys: if old { 1 } else { own(row.keys, 2 * chunks) },
             block,
@@ -596,14 +631,22 @@ impl Plan for Problem {
             [Reduce::None, Reduce::Shuffle, Reduce::Memory].map(|reduce| Config { reduce, ..first }).to_vec();
         // With one invocation per vector: for devices of small workgroups.
         found.push(Config { lanes: 1, queries: 1, keys: 1, load: Load::Direct, ..first });
+        let at = if coop::first(caps, self) { 0 } else { found.len() };
+        found.splice(at..at, coop::candidates(caps, self));
         found
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        let Config { wg_size, lanes, queries, keys, block, load, reduce, native_f16, .. } = *config;
+        let Config { wg_size, lanes, slots, queries, keys, block, load, reduce, native_f16, .. } = *config;
         let forward = &self.forward;
         caps.check_wg_size(wg_size)?;
+        Misfit::at_most("bytes of scratch", self.scratch_bytes(), caps.binding_bytes())?;
+        Misfit::at_most("rows of scratch", self.scratch_bytes() / 16, u32::MAX)?;
+        if config.algorithm == Algorithm::Coop {
+            return coop::check(caps, self, config);
+        }
         caps.check_native_f16(native_f16, forward.has_f16())?;
+        Misfit::unless(slots == 1, "tiled needs one slot", slots)?;
         Misfit::unless(wg_size.is_power_of_two(), "wg_size must be a power of two", wg_size)?;
         Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
         Misfit::at_most("lanes", lanes, wg_size)?;
@@ -621,7 +664,7 @@ impl Plan for Problem {
                 Misfit::unless(lanes == 1, "broadcast needs one lane", lanes)?;
                 Misfit::unless(size >= block, "broadcast needs as many lanes as a block has vectors", size)?;
             }
-            Load::Matrices(size) => Misfit::unless(false, "matrices are for attention", size)?,
+            Load::Matrices(size) => Misfit::unless(false, "matrices are for coop", size)?,
         }
         Misfit::unless((reduce == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
         if reduce == Reduce::Shuffle {
@@ -631,8 +674,6 @@ impl Plan for Problem {
         let chunks = forward.chunks(lanes);
         let bytes = config.wg_bytes(chunks, queries.max(keys)).max(4 * wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
-        Misfit::at_most("bytes of scratch", self.scratch_bytes(), caps.binding_bytes())?;
-        Misfit::at_most("rows of scratch", self.scratch_bytes() / 16, u32::MAX)?;
         if caps.loop_rounds().is_none() {
             return Ok(());
         }

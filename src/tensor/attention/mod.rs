@@ -3,6 +3,7 @@
 mod attention_backward;
 mod attention_bias;
 mod attention_merge;
+mod attention_merge_backward;
 pub(super) mod kv_append;
 mod kv_move;
 

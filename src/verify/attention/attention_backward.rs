@@ -3,6 +3,7 @@
 use super::{Places, both, f32_tables, held, lengths, placed, statistics, u32_tables};
 use crate::attention::{self, Packed};
 use crate::attention_backward::{Buffers, Config, Problem};
+use crate::gemm::Precision;
 use crate::reference::attention::{self as forward_reference, Output as Forward};
 use crate::reference::attention_backward::{Gradient, Inputs, Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
@@ -178,9 +179,11 @@ impl Describe for Problem {
         let dlse = values.get("dlse").map(|dlse| q_places.gather(dlse, 1));
         let inputs = Inputs { forward: gathered.inputs(), d_o: &d_o, dlse: dlse.as_deref() };
         let exact = |v: f64| v;
+        // Matrices take weights, and gradients of scores, in f16.
+        let weights = if forward.inputs == Precision::F16 && forward.x == Dtype::Bf16 { Dtype::F16 } else { forward.x };
         let (oracle, low): (Output, Output) = both(
             || reference::<f64>(self, &inputs, [&exact, &exact]),
-            || reference::<f32>(self, &inputs, [&|v| forward.o.round(v), &|v| forward.x.round(v)]),
+            || reference::<f32>(self, &inputs, [&|v| forward.o.round(v), &|v| weights.round(v)]),
         );
         let same = |all: &[f64], _: usize| all.to_vec();
         let q = |all: &[f64], dim| q_places.scatter(all, dim);
@@ -251,7 +254,8 @@ impl Describe for Problem {
                 add: self.add,
             }
         };
-        let own = (config.wg_size / config.lanes.max(1) * config.queries.max(config.keys)) as usize;
+        let own =
+            (config.wg_size / config.lanes.max(1) / config.slots.max(1) * config.queries.max(config.keys)) as usize;
         let work = |p: Problem| {
             let forward = &p.forward;
             let pairs = forward.batch * forward.heads * forward.seq_q * forward.seq_kv;

@@ -1,13 +1,14 @@
 //! The gradient of attention on a GPU: what is more than a Problem of the list.
 
-use loom::harness::{Call, same_bits};
+use loom::harness::{Call, Output, same_bits};
+use loom::kernel::Values;
 use loom::kernels::attention::attention_backward::shape;
 use loom::kernels::attention::packed;
 use tileloom::attention::{self, Paged, Tree};
 use tileloom::attention_backward::{Buffers, Problem, prepare, scratch_bytes};
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::verify::attention::attention_backward::of;
-use tileloom::{Dtype, Layout, Op};
+use tileloom::{AttentionOptions, AttentionResults, Context, Dtype, Error, ErrorKind, Layout, Op};
 
 use crate::Suite;
 
@@ -68,6 +69,40 @@ pub fn cases(suite: &mut Suite) {
         }
         let q = |values: &loom::kernel::Values| [("dq", values["dq"].clone())].into();
         same_bits(&q(&grouped.values), &q(&apart.values))
+    });
+    suite.case("on tensors", |gpu| {
+        let run = async || {
+            let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+            let forward = attention::Problem { sinks: Some(0), causal: true, ..shape(17, 33) };
+            let call = Call::random(of(forward), 3);
+            let f32s = |name| call.values[name].iter().map(|&v| v as f32).collect::<Vec<f32>>();
+            let upload = |name, shape: &[usize]| context.upload(&f32s(name), shape);
+            let (q, k) = (upload("q", &[1, 6, 17, 32])?, upload("k", &[1, 2, 33, 32])?);
+            let (v, d_o) = (upload("v", &[1, 2, 33, 32])?, upload("do", &[1, 6, 17, 32])?);
+            let sinks = f32s("tables");
+            let options =
+                AttentionOptions { causal: true, sinks: Some(&sinks[sinks.len() - 6..]), ..Default::default() };
+            let mut batch = context.batch();
+            let (o, lse) = batch.attention_with_lse(&q, &k, &v, &options)?;
+            let results = AttentionResults { o: &o, lse: &lse, d_o: &d_o };
+            let gradients = batch.attention_backward(&q, &k, &v, &results, &options)?;
+            batch.submit()?;
+            let f64s = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<_>>();
+            let mut values = Values::new();
+            let dsinks = gradients.dsinks.expect("sinks");
+            for (name, tensor) in
+                [("dq", &gradients.dq), ("dk", &gradients.dk), ("dv", &gradients.dv), ("dsinks", &dsinks)]
+            {
+                values.insert(name, f64s(tensor.read().await?));
+            }
+            let verdict = call.judge(&Output { values, steps: Vec::new() });
+            let bad = q.attention_backward(&k, &v, &AttentionResults { d_o: &k, ..results }, &options);
+            Ok::<_, Error>((verdict, matches!(bad, Err(Error { kind: ErrorKind::Shape { arg: "do", .. }, .. }))))
+        };
+        match pollster::block_on(run()).map_err(|error| error.to_string())? {
+            (verdict, true) if verdict.ok() => Ok(()),
+            (verdict, refused) => Err(format!("{verdict:?}, refused {refused}")),
+        }
     });
     suite.case("scratch is linear", |gpu| {
         let bytes = |seq: usize| {

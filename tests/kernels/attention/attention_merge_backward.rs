@@ -1,10 +1,10 @@
 //! The gradient of the merge of partial results on a GPU: what is more than a Problem of the list.
 
-use loom::harness::{Call, same_bits};
+use loom::harness::{Call, Output, same_bits};
 use loom::kernels::attention::attention_merge::shape;
 use loom::kernels::attention::attention_merge_backward::of;
-use tileloom::attention_merge;
 use tileloom::attention_merge_backward::{Buffers, Problem, prepare};
+use tileloom::{Context, Error, ErrorKind, attention_merge};
 
 use crate::Suite;
 
@@ -28,6 +28,28 @@ pub fn cases(suite: &mut Suite) {
             return Err("it is not 0".into());
         }
         same_bits(&alone.values, &first.into())
+    });
+    suite.case("on tensors", |gpu| {
+        let run = async || {
+            let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+            let call = Call::random(Problem { dlse: Some(0), ..of(shape(3, 10, 8)) }, 2);
+            let upload = |name, shape: &[usize]| {
+                context.upload(&call.values[name].iter().map(|&v| v as f32).collect::<Vec<_>>(), shape)
+            };
+            let (parts, lse) = (upload("parts", &[3, 2, 5, 8])?, upload("lse_parts", &[3, 2, 5])?);
+            let (d_o, dlse) = (upload("do", &[2, 5, 8])?, upload("dlse", &[2, 5])?);
+            let (d_parts, dlse_parts) = parts.attention_merge_backward(&lse, &d_o, Some(&dlse))?;
+            let f64s = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<_>>();
+            let values =
+                [("d_parts", f64s(d_parts.read().await?)), ("dlse_parts", f64s(dlse_parts.read().await?))].into();
+            let verdict = call.judge(&Output { values, steps: Vec::new() });
+            let bad = parts.attention_merge_backward(&lse, &d_o, Some(&lse));
+            Ok::<_, Error>((verdict, matches!(bad, Err(Error { kind: ErrorKind::Shape { arg: "dlse", .. }, .. }))))
+        };
+        match pollster::block_on(run()).map_err(|error| error.to_string())? {
+            (verdict, true) if verdict.ok() => Ok(()),
+            (verdict, refused) => Err(format!("{verdict:?}, refused {refused}")),
+        }
     });
     suite.case("errors name what is wrong", |gpu| {
         let bytes = gpu.buffer(&[0; 1024]);

@@ -1,8 +1,9 @@
 //! The gradient of attention, described.
 
 use tileloom::attention::{self, Load, Reduce, bshd};
-use tileloom::attention_backward::{Add, Config, Problem};
+use tileloom::attention_backward::{Add, Algorithm, Config, Problem};
 use tileloom::caps::Class;
+use tileloom::gemm::Precision;
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::verify::Describe;
 use tileloom::verify::attention::attention_backward::{of, settle};
@@ -69,6 +70,7 @@ impl Listed for Problem {
     fn list(list: &mut List<Problem>) {
         everywhere(list);
         hidden(list);
+        coop(list);
         wide(list);
         full(list);
         benches(list);
@@ -360,7 +362,127 @@ fn hidden(list: &mut List<Problem>) {
 }
 
 fn config(load: Load, lanes: u32, reduce: Reduce, [queries, keys]: [u32; 2]) -> Config {
-    Config { wg_size: 16, lanes, queries, keys, block: 4, load, reduce, apart: false, native_f16: false }
+    let algorithm = Algorithm::Tiled;
+    Config {
+        algorithm,
+        wg_size: 16,
+        lanes,
+        queries,
+        keys,
+        slots: 1,
+        block: 4,
+        load,
+        reduce,
+        apart: false,
+        native_f16: false,
+    }
+}
+
+const COOP: &str = "algorithm=coop";
+
+/// By cooperative matrices, where there are some: all options over few pipelines, then what is special to matrices.
+fn coop(list: &mut List<Problem>) {
+    let shape = |seq_q, seq_kv| {
+        let base = attention::Problem { seq_q, seq_kv, ..attention::Problem::new(1, 8, 2, 32) };
+        typed(F16, attention::Problem { lse: Some(1), ..base })
+    };
+    let name = "matrices: sizes, causal, windows";
+    for (seq_q, seq_kv) in [(1, 1), (2, 0), (1, 39), (3, 79), (33, 65), (40, 23), (70, 131)] {
+        for (causal, window) in [
+            (false, [None, None]),
+            (true, [None, None]),
+            (false, [Some(9), Some(2)]),
+            (true, [Some(0), None]),
+            (false, [None, Some(5)]),
+        ] {
+            let forward = attention::Problem { causal, window, ..shape(seq_q, seq_kv) };
+            list.wide(name, of(forward)).seed(7 + seq_kv as u64).candidate(COOP);
+        }
+    }
+    let name = "matrices: biases and sequences";
+    let capped = attention::Problem { softcap: 2.0, window: [Some(9), Some(2)], ..shape(33, 65) };
+    list.wide(name, of(capped)).seed(4).candidate(COOP);
+    let base = attention::Problem { batch: 2, ..causal(shape(33, 17)) };
+    let all = Problem { dlse: Some(2), ..of(alibi_and_sinks(true, base)) };
+    list.wide(name, all).seed(5).candidate(COOP);
+    list.wide(name, of(attention::Problem { mask: Some(Mask::new(MaskKind::Bytes)), ..shape(17, 70) }))
+        .seed(7)
+        .candidate(COOP);
+    for (mask, causal) in
+        [(Mask::new(MaskKind::Additive(F16)), false), (Mask::shared(MaskKind::Additive(F16), 70), true)]
+    {
+        let problem = masked(mask, attention::Problem { batch: 2, causal, ..shape(17, 70) });
+        list.wide(name, problem).seed(7).candidate(COOP);
+    }
+    let base = attention::Problem { batch: 5, ..causal(shape(33, 40)) };
+    let sequenced = list.wide(name, of(packed(&LENGTHS, base))).seed(9).candidate(COOP);
+    sequenced.set(then_settle(sequences(&LENGTHS)));
+    let few: [_; 5] = LENGTHS.map(|[_, keys]| [33, keys]);
+    list.wide(name, of(cut(base))).seed(10).candidate(COOP).set(then_settle(sequences(&few)));
+    let parts = attention::Problem { sum: Some(0), ..causal(shape(33, 65)) };
+    list.wide(name, of(parts)).seed(11).candidate(COOP);
+    let add = Add { dq: true, dk: true, dv: true, dmask: false, dsinks: false };
+    list.wide("matrices: added to what is there", Problem { add, ..of(causal(shape(33, 65))) })
+        .seed(12)
+        .candidate(COOP);
+
+    for (head_dim, seq_kv) in [(32, 65), (40, 39), (35, 23)] {
+        let base = typed(Bf16, attention::Problem { head_dim, value_dim: head_dim, ..causal(shape(33, seq_kv)) });
+        let forward = attention::Problem { inputs: Precision::F16, ..base };
+        list.wide("matrices: bf16 as f16", of(forward)).seed(12).candidate(COOP);
+    }
+
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let name = "matrices: what is hidden does not show";
+    let cells = [("k", 30, 3, nan), ("v", 31, 2, nan), ("v", 30, 0, inf), ("k", 29, 1, -inf)];
+    let forward = cut(attention::Problem { window: [Some(4), Some(0)], ..shape(17, 33) });
+    let (entry, plant) = (list.wide(name, of(forward)).seed(20).candidate(COOP), planted(&cells));
+    entry.set(then_settle(move |p, values| {
+        values.insert("indices", vec![25.0]);
+        plant(p, values);
+    }));
+    let cells = [("q", 0, 3, nan), ("do", 1, 2, nan), ("q", 15, 0, inf), ("do", 15, 9, -inf), ("do", 16, 1, nan)];
+    let entry = list.wide(name, of(causal(shape(33, 16)))).seed(21).candidate(COOP);
+    entry.set(then_settle(planted(&cells)));
+
+    let name = "matrices: head dims";
+    let of_dims = |d, value_dim| {
+        let base = attention::Problem {
+            seq_q: 35,
+            seq_kv: 70,
+            value_dim,
+            lse: Some(0),
+            ..attention::Problem::new(1, 4, 2, d)
+        };
+        causal(typed(F16, base))
+    };
+    let odd = Problem { dq_layout: Layout::at(3), dk_layout: Layout::at(1), ..of(of_dims(59, 41)) };
+    list.wide(name, odd).seed(59).candidate(COOP);
+    list.wide(name, of(of_dims(64, 64))).seed(64).candidate(COOP);
+    for (d, value_dim) in [(1, 1), (128, 128), (192, 128)] {
+        list.full(name, of(of_dims(d, value_dim))).seed(d as u64).candidate(COOP);
+    }
+    let name = "matrices: slots, and more subgroups than blocks";
+    for (lanes, slots, block) in [(2, 1, 16), (2, 2, 8)] {
+        let config = Config {
+            algorithm: Algorithm::Coop,
+            wg_size: 16 * lanes * slots,
+            lanes,
+            queries: 1,
+            keys: 1,
+            slots,
+            block,
+            load: Load::Matrices(8),
+            reduce: Reduce::Memory,
+            apart: false,
+            native_f16: true,
+        };
+        list.wide(name, of(causal(shape(21, 90)))).seed(13).config(config);
+    }
+    let name = "matrices: checked modules give the same";
+    list.full(name, of(causal(shape(33, 65)))).seed(2).candidate(COOP).checked();
+    let name = "matrices: the same bits again";
+    list.wide(name, of(causal(shape(70, 90)))).seed(3).candidate(COOP).twice();
 }
 
 /// What one driver is enough for.
