@@ -37,9 +37,10 @@ fn gate(activation: Activation, z: f64) -> (f64, f64) {
 /// rounds t, once in gelu's square, up to seven times in gelu_tanh's cube, of 16 that are allowed; else t is exact, and it is
 /// `1 + min(t, 1)`.
 fn lost(activation: Activation, t: f64) -> f64 {
-    let rounded = matches!(activation, Activation::Gelu | Activation::GeluTanh);
-    let most = if rounded && t.is_finite() { t } else { 1.0 };
-    1.0 + t.clamp(0.0, most)
+    match activation {
+        Activation::Gelu | Activation::GeluTanh if t.is_finite() => 1.0 + t.max(0.0),
+        _ => 1.0 + t.max(0.0).min(1.0),
+    }
 }
 
 /// `z / 6 + 1 / 2`, from 0 to 1.
