@@ -8,8 +8,8 @@ use crate::reference::gemm::normal_below;
 /// `2^-126`.
 pub(super) const LEAST: f64 = 1.0 / (1u128 << 106) as f64;
 
-/// A value, and the magnitude of the formula on absolute values. Of an exponential `exp(-t)` this is its value times [`lost`] of t, plus
-/// [`LEAST`], for what is flushed before it is multiplied by something.
+/// A value, and the magnitude of the formula on absolute values. What vanishes as `exp(-t)` counts times `1 + t` where f32 rounds t, else times
+/// `1 + min(t, 1)`; and plus `2^-106`, for what is flushed before it is multiplied by something.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Valued {
     /// The value.
@@ -39,7 +39,7 @@ fn gate(activation: Activation, z: f64) -> (f64, f64) {
 fn lost(activation: Activation, t: f64) -> f64 {
     match activation {
         Activation::Gelu | Activation::GeluTanh if t.is_finite() => 1.0 + t.max(0.0),
-        _ => 1.0 + t.max(0.0).min(1.0),
+        _ => 1.0 + t.clamp(0.0, 1.0),
     }
 }
 
