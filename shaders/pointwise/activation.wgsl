@@ -11,7 +11,7 @@
 fn value_of(row: u32, c: u32, phase: u32, x: V, up: V) -> V {
   var pre = x;
   if HAS_BIAS { pre += bias_chunk(params.bias_at, c, phase, params.cols); }
-  let v = chunk_of(slope_of(ACTIVATION, params.slope, four_of(pre)).y);
+  let v = chunk_of(activated(ACTIVATION, params.slope, four_of(pre)).y);
   if !HAS_OTHER { return v; }
   var factor = up;
   if HAS_UP_BIAS { factor += up_bias_chunk(params.up_bias_at, c, phase, params.cols); }

@@ -38,15 +38,15 @@ fn activation_backward(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invo
       if c < chunks {
         var pre = x_chunk(x, c, phase, params.cols);
         if HAS_BIAS { pre += bias_chunk(params.bias_at, c, phase, params.cols); }
-        let slope = slope_of(ACTIVATION, params.slope, four_of(pre));
+        let act = activated(ACTIVATION, params.slope, four_of(pre));
         let g = dy_chunk(dy, c, phase, params.cols);
-        var d = g * chunk_of(slope.d);
+        var d = g * chunk_of(act.d);
         var e = V(0.0);
         if GATED {
           var factor = up_chunk(up, c, phase, params.cols);
           if HAS_UP_BIAS { factor += up_bias_chunk(params.up_bias_at, c, phase, params.cols); }
           d *= factor;
-          e = g * chunk_of(slope.y);
+          e = g * chunk_of(act.y);
         }
         if WRITES {
           dx_store(dx, c, phase, params.cols, d);

@@ -385,6 +385,7 @@ macro_rules! buffers {
 
         impl<'a> Buffers<'a> {
             $(#[$new_meta])*
+            #[allow(clippy::too_many_arguments)] // those that every call has
             pub fn new($($name: impl Into<Binding<'a>>),+) -> Self {
                 Buffers { $($name: $name.into(),)+ $($optional: None,)* }
             }

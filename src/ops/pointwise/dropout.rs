@@ -35,7 +35,7 @@ defaults! {
         /// The second word of its counter.
         pub offset: Step = Step::At(0),
         /// The number of the first element. Fours of elements are drawn together where it is a multiple of four.
-        pub first: usize = 0,
+        pub first: u32 = 0,
         /// Dtype of `x`.
         pub x: Dtype = Dtype::F32,
         /// Where the rows of `x` lie: strides of `n0, n1, n2`.
@@ -57,7 +57,7 @@ walk_params! {
     seed_low: u32 = p.seed as u32,
     seed_high: u32 = (p.seed >> 32) as u32,
     offset: u32 = match p.offset { Step::At(offset) => offset, Step::Buffer(at) => at as u32 },
-    first: u32 = p.first as u32,
+    first: u32 = p.first,
     p: f32 = p.p,
     scale: f32 = p.scale(),
 }
@@ -137,7 +137,7 @@ impl Plan for Problem {
         let of = (self.rows, self.cols, self.dims);
         let pair = Pair::resolve(of, (self.x, self.x_layout), ("residual", residual), (self.y, self.y_layout), &[])?;
         // The mask, as if it lay somewhere: each element has a number of 32 bits.
-        let mask = Layout::<3>::at(self.first).view("first", self.sizes(), self.cols)?;
+        let mask = Layout::<3>::at(self.first as usize).view("first", self.sizes(), self.cols)?;
         let at = if let Step::Buffer(at) = self.offset { Some(at) } else { None };
         let offset = at.map(|at| Layout::<1>::at(at).view("offset", [1], 1)).transpose()?;
         Ok(Views { pair: pair.along(mask), offset })

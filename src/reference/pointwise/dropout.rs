@@ -31,7 +31,7 @@ pub fn reference<R: Real>(problem: &Problem, x: &[f64], residual: Option<&[f64]>
     for row in 0..problem.rows {
         let mut mag = 0f64;
         for e in row * problem.cols..(row + 1) * problem.cols {
-            let kept = uniform(problem.seed, offset, (problem.first + e) as u32) >= p;
+            let kept = uniform(problem.seed, offset, problem.first + e as u32) >= p;
             let v = if kept { R::of(x[e]) * R::of(scale) } else { R::ZERO };
             let residual = residual.map_or(0.0, |residual| residual[e]);
             out.y.push((v + R::of(residual)).f64());

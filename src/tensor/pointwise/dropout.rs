@@ -16,7 +16,7 @@ pub struct DropoutOptions<'a, T> {
     /// The number of the draw: another one gives another mask.
     pub offset: u32,
     /// The number of the first element: a part of a tensor has its part of the mask.
-    pub first: usize,
+    pub first: u32,
     /// Of the shape of `x`, added to what is left.
     pub residual: Option<&'a Tensor<T>>,
 }

@@ -136,7 +136,7 @@ impl TwoWays for dropout::Problem {
     /// The mask of some rows, or of some columns of one row, begins with the number of their first element.
     fn cuts(&self) -> Vec<Cut<Self>> {
         let args = ["x", "residual", "y"].map(|name| (name, 1));
-        let part = |at: usize| Self { first: self.first + at, ..*self };
+        let part = |at: usize| Self { first: self.first + at as u32, ..*self };
         let (all, cols) = (self.rows * self.cols, self.cols);
         vec![
             Cut::at("rows", 8, self.rows, &args, |rows| Self { rows: rows.len(), ..part(rows.start * cols) }),

@@ -250,6 +250,8 @@ impl<T: Target> Call<T> {
     /// Does what an error says, if there is anything to do.
     fn follow(&mut self, error: &Error) -> std::result::Result<bool, String> {
         let find = |name: &str| {
+            // A field cannot have this name.
+            let name = if name == "do" { "d_o" } else { name };
             let found = self.names.iter().position(|have| *have == name);
             found.ok_or_else(|| format!("an error of `{name}`, which is no argument: {error}"))
         };

@@ -220,11 +220,15 @@ fn wide(list: &mut List<Problem>) {
 }
 
 fn benches(list: &mut List<Problem>) {
-    for activation in [Activation::Silu, Activation::Relu, Activation::Gelu, Activation::GeluTanh] {
+    for activation in [Activation::Silu, Activation::None, Activation::Relu, Activation::Gelu, Activation::GeluTanh] {
         let entry = list.bench(format!("{} 4096x4096 f32", activation.name()), shape(activation, 4096, 4096));
         if activation == Activation::Silu {
             entry.quick();
         }
+    }
+    for activation in [Activation::Silu, Activation::Relu] {
+        let problem = typed([F16; 3], shape(activation, 4096, 4096));
+        list.bench(format!("{} 4096x4096 f16", activation.name()), problem);
     }
     let up = Problem { up: Some(F32), ..shape(Activation::Silu, 4096, 4096) };
     list.bench("silu 4096x4096 f32 gated", up).quick();

@@ -218,6 +218,7 @@ fn benches(list: &mut List<Problem>) {
             entry.quick();
         }
     }
+    list.bench("silu 4096x4096 f16", typed(F16, shape(Activation::Silu, 4096, 4096)));
     let up = Problem { up: Some(F32), ..shape(Activation::Silu, 4096, 4096) };
     list.bench("silu 4096x4096 f32 gated", up).quick();
     list.bench("silu 4096x4096 f16 gated", typed(F16, up));
