@@ -15,6 +15,7 @@ pub use attention::kv_append::{KvAppendOptions, KvCache, KvRope};
 pub use attention::{AttentionGradients, AttentionOptions, AttentionResults};
 pub use conv::ConvOptions;
 pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
+pub use gemm::grouped_gemm_backward::GroupedGradients;
 pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use pointwise::{ActivationGradients, ActivationOptions, DropoutOptions};
