@@ -6,7 +6,7 @@
 // items; maxima and numbers of tiles are summed over the workgroup. Then all tiles look for their range.
 //
 // Bindings: 0 offsets, words; 1 scratch: vec4 [slots + items]: tiles (first row, end, group, 0), no rows where there are fewer
-// tiles; ranges (first tile, first row, end, group).
+// tiles; ranges (first tile, first row, end, group). Without slots there are ranges only: what gradients need.
 // Constants: ROWS of a tile. Params: items before `first` are of groups that another dispatch has.
 
 const NONE: u32 = 0xffffffffu;

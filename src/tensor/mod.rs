@@ -17,6 +17,7 @@ pub use conv::conv_backward::ConvGradients;
 pub use conv::conv_transpose::ConvTransposeOptions;
 pub use conv::{ConvOptions, ResizeOptions};
 pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
+pub use gemm::grouped_gemm_backward::GroupedGradients;
 pub use gemm::lora::{LoraGradients, LoraOptions};
 pub use gemm::{MatmulGradients, MatmulOptions};
 pub use pointwise::{ActivationGradients, ActivationOptions, DropoutOptions};

@@ -493,11 +493,16 @@ impl Problem {
         args.write(D, "d", d, reach(product.d))?;
         let bytes = self.scratch(views, config);
         let (mut memory, words) = (args.scratch_memory(scratch, bytes)?, Reach::to(bytes / 4, WORD));
+        if scratch.is_some() {
+            // The first step writes what the second reads.
+            let mut trial = args.clone();
+            trial.write(SCRATCH, "scratch", memory.clone(), words.clone())?;
+            trial.check_apart()?;
+        }
         // Control flow by the table must be uniform to see: nothing of its buffer is written beside it.
         let mut trial = args.clone();
         trial.read(SCRATCH, "scratch", memory.clone(), words.clone())?;
         if trial.writable().has(SCRATCH) {
-            trial.check_apart()?;
             memory = args.scratch_memory(None, bytes)?;
         }
         args.read(SCRATCH, "scratch", memory.clone(), words.clone())?;

@@ -251,21 +251,25 @@ impl Plan for Problem {
         let of_db = views.product.d.view.of(Dtype::F32);
         let of_dbias = views.dbias.map(|view| view.of(Dtype::F32));
         let words = || Reach::to(bytes / 4, WORD);
-        // All arguments, whichever step they are of.
-        let all = |memory: Memory| {
+        // All arguments, whichever step they are of: the first writes the ranges, the others read them.
+        let all = |memory: Memory, writes: bool| {
             let mut args = Args::new(kernels);
             args.read(0, "a", a, views.a.of(self.a))?;
             args.read(1, "dd", dd, views.dd.of(self.dd))?;
             args.read(2, "offsets", offsets, views.offsets.of(WORD))?;
             args.write(3, "db", db, of_db.clone())?;
             args.write(4, "dbias", dbias, of_dbias.clone())?;
-            args.read(5, "scratch", memory, words())?;
+            match writes {
+                true => args.write(5, "scratch", memory, words())?,
+                false => args.read(5, "scratch", memory, words())?,
+            }
             args.check_apart()?;
             Checked::Ok(args)
         };
         let mut memory = Args::new(kernels).scratch_memory(scratch, bytes)?;
+        all(memory.clone(), true)?;
         // Control flow by the ranges must be uniform to see: nothing of their buffer is written beside them.
-        if all(memory.clone())?.writable().has(5) {
+        if all(memory.clone(), false)?.writable().has(5) {
             memory = Args::new(kernels).scratch_memory(None, bytes)?;
         }
         if n == 0 || (k == 0 && self.dbias.is_none()) {

@@ -2,6 +2,7 @@
 
 mod attention_backward;
 mod attention_bias;
+mod attention_bias_backward;
 mod attention_merge;
 mod attention_merge_backward;
 pub(super) mod kv_append;

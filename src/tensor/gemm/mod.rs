@@ -1,6 +1,7 @@
 //! The matrix product on tensors.
 
 pub(super) mod grouped_gemm;
+pub(super) mod grouped_gemm_backward;
 pub(super) mod lora;
 
 use crate::error::Checked;

@@ -5,7 +5,7 @@ use loom::harness::Call;
 use loom::kernels::attention::attention_bias;
 use tileloom::attention_bias::Buckets;
 use tileloom::attention_bias_backward::{Buffers, Kind, Problem, prepare};
-use tileloom::{Dtype, ErrorKind, Layout};
+use tileloom::{Context, Dtype, Error, ErrorKind, Layout};
 
 use crate::{Suite, invalid, refused};
 
@@ -14,6 +14,7 @@ static SUITE: (&str, crate::Cases) = ("attention_bias_backward", cases);
 
 fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
+    suite.case("tensors", tensors);
     suite.case("of a forward Problem", |gpu| {
         let alibi = attention_bias::alibi(3, 9, 17);
         for forward in [alibi, attention_bias::t5(Dtype::F16, Buckets::t5(true), alibi)] {
@@ -21,6 +22,23 @@ fn cases(suite: &mut Suite) {
         }
         Ok(())
     });
+}
+
+/// Two queries at the last two of three keys: distances -1, 0, 1 and -2, -1, 0.
+fn tensors(gpu: &Gpu) -> Result<(), String> {
+    let run = || -> Result<(), Error> {
+        let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+        let dbias = context.upload(&[1f32, 2.0, 4.0, 8.0, 16.0, 32.0], &[1, 2, 3])?;
+        let read = |t: tileloom::Tensor<f32>| pollster::block_on(t.read());
+        assert_eq!(read(dbias.alibi_bias_backward()?)?, [-37.0]);
+        let buckets = Buckets { num_buckets: 4, max_distance: 8, bidirectional: true };
+        assert_eq!(read(dbias.t5_bias_backward(buckets)?)?, [34.0, 25.0, 0.0, 4.0]);
+        let flat = context.upload(&[1f32], &[1])?;
+        let error = flat.alibi_bias_backward().unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Shape { arg: "dbias", .. }));
+        Ok(())
+    };
+    run().map_err(|error| error.to_string())
 }
 
 /// Every way to be refused, once.

@@ -115,6 +115,9 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     refused("aliased", aliased, |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
     let over = prepare(&good, Buffers::new(&a, &b, &d, &d));
     refused("offsets in d", over, |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
+    let over = gpu.buffer(&vec![0; 1 << 12]);
+    let scratch = prepare(&good, Buffers::new(&over, &b, &offsets, &d).scratch(&over));
+    refused("scratch in a", scratch, |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
     let packed = |format| Problem { format: Some(format), k: 64, m: 1, ..good };
     let missing = prepare(&packed(Format::Q4_0), buffers);
     refused("no scales", missing, |error| matches!(error.kind, ErrorKind::MissingBuffer { buffer: "scales" }))?;

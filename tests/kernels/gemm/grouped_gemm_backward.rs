@@ -7,7 +7,7 @@ use loom::kernels::gemm::{DIRECT, grouped_gemm};
 use tileloom::gemm::{Activation, Algorithm};
 use tileloom::grouped_gemm_backward::{Buffers, Problem, prepare, prepare_with};
 use tileloom::norm::Vector;
-use tileloom::{Caps, Dtype, ErrorKind, Kernels};
+use tileloom::{Caps, Context, Dtype, Error, ErrorKind, Kernels};
 
 use crate::{Depth, Suite, refused};
 
@@ -20,12 +20,33 @@ pub fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
     suite.case("those of a product", product);
     if suite.depth >= Depth::Wide {
+        suite.case("tensors", tensors);
         suite.case("no k: the bias alone", |gpu| {
             let call = Call::random(Problem { dbias: Some(0), ..of(3, 20, 12, 0, F32) }, 1);
             call.check(gpu, &gpu.kernels, None).map(drop)
         });
         suite.case("limits of bindings: several groups at a time", limits);
     }
+}
+
+/// The high level: rows 0 and 1 are of group 0, row 2 of group 1, row 3 of none.
+fn tensors(gpu: &Gpu) -> Result<(), String> {
+    let run = || -> Result<(), Error> {
+        let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+        let read = |t: &tileloom::Tensor<f32>| pollster::block_on(t.read());
+        let a = context.upload(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &[4, 2])?;
+        let b = context.upload(&[1f32, 0.0, 0.0, -1.0], &[2, 1, 2])?;
+        let offsets = context.upload(&[0i32, 2, 3], &[3])?;
+        let dd = context.upload(&[1f32, 2.0, 3.0, 4.0], &[4, 1])?;
+        let gradients = a.grouped_matmul_backward(&b, &offsets, &dd)?;
+        assert_eq!(read(&gradients.a)?, [1.0, 0.0, 2.0, 0.0, 0.0, -3.0, 0.0, 0.0]);
+        assert_eq!(read(&gradients.b)?, [7.0, 10.0, 15.0, 18.0]);
+        assert_eq!(read(&gradients.bias)?, [3.0, 3.0]);
+        let error = a.grouped_matmul_backward(&b, &offsets, &a).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Shape { arg: "dd", .. }));
+        Ok(())
+    };
+    run().map_err(|error| error.to_string())
 }
 
 /// What `grouped_gemm::backward` gives.
@@ -89,6 +110,8 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     for over in [Buffers::new(&a, &dd, &offsets, &a), Buffers::new(&a, &dd, &db, &db)] {
         refused("aliased", tried(&good, over), |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
     }
+    let scratch = tried(&good, with.scratch(&a));
+    refused("scratch in a", scratch, |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
     let both = tried(&Problem { dbias: Some(0), ..good }, with.dbias(&db));
     refused("dbias in db", both, |error| matches!(error.kind, ErrorKind::Aliased { .. }))?;
     let vector = tileloom::gemm::Config { algorithm: Algorithm::Vector, ..DIRECT };

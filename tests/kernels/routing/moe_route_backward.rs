@@ -4,7 +4,7 @@ use loom::Gpu;
 use loom::harness::Call;
 use tileloom::moe_route;
 use tileloom::moe_route_backward::{Buffers, Problem, Score, prepare};
-use tileloom::{ErrorKind, Layout};
+use tileloom::{Context, Error, ErrorKind, Layout, RouteOptions};
 
 use crate::{Suite, invalid, refused};
 
@@ -13,6 +13,7 @@ static SUITE: (&str, crate::Cases) = ("moe_route_backward", cases);
 
 fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
+    suite.case("tensors", tensors);
     suite.case("of what moe_route has chosen", chosen);
 }
 
@@ -29,6 +30,23 @@ fn chosen(gpu: &Gpu) -> Result<(), String> {
         backward.with("chosen", output.values["experts"].clone()).check(gpu, &gpu.kernels, None)?;
     }
     Ok(())
+}
+
+/// Softmax over the chosen two, 1/4 and 3/4: p (g - sum p g) = 1/4 (4 - 1), 3/4 (0 - 1).
+fn tensors(gpu: &Gpu) -> Result<(), String> {
+    let run = || -> Result<(), Error> {
+        let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
+        let logits = context.upload(&[0f32, 9.0, 3f32.ln()], &[1, 3])?;
+        let (experts, dweights) = (context.upload(&[0u32, 2], &[1, 2])?, context.upload(&[4f32, 0.0], &[1, 2])?);
+        let dlogits = logits.moe_route_backward(&experts, &dweights, &RouteOptions::new(2))?;
+        let dlogits = pollster::block_on(dlogits.read())?;
+        let near = dlogits.iter().zip([0.75f32, 0.0, -0.75]).all(|(have, want)| (have - want).abs() < 1e-6);
+        assert!(near, "{dlogits:?}");
+        let error = logits.moe_route_backward(&experts, &dweights, &RouteOptions::new(1)).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Shape { arg: "chosen", .. }));
+        Ok(())
+    };
+    run().map_err(|error| error.to_string())
 }
 
 /// Every way to be refused, once.

@@ -149,6 +149,7 @@ fn call(dice: &mut Dice, context: &Context, base: &[usize], story: &mut String) 
         9 => {
             let (seq_q, seq_kv) = (dice.size(), if dice.one_in(2) { 0 } else { dice.size() % 100 });
             let seq_q = if seq_kv == 0 { seq_q } else { seq_q % 100 };
+            let _ = x.alibi_bias_backward().and(x.t5_bias_backward(Buckets::t5(false)));
             x.alibi_bias::<f32>(seq_q, seq_kv)?;
             x.t5_bias(Buckets::t5(true), seq_q, seq_kv).map(drop)
         }

@@ -63,7 +63,9 @@ impl Listed for Problem {
         let moe = |dtype| of(64, 4096, 512, 1024, dtype);
         routed(list.bench("4096 rows of 64, 512x1024 f16", moe(F16)).quick());
         routed(list.bench("4096 rows of 64, 512x1024 f32", moe(F32)));
-        half(list.bench("4096 rows of 8, half of one, 512x1024 f16", Problem { groups: 8, ..moe(F16) }));
+        half(
+            list.bench("4096 rows of 8, half of one, 512x1024 f16", Problem { groups: 8, dbias: Some(0), ..moe(F16) }),
+        );
         list.large("16384 rows of 64, 2048x4096 f16", of(64, 16384, 2048, 4096, F16));
         for dtype in Dtype::ALL {
             for (m, n, k) in [(64, 64, 64), (65, 33, 37)] {
