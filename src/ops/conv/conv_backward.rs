@@ -11,7 +11,7 @@
 //!
 //! The gradient of an activation is yours to multiply into dy before ([`activation_backward`](crate::activation_backward)).
 
-use super::choose::{self, Row};
+use super::choose::{self, Row, Tile};
 use super::gather::{Gather, Params};
 use super::{Algorithm, Border, Order, conv_transpose};
 use crate::caps::LEAST_INVOCATIONS;
@@ -62,6 +62,9 @@ config! {
 
 /// Bytes of the sums of all parts, at most.
 pub const SUMS_BYTES: u64 = 16 << 20;
+
+/// Tiles of software adapters besides those of `conv`: rows share what is computed of a pixel.
+const TILES: [Tile; 1] = [Tile { algorithm: Algorithm::Direct, tile: [32, 64, 4], thread: [32, 8], cost: 1.0 }];
 
 /// Pixels of a part, at least.
 const LEAST_PIXELS: u64 = 256;
@@ -235,6 +238,7 @@ impl Problem {
 
     fn of_dx(&self, dtype: Dtype) -> Checked<conv_transpose::Problem> {
         let of = &self.forward;
+        of.check_sizes()?;
         if of.border != Border::Zero && of.sides() != [0; 4] {
             let reason = format!("the gradient by x of a border that is `{}` is not there", of.border.name());
             return Err(ErrorKind::invalid("border", reason));
@@ -377,6 +381,9 @@ impl Problem {
             parts: config.parts,
             part: self.part(views, config) as u32,
             pixels: pixels as u32,
+            // Divisors, also where there is no pixel.
+            out_h: views.forward.out[0].max(1) as u32,
+            out_w: views.forward.out[1].max(1) as u32,
             products: products as u32,
             add_weight: self.add_dweight.into(),
             add_bias: self.add_dbias.into(),
@@ -428,7 +435,8 @@ impl Plan for Problem {
         let native_f16 = caps.prefers_native_f16(self.has_f16());
         let pixels = views.forward.rows().max(1);
         let mut found: Vec<(f64, Config)> = Vec::new();
-        for tile in row.tiles {
+        let tiles = row.tiles.iter().chain(if caps.class() == Class::Software { &TILES[..] } else { &[] });
+        for tile in tiles {
             let super::Config { algorithm, tile: size, thread, lanes, native_f16 } = row.config(caps, tile, native_f16);
             let one = Config { algorithm, tile: size, thread, lanes, parts: 1, native_f16 };
             let workgroups = self.workgroups(&one).max(1);
