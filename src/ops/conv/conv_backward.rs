@@ -9,6 +9,11 @@
 //!   where there are few rows and columns: their sums stand in scratch, at most [`SUMS_BYTES`], and are joined in their order.
 //! * [`Algorithm::Depthwise`]: groups of one channel of x are no product; an invocation has four taps of four channels of y.
 //!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores shared with other work, f32, in turns with the convolution, the best of 30, times over its time, NCHW and NHWC.
+//! 3 x 3, 64 to 64 channels at 64 x 64: dx 1.03, 1.02; dweight with dbias 1.10, 1.09. The same by 2: 1.28, 1.37; 1.04, 0.96. Depthwise 7 x 7, 96 channels at
+//! 56 x 56: 1.00, 1.32; 0.93, 2.80 (another run: 1.00, 0.62; 0.96, 1.05). Other adapters are not measured.
+//!
 //! The gradient of an activation is yours to multiply into dy before ([`activation_backward`](crate::activation_backward)).
 
 use super::choose::{self, Row, Tile};
