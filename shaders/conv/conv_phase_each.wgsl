@@ -5,7 +5,8 @@
 //
 // Binding: 6 phases.
 fn phase_of(part: u32) -> Phase {
-  let k = phases[3u * part];
-  let out = phases[3u * part + 1u];
+  let i = 3u * (params.part + part);
+  let k = phases[i];
+  let out = phases[i + 1u];
   return Phase(k.x, k.y, k.z, k.w, out.x, out.y, out.z);
 }

@@ -2,6 +2,9 @@
 //
 // Constants: DY_FOURS where dy is read by fours, of channels where these are last, else of pixels of a line.
 
+// The row of a window behind the last pixel: no place that a tap of any row of the product has, none and ones included.
+const BEHIND: u32 = 0x60000000u;
+
 // The first pixel of the next four; windows of those that it is at, and where they lie in dy.
 var<private> walk: Pixel;
 var<private> window_a: Window;
@@ -12,6 +15,12 @@ var<private> of_dy: vec4<u32>;
 
 fn k_begin(phase: Phase) { walk = pixel_of(picture(), phase.first); }
 
+fn window_at(p: Pixel, k: u32) -> Window {
+  var window = window_of(p, 0u);
+  window.y = select(BEHIND, window.y, k < params.pixels);
+  return window;
+}
+
 fn k_enter(k: u32) {
   let all = picture();
   let a = walk;
@@ -19,22 +28,23 @@ fn k_enter(k: u32) {
   let c = next(all, b, k + 2u);
   let d = next(all, c, k + 3u);
   walk = next(all, d, k + 4u);
-  window_a = window_of(a, 0u);
-  window_b = window_of(b, 0u);
-  window_c = window_of(c, 0u);
-  window_d = window_of(d, 0u);
+  window_a = window_at(a, k);
+  window_b = window_at(b, k + 1u);
+  window_c = window_at(c, k + 2u);
+  window_d = window_at(d, k + 3u);
   of_dy = vec4<u32>(dy_of(a), dy_of(b), dy_of(c), dy_of(d));
 }
 
 fn x_of(window: Window, origin: Origin) -> f32 {
   let tap = tap_at(window, origin);
-  return select(0.0, x_load(tap.i), tap.inside);
+  // Beyond its edge x may be mirrored, or repeated.
+  let inside = tap.inside && !(MAPPED && window.y == BEHIND);
+  return select(0.0, x_load(tap.i), inside);
 }
 
 fn x_k4(origin: Origin, k: u32) -> vec4<f32> {
   let x = vec4<f32>(x_of(window_a, origin), x_of(window_b, origin), x_of(window_c, origin), x_of(window_d, origin));
-  let live = vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.pixels);
-  return select(vec4<f32>(0.0), select(x, vec4<f32>(1.0), origin.y == ONES), live);
+  return select(x, vec4<f32>(1.0), origin.y == ONES);
 }
 
 fn w_block(group: u32, k: u32, col: u32) -> mat4x4<f32> {

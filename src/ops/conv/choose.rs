@@ -149,7 +149,7 @@ pub(super) fn candidates(problem: &Gather, caps: &Caps) -> Vec<Config> {
         let config = row.config(caps, tile, native_f16);
         let cost = tile.cost_of(problem.order);
         let tile = tile.tile;
-        let workgroups = workgroups(problem, &config);
+        let workgroups = product!(workgroups(problem, &config), problem.parts());
         // What is computed, past the ends of y included, as far as it fills the adapter.
         let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
         let score = cost * idle * product!(workgroups, tile[0], tile[1]) as f64;
@@ -196,11 +196,11 @@ pub(super) fn check_tile(problem: &Gather, caps: &Caps, config: &Config) -> Resu
     caps.check_wg_size(config.wg_size())
 }
 
-/// Workgroups of the second step.
+/// Workgroups of the second step, of each phase.
 pub(super) fn workgroups(problem: &Gather, config: &Config) -> u64 {
     let [m, n, _] = config.tile.map(u64::from);
     let Packing { groups, cols, .. } = problem.packing(config.algorithm);
-    product!(problem.rows().div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups, problem.parts())
+    product!(problem.rows().div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups)
 }
 
 impl Config {

@@ -8,6 +8,10 @@
 //! these taps, so that nothing is multiplied with a 0 that stands between the pixels of x. All phases are one dispatch of the
 //! shaders of `conv`, whose first step packs the weights phase by phase.
 //!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores shared with other work, 4 x 4 by 2, 64 to 64 channels at 32 x 32 against gemm of the taps that are not 0, 4096 x
+//! 64 x 256, in turns, the best of 60, GFLOP/s of gemm, NCHW, NHWC: f32 53.6, 41.2, 50.7; f16 65.8, 42.5, 45.5. Other adapters are not measured.
+//!
 //! The gradients of a transposed convolution are a convolution, and the gradients of one: [`backward`].
 
 use super::gather::{Axis, Gather, MOST_PHASES, MOST_TAPS, Memory, Phases};

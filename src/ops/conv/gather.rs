@@ -60,6 +60,9 @@ pub(crate) struct Phases {
     pub most_k: u64,
     /// Pixels of the largest phase, in all batches.
     pub rows: u64,
+    /// How many phases, in their order, have no two pixels of a line of y side by side, nor any others of a pair that begins at an even
+    /// place; empty where there are too many turns.
+    pub turns: Vec<usize>,
 }
 
 /// One axis of a phase.
@@ -77,6 +80,9 @@ pub(crate) struct Axis {
 pub(crate) const MOST_PHASES: usize = 1 << 12;
 pub(crate) const MOST_TAPS: usize = 1 << 16;
 
+/// Turns at most.
+const MOST_TURNS: usize = 8;
+
 /// Fours of words of a phase in the table.
 const PHASE: usize = 3;
 
@@ -90,7 +96,9 @@ impl Phases {
         [y_first, y_height, y_width]: [u32; 3],
     ) -> Phases {
         let count = axes[0].len() * axes[1].len();
-        let mut all = Phases { table: Vec::new(), count, step, k: 0, most_k: 0, rows: 0 };
+        let mut all = Phases { table: Vec::new(), count, step, k: 0, most_k: 0, rows: 0, turns: Vec::new() };
+        // Columns of y that are even, then odd; of an odd step each phase has both.
+        let apart = if step[1].is_multiple_of(2) { 2 } else { step[1] };
         // Where the taps of each axis of each phase begin.
         let mut next = PHASE * count;
         let starts = axes.map(|axis| {
@@ -101,8 +109,14 @@ impl Phases {
             };
             axis.iter().map(start).collect::<Vec<_>>()
         });
-        for (y, y_start) in axes[0].iter().zip(&starts[0]) {
-            for (x, x_start) in axes[1].iter().zip(&starts[1]) {
+        if (2..=MOST_TURNS).contains(&apart) {
+            all.turns = (0..apart).map(|turn| axes[1].iter().skip(turn).step_by(apart).len() * axes[0].len()).collect();
+        }
+        let turns = all.turns.len().max(1);
+        for turn in 0..turns {
+            let columns = axes[1].iter().zip(&starts[1]).skip(turn).step_by(turns);
+            let rows = axes[0].iter().zip(&starts[0]);
+            for ((y, y_start), (x, x_start)) in rows.flat_map(|row| columns.clone().map(move |column| (row, column))) {
                 let taps = product!(y.taps.len(), x.taps.len());
                 let k = padded(product!(taps, group_channels), 4);
                 let rows = product!(batch, y.count, x.count);
@@ -162,7 +176,7 @@ crate::params! {
         taps: u32 = p.taps as u32,
         group_channels: u32 = p.group_channels as u32,
         groups: u32 = packing.groups as u32,
-        // Phases; of the gradient of the weights parts of the pixels, each of so many, and in all; rows of products.
+        // Phases, from which on; of the gradient of the weights parts of the pixels, each of so many, and in all; rows of products.
         parts: u32 = p.parts() as u32,
         part: u32 = 0,
         pixels: u32 = 0,
@@ -337,7 +351,18 @@ impl Gather {
         let packing = self.packing(config.algorithm);
         let grid = args.fold(packing.ends[2].div_ceil(PACK_WG.into()))?;
         let packed = args.step(&pack, &Params::of(self, &packing, grid), grid)?;
-        let grid = args.fold(choose::workgroups(self, config))?;
-        Ok(Dispatch::of(vec![packed, args.step(&main, &Params::of(self, &packing, grid), grid)?]))
+        let mut steps = vec![packed];
+        let turns = match &self.phases {
+            Some(phases) if main.form.takes_turns() => &phases.turns[..],
+            _ => &[self.parts()],
+        };
+        let mut first = 0;
+        for &parts in turns.iter().filter(|&&parts| parts > 0) {
+            let grid = args.fold(product!(choose::workgroups(self, config), parts))?;
+            let turn = Params { part: first as u32, parts: parts as u32, ..Params::of(self, &packing, grid) };
+            steps.push(args.step(&main, &turn, grid)?);
+            first += parts;
+        }
+        Ok(Dispatch::of(steps))
     }
 }

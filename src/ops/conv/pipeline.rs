@@ -51,6 +51,8 @@ enum Store {
     One,
     /// Packed, where neighbours may share words: by atomics.
     Halves,
+    /// The same in turns, in each of which an invocation has a word for itself.
+    Turns,
 }
 
 /// The pipelines of a Config, in the order in which they run.
@@ -68,6 +70,9 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
         true => cols.is_multiple_of(4),
         false => problem.phases.as_ref().is_none_or(|phases| phases.step[1] == 1),
     };
+    // Neighbours of a line are of other phases.
+    let apart = problem.phases.as_ref().is_some_and(|phases| !phases.turns.is_empty());
+    let turns = !channels_last && apart && problem.y.0.multiple_of(2);
     let fours = problem.by_fours();
     let side_by_side = if depthwise { problem.group_outputs == 1 } else { fours };
     let y = held(problem.y.1);
@@ -82,6 +87,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
         y,
         store: match y {
             _ if whole && problem.y.0.multiple_of(4) => Store::Four,
+            storage if storage.packed() && turns => Store::Turns,
             storage if storage.packed() => Store::Halves,
             _ => Store::One,
         },
@@ -175,6 +181,11 @@ impl Pipeline for Pass<Config, Form> {
 }
 
 impl Form {
+    /// Whether the phases take turns.
+    pub fn takes_turns(self) -> bool {
+        self.store == Store::Turns
+    }
+
     /// y, and how it is written.
     fn store(self, shader: Shader) -> Shader {
         let bf16 = self.y == Storage::Bf16Packed;
@@ -188,6 +199,7 @@ impl Form {
                 shader.alias("Y", &element).writes(Y, "y", &element).import("conv_store_four")
             }
             Store::One => shader.alias("Y", scalar).writes(Y, "y", scalar).import("conv_store_one"),
+            Store::Turns => shader.flag("Y_BF16", bf16).writes(Y, "y", "u32").import("conv_store_turns"),
             Store::Halves => shader.flag("Y_BF16", bf16).writes(Y, "y", "atomic<u32>").import("conv_store_halves"),
         }
     }

@@ -221,6 +221,10 @@ fn everywhere(list: &mut List<Problem>) {
         let packed = of(shape(4, 5, 5, 3, 2, order), [F16, Bf16, F16]);
         list.narrow("f16, neighbours that share words", packed).seed(12).config(DIRECT);
         list.narrow("f16, neighbours that share words", Problem { add: true, ..packed }).seed(12).config(DIRECT);
+        let odd = Problem { output_padding: [0; 2], ..packed };
+        list.narrow("f16, neighbours that share words", Problem { add: true, ..odd }).seed(12).config(DIRECT);
+        let thirds = of(shape(4, 5, 4, 4, 3, order), [F16, F32, Bf16]);
+        list.narrow("f16, neighbours that share words", Problem { batch: 2, ..thirds }).seed(12).config(DIRECT);
     }
     list.narrow("nothing", Problem { padding: [9; 4], ..shape(3, 4, 2, 3, 1, Nchw) });
     list.narrow("the same bits twice", shape(8, 36, 6, 4, 2, Nhwc)).seed(13).config(DIRECT).twice();
