@@ -91,6 +91,10 @@ impl Listed for Problem {
         &["q", "k", "v", "lse", "o", "do"]
     }
 
+    fn follows() -> bool {
+        true
+    }
+
     fn shipped() -> Vec<String> {
         let reductions = Reduce::ALL.iter().map(|reduce| format!("reduce={}", reduce.name()));
         reductions
