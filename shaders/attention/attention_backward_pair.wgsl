@@ -28,6 +28,12 @@ fn row_of(b: u32, h: u32, token: u32) -> vec4<f32> {
   return bitcast<vec4<f32>>(rows[params.stats + b * params.lse_s0 + h * params.lse_s1 + token]);
 }
 
+// The place of a row of a copy of dq.
+fn part_at(b: u32, h: u32, token: u32, part: u32) -> u32 {
+  let row = b * params.lse_s0 + h * params.lse_s1 + token;
+  return params.stats + params.rows + (part * params.rows + row) * A_CHUNKS;
+}
+
 // The keys that query i sees, from the first to one past the last; and the queries that see key j.
 fn from_key(s: Sequence, i: i32) -> u32 { return u32(clamp(i + s.shift - params.left, 0, i32(s.kv_len))); }
 fn to_key(s: Sequence, i: i32) -> u32 { return u32(clamp(i + s.shift + params.right + 1, 0, i32(s.kv_len))); }

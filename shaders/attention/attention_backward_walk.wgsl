@@ -147,6 +147,7 @@ fn step(walk: Walk, part: u32, own: ptr<function, Owned>, first: i32, full: bool
       s[i] = p.weight;
       g[i] = p.ds * p.slope;
     }
+    if PARTS > 0u { keep_ds(u, &g, ids); }
     for (var c = 0u; c < A_CHUNKS; c++) {
       for (var t = 0u; t < BLOCK; t++) {
         let x = x_at(t, places[t], c * LANES + part);
@@ -166,6 +167,7 @@ fn step(walk: Walk, part: u32, own: ptr<function, Owned>, first: i32, full: bool
       }
     }
   }
+  if PARTS > 0u { add_dq(walk, own, first, ids); }
 }
 
 // All of a walk: keys from the first on, queries from the last back, so that what is causal starts with what all meet.

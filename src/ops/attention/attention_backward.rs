@@ -14,15 +14,24 @@
 //!   anything. What is visible and not finite has no gradient that is specified, nor have scores beyond f32.
 //! * Keys that [`attention::Problem::lengths`] cuts off have gradients of 0. dk and dv of packed keys that are of no sequence, and
 //!   such rows of dq, are not specified.
-//! * Not of keys in pages, in 8 bits, or of a tree.
+//! * Not of keys in pages, in 8 bits, in segments, or of a tree.
 //! * The mask's shape is that of `dmask`: an axis along which its stride is 0, or that has one value per row, has size 1. Elements
 //!   that overlap by other strides count as different ones.
 //!
+//! * [`Algorithm::Coop`] takes q, k, v and do in f16, and rounds weights and gradients of scores to it: of these what is beyond 65504
+//!   counts as that, and what is below 6e-8 as 0.
+//!
 //! # Steps
 //! 1. `attention_backward_delta`: delta of each row, and its statistics, to scratch: 16 bytes per row, 32 per sequence.
-//! 2. `attention_backward_keys`: a tile of keys per workgroup, which walks the queries that see it: dk and dv.
-//! 3. `attention_backward_queries`: a tile of queries per workgroup, which walks the keys that it sees: dq.
-//! 4. `attention_backward_mask` and `attention_backward_sinks`, where they are asked for.
+//! 2. [`Algorithm::Tiled`]: `attention_backward_keys`, a tile of keys per workgroup, which walks the queries that see it: dk and dv; then
+//!    `attention_backward_queries`, a tile of queries per workgroup, which walks the keys that it sees: dq. Seven products.
+//!    [`Algorithm::Coop`]: `attention_backward_coop` twice, the same two walks by cooperative matrices, where `Kernels::probe` has seen them
+//!    work: q, k, v and o of f16, or of bf16 where [`attention::Problem::inputs`] allows it. First on GPUs, for 16 queries of a head of k and v
+//!    or more.
+//!    [`Algorithm::OneWalk`]: `attention_backward_one_walk`, tiles of keys that walk the queries once; what they give to dq is added to one
+//!    of at most 4 copies of it in scratch, each of one workgroup per head of k and v, and `attention_backward_join` sums the copies in
+//!    their order. Five products.
+//! 3. `attention_backward_mask` and `attention_backward_sinks`, where they are asked for.
 //!
 //! Sums are f32, without atomics of floats: the same input gives the same bits.
 //!
@@ -99,8 +108,10 @@ config! {
         pub queries: u32,
         /// Keys per invocation, where dk and dv are computed.
         pub keys: u32,
-        /// 1 for `Tiled`. For `Coop` see there.
+        /// 1, but for `Coop`: see there.
         pub slots: u32,
+        /// Copies of dq, at most 4, but for `OneWalk` 1: see there.
+        pub parts: u32,
         /// What is walked at a time, and has its scores in registers; at most 16. `Coop`: a tile, at most 64.
         pub block: u32,
         /// How what is walked comes to the invocations.
@@ -117,8 +128,11 @@ config! {
 words! {
     /// The algorithm of the walks.
     pub enum Algorithm {
-        /// Products of vectors.
+        /// Products of vectors, in two walks.
         Tiled = "tiled",
+        /// Tiles of keys walk the queries, and add what they give to dq to `parts` copies of it in scratch, each of one workgroup per head of
+        /// k and v; the copies are summed. By subgroups whose size is trusted.
+        OneWalk = "one_walk",
         /// Cooperative matrices of f16 with f32 sums. `slots` subgroups divide the head dims of a query, or of a key, among them,
         /// `lanes * slots` invocations its scores.
         Coop = "coop",
@@ -175,6 +189,7 @@ crate::params! {
         right: i32 = p.forward.reach()[1],
         tiles: u32 = tiles,
         grid_x: u32 = grid[0],
+        rows: u32 = p.rows() as u32,
         stats: u32 = 2 * p.forward.batch as u32,
         lse_offset: u32 = p.forward.lse.unwrap_or(0) as u32,
         sums: u32 = (p.forward.sum.unwrap_or(0) as u32).wrapping_sub(p.forward.lse.unwrap_or(0) as u32),
@@ -220,6 +235,8 @@ enum Step {
     Delta,
     Keys,
     Queries,
+    OneWalk,
+    Join,
     Mask,
     Sinks,
 }
@@ -263,12 +280,17 @@ struct Row {
 }
 
 /// Software is measured on Mesa 26.2 lavapipe, 2 cores. What GPUs do is not measured.
-const TABLE: [Row; 4] = [
+const TABLE: [Row; 5] = [
     Row { adapters: Class::Software.any(), wg_size: 8, hold: 1024, hold_apart: 1024, queries: 2, keys: 2 },
     Row { adapters: Class::Integrated.of(Vendor::Arm), wg_size: 128, hold: 8, hold_apart: 8, queries: 1, keys: 1 },
-    Row { adapters: Class::Integrated.any(), wg_size: 128, hold: 16, hold_apart: 16, queries: 1, keys: 1 },
+    Row { adapters: Class::Integrated.of(Vendor::Amd), wg_size: 128, hold: 16, hold_apart: 16, queries: 1, keys: 1 },
+    // With 16 the compilers of Honeykrisp and Turnip (Adreno 740) spill.
+    Row { adapters: Class::Integrated.any(), wg_size: 128, hold: 8, hold_apart: 8, queries: 1, keys: 1 },
     Row { adapters: Class::Discrete.any(), wg_size: 128, hold: 16, hold_apart: 32, queries: 1, keys: 1 },
 ];
+
+/// Copies of dq in one walk.
+const PARTS: u32 = 4;
 
 /// What is walked at a time.
 const BLOCK: u32 = 4;
@@ -301,8 +323,18 @@ impl Problem {
         product!(n0, n1, n2)
     }
 
-    fn scratch_bytes(&self) -> u64 {
-        product!(16u32, product!(2u32, self.forward.batch).saturating_add(self.rows()).max(1))
+    /// Rows, and in one walk copies of dq.
+    fn scratch_bytes(&self, config: &Config) -> u64 {
+        let copies =
+            if self.in_one(config) { product!(config.parts, self.rows(), self.forward.chunks(1)[0]) } else { 0 };
+        let rows = product!(2u32, self.forward.batch).saturating_add(self.rows()).saturating_add(copies);
+        product!(16u32, rows.max(1))
+    }
+
+    /// Whether dq, dk and dv come of one walk.
+    fn in_one(&self, config: &Config) -> bool {
+        let empty = self.forward.kv_sizes().contains(&0) || self.forward.q_sizes().contains(&0);
+        config.algorithm == Algorithm::OneWalk && !empty
     }
 
     /// The flags of a step, which adds to its first and second output or not.
@@ -363,6 +395,11 @@ impl Problem {
             }
             Step::Keys => ("attention_backward_keys", walk(fours(&[&views.dk, &views.dv]))),
             Step::Queries => ("attention_backward_queries", walk(fours(&[&views.dq]))),
+            Step::OneWalk => ("attention_backward_one_walk", walk(fours(&[&views.dk, &views.dv]))),
+            Step::Join => {
+                let vec = if views.dq.multiple_of(4) { 4 } else { 1 };
+                ("attention_backward_join", Form { vec, chunks, padded, x, ..bare })
+            }
             Step::Mask => ("attention_backward_mask", walk(fours(&[]))),
             Step::Sinks => ("attention_backward_sinks", bare),
         };
@@ -370,13 +407,16 @@ impl Problem {
     }
 
     /// The steps, in order.
-    fn steps(&self) -> impl Iterator<Item = Step> {
+    fn steps(&self, config: &Config) -> impl Iterator<Item = Step> + use<> {
         let kv = !self.forward.kv_sizes().contains(&0);
         let q = !self.forward.q_sizes().contains(&0);
+        let one = self.in_one(config);
         let wanted = [
             (Step::Delta, kv || q),
-            (Step::Keys, kv),
-            (Step::Queries, q),
+            (Step::Keys, kv && !one),
+            (Step::Queries, q && !one),
+            (Step::OneWalk, one),
+            (Step::Join, one),
             (Step::Mask, self.dmask.is_some() && !self.mask_is_empty()),
             (Step::Sinks, self.dsinks.is_some() && self.forward.heads > 0),
         ];
@@ -397,16 +437,17 @@ impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { wg_size, lanes, queries, keys, block, load, reduce, apart, .. } = self.config;
         let Form { step, vec, chunks, padded, x, o, softcap, mask, tables, indices, dlse, .. } = self.form;
-        let walk = matches!(step, Step::Keys | Step::Queries);
+        let walk = matches!(step, Step::Keys | Step::Queries | Step::OneWalk);
         if walk && self.config.algorithm == Algorithm::Coop {
             return coop::shader(self);
         }
         // Single elements of a packed output are stored half by half of a word.
-        let edge = walk && vec == 1 && x.packed();
+        let edge = (walk || step == Step::Join) && vec == 1 && x.packed();
         let wg_bytes = match step {
             Step::Sinks => 4 * wg_size,
             Step::Keys => self.config.wg_bytes(chunks, keys),
             Step::Queries => self.config.wg_bytes(chunks, queries),
+            Step::OneWalk => 4 * self.config.tile() * wg_size * keys,
             _ => 0,
         };
         let shader = self.begin(wg_size, wg_bytes, if edge { 2 } else { vec }).params::<Params>().constants(FLAGS);
@@ -420,13 +461,20 @@ impl Pipeline for Pass<Config, Form> {
                 .table(INDICES, "indices", "u32", indices)
                 .writes(ROWS, "rows", "vec4<u32>");
         }
-        let shader = shader
-            .reads(ROWS, "rows", "vec4<u32>")
-            .flag("HAS_SEQUENCES", indices)
-            .flag("SOFTCAP", softcap)
-            .mask(MASK, mask);
+        let shader = if step == Step::OneWalk {
+            shader.writes(ROWS, "rows", "vec4<u32>").constant("PARTS", self.config.parts)
+        } else {
+            shader
+                .reads(ROWS, "rows", "vec4<u32>")
+                .constant("PARTS", if step == Step::Join { self.config.parts } else { 0 })
+        };
+        let shader = shader.flag("HAS_SEQUENCES", indices).flag("SOFTCAP", softcap).mask(MASK, mask);
         if step == Step::Sinks {
-            let shader = shader.constant("LANES", wg_size).import("reduce_tree").writes(DSINKS, "dsinks", "f32");
+            let shader = shader
+                .constant("LANES", wg_size)
+                .constant("A_CHUNKS", 1)
+                .import("reduce_tree")
+                .writes(DSINKS, "dsinks", "f32");
             return shader.table(TABLES, "tables", "f32", true);
         }
         let shared = if walk { lanes } else { 1 };
@@ -435,26 +483,32 @@ impl Pipeline for Pass<Config, Form> {
             .constant("A_CHUNKS", chunks[0] / shared)
             .constant("B_CHUNKS", chunks[1] / shared)
             .flag("PADDED", padded)
-            .flag("BY_KEYS", step == Step::Keys)
-            .import(if vec == 4 { "attention_backward_chunks" } else { "attention_backward_elements" });
+            .flag("BY_KEYS", matches!(step, Step::Keys | Step::OneWalk));
+        let put_a = if vec == 4 { "attention_backward_put_a_chunks" } else { "attention_backward_put_a_elements" };
+        if step == Step::Join {
+            return shader.output(DQ, "da", x, edge).import(put_a);
+        }
+        let shader = shader.import(if vec == 4 { "attention_backward_chunks" } else { "attention_backward_elements" });
         let by_queries = |shader: Shader| shader.input(Q, "a", x).input(D_O, "b", o).input(K, "x", x).input(V, "y", x);
         let shader = match step {
-            Step::Keys => shader
+            Step::Keys | Step::OneWalk => shader
                 .input(K, "a", x)
                 .input(V, "b", x)
                 .input(Q, "x", x)
                 .input(D_O, "y", o)
                 .output(DK, "da", x, edge)
                 .output(DV, "db", x, edge)
-                .import(if vec == 4 { "attention_backward_put_a_chunks" } else { "attention_backward_put_a_elements" })
+                .import(put_a)
                 .import(if vec == 4 { "attention_backward_put_b_chunks" } else { "attention_backward_put_b_elements" })
                 .constant("OWN", keys),
-            Step::Queries => by_queries(shader)
-                .output(DQ, "da", x, edge)
-                .import(if vec == 4 { "attention_backward_put_a_chunks" } else { "attention_backward_put_a_elements" })
-                .constant("OWN", queries),
+            Step::Queries => by_queries(shader).output(DQ, "da", x, edge).import(put_a).constant("OWN", queries),
             _ => return by_queries(shader).writes(DMASK, "dmask", "f32"),
         };
+        let shader = shader.import(if step == Step::OneWalk {
+            "attention_backward_parts"
+        } else {
+            "attention_backward_no_parts"
+        });
         let shader = shader.constant("BLOCK", block).constant("TILE", self.config.tile()).flag("APART", apart).import(
             match reduce {
                 Reduce::None if matches!(load, Load::Broadcast(_)) => "attention_sum_broadcast",
@@ -500,7 +554,11 @@ functions!("attention_backward");
 impl Config {
     /// What goes through memory at a time.
     fn tile(&self) -> u32 {
-        if let Load::Staged(n) = self.load { n } else { self.block }
+        match self.load {
+            Load::Staged(n) => n,
+            Load::Broadcast(size) if self.algorithm == Algorithm::OneWalk => size,
+            _ => self.block,
+        }
     }
 
     /// Bytes of workgroup memory of a walk whose invocations own so many vectors of these chunks.
@@ -619,6 +677,7 @@ impl Plan for Problem {
             wg_size,
             lanes,
             slots: 1,
+            parts: 1,
             queries: if old { 1 } else { own(row.queries, chunks) },
             keys: if old { 1 } else { own(row.keys, 2 * chunks) },
             block,
@@ -631,22 +690,29 @@ impl Plan for Problem {
             [Reduce::None, Reduce::Shuffle, Reduce::Memory].map(|reduce| Config { reduce, ..first }).to_vec();
         // With one invocation per vector: for devices of small workgroups.
         found.push(Config { lanes: 1, queries: 1, keys: 1, load: Load::Direct, ..first });
+        if matches!(load, Load::Broadcast(_)) {
+            found.push(Config { algorithm: Algorithm::OneWalk, parts: PARTS, ..first });
+        }
         let at = if coop::first(caps, self) { 0 } else { found.len() };
         found.splice(at..at, coop::candidates(caps, self));
         found
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        let Config { wg_size, lanes, slots, queries, keys, block, load, reduce, native_f16, .. } = *config;
+        let Config { algorithm, wg_size, lanes, slots, parts, queries, keys, block, load, reduce, native_f16, .. } =
+            *config;
         let forward = &self.forward;
         caps.check_wg_size(wg_size)?;
-        Misfit::at_most("bytes of scratch", self.scratch_bytes(), caps.binding_bytes())?;
-        Misfit::at_most("rows of scratch", self.scratch_bytes() / 16, u32::MAX)?;
-        if config.algorithm == Algorithm::Coop {
+        Misfit::at_most("bytes of scratch", self.scratch_bytes(config), caps.binding_bytes())?;
+        Misfit::at_most("rows of scratch", self.scratch_bytes(config) / 16, u32::MAX)?;
+        Misfit::unless((1..=4).contains(&parts), "parts must be 1 to 4", parts)?;
+        let one_walk = algorithm == Algorithm::OneWalk;
+        Misfit::unless(one_walk || parts == 1, "two walks have one part", parts)?;
+        if algorithm == Algorithm::Coop {
             return coop::check(caps, self, config);
         }
         caps.check_native_f16(native_f16, forward.has_f16())?;
-        Misfit::unless(slots == 1, "tiled needs one slot", slots)?;
+        Misfit::unless(slots == 1, "one slot, but for coop", slots)?;
         Misfit::unless(wg_size.is_power_of_two(), "wg_size must be a power of two", wg_size)?;
         Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
         Misfit::at_most("lanes", lanes, wg_size)?;
@@ -670,6 +736,13 @@ impl Plan for Problem {
         if reduce == Reduce::Shuffle {
             let least = caps.least_subgroup().unwrap_or(0);
             Misfit::at_most("lanes that shuffle in the least trusted subgroup", lanes, least)?;
+        }
+        if one_walk {
+            let fits = load == Load::Broadcast(wg_size) && wg_size.is_multiple_of(block);
+            Misfit::unless(fits, "one walk needs load=broadcast of wg_size, and whole blocks of it", wg_size)?;
+            Misfit::unless(caps.loop_rounds().is_none(), "loops of one walk are not counted", parts)?;
+            let bytes = 4 * wg_size * wg_size * keys;
+            Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
         }
         let chunks = forward.chunks(lanes);
         let bytes = config.wg_bytes(chunks, queries.max(keys)).max(4 * wg_size);
@@ -701,12 +774,12 @@ impl Plan for Problem {
         Ok(())
     }
 
-    fn scratch(&self, _: &Views, _: &Config) -> u64 {
-        if self.steps().next().is_some() { self.scratch_bytes() } else { 0 }
+    fn scratch(&self, _: &Views, config: &Config) -> u64 {
+        if self.steps(config).next().is_some() { self.scratch_bytes(config) } else { 0 }
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
-        self.steps().map(|step| self.pass(step, views, config, writable).shader()).collect()
+        self.steps(config).map(|step| self.pass(step, views, config, writable).shader()).collect()
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
@@ -734,24 +807,24 @@ impl Plan for Problem {
         for (slot, name, memory, reach) in outputs.clone() {
             call.write(slot, name, memory, reach)?;
         }
-        if self.steps().next().is_none() {
+        if self.steps(config).next().is_none() {
             return Ok(Dispatch::default());
         }
         for (a, b) in [(DQ, DK), (DQ, DV), (DK, DV)] {
             call.interleave(a, b);
         }
-        let scratch = call.scratch_memory(buffers.scratch, self.scratch_bytes())?;
-        let rows = || Reach::to(self.scratch_bytes() / 4, WORD);
+        let scratch = call.scratch_memory(buffers.scratch, self.scratch_bytes(config))?;
+        let rows = || Reach::to(self.scratch_bytes(config) / 4, WORD);
         call.write(ROWS, "scratch", scratch.clone(), rows())?;
         call.check()?;
 
         let mut steps = Vec::new();
-        for step in self.steps() {
+        for step in self.steps(config) {
             let mut own = inputs.clone();
             let written: &[u32] = match step {
                 Step::Delta => &[],
-                Step::Keys => &[DK, DV],
-                Step::Queries => &[DQ],
+                Step::Keys | Step::OneWalk => &[DK, DV],
+                Step::Queries | Step::Join => &[DQ],
                 Step::Mask => &[DMASK],
                 Step::Sinks => &[DSINKS],
             };
@@ -759,7 +832,7 @@ impl Plan for Problem {
                 own.write(slot, name, memory, reach)?;
             }
             match step {
-                Step::Delta => own.write(ROWS, "scratch", scratch.clone(), rows())?,
+                Step::Delta | Step::OneWalk => own.write(ROWS, "scratch", scratch.clone(), rows())?,
                 _ => own.read(ROWS, "scratch", scratch.clone(), rows())?,
             }
             let add = self.add;
@@ -771,6 +844,12 @@ impl Plan for Problem {
                 Step::Keys => {
                     let tiles = (forward.seq_kv as u64).div_ceil(config.owned(config.keys));
                     (product!(tiles, forward.kv_heads, forward.batch), tiles, [add.dk, add.dv])
+                }
+                Step::OneWalk => (product!(config.parts, forward.kv_heads, forward.batch), 1, [add.dk, add.dv]),
+                Step::Join => {
+                    let rows = product!(forward.batch, forward.heads.max(1), forward.seq_q.max(1));
+                    let chunks = product!(rows, forward.chunks(1)[0]);
+                    (chunks.div_ceil(config.wg_size.into()), 1, [add.dq, false])
                 }
                 Step::Queries => {
                     let tiles = product!(forward.group(), forward.seq_q).div_ceil(config.owned(config.queries));

@@ -5,7 +5,7 @@ use loom::kernel::Values;
 use loom::kernels::attention::attention_backward::shape;
 use loom::kernels::attention::packed;
 use tileloom::attention::{self, Paged, Tree};
-use tileloom::attention_backward::{Buffers, Problem, prepare, scratch_bytes};
+use tileloom::attention_backward::{Algorithm, Buffers, Problem, prepare, scratch_bytes};
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::verify::attention::attention_backward::of;
 use tileloom::{AttentionOptions, AttentionResults, Context, Dtype, Error, ErrorKind, Layout, Op};
@@ -108,13 +108,18 @@ pub fn cases(suite: &mut Suite) {
         let bytes = |seq: usize| {
             let problem = of(attention::Problem { batch: 1, seq_q: seq, seq_kv: seq, ..shape(1, 1) });
             let config = problem.choose(&gpu.kernels.caps()).map_err(|error| error.to_string())?;
-            scratch_bytes(&problem, &config).map_err(|error| error.to_string())
+            let bytes = scratch_bytes(&problem, &config).map_err(|error| error.to_string())?;
+            // A row of 16 bytes, and of each copy of dq one of 8 chunks.
+            let copies = if config.algorithm == Algorithm::OneWalk { u64::from(config.parts) } else { 0 };
+            Ok::<_, String>((bytes, 16 * (2 + 6 * seq as u64 * (1 + 8 * copies))))
         };
-        let (small, large) = (bytes(64)?, bytes(256)?);
-        match (small, large) == (16 * (2 + 6 * 64), 16 * (2 + 6 * 256)) {
-            true => Ok(()),
-            false => Err(format!("{small} bytes at 64 tokens, {large} at 256")),
+        for seq in [64, 256] {
+            let (have, want) = bytes(seq)?;
+            if have != want {
+                return Err(format!("{have} bytes at {seq} tokens, {want} expected"));
+            }
         }
+        Ok(())
     });
     suite.case("errors name what is wrong", |gpu| {
         let (bytes, small) = (gpu.buffer(&[0; 4096]), gpu.buffer(&[0; 16]));

@@ -371,7 +371,7 @@ impl<D: Listed> Run for Item<D> {
                 let (len, seed) = (arg.view.len(), set * args.len() + i);
                 let mut bytes = match (arg.access, arg.view.number) {
                     (Access::Write, _) => vec![POISON; arg.view.bytes()],
-                    (_, Number::F(dtype)) if len > LARGE => pool.bytes(dtype, len, seed),
+                    (_, Number::F(dtype)) if len > LARGE && !D::follows() => pool.bytes(dtype, len, seed),
                     _ => {
                         filled.insert(arg.name, problem.fill(arg.name, len, &filled, &mut Random::new(seed as u64)));
                         if let Some(set) = &self.0.set {

@@ -288,6 +288,11 @@ pub trait Listed: Describe {
         &[]
     }
 
+    /// Whether inputs of a benchmark follow from others: then none of them comes from the pool.
+    fn follows() -> bool {
+        false
+    }
+
     /// Small calls that a large one consists of, with what they gave: whose oracle is quick enough for a benchmark.
     fn parts(&self, values: Values, outputs: Values) -> Vec<(Self, Values, Values)> {
         vec![(self.clone(), values, outputs)]

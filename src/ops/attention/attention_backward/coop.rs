@@ -36,6 +36,7 @@ pub(super) fn candidates(caps: &Caps, problem: &Problem) -> Vec<Config> {
         queries: 1,
         keys: 1,
         slots,
+        parts: 1,
         block: BLOCK,
         load: Load::Matrices(size),
         reduce: Reduce::Memory,
@@ -134,6 +135,8 @@ pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
         .constant("LANES", config.lanes)
         .constant("SLOTS", config.slots)
         .constant("BLOCK", config.block)
+        .constant("A_CHUNKS", chunks[0])
+        .constant("PARTS", 0)
         .constant("A_COLS", columns[0])
         .constant("B_COLS", columns[1])
         .flag("PADDED", padded)

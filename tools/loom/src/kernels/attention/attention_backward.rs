@@ -70,6 +70,7 @@ impl Listed for Problem {
     fn list(list: &mut List<Problem>) {
         everywhere(list);
         hidden(list);
+        one_walk(list);
         coop(list);
         wide(list);
         full(list);
@@ -90,9 +91,15 @@ impl Listed for Problem {
         &["q", "k", "v", "lse", "o", "do"]
     }
 
+    fn follows() -> bool {
+        true
+    }
+
     fn shipped() -> Vec<String> {
         let reductions = Reduce::ALL.iter().map(|reduce| format!("reduce={}", reduce.name()));
-        reductions.chain(["load=direct", "load=broadcast(8)", "load=staged("].map(str::to_string)).collect()
+        reductions
+            .chain(["load=direct", "load=broadcast(8)", "load=staged(", ONE_WALK, COOP].map(str::to_string))
+            .collect()
     }
 
     /// The last head of k and v.
@@ -370,6 +377,7 @@ fn config(load: Load, lanes: u32, reduce: Reduce, [queries, keys]: [u32; 2]) -> 
         queries,
         keys,
         slots: 1,
+        parts: 1,
         block: 4,
         load,
         reduce,
@@ -378,7 +386,53 @@ fn config(load: Load, lanes: u32, reduce: Reduce, [queries, keys]: [u32; 2]) -> 
     }
 }
 
+const ONE_WALK: &str = "algorithm=one_walk";
 const COOP: &str = "algorithm=coop";
+
+/// In one walk, where subgroups of a size that is trusted are there.
+fn one_walk(list: &mut List<Problem>) {
+    let name = "one walk: sizes, causal, windows";
+    for (seq_q, seq_kv) in [(1, 1), (2, 0), (0, 2), (1, 39), (17, 33), (40, 71), (33, 17)] {
+        for (causal, window) in
+            [(false, [None, None]), (true, [None, None]), (false, [Some(9), Some(2)]), (true, [Some(0), None])]
+        {
+            let forward = attention::Problem { causal, window, ..shape(seq_q, seq_kv) };
+            list.narrow(name, of(forward)).seed(7 + seq_kv as u64).candidate(ONE_WALK);
+        }
+    }
+    let name = "one walk: biases and sequences";
+    let base = attention::Problem { batch: 2, softcap: 0.7, ..causal(shape(33, 40)) };
+    list.wide(name, Problem { dlse: Some(2), ..of(alibi_and_sinks(true, base)) }).seed(5).candidate(ONE_WALK);
+    let base = attention::Problem { batch: 5, ..causal(shape(33, 40)) };
+    let sequenced = list.narrow(name, of(packed(&LENGTHS, base))).seed(9).candidate(ONE_WALK);
+    sequenced.set(then_settle(sequences(&LENGTHS)));
+    let few: [_; 5] = LENGTHS.map(|[_, keys]| [33, keys]);
+    list.narrow(name, of(cut(base))).seed(10).candidate(ONE_WALK).set(then_settle(sequences(&few)));
+    let add = Add { dq: true, dk: true, dv: true, dmask: true, dsinks: false };
+    let all = masked(Mask::new(MaskKind::Additive(F32)), shape(17, 70));
+    list.narrow("one walk: added to what is there", Problem { add, ..all }).seed(12).candidate(ONE_WALK);
+    let cells =
+        [("k", 30, 3, f64::NAN), ("v", 31, 2, f64::NAN), ("v", 30, 0, f64::INFINITY), ("k", 29, 1, f64::INFINITY)];
+    let forward = cut(attention::Problem { window: [Some(4), Some(0)], ..shape(17, 33) });
+    let entry = list.narrow("one walk: what is hidden does not show", of(forward)).seed(20).candidate(ONE_WALK);
+    let plant = planted(&cells);
+    entry.set(then_settle(move |p, values| {
+        values.insert("indices", vec![25.0]);
+        plant(p, values);
+    }));
+    for (d, value_dim, x) in [(27, 21, F16), (64, 64, F32), (128, 128, Bf16), (192, 128, F32)] {
+        let forward = attention::Problem {
+            seq_q: 21,
+            seq_kv: 50,
+            value_dim,
+            lse: Some(0),
+            ..typed(x, attention::Problem::new(1, 4, 2, d))
+        };
+        let problem = Problem { dq_layout: Layout::at(3), ..of(causal(forward)) };
+        list.wide("one walk: head dims", problem).seed(d as u64).candidate(ONE_WALK);
+    }
+    list.wide("one walk: the same bits again", of(causal(shape(70, 90)))).seed(3).candidate(ONE_WALK).twice();
+}
 
 /// By cooperative matrices, where there are some: all options over few pipelines, then what is special to matrices.
 fn coop(list: &mut List<Problem>) {
@@ -471,6 +525,7 @@ fn coop(list: &mut List<Problem>) {
             queries: 1,
             keys: 1,
             slots,
+            parts: 1,
             block,
             load: Load::Matrices(8),
             reduce: Reduce::Memory,
