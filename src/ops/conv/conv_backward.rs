@@ -68,7 +68,7 @@ config! {
 /// Bytes of the sums of all parts, at most.
 pub const SUMS_BYTES: u64 = 16 << 20;
 
-/// Tiles of software adapters besides those of `conv`: rows share what is computed of a pixel.
+/// Tiles of software adapters that unroll loops, besides those of `conv`: rows share what is computed of a pixel.
 const TILES: [Tile; 1] = [Tile { algorithm: Algorithm::Direct, tile: [32, 64, 4], thread: [32, 8], cost: 1.0 }];
 
 /// Pixels of a part, at least.
@@ -440,7 +440,8 @@ impl Plan for Problem {
         let native_f16 = caps.prefers_native_f16(self.has_f16());
         let pixels = views.forward.rows().max(1);
         let mut found: Vec<(f64, Config)> = Vec::new();
-        let tiles = row.tiles.iter().chain(if caps.class() == Class::Software { &TILES[..] } else { &[] });
+        let unrolled = caps.class() == Class::Software && caps.loop_rounds().is_none();
+        let tiles = row.tiles.iter().chain(if unrolled { &TILES[..] } else { &[] });
         for tile in tiles {
             let super::Config { algorithm, tile: size, thread, lanes, native_f16 } = row.config(caps, tile, native_f16);
             let one = Config { algorithm, tile: size, thread, lanes, parts: 1, native_f16 };
