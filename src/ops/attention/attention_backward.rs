@@ -690,6 +690,11 @@ impl Plan for Problem {
             [Reduce::None, Reduce::Shuffle, Reduce::Memory].map(|reduce| Config { reduce, ..first }).to_vec();
         // With one invocation per vector: for devices of small workgroups.
         found.push(Config { lanes: 1, queries: 1, keys: 1, load: Load::Direct, ..first });
+        // Where loops are cut short, more invocations share a vector.
+        if caps.loop_rounds().is_some() {
+            let shared = |log: u32| Config { lanes: 1u32 << log, reduce: Reduce::Memory, ..first };
+            found.extend((lanes.ilog2() + 1..=wg_size.ilog2()).map(shared));
+        }
         if matches!(load, Load::Broadcast(_)) {
             found.push(Config { algorithm: Algorithm::OneWalk, parts: PARTS, ..first });
         }

@@ -7,7 +7,7 @@ use tileloom::{Dtype, Layout};
 
 use super::{Pair, Sides};
 use crate::case::{self, Fault, OptionValue, Options, Reader, Shown};
-use crate::kernel::{Cost, Given, List, Listed, Values, affordable};
+use crate::kernel::{Arg, Cost, Given, List, Listed, Values, affordable};
 
 use Dtype::{Bf16, F16, F32};
 use Order::{Nchw, Nhwc};
@@ -169,6 +169,10 @@ impl Listed for Problem {
         let (outer, inner) = problem.y_sizes();
         let outputs = vec![Shown::new("y", [&outer[..], &[inner]].concat())];
         Ok(Given { problem, values, outputs, known: Values::new() })
+    }
+
+    fn shape(&self, arg: &Arg) -> Vec<usize> {
+        [&arg.view.sizes[..], &[arg.view.cols]].concat()
     }
 }
 
