@@ -35,6 +35,7 @@ mod sampling;
 mod sequence;
 mod sort;
 mod subgroups;
+mod tune;
 mod two_ways;
 mod verify;
 mod vq;
