@@ -12,6 +12,7 @@ use crate::compose::{Declared, MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader, S
 use crate::error::Checked;
 use crate::poll::Poller;
 use crate::scopes::{fault, guarded, lock, ready, scoped};
+use crate::tune::{Choices, Table};
 use crate::verify::{Known, Subject, Tried, Verdicts};
 use crate::{Caps, Error, ErrorKind, Misfit, Op, Result};
 
@@ -75,6 +76,11 @@ pub struct Options {
     /// most that some sequence has; packed sequences may be as long as they like. A batch for which the Config has no room is refused.
     /// Sums over a batch, such as the gradients of weights, depend on it whatever the Config.
     pub batch_invariant: bool,
+    /// Choices that were measured on this adapter, which are taken before the candidates: see [`tune`](crate::tune).
+    pub table: Option<Table>,
+    /// Configs that are taken before all others, each as `OP=CONFIG`, such as `"norm=algorithm=online wg_size=64 .."`; where one does
+    /// not fit, the log says so, and it counts for nothing.
+    pub pins: Vec<String>,
     /// Changes sources before they are compiled: for tools that inject faults.
     #[doc(hidden)]
     pub rewrite: Option<Rewrite>,
@@ -165,6 +171,8 @@ struct Inner {
     cache: Option<(wgpu::PipelineCache, PathBuf)>,
     /// Configs that are not used, and why.
     bans: RwLock<HashMap<Tried, String>>,
+    /// What is taken before the candidates.
+    choices: OnceLock<Choices>,
     /// One buffer serves every dispatch: a dispatch writes its scratch before it reads it, its steps
     /// are recorded without a gap, and a queue runs what is recorded in order.
     scratch: Mutex<Option<wgpu::Buffer>>,
@@ -212,6 +220,7 @@ impl Kernels {
                 compiled: AtomicUsize::new(0),
                 cache,
                 bans: RwLock::default(),
+                choices: OnceLock::new(),
                 scratch: Mutex::default(),
                 constants: Mutex::default(),
                 poller: Poller::default(),
@@ -275,6 +284,12 @@ impl Kernels {
         }
         let sources = crate::verify::subject::sources(problem, config).ok()?;
         bans.get(&Tried { op: P::NAME.into(), config: text, sources }).cloned()
+    }
+
+    /// What is taken before the candidates.
+    pub(crate) fn choices(&self) -> &Choices {
+        let Options { table, pins, .. } = &self.inner.options;
+        self.inner.choices.get_or_init(|| Choices::of(self, table.as_ref(), pins))
     }
 
     pub(crate) fn allows_banned(&self) -> bool {

@@ -112,6 +112,7 @@ mod scopes;
 mod sequence;
 mod tensor;
 pub mod traps;
+pub mod tune;
 pub mod verify;
 pub mod weights;
 

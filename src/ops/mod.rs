@@ -48,11 +48,22 @@ pub trait Op: Clone + Debug {
     /// Those of the Problem, and [`ErrorKind::ConfigUnfit`] where no Config fits.
     fn choose(&self, caps: &Caps) -> Result<Self::Config>;
 
-    /// What [`prepare`](Self::prepare) takes: the best of the candidates that [`verify`](crate::verify) has not banned.
+    /// What [`prepare`](Self::prepare) takes: a [pinned](crate::KernelsOptions::pins) Config, else one that was
+    /// [measured](crate::tune), else the best of the candidates, in each case one that [`verify`](crate::verify) has not banned.
     ///
     /// # Errors
     /// Those of `choose`, and [`ErrorKind::Banned`] where all that fit are.
     fn chosen(&self, kernels: &Kernels) -> Result<Self::Config>;
+
+    /// What [`chosen`](Self::chosen) takes before the candidates, if anything is.
+    ///
+    /// # Errors
+    /// Those of the Problem.
+    fn measured(&self, kernels: &Kernels) -> Result<Option<Self::Config>>;
+
+    /// The class of Problems that a measured choice counts for: sizes up to powers of two, dtypes, options, alignments. See
+    /// [`tune`](crate::tune).
+    fn class(&self) -> String;
 
     /// Whether `config` can run the Problem on this device.
     ///
@@ -101,6 +112,15 @@ pub(crate) trait Plan: Op {
     /// ([`Options::batch_invariant`](crate::KernelsOptions)). Views stay those of the Problem itself.
     fn without_batch(&self) -> Self {
         self.clone()
+    }
+
+    /// Names of the Problem's numbers that tell where an argument starts, besides those that many ops have
+    /// ([`tune::PLACES`](crate::tune)): they are no part of its class.
+    const PLACES: &'static [&'static str] = &[];
+
+    /// The class of Problems that a measured choice counts for.
+    fn class_of(&self) -> String {
+        crate::tune::class(&format!("{self:?}"), Self::PLACES)
     }
 
     /// Every Config of the tables, the best first; whether it fits is asked afterwards.
@@ -155,9 +175,13 @@ pub(crate) fn best<P: Plan>(problem: &P, views: &P::Views, caps: &Caps) -> Check
     first(problem, caps, fitting(problem, views, caps)?.into_iter().next())
 }
 
-/// The first of [`fitting`] that is not banned.
+/// What is pinned or measured, else the first of [`fitting`] that is not banned.
 pub(crate) fn unbanned<P: Plan>(problem: &P, views: &P::Views, kernels: &Kernels) -> Checked<P::Config> {
     let caps = kernels.caps();
+    caps.check_device()?;
+    if let Some(config) = crate::tune::taken(problem, views, kernels, &caps) {
+        return first(problem, &caps, Some(config));
+    }
     let (mut banned, mut reason) = (Vec::new(), String::new());
     for config in fitting(problem, views, &caps)? {
         match kernels.ban(problem, &config) {
@@ -252,6 +276,16 @@ macro_rules! op {
                 $crate::ops::named::<Self, _>(|| $crate::ops::unbanned(self, &self.resolve()?, kernels))
             }
 
+            fn measured(&self, kernels: &Kernels) -> Result<Option<Config>> {
+                $crate::ops::named::<Self, _>(|| {
+                    Ok($crate::tune::taken(self, &self.resolve()?, kernels, &kernels.caps()))
+                })
+            }
+
+            fn class(&self) -> String {
+                self.class_of()
+            }
+
             fn fits(&self, caps: &Caps, config: &Config) -> Result<()> {
                 $crate::ops::named::<Self, _>(|| {
                     let views = self.resolve()?;
@@ -300,7 +334,7 @@ macro_rules! functions {
             $crate::Op::choose(problem, caps)
         }
 
-        /// What [`prepare`] takes: the best of [`candidates`] that is not banned on this adapter.
+        /// What [`prepare`] takes: what is pinned or measured, else the best of [`candidates`]; none that is banned on this adapter.
         ///
         /// # Errors
         /// Those of [`choose`], and that all which fit are banned.

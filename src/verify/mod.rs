@@ -68,6 +68,7 @@ pub mod vq;
 pub use call::Describe;
 use flush::Flushes;
 pub use subject::{Subject, Trial};
+pub(crate) use verdicts::key;
 pub use verdicts::{Known, Tried, Verdicts};
 
 pub(crate) const OP: &str = "verify";
@@ -290,7 +291,13 @@ impl Trials<'_> {
         let (op, caps) = (subject.op(), self.kernels.caps());
         let mut finding =
             Finding { op, problem: subject.problem(), config: None, banned: Vec::new(), calls: 0, verified: true };
-        for config in subject.configs(&caps)?.into_iter().filter(|config| wanted(config)) {
+        let mut configs = subject.configs(&caps)?;
+        // What a table or a pin says comes first.
+        if let Some(config) = subject.measured_config(&self.kernels)? {
+            configs.retain(|other| *other != config);
+            configs.insert(0, config);
+        }
+        for config in configs.into_iter().filter(|config| wanted(config)) {
             let tried = Tried { op: op.into(), config: config.clone(), sources: subject.sources(&config)? };
             let before = self.verdicts.get(&tried).cloned();
             match &before {

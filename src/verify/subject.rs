@@ -20,6 +20,15 @@ pub trait Subject: Send + Sync {
     /// Those of the Problem.
     fn configs(&self, caps: &Caps) -> Result<Vec<String>>;
 
+    /// What `prepare` takes before these, as text: a pinned Config, or one that was measured.
+    ///
+    /// # Errors
+    /// Those of the Problem.
+    fn measured_config(&self, kernels: &Kernels) -> Result<Option<String>>;
+
+    /// The class of Problems that a measured choice counts for: see [`Op::class`].
+    fn tune_class(&self) -> String;
+
     /// The hash of the shaders that a Config compiles for this Problem.
     ///
     /// # Errors
@@ -86,6 +95,14 @@ impl<D: Describe> Subject for D {
 
     fn configs(&self, caps: &Caps) -> Result<Vec<String>> {
         Ok(self.candidates(caps)?.iter().map(D::Config::to_string).collect())
+    }
+
+    fn measured_config(&self, kernels: &Kernels) -> Result<Option<String>> {
+        Ok(Op::measured(self, kernels)?.map(|config| config.to_string()))
+    }
+
+    fn tune_class(&self) -> String {
+        Op::class(self)
     }
 
     fn sources(&self, config: &str) -> Result<u64> {

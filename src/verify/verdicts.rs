@@ -60,6 +60,23 @@ pub(super) fn line(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ").chars().take(400).collect()
 }
 
+/// What verdicts and measured choices are kept under: adapter, driver, backend, versions, whether shaders are checked, and `more`.
+pub(crate) fn key(kernels: &Kernels, more: &str) -> String {
+    let info = kernels.device().adapter_info();
+    let checked = if kernels.is_checked() { "checked" } else { "unchecked" };
+    let key = [
+        &info.name,
+        &format!("{:04x}:{:04x}", info.vendor, info.device),
+        &format!("{:?}", info.backend),
+        &info.driver,
+        &info.driver_info,
+        concat!("tileloom ", env!("CARGO_PKG_VERSION"), ", wgpu 30"),
+        checked,
+        more,
+    ];
+    key.map(line).join("; ")
+}
+
 impl Verdicts {
     /// None yet, for the adapter of these kernels.
     pub fn new(kernels: &Kernels) -> Verdicts {
@@ -69,20 +86,8 @@ impl Verdicts {
     /// None yet, under a key that has `more` besides: in a browser, which does not tell adapter and driver, what it says of
     /// itself.
     pub fn with_key(kernels: &Kernels, more: &str) -> Verdicts {
-        let info = kernels.device().adapter_info();
-        let checked = if kernels.is_checked() { "checked" } else { "unchecked" };
-        let key = [
-            &info.name,
-            &format!("{:04x}:{:04x}", info.vendor, info.device),
-            &format!("{:?}", info.backend),
-            &info.driver,
-            &info.driver_info,
-            concat!("tileloom ", env!("CARGO_PKG_VERSION"), ", wgpu 30"),
-            checked,
-            more,
-        ];
         Verdicts {
-            key: key.map(line).join("; "),
+            key: key(kernels, more),
             entries: BTreeMap::new(),
             foreign: BTreeMap::new(),
             #[cfg(not(target_family = "wasm"))]
@@ -203,6 +208,14 @@ impl Verdicts {
                 Err(ErrorKind::invalid("verdicts", reason).of(super::OP))
             }
         }
+    }
+
+    /// Bans a Config that was found wrong otherwise than by `verify`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] where the file cannot be written.
+    pub fn ban(&mut self, tried: &Tried, reason: &str) -> Result<()> {
+        self.note(tried, Some(Known::Banned(line(reason))))
     }
 
     /// Notes what is known now, in the file, too.

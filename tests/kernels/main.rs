@@ -36,6 +36,7 @@ mod sampling;
 mod sequence;
 mod sort;
 mod subgroups;
+mod tune;
 mod two_ways;
 mod verify;
 mod vq;

@@ -183,6 +183,7 @@ functions!("advance");
 
 impl Plan for Problem {
     type Views = Views;
+    const PLACES: &'static [&'static str] = &["tokens"];
 
     fn resolve(&self) -> Checked<Views> {
         let Problem { batch, width, most, .. } = *self;

@@ -297,6 +297,7 @@ functions!("speculative_tree");
 
 impl Plan for Problem {
     type Views = Views;
+    const PLACES: &'static [&'static str] = &["tokens"];
 
     fn resolve(&self) -> Checked<Views> {
         let Problem { batch, len, depth, tree, .. } = *self;

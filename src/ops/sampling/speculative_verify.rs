@@ -163,6 +163,7 @@ functions!("speculative_verify");
 
 impl Plan for Problem {
     type Views = Views;
+    const PLACES: &'static [&'static str] = &["tokens"];
 
     fn resolve(&self) -> Checked<Views> {
         sizes_fit([("batch", self.batch), ("len", self.len)])?;

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use tileloom::compose::{Shader, Slots};
 use tileloom::reference::{Verdict, Worst};
@@ -348,19 +349,41 @@ impl<D: Listed> Run for Item<D> {
     }
 
     fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String> {
-        let problem = self.0.problem.clone();
+        let config = match config {
+            Some(text) => text.parse()?,
+            None => self.0.problem.chosen(&gpu.kernels).map_err(|error| error.to_string())?,
+        };
+        self.0.loaded(gpu, pool, sets)?.by(gpu, &config)
+    }
+
+    fn prepare_each(
+        &self,
+        gpu: &Gpu,
+        pool: &Pool,
+        sets: usize,
+        configs: &[&str],
+    ) -> Result<Vec<Result<Prepared, String>>, String> {
+        let loaded = self.0.loaded(gpu, pool, sets)?;
+        Ok(configs.iter().map(|text| loaded.by(gpu, &text.parse()?)).collect())
+    }
+}
+
+/// The input sets of a benchmark in GPU memory.
+struct Sets<D> {
+    problem: D,
+    all: Vec<Vec<(Arg, wgpu::Buffer)>>,
+    /// What is updated, as the first dispatch finds it.
+    kept: Rc<Values>,
+}
+
+impl<D: Listed> Entry<D> {
+    fn loaded(&self, gpu: &Gpu, pool: &Pool, sets: usize) -> Result<Sets<D>, String> {
+        let problem = self.problem.clone();
         let args = problem.args();
         if let Some(arg) = args.iter().find(|arg| !arg.view.is_dense()) {
             return Err(format!("`{}` is not dense: what is measured is", arg.name));
         }
-        let caps = gpu.kernels.caps();
-        let config = match config {
-            Some(text) => text.parse()?,
-            None => problem.choose(&caps).map_err(|error| error.to_string())?,
-        };
-        // What is updated, as the first dispatch finds it.
-        let mut kept = Values::new();
-        let (mut all, mut dispatches) = (Vec::<Vec<(Arg, wgpu::Buffer)>>::new(), Vec::with_capacity(sets));
+        let (mut kept, mut all) = (Values::new(), Vec::<Vec<(Arg, wgpu::Buffer)>>::new());
         for set in 0..sets {
             let (mut filled, mut buffers) = (Values::new(), Vec::new());
             for (i, arg) in args.iter().enumerate() {
@@ -374,7 +397,7 @@ impl<D: Listed> Run for Item<D> {
                     (_, Number::F(dtype)) if len > LARGE && !D::follows() => pool.bytes(dtype, len, seed),
                     _ => {
                         filled.insert(arg.name, problem.fill(arg.name, len, &filled, &mut Random::new(seed as u64)));
-                        if let Some(set) = &self.0.set {
+                        if let Some(set) = &self.set {
                             set(&problem, &mut filled);
                         }
                         arg.view.number.encode(&filled[arg.name])
@@ -386,14 +409,24 @@ impl<D: Listed> Run for Item<D> {
                 }
                 buffers.push((*arg, gpu.buffer(&bytes)));
             }
-            let bound = Bound(buffers.iter().map(|(arg, buffer)| (arg.name, buffer.into())).collect());
-            let dispatch = problem.prepare_with(&gpu.kernels, &config, problem.buffers(&bound));
-            dispatches.push(dispatch.map_err(|error| error.to_string())?);
             all.push(buffers);
         }
-        let first = all[0].clone();
+        Ok(Sets { problem, all, kept: Rc::new(kept) })
+    }
+}
+
+impl<D: Listed> Sets<D> {
+    /// A dispatch on each of them.
+    fn by(&self, gpu: &Gpu, config: &D::Config) -> Result<Prepared, String> {
+        let prepare = |buffers: &Vec<(Arg, wgpu::Buffer)>| {
+            let bound = Bound(buffers.iter().map(|(arg, buffer)| (arg.name, buffer.into())).collect());
+            let dispatch = self.problem.prepare_with(&gpu.kernels, config, self.problem.buffers(&bound));
+            dispatch.map_err(|error| error.to_string())
+        };
+        let dispatches = self.all.iter().map(prepare).collect::<Result<_, _>>()?;
+        let (problem, first, kept) = (self.problem.clone(), self.all[0].clone(), self.kept.clone());
         let check = move |gpu: &Gpu, outputs: Option<Values>, widen: (f64, f64)| -> Result<Verdict, String> {
-            let (mut values, mut written) = (kept.clone(), Values::new());
+            let (mut values, mut written) = ((*kept).clone(), Values::new());
             for (arg, buffer) in &first {
                 if arg.access == Access::Read || outputs.is_none() {
                     let mut read = arg.view.number.decode(&gpu.read(buffer)?);
@@ -408,8 +441,9 @@ impl<D: Listed> Run for Item<D> {
             }
             Ok(verdict)
         };
-        let scratch_bytes = self.0.problem.scratch_bytes(&config).map_err(|error| error.to_string())?;
-        Ok(Prepared { dispatches, config: config.to_string(), scratch_bytes, sets: all, check: Box::new(check) })
+        let scratch_bytes = self.problem.scratch_bytes(config).map_err(|error| error.to_string())?;
+        let (config, sets) = (config.to_string(), self.all.clone());
+        Ok(Prepared { dispatches, config, scratch_bytes, sets, check: Box::new(check) })
     }
 }
 

@@ -437,11 +437,25 @@ pub trait Run: Send + Sync {
     /// The call as a case file.
     fn case(&self) -> Case;
 
-    /// Dispatches on so many input sets, by the Config of this text or the chosen one.
+    /// Dispatches on so many input sets, by the Config of this text or the one that `prepare` takes.
     ///
     /// # Errors
     /// What `prepare` says.
     fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String>;
+
+    /// The same by each of these Configs, all of them in the same memory.
+    ///
+    /// # Errors
+    /// What keeps them all from it; within, what `prepare` says.
+    fn prepare_each(
+        &self,
+        gpu: &Gpu,
+        pool: &Pool,
+        sets: usize,
+        configs: &[&str],
+    ) -> Result<Vec<Result<Prepared, String>>, String> {
+        Ok(configs.iter().map(|config| self.prepare(gpu, pool, sets, Some(config))).collect())
+    }
 }
 
 /// A benchmark, ready to run.

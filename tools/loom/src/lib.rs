@@ -22,6 +22,7 @@ pub mod runner;
 pub mod stats;
 pub mod table;
 pub mod timer;
+pub mod tune;
 pub mod weights;
 
 mod progress;

@@ -17,7 +17,9 @@ use loom::timer::{Source, Timer};
 use loom::{Gpu, figures, gpu, registry};
 use tileloom::compose::Shader;
 use tileloom::reference::Verdict;
-use tileloom::{Caps, Dtype};
+use tileloom::tune::{Entry, Table};
+use tileloom::verify::Subject;
+use tileloom::{Caps, Dtype, Op};
 
 /// A folder of one test, gone with it.
 struct Folder(PathBuf);
@@ -740,6 +742,78 @@ fn figures_are_shown_and_compared() {
     assert!(code == 2 && err.contains("quick, full, models, sweep"), "{err}");
     let (code, _, err) = loom(&[&"bench", &"softmax", &"--config", &"x"]);
     assert!(code == 2 && err.contains("--shape"), "{err}");
+}
+
+/// A shape is tuned by the program itself, whose child holds the adapter; then the table is read.
+#[test]
+fn a_shape_is_tuned_and_its_table_is_read() {
+    let folder = Folder::new("tune");
+    let (code, _, err) = loom(&[&"tune", &"softmix"]);
+    assert!(code == 2 && err.contains("softmix"), "{err}");
+    let (code, _, err) = loom(&[&"tune", &"softmax", &"--shape", &"1x1 f64"]);
+    assert!(code == 2 && err.contains("no shape is called `1x1 f64`"), "{err}");
+    let (code, _, err) = loom(&[&"tune", &"--resume"]);
+    assert!(code == 2 && err.contains("--out"), "{err}");
+    let (code, _, err) = loom(&[&"tune", &"--export", &folder.file("none")]);
+    assert!(code == 2 && err.contains("none: "), "{err}");
+    adapter(&folder.case("case.safetensors", &quarters(Dtype::F32, 1)));
+    let slug = gpu::slug(&gpu::select(None).unwrap()[0].get_info());
+    let out = folder.file("tuned.txt");
+    let tune = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loom"));
+        command.args(["tune", "softmax", "--shape", "65536x64 f32", "--adapter", &slug, "--out"]).arg(&out);
+        let output = command.args(more).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(output.status.code(), Some(0), "{text:?}");
+        text
+    };
+    let [text, err] = tune(&[]);
+    assert!(
+        text.contains("1 classes, 1 shapes: shipped choices take 1.") && text.contains("0 Configs are wrong"),
+        "{text}"
+    );
+    assert!(err.contains("softmax 65536x64 f32"), "{err}");
+    let table = Table::read(&out);
+    let key = table.keys().next().unwrap().to_string();
+    let entry = table.get(&key, "softmax", "rows=65536 cols=64 dims=[1,1] x=F32 y=F32 scale=x").unwrap().clone();
+    assert!(entry.facts.starts_with("65536x64 f32: "), "{entry:?}");
+    // What is known is not measured again; of other shaders it is.
+    let [text, _] = tune(&["--resume"]);
+    assert!(text.contains("1 classes were in the table") && text.contains("0 classes, 0 shapes"), "{text}");
+    let mut stale = table.clone();
+    stale.insert(&key, Entry { sources: entry.sources ^ 1, ..entry.clone() });
+    stale.write(&out).unwrap();
+    let [text, _] = tune(&["--resume", "--budget", "0"]);
+    assert!(text.contains("1 classes are left: the budget is spent"), "{text}");
+
+    // A table that names another candidate is gone by; a damaged one is not.
+    let gpu = Gpu::open(&gpu::select(Some(&slug)).unwrap()[0]).unwrap();
+    let problem = tileloom::softmax::Problem { rows: 65536, cols: 64, ..Default::default() };
+    let configs = problem.candidates(&gpu.kernels.caps()).unwrap();
+    let other = configs.last().unwrap().to_string();
+    let sources = problem.sources(&other).unwrap();
+    let mut by_hand = Table::default();
+    by_hand.insert(&Table::key(&gpu.kernels), Entry { config: Some(other.clone()), sources, ..entry });
+    by_hand.write(&out).unwrap();
+    let json = folder.file("figures.json");
+    let words =
+        ["bench", "softmax", "--shape", "65536x64 f32", "--adapter", &slug, "--table", out.to_str().unwrap(), "--out"];
+    let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = words.iter().map(|word| word as _).collect();
+    arguments.push(&json);
+    let (code, text, err) = loom(&arguments);
+    assert_eq!(code, 0, "{text}{err}");
+    assert_eq!(figures::read(&json).unwrap()[0].lines[0].config, other);
+    let bytes = std::fs::read(&out).unwrap();
+    std::fs::write(&out, &bytes[..bytes.len() - 10]).unwrap();
+    let options = bench::Options { table: Some(out.clone()), ..Default::default() }.kernels_options();
+    let kernels = Gpu::open_with(&gpu.adapter, options).unwrap().kernels;
+    assert_eq!(problem.chosen(&kernels).unwrap(), configs[0]);
+
+    // The runs of all that was timed.
+    let mut runs = out.into_os_string();
+    runs.push(".runs");
+    let (code, text, err) = loom(&[&"tune", &"--export", &runs]);
+    assert!(code == 0 && text.contains("rows=65536 cols=64") && text.contains("100 %"), "{text}{err}");
 }
 
 /// The binary itself, where no adapter is needed.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use tileloom::tune::Table;
 use tileloom::verify::image::{Number, POISON};
-use tileloom::{Dtype, wgpu};
+use tileloom::{Dtype, KernelsOptions, wgpu};
 
 use crate::Gpu;
 use crate::figures::{Facts, Figures, Line, Report, SCHEMA, bytes, digits, duration};
@@ -84,6 +85,9 @@ pub struct Options {
     /// This Config instead of the chosen one
     #[arg(long, value_name = "CONFIG", requires = "shape")]
     pub config: Option<String>,
+    /// By the choices of a table of `loom tune`
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<PathBuf>,
     /// Of the random inputs
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -93,6 +97,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Kernels that read the table.
+    pub fn kernels_options(&self) -> KernelsOptions {
+        KernelsOptions { table: self.table.as_ref().map(Table::read), ..Default::default() }
+    }
+
     fn suite(&self) -> Suite {
         if self.quick { Suite::Quick } else { self.suite.unwrap_or_default() }
     }

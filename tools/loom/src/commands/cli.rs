@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, compare, faults, isa, matrix, pack, report, results, run, traps, verify};
+use super::{adapters, bench, check, compare, faults, isa, matrix, pack, report, results, run, traps, tune, verify};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -71,6 +71,7 @@ enum Command {
         check: bool,
     },
     Bench(bench::Options),
+    Tune(tune::Options),
     Report(report::Options),
     Compare(compare::Options),
     /// Tell what the compilers of GPUs that are not there make of the chosen shaders, or of any WGSL
@@ -173,6 +174,7 @@ where
             }
         }
         Command::Bench(options) => measure(&mut out, &options),
+        Command::Tune(options) => tune::run(&options, &mut out).map_err(Stop::Misuse),
         Command::Report(options) => report::run(&options)
             .map_err(Stop::Misuse)
             .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
@@ -430,7 +432,9 @@ fn measure(out: &mut Pipe, options: &bench::Options) -> Result {
     let pool = Pool::new(options.seed);
     let (mut reports, mut right) = (Vec::new(), true);
     for adapter in &adapters {
-        let measured = open(adapter).and_then(|gpu| bench::measure(&gpu, &kernels, &pool, options));
+        let measured = Gpu::open_with(adapter, options.kernels_options())
+            .and_then(Gpu::probed)
+            .and_then(|gpu| bench::measure(&gpu, &kernels, &pool, options));
         match measured {
             Ok(report) => {
                 right &= report.ok();
