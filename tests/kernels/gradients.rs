@@ -15,7 +15,7 @@ fn cases(suite: &mut Suite) {
         let context = Context::from_kernels(gpu.kernels.clone(), gpu.queue.clone());
         let agreements = block_backward::check(&context).map_err(|error| error.to_string())?;
         for agreement in &agreements {
-            if !(agreement.error <= block_backward::TOLERANCE) {
+            if agreement.error > block_backward::TOLERANCE {
                 return Err(format!("{agreement:?}"));
             }
         }

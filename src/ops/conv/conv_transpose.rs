@@ -247,23 +247,19 @@ impl Problem {
         if !self.slope.is_finite() {
             return Err(ErrorKind::invalid("slope", format!("{} is not finite", self.slope)));
         }
-        let places = self.places();
-        for axis in 0..2 {
+        for (axis, &places) in self.places().iter().enumerate() {
             let [before, after] = [self.padding[2 * axis], self.padding[2 * axis + 1]];
             if before.max(after) > MOST {
                 return Err(ErrorKind::invalid("padding", format!("{before}, {after}: at most {MOST}")));
             }
-            let uncut = places[axis].saturating_add(before).saturating_add(after);
+            let uncut = places.saturating_add(before).saturating_add(after);
             if uncut > MOST || self.span(axis) > MOST {
                 let reason = format!("{uncut} places with padding, windows of {}: more than {MOST}", self.span(axis));
                 return Err(ErrorKind::invalid("size", reason));
             }
             let by = self.downsample[axis];
-            if !places[axis].is_multiple_of(by) {
-                return Err(ErrorKind::invalid(
-                    "downsample",
-                    format!("{} places are no multiple of {by}", places[axis]),
-                ));
+            if !places.is_multiple_of(by) {
+                return Err(ErrorKind::invalid("downsample", format!("{} places are no multiple of {by}", places)));
             }
             let taps = product!(self.kernel[axis], by);
             if taps > MOST_TAPS as u64 {

@@ -71,7 +71,7 @@ struct Seen<R> {
     slope: R,
 }
 
-/// With scores `s`, weights `p` and o of [`attention`](crate::reference::attention), and `dp = do v^T`, per row
+/// With scores `s`, weights `p` and o of [`attention`], and `dp = do v^T`, per row
 /// `delta = sum(do * o) - dlse` and `ds = p (dp - delta)`; `dv = p^T do`, `dmask = ds`, summed over what is broadcast,
 /// `dsinks = -sum p_sink delta`; with a softcap `ds` times `1 - tanh^2`, then `dq = scale ds k` and `dk = scale ds^T q`.
 ///

@@ -160,7 +160,7 @@ impl Listed for Problem {
         let args = problem.args();
         for arg in args.iter().filter(|arg| !matches!(arg.name, "q" | "k" | "v" | "mask" | "tables" | "indices")) {
             let added = arg.access == crate::kernel::Access::Update;
-            if !matches!(arg.name, "do" | "dlse") && !added {
+            if !added && !matches!(arg.name, "do" | "dlse") {
                 continue;
             }
             let tensor = reader.tensor(arg.name, "by q, k and v")?;
@@ -177,10 +177,10 @@ impl Listed for Problem {
         let mask_shape = reader.optional("mask").map(|mask| mask.shape.clone());
         let shown = |arg: &Arg| {
             let mut shape = problem.shown(arg, first);
-            if let (Some(mask), "dmask") = (&mask_shape, arg.name) {
-                if mask.iter().product::<usize>() == shape.iter().product::<usize>() {
-                    shape.clone_from(mask);
-                }
+            if let (Some(mask), "dmask") = (&mask_shape, arg.name)
+                && mask.iter().product::<usize>() == shape.iter().product::<usize>()
+            {
+                shape.clone_from(mask);
             }
             Shown { name: arg.name, shape, swapped: swapped && problem.turns(arg.name) }
         };
@@ -628,7 +628,7 @@ fn benches(list: &mut List<Problem>) {
         let forward =
             attention::Problem { seq_q: seq, seq_kv: seq, lse: Some(0), ..attention::Problem::new(1, 8, 8, d) };
         for (forward, word) in [(forward, ""), (causal(forward), " causal")] {
-            let entry = list.bench(format!("8x{seq}x{d} f32{word}"), of(forward));
+            let entry = list.bench(format!("8x{seq}x{d} f32{word}"), of(forward)).unless(cut_short);
             if seq == 512 && d == 64 {
                 entry.quick();
             }
@@ -637,7 +637,7 @@ fn benches(list: &mut List<Problem>) {
     for d in [64, 128] {
         let forward =
             attention::Problem { seq_q: 4096, seq_kv: 4096, lse: Some(0), ..attention::Problem::new(1, 32, 8, d) };
-        list.large(format!("32/8x4096x{d} f16 causal"), of(causal(typed(F16, forward))));
+        list.large(format!("32/8x4096x{d} f16 causal"), of(causal(typed(F16, forward)))).unless(cut_short);
     }
 }
 
