@@ -651,13 +651,14 @@ fn composed(list: &mut List<Problem>) {
         ..attention::Problem::new(2, 8, 2, d)
     };
     for (x, o) in [(F32, F32), (F16, F16), (Bf16, Bf16), (F16, F32)] {
-        list.compose(of(forward(x, o, 64)));
-        list.compose(Problem { dq_layout: Layout::at(1), dlse: Some(0), ..of(forward(x, o, 59)) });
+        list.compose(of(forward(x, o, 64))).unless(cut_short);
+        list.compose(Problem { dq_layout: Layout::at(1), dlse: Some(0), ..of(forward(x, o, 59)) }).unless(cut_short);
         let all = packed(&[[300, 300]; 2], alibi_and_sinks(true, forward(x, o, 64)));
-        list.compose(masked(Mask::new(MaskKind::Additive(x)), attention::Problem { sum: Some(0), ..all }));
-        list.compose(of(forward(x, o, 128)));
+        list.compose(masked(Mask::new(MaskKind::Additive(x)), attention::Problem { sum: Some(0), ..all }))
+            .unless(cut_short);
+        list.compose(of(forward(x, o, 128))).unless(cut_short);
     }
     for (d, value_dim) in [(192, 128), (256, 256), (576, 512)] {
-        list.compose(of(attention::Problem { value_dim, ..forward(F16, F16, d) }));
+        list.compose(of(attention::Problem { value_dim, ..forward(F16, F16, d) })).unless(cut_short);
     }
 }
