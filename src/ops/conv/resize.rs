@@ -444,11 +444,6 @@ impl Plan for Problem {
                 return Err(ErrorKind::invalid(arg, format!("{y}, {x}: at most {MOST}")));
             }
         }
-        for axis in 0..2 {
-            if self.size[axis] == 0 && self.out[axis] > 0 {
-                return Err(ErrorKind::invalid("size", format!("no places for the {} of out", self.out[axis])));
-            }
-        }
         if let Some(scale) = self.scale.filter(|scale| scale.iter().any(|&s| !(1e-6..=1e6).contains(&s))) {
             return Err(ErrorKind::invalid("scale", format!("{scale:?}: from 1e-6 to 1e6")));
         }
@@ -472,7 +467,7 @@ impl Plan for Problem {
         let y = self.y_layout.view("y", y_sizes, y_inner)?.apart("y")?;
         let (sizes, inner) = self.ordered([from_h, to_w]);
         let middle = Layout::default().view("scratch", sizes, inner)?;
-        let spans = if self.is_empty() { Default::default() } else { [spans(self, 0)?, spans(self, 1)?] };
+        let spans = [spans(self, 0)?, spans(self, 1)?];
         Ok(Views { x, y, middle, spans })
     }
 
@@ -496,6 +491,8 @@ impl Plan for Problem {
         caps.check_wg_size(config.wg_size)?;
         caps.check_native_f16(config.native_f16, self.has_f16())?;
         Misfit::unless(config.planes > 0, "planes must be at least 1", config.planes)?;
+        let lines = self.from_to()[0][0] as u64;
+        Misfit::unless(config.algorithm == Algorithm::Direct || lines > 0, "separable needs rows of x", lines)?;
         let [rows, columns] = views.most().map(|n| n as u64);
         for pane in self.panes(views, config) {
             let [rows, columns] = match pane.form.step {

@@ -14,19 +14,27 @@ pub struct Span {
 }
 
 /// Weights of an axis, at most.
-const MOST: usize = 1 << 22;
+const MOST: usize = 1 << 18;
+
+/// So many weights, if they are not too many.
+fn bounded(weights: i64) -> Checked<usize> {
+    match usize::try_from(weights.max(0)) {
+        Ok(weights) if weights <= MOST => Ok(weights),
+        _ => Err(ErrorKind::invalid("out", format!("{weights} weights of one axis: at most {MOST}"))),
+    }
+}
 
 /// The spans of each place of the result along `axis`: 0 for height, 1 for width.
 pub(super) fn spans(problem: &Problem, axis: usize) -> Checked<Vec<Span>> {
     let (size, out) = (problem.size[axis], problem.out[axis]);
-    let mut all = Vec::new();
-    let mut weights = 0;
+    if size == 0 && out > 0 {
+        return Err(ErrorKind::invalid("size", format!("no places for the {out} of out")));
+    }
+    let (mut all, mut weights) = (Vec::new(), 0i64);
     for i in 0..out {
-        let span = span(problem, axis, i);
-        weights += span.weights.len() + 1;
-        if weights > MOST {
-            return Err(ErrorKind::invalid("out", format!("more than {MOST} weights from {size} to {out} places")));
-        }
+        let span = span(problem, axis, i)?;
+        weights += span.weights.len() as i64 + 1;
+        bounded(weights)?;
         all.push(span);
     }
     if problem.adjoint { Ok(transposed(&all, size)) } else { Ok(all) }
@@ -49,7 +57,7 @@ fn transposed(all: &[Span], size: usize) -> Vec<Span> {
 }
 
 /// The span of place `i` of the result.
-fn span(problem: &Problem, axis: usize, i: usize) -> Span {
+fn span(problem: &Problem, axis: usize, i: usize) -> Checked<Span> {
     let (size, out) = (problem.size[axis], problem.out[axis]);
     // Places of x for one of the result.
     let ratio = match (problem.scale, problem.coordinates) {
@@ -73,7 +81,7 @@ fn span(problem: &Problem, axis: usize, i: usize) -> Span {
         },
     };
     let last = size as i64 - 1;
-    match problem.rule {
+    Ok(match problem.rule {
         Rule::Nearest(rounding) => {
             let place = match rounding {
                 Rounding::Floor => at.floor(),
@@ -83,14 +91,14 @@ fn span(problem: &Problem, axis: usize, i: usize) -> Span {
             };
             Span { first: (place as i64).clamp(0, last) as usize, weights: vec![1.0] }
         }
-        Rule::Linear => filtered(problem, at, ratio, last, 1.0, |x| (1.0 - x.abs()).max(0.0)),
+        Rule::Linear => filtered(problem, at, ratio, last, 1.0, |x| (1.0 - x.abs()).max(0.0))?,
         Rule::Cubic(a) => {
             let a = f64::from(a);
             filtered(problem, at, ratio, last, 2.0, |x| match x.abs() {
                 x if x <= 1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
                 x if x < 2.0 => a * (((x - 5.0) * x + 8.0) * x - 4.0),
                 _ => 0.0,
-            })
+            })?
         }
         Rule::Average(windows) => {
             let [before, after] = [windows.padding[2 * axis], windows.padding[2 * axis + 1]];
@@ -98,23 +106,32 @@ fn span(problem: &Problem, axis: usize, i: usize) -> Span {
             let end = (start + windows.kernel[axis] as i64).min((size + after) as i64);
             let (first, behind) = (start.max(0), end.min(size as i64));
             let count = if windows.count_padding { end - start } else { behind - first };
-            let places = (behind - first).max(0) as usize;
+            let places = bounded(behind - first)?;
             Span { first: first as usize, weights: vec![1.0 / count as f64; places] }
         }
         Rule::AdaptiveAverage => {
             let place = |i: usize| i as u128 * size as u128;
             let (first, behind) = ((place(i) / out as u128) as usize, place(i + 1).div_ceil(out as u128) as usize);
-            Span { first, weights: vec![1.0 / (behind - first) as f64; behind - first] }
+            let places = bounded((behind - first) as i64)?;
+            Span { first, weights: vec![1.0 / places as f64; places] }
         }
-    }
+    })
 }
 
 /// Weights by a filter of the distance from `at`, of this support; antialiased it is as wide as `ratio` places.
-fn filtered(problem: &Problem, at: f64, ratio: f64, last: i64, support: f64, filter: impl Fn(f64) -> f64) -> Span {
+fn filtered(
+    problem: &Problem,
+    at: f64,
+    ratio: f64,
+    last: i64,
+    support: f64,
+    filter: impl Fn(f64) -> f64,
+) -> Checked<Span> {
     let wide = if problem.antialias { ratio.max(1.0) } else { 1.0 };
     let from = (at - support * wide).floor() as i64;
     let to = (at + support * wide).ceil() as i64;
     let (from, to) = if problem.exclude_outside { (from.clamp(0, last), to.clamp(0, last)) } else { (from, to) };
+    bounded(to.saturating_sub(from).saturating_add(1))?;
     let first = from.clamp(0, last);
     let mut weights = vec![0.0; (to.clamp(0, last) - first) as usize + 1];
     for place in from..=to {
@@ -130,7 +147,7 @@ fn filtered(problem: &Problem, at: f64, ratio: f64, last: i64, support: f64, fil
     while weights.len() > 1 && weights.last() == Some(&0.0) {
         weights.pop();
     }
-    Span { first: first as usize + leading, weights }
+    Ok(Span { first: first as usize + leading, weights })
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Listed for Problem {
     fn shipped() -> Vec<String> {
         let reductions = Reduce::ALL.iter().map(|reduce| format!("reduce={}", reduce.name()));
         reductions
-            .chain(["load=direct", "load=broadcast(8)", "load=staged(", ONE_WALK, COOP].map(str::to_string))
+            .chain(["load=direct", "load=broadcast(8)", "load=staged(24)", ONE_WALK, COOP].map(str::to_string))
             .collect()
     }
 
