@@ -36,11 +36,10 @@
 //! Sums are f32, without atomics of floats: the same input gives the same bits.
 //!
 //! # Measured
-//! On Mesa 26.2's lavapipe, 2 cores, 8 heads, f32, as CPU time of the process on a busy machine, the least of 7 turns beside the forward
-//! call: 512 queries and keys of 64 take 50 ms for 14 ms (3.6 times as long), causal 29 for 7.7 (3.7); of 128 118 for 47 (2.5), causal 68 for 26
-//! (2.6). Seven products for two: 3.5. With one key, or one query, per invocation the first takes 74 and 59 ms, with one of both 83; four queries
-//! are slower again. 2048 of 64: 769 for 201 (3.8), causal 389 for 104 (3.7).
-//! One walk with five products is right there, and not measured: two walks are chosen.
+//! On Mesa 26.2's lavapipe, 2 cores, 8 heads, f32, medians of `loom bench attention attention_backward` beside the forward call of the same run:
+//! 512 queries and keys of 64 take 29.1 ms for 8.6 (3.4 times as long), causal 16.5 for 4.9 (3.4); 2048 of 64 451 for 129 (3.5), causal 229
+//! for 66 (3.4). Seven products for two: 3.5. With one key, or one query, per invocation the first took 1.2 to 1.5 times as long.
+//! One walk with five products and four copies of dq takes 33.6 ms for the first: two walks are chosen.
 //!
 //! By the compilers of real GPUs the walks by matrices spill nowhere. Instructions of the main loop (16 that are walked, a tile that is masked) per
 //! product of matrices of 16 x 16 x 16, on NVIDIA 16 x 8 x 16, and what `loom isa` leaves of the peak at most, for dk and dv; for dq. 32 heads over 8, causal,
