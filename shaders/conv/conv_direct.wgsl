@@ -1,5 +1,5 @@
 // A convolution as a product without workgroup memory: rows are the pixels of y, columns its channels, k taps and channels of x; of the
-// gradient of the weights rows are taps and channels of x, k pixels (conv_weight_rows.wgsl).
+// gradient of the weights rows are taps and channels of x, k pixels (conv_backward_rows.wgsl).
 // An invocation has THREAD_M rows and THREAD_N columns in registers, and takes 4 k at a time. Neighbours have neighbouring
 // columns, so that what they load of x is the same for all; weights are packed (conv_pack.wgsl), so that columns are loaded by
 // fours, whatever the checkpoint's layout. Nothing like im2col is stored: a table says where each k lies under a window.

@@ -7,7 +7,7 @@
 //            [k], or [k / 4] where a group has a multiple of four channels: the table of k, conv_window.wgsl
 //
 // An invocation writes four values. Grid: all of them. Weights are read by strides.
-// Bindings: 1 weight, 3 bias (where the Problem has one), 5 scratch. What a k is: conv_pack_taps.wgsl, conv_pack_phases.wgsl.
+// Bindings: 1 weight, 3 bias (where the Problem has one), 5 scratch. What a k is: conv_pack_taps.wgsl, conv_transpose_taps.wgsl.
 
 // What a k is: a tap of the kernel and a channel of the group, and the place of x under the tap, from the window's first on; or none.
 struct Row { live: bool, tap_y: u32, tap_x: u32, channel: u32, y: u32, x: u32 }

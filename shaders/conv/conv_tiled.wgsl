@@ -1,5 +1,5 @@
 // A convolution as a product through workgroup memory: rows are the pixels of y, columns its channels, k taps and channels of x; of the
-// gradient of the weights rows are taps and channels of x, k pixels (conv_weight_rows.wgsl).
+// gradient of the weights rows are taps and channels of x, k pixels (conv_backward_rows.wgsl).
 // A workgroup has TILE_M x TILE_N of y and takes TILE_K of k at a time; an invocation has THREAD_M x THREAD_N of it in
 // registers, rows and columns by fours. Where channels are last, neighbours load neighbouring k and store neighbouring
 // columns; else they load and store neighbouring pixels. Each invocation loads the same rows for every k, so that their windows

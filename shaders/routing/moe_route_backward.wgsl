@@ -81,7 +81,8 @@ fn moe_route_backward(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     let key = key_of(logits_load(row + e));
     var d = 0.0;
     let score = score_of_key(key, reference);
-    if score > 0.0 {
+    // Without a chosen one that counts there is no sum.
+    if score > 0.0 && total > 0.0 {
       d = score / total * (sum - times * mean);
       // 1 - sigmoid.
       if sigmoid { d *= score_of(-value_of(key), 0.0); }

@@ -27,7 +27,7 @@
 //!    `attention_backward_queries`, a tile of queries per workgroup, which walks the keys that it sees: dq. Seven products.
 //!    [`Algorithm::Coop`]: `attention_backward_coop` twice, the same two walks by cooperative matrices, where `Kernels::probe` has seen them
 //!    work: q, k, v and o of f16, or of bf16 where [`attention::Problem::inputs`] allows it. First on GPUs, for 16 queries of a head of k and v
-//!    or more.
+//!    or more, and 64 keys or more.
 //!    [`Algorithm::OneWalk`]: `attention_backward_one_walk`, tiles of keys that walk the queries once; what they give to dq is added to one
 //!    of at most 4 copies of it in scratch, each of one workgroup per head of k and v, and `attention_backward_join` sums the copies in
 //!    their order. Five products.
@@ -553,7 +553,7 @@ buffers! {
         dmask,
         /// The gradient of the sinks that the Problem asks for.
         dsinks,
-        /// The caller's scratch of [`scratch_bytes`]; without it, that of `Kernels` is used.
+        /// The caller's scratch of [`scratch_bytes`]; without it, that of `Kernels` is used. In a browser no output may lie in its buffer.
         scratch,
     }
 }

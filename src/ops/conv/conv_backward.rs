@@ -156,44 +156,44 @@ impl Pipeline for Pass<Config, Form> {
             .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes)])
             .import("conv_place")
-            .import("conv_weight_rows")
+            .import("conv_backward_rows")
             .input(X, "x", x);
         shader = super::pipeline::window(shader);
         shader = match dy {
-            _ if !dy_fours => shader.input(DY, "dy", dy).import("conv_weight_dy1"),
-            Storage::F32 => shader.reads(DY, "dy", "vec4<f32>").import("conv_weight_dy4"),
-            Storage::F16 => shader.alias("Dy", "vec4<f16>").reads(DY, "dy", "Dy").import("conv_weight_dy4"),
+            _ if !dy_fours => shader.input(DY, "dy", dy).import("conv_backward_dy1"),
+            Storage::F32 => shader.reads(DY, "dy", "vec4<f32>").import("conv_backward_dy4"),
+            Storage::F16 => shader.alias("Dy", "vec4<f16>").reads(DY, "dy", "Dy").import("conv_backward_dy4"),
             _ => {
                 let bf16 = dy == Storage::Bf16Packed;
-                shader.flag("Y_BF16", bf16).reads(DY, "dy", "vec2<u32>").import("conv_weight_dy4_words")
+                shader.flag("Y_BF16", bf16).reads(DY, "dy", "vec2<u32>").import("conv_backward_dy4_words")
             }
         };
         if depthwise {
             shader = shader.import(if vec == 4 { "conv_channels4" } else { "conv_channels1" });
         } else {
-            shader = shader.import("conv_weight_sums");
+            shader = shader.import("conv_backward_sums");
         }
         if algorithm == Algorithm::Tiled {
-            shader = shader.import("conv_weight_product");
+            shader = shader.import("conv_backward_product");
         }
         if algorithm == Algorithm::Direct {
-            shader = shader.flag("DY_FOURS", dy_fours).flag("DY_LAST", channels_last).import("conv_weight_walk");
+            shader = shader.flag("DY_FOURS", dy_fours).flag("DY_LAST", channels_last).import("conv_backward_walk");
             shader = shader.import(if lanes > 1 { "conv_direct_shuffle" } else { "conv_direct_alone" });
         }
         if parts {
-            return shader.writes(SCRATCH, "scratch", "vec4<f32>").import("conv_weight_parts");
+            return shader.writes(SCRATCH, "scratch", "vec4<f32>").import("conv_backward_parts");
         }
-        outputs(shader.import("conv_weight_whole"), dweight, dbias)
+        outputs(shader.import("conv_backward_whole"), dweight, dbias)
     }
 }
 
 fn outputs(shader: Shader, dweight: bool, dbias: bool) -> Shader {
-    shader.writes_if(dweight, DWEIGHT, "dweight", "f32", "conv_weight_dweight").writes_if(
+    shader.writes_if(dweight, DWEIGHT, "dweight", "f32", "conv_backward_dweight").writes_if(
         dbias,
         DBIAS,
         "dbias",
         "f32",
-        "conv_weight_dbias",
+        "conv_backward_dbias",
     )
 }
 
@@ -276,7 +276,8 @@ impl Problem {
             // Nothing comes from a y without pixels: one of no channel, with all places behind it.
             let output_padding = places;
             let padding = [1, 0, 1, 0];
-            let empty = conv_transpose::Problem { channels: 0, size: [1, 1], kernel: [1, 1], padding, ..own };
+            let (size, kernel, stride, dilation) = ([1, 1], [1, 1], [1, 1], [1, 1]);
+            let empty = conv_transpose::Problem { channels: 0, size, kernel, stride, dilation, padding, ..own };
             let empty =
                 conv_transpose::Problem { x_layout: Layout::default(), weight_layout: Layout::default(), ..empty };
             return Ok(conv_transpose::Problem { output_padding, mask: super::TapMask::None, ..empty });
@@ -361,7 +362,7 @@ impl Problem {
         let stem = match config.algorithm {
             Algorithm::Direct => "conv_direct",
             Algorithm::Tiled => "conv_tiled",
-            Algorithm::Depthwise => "conv_weight_depthwise",
+            Algorithm::Depthwise => "conv_backward_depthwise",
         };
         // How many parts there are is a parameter.
         Pass { stem, config: Config { parts: 1, ..*config }, form, writable }
@@ -369,7 +370,7 @@ impl Problem {
 
     fn join(&self) -> Pass<(), JoinForm> {
         let form = JoinForm { dweight: self.dweight.is_some(), dbias: self.dbias.is_some() };
-        Pass { stem: "conv_weight_join", config: (), form, writable: Slots::NONE }
+        Pass { stem: "conv_backward_join", config: (), form, writable: Slots::NONE }
     }
 
     fn params(&self, views: &Views, config: &Config, grid: [u32; 3]) -> Params {

@@ -15,7 +15,8 @@
 //! The gradients of a transposed convolution are a convolution, and the gradients of one: [`backward`].
 
 use super::gather::{Axis, Gather, MOST_PHASES, MOST_TAPS, Memory, Phases};
-use super::{Activation, Bias, Border, MOST, Order, TapMask, WeightOrder, choose as tables};
+use super::{Activation, Bias, Border, MOST, Order, TapMask, WeightOrder, check_shape, choose as tables};
+use crate::activation::check_slope;
 use crate::ops::prelude::*;
 use crate::{conv, conv_backward};
 use std::collections::HashMap;
@@ -222,31 +223,16 @@ impl Problem {
     }
 
     fn check_sizes(&self) -> Checked {
-        let ([height, width], [out_height, out_width]) = (self.size, self.output_padding);
-        sizes_fit([("batch", self.batch), ("channels", self.channels), ("outputs", self.outputs)])?;
-        sizes_fit([("size", height), ("size", width)])?;
+        let [out_height, out_width] = self.output_padding;
         sizes_fit([("output_padding", out_height), ("output_padding", out_width)])?;
-        for (arg, [y, x]) in [
+        let factors = [
             ("kernel", self.kernel),
             ("stride", self.stride),
             ("dilation", self.dilation),
             ("downsample", self.downsample),
-            ("groups", [self.groups; 2]),
-        ] {
-            if y.min(x) == 0 || y.max(x) > MOST {
-                return Err(ErrorKind::invalid(arg, format!("{y}, {x}: from 1 to {MOST}")));
-            }
-        }
-        for (arg, channels) in [("channels", self.channels), ("outputs", self.outputs)] {
-            if !channels.is_multiple_of(self.groups) {
-                let groups = self.groups;
-                let reason = format!("{channels} channels are not a multiple of {groups} groups");
-                return Err(ErrorKind::invalid(arg, reason));
-            }
-        }
-        if !self.slope.is_finite() {
-            return Err(ErrorKind::invalid("slope", format!("{} is not finite", self.slope)));
-        }
+        ];
+        check_shape(self.batch, [self.channels, self.outputs], self.size, self.groups, factors)?;
+        check_slope(self.slope)?;
         for (axis, &places) in self.places().iter().enumerate() {
             let [before, after] = [self.padding[2 * axis], self.padding[2 * axis + 1]];
             if before.max(after) > MOST {
@@ -283,7 +269,9 @@ impl Problem {
     }
 
     fn axis_phases(&self, axis: usize) -> usize {
-        self.steps(axis)[0].min(self.out()[axis])
+        let out = self.out();
+        // A y of no pixel has none, whatever its other axis has.
+        if out.contains(&0) { 0 } else { self.steps(axis)[0].min(out[axis]) }
     }
 
     /// The phases of an axis.
@@ -439,6 +427,9 @@ mod tests {
         );
         assert_eq!(refused(Problem { kernel: [1, 65537], ..Problem::default() }), "kernel");
         assert_eq!(refused(Problem { downsample: [2, 1], ..Problem::default() }), "downsample");
+        // A y of no pixel has no phases, whatever the stride.
+        let empty = Problem { size: [0, 2], stride: [1, 1 << 29], ..Problem::default() };
+        assert!(empty.resolve().is_ok_and(|_| empty.out()[0] == 0));
         assert_eq!(refused(Problem { output_padding: [MOST, 0], ..Problem::default() }), "size");
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Gather {
 /// Pixels of y by their phases: those of one have the same taps, and lie `step` apart in y.
 #[derive(Debug, Clone)]
 pub(crate) struct Phases {
-    /// Three fours of words for each phase, then the taps of each axis, as `conv_phase_each.wgsl` reads them.
+    /// Three fours of words for each phase, then the taps of each axis, as `conv_transpose_phase.wgsl` reads them.
     pub table: Vec<u32>,
     pub count: usize,
     pub step: [usize; 2],

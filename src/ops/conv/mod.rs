@@ -279,6 +279,29 @@ words! {
 /// Sizes of an axis, padding included, at most.
 const MOST: usize = 1 << 30;
 
+/// Refuses sizes that shaders could not count, factors of 0, and channels that the groups do not divide.
+fn check_shape(
+    batch: usize,
+    [channels, outputs]: [usize; 2],
+    [height, width]: [usize; 2],
+    groups: usize,
+    factors: [(&'static str, [usize; 2]); 4],
+) -> Checked {
+    let both = [("channels", channels), ("outputs", outputs)];
+    sizes_fit([("batch", batch), both[0], both[1], ("size", height), ("size", width)])?;
+    for (arg, [y, x]) in factors.into_iter().chain([("groups", [groups; 2])]) {
+        if y.min(x) == 0 || y.max(x) > MOST {
+            return Err(ErrorKind::invalid(arg, format!("{y}, {x}: from 1 to {MOST}")));
+        }
+    }
+    match both.into_iter().find(|(_, channels)| !channels.is_multiple_of(groups)) {
+        None => Ok(()),
+        Some((arg, channels)) => {
+            Err(ErrorKind::invalid(arg, format!("{channels} channels are not a multiple of {groups} groups")))
+        }
+    }
+}
+
 impl Problem {
     /// Height and width of x as it is enlarged.
     pub fn places(&self) -> [usize; 2] {
@@ -358,29 +381,13 @@ impl Problem {
     }
 
     fn check_sizes(&self) -> Checked {
-        let [height, width] = self.size;
-        sizes_fit([("batch", self.batch), ("channels", self.channels), ("outputs", self.outputs)])?;
-        sizes_fit([("size", height), ("size", width)])?;
-        for (arg, [y, x]) in [
+        let factors = [
             ("kernel", self.kernel),
             ("stride", self.stride),
             ("dilation", self.dilation),
             ("upsample", self.upsample),
-            ("groups", [self.groups; 2]),
-        ] {
-            if y.min(x) == 0 || y.max(x) > MOST {
-                return Err(ErrorKind::invalid(arg, format!("{y}, {x}: from 1 to {MOST}")));
-            }
-        }
-        for (arg, channels) in [("channels", self.channels), ("outputs", self.outputs)] {
-            if !channels.is_multiple_of(self.groups) {
-                let groups = self.groups;
-                return Err(ErrorKind::invalid(
-                    arg,
-                    format!("{channels} channels are not a multiple of {groups} groups"),
-                ));
-            }
-        }
+        ];
+        check_shape(self.batch, [self.channels, self.outputs], self.size, self.groups, factors)?;
         check_slope(self.slope)?;
         let (places, sides) = (self.places(), self.sides());
         for axis in 0..2 {

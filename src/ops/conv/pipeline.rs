@@ -134,7 +134,7 @@ impl Pipeline for Pass<(), PackForm> {
             shader = shader.reads(PHASES, "phases", "vec4<u32>");
         }
         let shader = shader.import_if(bias.is_some(), "conv_bias").writes(SCRATCH, "scratch", "vec4<u32>");
-        shader.import(if phases { "conv_pack_phases" } else { "conv_pack_taps" })
+        shader.import(if phases { "conv_transpose_taps" } else { "conv_pack_taps" })
     }
 }
 
@@ -170,7 +170,7 @@ impl Pipeline for Pass<Config, Form> {
             (false, 4) => "conv_load4",
             (false, _) => "conv_load1",
         };
-        let phase = if phases { "conv_phase_each" } else { "conv_phase_one" };
+        let phase = if phases { "conv_transpose_phase" } else { "conv_phase_one" };
         let shader = window(shader).import("conv_place").import(phase).import("conv_finish").import(load);
         match algorithm {
             Algorithm::Direct if lanes > 1 => shader.import("conv_direct_shuffle"),
@@ -199,7 +199,7 @@ impl Form {
                 shader.alias("Y", &element).writes(Y, "y", &element).import("conv_store_four")
             }
             Store::One => shader.alias("Y", scalar).writes(Y, "y", scalar).import("conv_store_one"),
-            Store::Turns => shader.flag("Y_BF16", bf16).writes(Y, "y", "u32").import("conv_store_turns"),
+            Store::Turns => shader.flag("Y_BF16", bf16).writes(Y, "y", "u32").import("conv_transpose_turns"),
             Store::Halves => shader.flag("Y_BF16", bf16).writes(Y, "y", "atomic<u32>").import("conv_store_halves"),
         }
     }

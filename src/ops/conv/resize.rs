@@ -321,9 +321,40 @@ impl Problem {
     /// Which places of x, with what weights, make each row (`axis` 0) or column (1) of y.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidProblem`] for sizes that have too many.
+    /// Those of the Problem's sizes and options, which may have too many weights.
     pub fn spans(&self, axis: usize) -> Result<Vec<Span>> {
-        crate::ops::named::<Self, _>(|| spans(self, axis))
+        crate::ops::named::<Self, _>(|| {
+            self.check_sizes()?;
+            spans(self, axis)
+        })
+    }
+
+    fn check_sizes(&self) -> Checked {
+        sizes_fit([("batch", self.batch), ("channels", self.channels)])?;
+        for (arg, [y, x]) in [("size", self.size), ("out", self.out)] {
+            if y.max(x) > MOST {
+                return Err(ErrorKind::invalid(arg, format!("{y}, {x}: at most {MOST}")));
+            }
+        }
+        if let Some(scale) = self.scale.filter(|scale| scale.iter().any(|&s| !(1e-6..=1e6).contains(&s))) {
+            return Err(ErrorKind::invalid("scale", format!("{scale:?}: from 1e-6 to 1e6")));
+        }
+        let filter = matches!(self.rule, Rule::Linear | Rule::Cubic(_));
+        for (arg, option) in [("antialias", self.antialias), ("exclude_outside", self.exclude_outside)] {
+            ErrorKind::unless(filter || !option, arg, format_args!("{:?} has no filter", self.rule))?;
+        }
+        match self.rule {
+            Rule::Cubic(a) if !(-4.0..=4.0).contains(&a) => {
+                return Err(ErrorKind::invalid("rule", format!("a slope of {a}: from -4 to 4")));
+            }
+            Rule::Average(windows) => {
+                windows.check()?;
+                let out = windows.out(self.size);
+                ErrorKind::unless(out == self.out, "out", format_args!("{:?}, its windows make {out:?}", self.out))?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn ordered(&self, [height, width]: [usize; 2]) -> ([usize; 3], usize) {
@@ -438,30 +469,7 @@ impl Plan for Problem {
 
     fn resolve(&self) -> Checked<Views> {
         let [[from_h, _], [_, to_w]] = self.from_to();
-        sizes_fit([("batch", self.batch), ("channels", self.channels)])?;
-        for (arg, [y, x]) in [("size", self.size), ("out", self.out)] {
-            if y.max(x) > MOST {
-                return Err(ErrorKind::invalid(arg, format!("{y}, {x}: at most {MOST}")));
-            }
-        }
-        if let Some(scale) = self.scale.filter(|scale| scale.iter().any(|&s| !(1e-6..=1e6).contains(&s))) {
-            return Err(ErrorKind::invalid("scale", format!("{scale:?}: from 1e-6 to 1e6")));
-        }
-        let filter = matches!(self.rule, Rule::Linear | Rule::Cubic(_));
-        for (arg, option) in [("antialias", self.antialias), ("exclude_outside", self.exclude_outside)] {
-            ErrorKind::unless(filter || !option, arg, format_args!("{:?} has no filter", self.rule))?;
-        }
-        match self.rule {
-            Rule::Cubic(a) if !(-4.0..=4.0).contains(&a) => {
-                return Err(ErrorKind::invalid("rule", format!("a slope of {a}: from -4 to 4")));
-            }
-            Rule::Average(windows) => {
-                windows.check()?;
-                let out = windows.out(self.size);
-                ErrorKind::unless(out == self.out, "out", format_args!("{:?}, its windows make {out:?}", self.out))?;
-            }
-            _ => {}
-        }
+        self.check_sizes()?;
         let ((x_sizes, x_inner), (y_sizes, y_inner)) = (self.x_sizes(), self.y_sizes());
         let x = self.x_layout.view("x", x_sizes, x_inner)?;
         let y = self.y_layout.view("y", y_sizes, y_inner)?.apart("y")?;

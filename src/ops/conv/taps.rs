@@ -139,6 +139,10 @@ fn filtered(
     }
     if problem.antialias || problem.exclude_outside {
         let sum: f64 = weights.iter().sum();
+        // Where all places lie outside, nothing has a part.
+        if sum == 0.0 {
+            return Ok(Span::default());
+        }
         weights.iter_mut().for_each(|weight| *weight /= sum);
     }
     // What has no weight is not read.
@@ -196,6 +200,8 @@ mod tests {
         let inside = of(&Problem { exclude_outside: true, ..reduced });
         assert_eq!(inside[0], span(0, &[3.0 / 7.0, 3.0 / 7.0, 1.0 / 7.0]));
         assert_eq!(inside[1], span(1, &[0.125, 0.375, 0.375, 0.125]));
+        let far = Problem { out: [9, 1], size: [4, 1], scale: Some([1.0; 2]), exclude_outside: true, ..linear };
+        assert_eq!((&of(&far)[3], &of(&far)[8]), (&span(3, &[1.0]), &Span::default()));
         let whole = Problem { size: [5, 1], out: [5, 1], rule: Rule::Cubic(-0.75), ..linear };
         assert!(of(&whole).iter().enumerate().all(|(i, found)| *found == span(i, &[1.0])));
     }

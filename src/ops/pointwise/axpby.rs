@@ -69,7 +69,8 @@ walk_params! {
     [x = views[0], other = views[1], y = views[2]]
     a_read: u32 = p.a.at().is_some().into(),
     a_at: u32 = p.a.at().unwrap_or(0) as u32,
-    b_read: u32 = p.b.at().is_some().into(),
+    // Without z it is not read: its place is not proven.
+    b_read: u32 = p.b.at().filter(|_| p.z.is_some()).is_some().into(),
     b_at: u32 = p.b.at().unwrap_or(0) as u32,
     a: f32 = p.a.value(),
     b: f32 = p.b.value(),

@@ -254,18 +254,8 @@ impl Plan for Problem {
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.logits == Dtype::F16)?;
         Misfit::unless(wg_size.is_power_of_two(), "wg_size must be a power of two", wg_size)?;
-        Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
-        Misfit::unless(wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
-        Misfit::unless((reduce == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
+        reduce.check_lanes(caps, wg_size, lanes)?;
         Misfit::unless((1..=MOST_PARTS).contains(&parts), "parts must be 1 to 4096", parts)?;
-        match reduce {
-            Reduce::Shuffle => {
-                let least = caps.least_subgroup().unwrap_or(0);
-                Misfit::at_most("lanes that shuffle in the least trusted subgroup", lanes, least)?;
-            }
-            Reduce::Subgroup => Misfit::unless(false, "reduce must be none, tree or shuffle", 0u32)?,
-            Reduce::None | Reduce::Tree => {}
-        }
         let bytes = wg_bytes(Reduce::Tree, wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
         Misfit::at_most("words of scratch, which shaders must count", self.words(config), u32::MAX - (1 << 24))?;

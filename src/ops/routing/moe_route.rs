@@ -295,20 +295,10 @@ impl Plan for Problem {
         self.sort().check(&views.sort, caps, &sort)?;
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.logits == Dtype::F16)?;
-        Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
-        Misfit::unless(wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
-        Misfit::unless((reduce == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
+        reduce.check_lanes(caps, wg_size, lanes)?;
         Misfit::unless((1..=MOST_KEPT).contains(&keep), "keep must be 1 to 512", keep)?;
         let held = product!(keep, lanes);
         Misfit::unless(held >= self.experts as u64, "keep times lanes must be all experts", held)?;
-        match reduce {
-            Reduce::Shuffle => {
-                let least = caps.least_subgroup().unwrap_or(0);
-                Misfit::at_most("lanes that shuffle in the least trusted subgroup", lanes, least)?;
-            }
-            Reduce::Subgroup => Misfit::unless(false, "reduce must be none, tree or shuffle", 0u32)?,
-            Reduce::None | Reduce::Tree => {}
-        }
         let bytes = wg_bytes(reduce, wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
         let buffers = 3 + u32::from(self.bias.is_some());

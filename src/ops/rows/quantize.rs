@@ -268,17 +268,7 @@ impl Plan for Problem {
         let Config { wg_size, lanes, reduce, native_f16 } = *config;
         caps.check_wg_size(wg_size)?;
         caps.check_native_f16(native_f16, self.x == Dtype::F16)?;
-        Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
-        Misfit::unless(wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
-        Misfit::unless((reduce == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
-        match reduce {
-            Reduce::Shuffle => {
-                let least = caps.least_subgroup().unwrap_or(0);
-                Misfit::at_most("lanes that shuffle in the least trusted subgroup", lanes, least)?;
-            }
-            Reduce::Subgroup => Misfit::unless(false, "reduce must be none, tree or shuffle", 0u32)?,
-            Reduce::None | Reduce::Tree => {}
-        }
+        reduce.check_lanes(caps, wg_size, lanes)?;
         let bytes = wg_bytes(reduce, wg_size);
         Misfit::at_most("bytes of workgroup memory", bytes, caps.limits.max_compute_workgroup_storage_size)?;
         let words = Rounds::plain((self.group_words() as u64).div_ceil(lanes.into()));

@@ -52,6 +52,23 @@ words! {
     }
 }
 
+impl Reduce {
+    /// The first thing that does not fit where `lanes` of a workgroup combine as one, by a tree or by shuffles.
+    pub(crate) fn check_lanes(self, caps: &Caps, wg_size: u32, lanes: u32) -> Result<(), Misfit> {
+        Misfit::unless(lanes.is_power_of_two(), "lanes must be a power of two", lanes)?;
+        Misfit::unless(wg_size.is_multiple_of(lanes), "lanes must divide wg_size", lanes)?;
+        Misfit::unless((self == Reduce::None) == (lanes == 1), "one lane, and only one, needs no reduction", lanes)?;
+        match self {
+            Reduce::Shuffle => {
+                let least = caps.least_subgroup().unwrap_or(0);
+                Misfit::at_most("lanes that shuffle in the least trusted subgroup", lanes, least)
+            }
+            Reduce::Subgroup => Misfit::unless(false, "reduce must be none, tree or shuffle", 0u32),
+            Reduce::None | Reduce::Tree => Ok(()),
+        }
+    }
+}
+
 /// What is to be tiled: so many rows of so many chunks, through so many storage buffers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {

@@ -517,10 +517,10 @@ fn coop(list: &mut List<Problem>) {
         list.full(name, of(of_dims(d, value_dim))).seed(d as u64).candidate(COOP);
     }
     let name = "matrices: slots, and more subgroups than blocks";
-    for (lanes, slots, block) in [(2, 1, 16), (2, 2, 8)] {
+    for (groups, lanes, slots, block) in [(2, 2, 1, 16), (2, 2, 2, 8), (4, 1, 1, 16)] {
         let config = Config {
             algorithm: Algorithm::Coop,
-            wg_size: 16 * lanes * slots,
+            wg_size: 8 * groups * lanes * slots,
             lanes,
             queries: 1,
             keys: 1,

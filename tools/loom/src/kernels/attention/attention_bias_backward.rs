@@ -1,7 +1,7 @@
 //! Gradients of slopes and tables of attention biases, described.
 
 use tileloom::attention_bias::Buckets;
-use tileloom::attention_bias_backward::{Kind, Problem};
+use tileloom::attention_bias_backward::{Config, Kind, Problem};
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
@@ -47,6 +47,8 @@ impl Listed for Problem {
             list.wide("16 bits, strided", Problem { kind: Kind::T5 { buckets: ENCODER, layout }, ..strided });
         }
         for problem in [alibi(3, 9, 33), t5(ENCODER, alibi(3, 200, 333))] {
+            let small = Config { wg_size: 32, queries: 7, native_f16: false };
+            list.wide("many blocks, ragged", problem).seed(6).config(small);
             list.wide("checked modules give the same", problem).checked();
             list.wide("the same bits again", problem).twice();
             list.wide("one buffer for all", Problem { add: true, ..problem }).arena();

@@ -5,7 +5,7 @@ use tileloom::conv_backward::{Config, Problem};
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{axes, depthwise, integers, line, of, shape, shown_axes, weight_axes};
+use super::{TILES, axes, depthwise, integers, line, of, shape, shown_axes, weight_axes};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values, affordable};
 
@@ -72,8 +72,7 @@ impl Listed for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
-        algorithms.chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+        super::shipped()
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -242,6 +241,14 @@ fn wide(list: &mut List<Problem>) {
             list.wide("every candidate", all(forward)).seed(4).every_candidate().twice();
         }
         list.wide("every candidate", all(depthwise(20, 9, 5, order))).seed(4).every_candidate().twice();
+        for (tile, thread) in TILES {
+            let problem = all(conv::Problem { batch: 2, ..shape(8, 68, 9, 3, order) });
+            list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, thread, ..TILED });
+        }
+        for tile in [[16, 64, 4], [256, 4, 4]] {
+            let problem = all(depthwise(20, 9, 5, order));
+            list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, ..DEPTHWISE });
+        }
         list.wide("as it is chosen", all(conv::Problem { groups: 4, ..shape(16, 16, 9, 3, order) })).seed(6);
         list.wide("checked modules give the same", all(first)).seed(7).checked();
         list.wide("a patch embedding", all(conv::Problem { stride: [14, 14], ..shape(3, 20, 28, 14, order) })).seed(8);

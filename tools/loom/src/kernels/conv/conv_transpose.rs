@@ -1,11 +1,11 @@
 //! Transposed convolution, described.
 
-use tileloom::conv::{Activation, Algorithm, Bias, Order, TapMask, WeightOrder};
+use tileloom::conv::{Activation, Bias, Config, Order, TapMask, WeightOrder};
 use tileloom::conv_transpose::Problem;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{DIRECT, Pair, Sides, TILED, axes, bias_given, integers, shown_axes, weight_axes, words};
+use super::{DIRECT, Pair, Sides, TILED, TILES, axes, bias_given, integers, shown_axes, weight_axes, words};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values, affordable};
 
@@ -66,8 +66,7 @@ impl Listed for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
-        algorithms.chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+        super::shipped()
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -263,6 +262,13 @@ fn wide(list: &mut List<Problem>) {
         let halves = of(shape(8, 68, 5, 4, 2, order), [F16; 3]);
         for problem in [Problem { batch: 2, ..shape(8, 68, 5, 4, 2, order) }, Problem { channels: 3, ..halves }] {
             list.wide("every candidate", problem).seed(4).every_candidate().twice();
+        }
+        for problem in [depthwise(20, 5, 4, 2, order), of(depthwise(9, 5, 4, 2, order), [F16; 3])] {
+            list.wide("every candidate", problem).seed(4).every_candidate().twice();
+        }
+        for (tile, thread) in TILES {
+            let problem = Problem { batch: 2, ..shape(8, 68, 5, 4, 2, order) };
+            list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, thread, ..TILED });
         }
         let grouped = Problem { groups: 4, activation: Activation::Gelu, ..shape(16, 16, 5, 4, 2, order) };
         list.wide("as it is chosen", grouped).seed(6);

@@ -25,6 +25,10 @@ pub const DIRECT: Config =
 /// A tile in workgroup memory.
 pub const TILED: Config = Config { algorithm: Algorithm::Tiled, tile: [32, 32, 16], thread: [4, 4], ..DIRECT };
 
+/// Tiles, and those of an invocation, that GPUs take.
+const TILES: [([u32; 3], [u32; 2]); 4] =
+    [([128, 128, 8], [8, 8]), ([64, 64, 16], [8, 4]), ([128, 16, 16], [8, 4]), ([256, 4, 8], [4, 4])];
+
 /// Of f32: a square kernel on a picture, padded so that a stride of 1 keeps its size.
 pub fn shape(channels: usize, outputs: usize, size: usize, kernel: usize, order: Order) -> Problem {
     let padding = Padding::Sides([kernel / 2; 4]);
@@ -81,6 +85,12 @@ fn infinite(entry: &mut Entry<Problem>) {
     });
 }
 
+/// Every algorithm, f16 held both ways.
+fn shipped() -> Vec<String> {
+    let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
+    algorithms.chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+}
+
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
@@ -107,8 +117,7 @@ impl Listed for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
-        algorithms.chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
+        shipped()
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -441,6 +450,10 @@ fn wide(list: &mut List<Problem>) {
         list.wide("as it is chosen", whole(mapped, Activation::Gelu)).seed(5);
         list.wide("as it is chosen", Problem { groups: 4, ..shape(16, 16, 9, 3, order) }).seed(6);
         list.wide("as it is chosen", depthwise(20, 9, 5, order)).seed(6);
+        for (tile, thread) in TILES {
+            let problem = Problem { batch: 2, ..shape(8, 68, 9, 3, order) };
+            list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, thread, ..TILED });
+        }
         list.wide("checked modules give the same", first).seed(7).checked();
         list.wide("a patch embedding", Problem { stride: [14, 14], ..shape(3, 20, 28, 14, order) }).seed(8);
     }

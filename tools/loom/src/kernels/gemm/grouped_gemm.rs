@@ -35,24 +35,30 @@ fn hidden(problem: &Problem, values: &mut Values) {
 /// Offsets that fall, are negative or beyond m.
 fn garbage(entry: &mut Entry<Problem>) {
     entry.set(|problem, values| {
-        let m = problem.m as f64;
-        let some = if problem.signed {
-            vec![-5.0, 7.0, 3.0, f64::from(i32::MIN), 9.0, m - 4.0, 2.0, m - 4.0]
-        } else {
-            vec![3.0, 7.0, 3.0, 0.0, 9.0, m - 4.0, 2.0, f64::from(u32::MAX)]
-        };
-        let offsets = values.get_mut("offsets").expect("there are offsets");
-        (0..offsets.len()).for_each(|i| offsets[i] = some[i % some.len()]);
+        hostile(problem.m, problem.signed, values.get_mut("offsets").expect("there are offsets"));
         hidden(problem, values);
     });
 }
 
 /// Every row in group `g`; all others are empty.
 fn one_group(entry: &mut Entry<Problem>, g: usize) {
-    entry.set(move |problem, values| {
-        let offsets = values.get_mut("offsets").expect("there are offsets");
-        (0..offsets.len()).for_each(|i| offsets[i] = if i > g { problem.m as f64 } else { 0.0 });
-    });
+    entry.set(move |problem, values| crowd(problem.m, g, values.get_mut("offsets").expect("there are offsets")));
+}
+
+/// Offsets that fall, are negative or beyond m.
+pub(super) fn hostile(m: usize, signed: bool, offsets: &mut [f64]) {
+    let m = m as f64;
+    let some = if signed {
+        [-5.0, 7.0, 3.0, f64::from(i32::MIN), 9.0, m - 4.0, 2.0, m - 4.0]
+    } else {
+        [3.0, 7.0, 3.0, 0.0, 9.0, m - 4.0, 2.0, f64::from(u32::MAX)]
+    };
+    (0..offsets.len()).for_each(|i| offsets[i] = some[i % some.len()]);
+}
+
+/// Offsets of m rows that are all of group `g`.
+pub(super) fn crowd(m: usize, g: usize, offsets: &mut [f64]) {
+    (0..offsets.len()).for_each(|i| offsets[i] = if i > g { m as f64 } else { 0.0 });
 }
 
 #[linkme::distributed_slice(crate::registry::KERNELS)]

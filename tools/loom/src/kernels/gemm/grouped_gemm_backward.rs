@@ -5,7 +5,7 @@ use tileloom::verify::Describe;
 use tileloom::verify::gemm::grouped_gemm_backward::hidden;
 use tileloom::{Dtype, Layout};
 
-use super::grouped_gemm::drawn;
+use super::grouped_gemm::{crowd, drawn, hostile};
 use super::{COOP, DIRECT, SHUFFLED, TILED, no_coop, shuffles};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Entry, Given, List, Listed, Values, affordable};
@@ -21,24 +21,14 @@ pub fn of(groups: usize, m: usize, n: usize, k: usize, dtype: Dtype) -> Problem 
 /// Offsets that fall, are negative or beyond m.
 fn garbage(entry: &mut Entry<Problem>) {
     entry.set(|problem, values| {
-        let m = problem.m as f64;
-        let some = if problem.signed {
-            vec![-5.0, 7.0, 3.0, f64::from(i32::MIN), 9.0, m - 4.0, 2.0, m - 4.0]
-        } else {
-            vec![3.0, 7.0, 3.0, 0.0, 9.0, m - 4.0, 2.0, f64::from(u32::MAX)]
-        };
-        let offsets = values.get_mut("offsets").expect("there are offsets");
-        (0..offsets.len()).for_each(|i| offsets[i] = some[i % some.len()]);
+        hostile(problem.m, problem.signed, values.get_mut("offsets").expect("there are offsets"));
         hidden(problem, values);
     });
 }
 
 /// Every row in group `g`; all others are empty.
 fn one_group(entry: &mut Entry<Problem>, g: usize) {
-    entry.set(move |problem, values| {
-        let offsets = values.get_mut("offsets").expect("there are offsets");
-        (0..offsets.len()).for_each(|i| offsets[i] = if i > g { problem.m as f64 } else { 0.0 });
-    });
+    entry.set(move |problem, values| crowd(problem.m, g, values.get_mut("offsets").expect("there are offsets")));
 }
 
 #[linkme::distributed_slice(crate::registry::KERNELS)]

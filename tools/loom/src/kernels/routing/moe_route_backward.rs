@@ -1,6 +1,7 @@
 //! The gradient of routing, described.
 
-use tileloom::moe_route_backward::{Problem, Score};
+use tileloom::moe_route_backward::{Config, Problem, Score};
+use tileloom::softmax::Reduce;
 use tileloom::verify::Describe;
 use tileloom::verify::routing::moe_route_backward::hidden;
 use tileloom::{Dtype, Layout};
@@ -33,7 +34,16 @@ impl Listed for Problem {
                     logits[problem.experts + 1] = f64::INFINITY;
                     logits[..problem.experts].fill(f64::NEG_INFINITY);
                 });
+                list.narrow("none of the chosen counts", of(5, 8, 2)).seed(8).set(|problem, values| {
+                    let chosen = values.get_mut("chosen").expect("there are choices");
+                    chosen[..problem.top_k].fill(f64::from(u32::MAX));
+                    chosen[problem.top_k..2 * problem.top_k].fill(3.0);
+                    values.get_mut("logits").expect("there are logits")[problem.experts + 3] = f64::NEG_INFINITY;
+                    hidden(problem, values);
+                });
                 list.wide("every candidate", of(70, 96, 6)).seed(3).every_candidate().twice();
+                let shared = Config { wg_size: 32, lanes: 8, reduce: Reduce::Tree, native_f16: false };
+                list.narrow("several tokens in a workgroup", of(37, 60, 4)).seed(9).config(shared).set(hidden);
             }
         }
         for logits in [Dtype::F16, Dtype::Bf16] {

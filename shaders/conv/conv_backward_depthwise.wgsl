@@ -4,7 +4,7 @@
 //
 // Constants: TILE_M / 4 invocations over pixels, TILE_N / 4 over channels; CHANNELS_LAST; MAPPED; VEC 4 where each channel of x has one of
 // y and both are read by fours. Grid: fours of taps by tiles of channels by parts.
-// Bindings: conv_weight_rows.wgsl. Loads: conv_channels1.wgsl, conv_channels4.wgsl, conv_weight_dy1.wgsl, conv_weight_dy4.wgsl.
+// Bindings: conv_backward_rows.wgsl. Loads: conv_channels1.wgsl, conv_channels4.wgsl, conv_backward_dy1.wgsl, conv_backward_dy4.wgsl.
 
 const LANES_M: u32 = TILE_M / 4u;
 const LANES_N: u32 = TILE_N / 4u;
@@ -12,7 +12,7 @@ const LANES_N: u32 = TILE_N / 4u;
 var<workgroup> sums: array<vec4<f32>, 4u * WG_SIZE>;
 
 @compute @workgroup_size(WG_SIZE)
-fn conv_weight_depthwise(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn conv_backward_depthwise(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let rows4 = (params.rows + 3u) / 4u;
   let cols = (params.cols + TILE_N - 1u) / TILE_N;
   let w = wg.y * params.grid_x + wg.x;

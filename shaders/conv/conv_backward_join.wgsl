@@ -1,10 +1,10 @@
 // Adds up the sums of the parts in their order: an invocation has four columns of a row. Grid: all fours of all groups.
 //
-// Bindings: 5 scratch, [parts, groups, rows, cols4] vec4<f32>; 2 dweight, 3 dbias: conv_weight_put.wgsl.
-#import conv_weight_put
+// Bindings: 5 scratch, [parts, groups, rows, cols4] vec4<f32>; 2 dweight, 3 dbias: conv_backward_put.wgsl.
+#import conv_backward_put
 
 @compute @workgroup_size(WG_SIZE)
-fn conv_weight_join(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn conv_backward_join(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let i = (wg.y * params.grid_x + wg.x) * WG_SIZE + local;
   let all = params.groups * params.rows * params.cols4;
   if i >= all { return; }

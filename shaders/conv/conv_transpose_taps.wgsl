@@ -1,4 +1,4 @@
-// k counts through the phases (conv_phase_each.wgsl), in each through its taps, and within a tap through the channels of a group.
+// k counts through the phases (conv_transpose_phase.wgsl), in each through its taps, and within a tap through the channels of a group.
 fn row_of(k: u32) -> Row {
   // The last phase that begins there or before: others have no k.
   var part = 0u;
