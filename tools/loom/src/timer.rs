@@ -17,6 +17,9 @@ pub enum Source {
     Wall(String),
 }
 
+/// How long timestamps may take to be mapped once their passes have run.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Records one pass.
 pub type Pass<'a> = &'a dyn Fn(&mut wgpu::ComputePass<'_>);
 
@@ -69,8 +72,17 @@ impl<'a> Timer<'a> {
         let mut stamps = Vec::new();
         if let Some(profiler) = &mut self.profiler {
             profiler.end_frame().map_err(|error| error.to_string())?;
-            self.gpu.wait()?;
-            let queries = profiler.process_finished_frame(self.gpu.queue.get_timestamp_period()).unwrap_or_default();
+            let period = self.gpu.queue.get_timestamp_period();
+            // Another thread that polls this device may hold the callback that tells of the mapping.
+            let mapping = Instant::now();
+            let queries = loop {
+                self.gpu.wait()?;
+                match profiler.process_finished_frame(period) {
+                    Some(queries) => break queries,
+                    None if mapping.elapsed() > PATIENCE => break Vec::new(),
+                    None => std::thread::yield_now(),
+                }
+            };
             stamps.extend(queries.into_iter().filter_map(|query| query.time).map(|time| time.end - time.start));
         }
         Ok((stamps, wall))
