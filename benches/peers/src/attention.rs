@@ -23,5 +23,5 @@ fn duel(seq: usize, causal: bool) -> Duel {
         Ok([tensor("q")?, tensor("k")?, tensor("v")?])
     };
     let op = move |[q, k, v]: [_; 3]| attention(q, k, v, None, None, options);
-    Duel { bench: known("attention", &shape), peers: vec![burn(upload, op, "o", 0.0)] }
+    Duel::new(known("attention", &shape), vec![burn(upload, op, "o", 0.0)])
 }

@@ -53,6 +53,20 @@ where
     I: Clone + 'static,
     K: Basic + 'static,
 {
+    burn_all(upload, move |inputs| [op(inputs)], [name], widen)
+}
+
+/// The same of an op that has several outputs of one rank.
+pub fn burn_all<I, const N: usize, const D: usize, K>(
+    upload: impl Fn(&Set) -> Result<I, String> + 'static,
+    op: impl Fn(I) -> [Tensor<D, K>; N] + Copy + 'static,
+    names: [&'static str; N],
+    widen: f64,
+) -> Peer
+where
+    I: Clone + 'static,
+    K: Basic + 'static,
+{
     let prepare = move |machine: &Machine, inputs: &Rc<Inputs>| {
         let (device, inputs) = (machine.burn.clone(), inputs.clone());
         let set = |set| upload(&Set { device: &device, inputs: &inputs, set });
@@ -69,9 +83,10 @@ where
             Ok(())
         };
         let check = move || {
-            let output: Tensor<D, K> = first.borrow_mut().take().ok_or("input set 0 was not run")?;
-            let values = output.try_into_vec_as::<f64>().map_err(|error| error.to_string())?;
-            inputs.judge(name, values, widen)
+            let outputs: [Tensor<D, K>; N] = first.borrow_mut().take().ok_or("input set 0 was not run")?;
+            let values = |output: Tensor<D, K>| output.try_into_vec_as::<f64>().map_err(|error| error.to_string());
+            let all = names.into_iter().zip(outputs).map(|(name, output)| Ok((name, values(output)?)));
+            inputs.judge_all(all.collect::<Result<_, String>>()?, widen)
         };
         Ok(Side { run: Box::new(run), check: Box::new(check), config: String::new() })
     };

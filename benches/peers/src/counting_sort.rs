@@ -11,7 +11,7 @@ use crate::duel::{Duel, Inputs, Machine, Peer, Side, known};
 
 pub fn duels() -> Vec<Duel> {
     [(4096, 64), (65_536, 1024), (1 << 20, 256), (1 << 20, 32_000)]
-        .map(|(n, keys)| Duel { bench: known("counting_sort", &format!("{n} by {keys}")), peers: vec![peer(n, keys)] })
+        .map(|(n, keys)| Duel::new(known("counting_sort", &format!("{n} by {keys}")), vec![peer(n, keys)]))
         .into()
 }
 

@@ -36,10 +36,17 @@ impl Machine {
 pub struct Duel {
     /// tileloom's side, and what a call costs.
     pub bench: Box<dyn Run>,
+    /// What tileloom computes before each call, on inputs of its own: the forward call of a gradient.
+    pub before: Option<Box<dyn Run>>,
     pub peers: Vec<Peer>,
 }
 
 impl Duel {
+    /// Of one op.
+    pub fn new(bench: Box<dyn Run>, peers: Vec<Peer>) -> Duel {
+        Duel { bench, before: None, peers }
+    }
+
     /// One of the few that `--quick` measures.
     pub fn quick(&self) -> bool {
         self.bench.what() == Use::Bench { quick: true }
@@ -108,17 +115,27 @@ pub struct Side {
     pub config: String,
 }
 
-/// A bench of tileloom's on so many input sets: all calls in one encoder, one submit, one wait.
+/// A bench of tileloom's, behind another, on so many input sets: all calls in one encoder, one submit, one wait.
 ///
 /// # Errors
 /// What `prepare` says.
-pub fn tileloom(gpu: &Rc<Gpu>, bench: &dyn Run, pool: &Pool, sets: usize) -> Result<(Rc<Inputs>, Side), String> {
+pub fn tileloom(
+    gpu: &Rc<Gpu>,
+    before: Option<&dyn Run>,
+    bench: &dyn Run,
+    pool: &Pool,
+    sets: usize,
+) -> Result<(Rc<Inputs>, Side), String> {
+    let before = before.map(|run| run.prepare(gpu, pool, sets, None)).transpose()?;
     let inputs = Rc::new(Inputs { gpu: gpu.clone(), prepared: bench.prepare(gpu, pool, sets, None)? });
     let (own, other) = (inputs.clone(), inputs.clone());
     let run = move |range: Range<usize>| {
         let Inputs { gpu, prepared: Prepared { dispatches, .. } } = &*own;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        range.for_each(|i| dispatches[i % dispatches.len()].record(&mut encoder));
+        for i in range {
+            before.iter().for_each(|first| first.dispatches[i % first.dispatches.len()].record(&mut encoder));
+            dispatches[i % dispatches.len()].record(&mut encoder);
+        }
         gpu.queue.submit([encoder.finish()]);
         gpu.wait()
     };
@@ -174,7 +191,7 @@ pub fn fight(
     let sets = ((SETS / cost.bytes).ceil() as usize).clamp(2, 16);
     let prepare = |name, side: Result<Side, String>| (name, side.and_then(|side| ready(side, sets)));
     let mut sides = Vec::new();
-    match tileloom(&machine.gpu, bench, pool, sets) {
+    match tileloom(&machine.gpu, duel.before.as_deref(), bench, pool, sets) {
         Ok((inputs, side)) => {
             // Before anything has run: what a call updates is as it was.
             let peers: Vec<_> = duel.peers.iter().map(|peer| (peer.name, (peer.prepare)(machine, &inputs))).collect();

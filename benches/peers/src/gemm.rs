@@ -22,7 +22,7 @@ fn duel((n, dtype): (usize, Dtype)) -> Duel {
     if dtype == Dtype::F32 {
         peers.push(cpu(n));
     }
-    Duel { bench: known("gemm", &format!("{n}x{n}x{n} {dtype}")), peers }
+    Duel::new(known("gemm", &format!("{n}x{n}x{n} {dtype}")), peers)
 }
 
 /// The `gemm` crate on all cores.

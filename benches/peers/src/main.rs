@@ -9,7 +9,9 @@ use loom::pool::Pool;
 use crate::duel::{Duel, Machine, Report};
 
 mod attention;
+mod attention_backward;
 mod burn_side;
+mod conv;
 mod counting_sort;
 mod duel;
 mod gemm;
@@ -23,6 +25,8 @@ type Kernel = (&'static str, fn() -> Vec<Duel>);
 /// What is measured: a file and a line per kernel.
 const ALL: &[Kernel] = &[
     ("attention", attention::duels),
+    ("attention_backward", attention_backward::duels),
+    ("conv", conv::duels),
     ("counting_sort", counting_sort::duels),
     ("gemm", gemm::duels),
     ("rope", rope::duels),

@@ -31,8 +31,8 @@ pub fn duels() -> Vec<Duel> {
         2e-3,
     );
     vec![
-        Duel { bench: known("rope", "4x32x512x128 f32"), peers: vec![half] },
-        Duel { bench: known("rope", "4x32x512x128 f32 interleaved"), peers: vec![interleaved] },
+        Duel::new(known("rope", "4x32x512x128 f32"), vec![half]),
+        Duel::new(known("rope", "4x32x512x128 f32 interleaved"), vec![interleaved]),
     ]
 }
 

@@ -12,11 +12,11 @@ pub fn duels() -> Vec<Duel> {
     let listed = [(4096, 4096, Dtype::F32), (8192, 1000, Dtype::F32), (4096, 4096, Dtype::F16)];
     let listed = listed.map(|(rows, cols, dtype)| {
         let bench = known("softmax", &format!("{rows}x{cols} {dtype}"));
-        Duel { bench, peers: vec![peer(rows, cols, dtype)] }
+        Duel::new(bench, vec![peer(rows, cols, dtype)])
     });
     let more = [(1024, 1024), (512, 32_768)].map(|(rows, cols)| {
         let bench = bench(&format!("{rows}x{cols} f32"), Problem { rows, cols, ..Default::default() });
-        Duel { bench, peers: vec![peer(rows, cols, Dtype::F32)] }
+        Duel::new(bench, vec![peer(rows, cols, Dtype::F32)])
     });
     listed.into_iter().chain(more).collect()
 }

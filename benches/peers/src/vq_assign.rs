@@ -26,7 +26,7 @@ pub fn duels() -> Vec<Duel> {
         (norms - x.matmul(codes.transpose()) * 2.0).argmin(1)
     };
     let peers = vec![burn(upload, op, "indices", 0.0), product()];
-    vec![Duel { bench: known("vq_assign", "4096x64 to 8192"), peers }]
+    vec![Duel::new(known("vq_assign", "4096x64 to 8192"), peers)]
 }
 
 /// x `[ROWS, DIM]` times the codebook transposed, `[ROWS, CODES]` of f32, on inputs of its own.
@@ -34,7 +34,7 @@ fn product() -> Peer {
     let prepare = |machine: &Machine, _: &Rc<Inputs>| {
         let problem = gemm::Problem { m: ROWS, n: CODES, k: DIM, trans_b: true, ..Default::default() };
         // Two results are more than caches hold.
-        Ok(tileloom(&machine.gpu, &*bench("product", problem), &Pool::new(1), 2)?.1)
+        Ok(tileloom(&machine.gpu, None, &*bench("product", problem), &Pool::new(1), 2)?.1)
     };
     Peer { name: "tileloom gemm", prepare: Box::new(prepare) }
 }
