@@ -158,12 +158,16 @@ fn attention_backward_coop(
       let last = owned(seq, kv_head, min(at + TILE_ROWS, count) - 1u).at;
       let start = owned(seq, kv_head, at).at;
       if !BY_KEYS {
-        span = vec4<u32>(from_key(seq, i32(start)), to_key(seq, i32(last)), from_key(seq, i32(last)), to_key(seq, i32(start)));
+        let first = keys_of(seq, start);
+        let other = keys_of(seq, last);
+        span = vec4<u32>(first.begin, other.end, other.begin, first.end);
+        if !own_keys_only(seq, start, last, first.begin) { span.w = 0u; }
       } else if start < seq.kv_len {
         let seen = min(last, seq.kv_len - 1u);
-        span = vec4<u32>(from_query(seq, i32(start)), to_query(seq, i32(seen)), from_query(seq, i32(seen)), to_query(seq, i32(start)));
+        let all = queries_of_all(seq, start, seen);
+        span = vec4<u32>(all.begin, all.end, queries_of(seq, seen).begin, queries_of(seq, start).end);
         // Keys that lengths cut off are met by none.
-        if seen < last { span.w = 0u; }
+        if seen < last || !one_segment(seq, i32(start), i32(seen)) { span.w = 0u; }
       }
     }
     extent = span;
@@ -178,13 +182,18 @@ fn attention_backward_coop(
   var own_start = 0u;
   var own_span = 0u;
   var own_mask = 0u;
+  var own_segment = 0u;
   if BY_KEYS {
-    own_start = from_query(seq, i32(own.at));
-    own_span = select(0u, max(to_query(seq, i32(own.at)), own_start) - own_start, own.at < seq.kv_len);
+    let queries = queries_of(seq, own.at);
+    own_start = queries.begin;
+    own_span = select(0u, max(queries.end, own_start) - own_start, own.at < seq.kv_len);
+    if SEGMENTS { own_segment = place_of(seq, own.at).x; }
     own_mask = own.at * params.mask_step;
   } else {
-    own_start = from_key(seq, i32(own.at));
-    own_span = max(to_key(seq, i32(own.at)), own_start) - own_start;
+    let keys = keys_of(seq, own.at);
+    own_start = keys.begin;
+    own_span = max(keys.end, own_start) - own_start;
+    if SEGMENTS { own_segment = place_of(seq, u32(max(i32(own.at) + seq.shift, 0))).x; }
     if at < count { own_row = row_of(b, own.head, own.row); }
     own_mask = view_at(params.mask, b, own.head, own.at);
   }
@@ -319,7 +328,15 @@ fn attention_backward_coop(
           }
           let walked = j + part * OWN + i;
           // One before the first wraps round, and is past the span, too.
-          let hidden = !full && walked - own_start >= own_span;
+          var hidden = !full && walked - own_start >= own_span;
+          if SEGMENTS && !full && !hidden {
+            if BY_KEYS {
+              let segment = place_of(seq, u32(max(i32(walked) + seq.shift, 0))).x;
+              hidden = apart(seq, segment, walked, own_segment, own.at);
+            } else {
+              hidden = apart(seq, own_segment, own.at, place_of(seq, walked).x, walked);
+            }
+          }
           var row = own_row;
           var distance = i32(own.at) + seq.shift - i32(walked);
           if BY_KEYS {

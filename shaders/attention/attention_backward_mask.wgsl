@@ -46,14 +46,19 @@ fn attention_backward_mask(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_
       let k = view_at(params.k, b, kv_head, seq.kv);
       let v = view_at(params.v, b, kv_head, seq.kv);
       // Only what sees the key, or keys, is looked at.
-      for (var i = max(i0, select(0u, from_query(seq, i32(j0)), j_end == j0 + 1u)); i < min(i_end, seq.q_len); i++) {
+      for (var i = max(i0, select(0u, queries_of(seq, j0).begin, j_end == j0 + 1u)); i < min(i_end, seq.q_len); i++) {
         let row = row_of(b, h, seq.q + i);
         let q = view_at(params.q, b, h, seq.q + i);
         let d_o = view_at(params.d_o, b, h, seq.q + i);
         let mask_row = view_at(params.mask, b, h, i);
-        for (var j = max(j0, from_key(seq, i32(i))); j < min(j_end, to_key(seq, i32(i))); j++) {
+        let keys = keys_of(seq, i);
+        var segment = 0u;
+        if SEGMENTS { segment = place_of(seq, u32(max(i32(i) + seq.shift, 0))).x; }
+        for (var j = max(j0, keys.begin); j < min(j_end, keys.end); j++) {
+          var of_key = 0u;
+          if SEGMENTS { of_key = place_of(seq, j).x; }
           let both = products(q, k + j * params.k.w, d_o, v + j * params.v.w);
-          sum += pair(row, both.x, both.y, i32(i) + seq.shift - i32(j), mask_row + j * params.mask_step, false).ds;
+          sum += pair(row, both.x, both.y, i32(i) + seq.shift - i32(j), mask_row + j * params.mask_step, apart(seq, segment, i, of_key, j)).ds;
         }
       }
     }

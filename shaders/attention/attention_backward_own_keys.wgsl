@@ -13,8 +13,10 @@ fn own_keys(b: u32, kv_head: u32, seq: Sequence, tile: u32, ids: Ids) {
     // Keys past the last repeat it, and are not stored.
     let j = min(tile + lane + r * OWN_LANES, seq.kv_room - 1u);
     own.at[r] = j;
-    own.start[r] = from_query(seq, i32(j));
-    own.span[r] = select(0u, max(to_query(seq, i32(j)), own.start[r]) - own.start[r], tile + lane + r * OWN_LANES < seq.kv_len);
+    let queries = queries_of(seq, j);
+    own.start[r] = queries.begin;
+    own.span[r] = select(0u, max(queries.end, queries.begin) - queries.begin, tile + lane + r * OWN_LANES < seq.kv_len);
+    if SEGMENTS { own.segment[r] = place_of(seq, j).x; }
     own.mask_at[r] = j * params.mask_step;
     let a_at = view_at(params.k, b, kv_head, seq.kv + j);
     let b_at = view_at(params.v, b, kv_head, seq.kv + j);
@@ -36,12 +38,13 @@ fn own_keys(b: u32, kv_head: u32, seq: Sequence, tile: u32, ids: Ids) {
   walk.y_step = params.d_o.w;
   walk.mask_step = params.mask.w;
   if tile < seq.kv_len {
-    let last = i32(min(tile + TILE_OWN, seq.kv_len)) - 1;
-    walk.begin = from_query(seq, i32(tile));
-    walk.end = max(to_query(seq, last), walk.begin);
-    let all_seen = tile + TILE_OWN <= seq.kv_len;
-    let from_all = min(from_query(seq, last), walk.end);
-    walk.full = select(0u, walk.end - max(from_all, walk.begin), all_seen && walk.end <= to_query(seq, i32(tile)));
+    let last = min(tile + TILE_OWN, seq.kv_len) - 1u;
+    let queries = queries_of_all(seq, tile, last);
+    walk.begin = queries.begin;
+    walk.end = max(queries.end, walk.begin);
+    let all_seen = tile + TILE_OWN <= seq.kv_len && one_segment(seq, i32(tile), i32(last));
+    let from_all = min(queries_of(seq, last).begin, walk.end);
+    walk.full = select(0u, walk.end - max(from_all, walk.begin), all_seen && walk.end <= queries_of(seq, tile).end);
   }
   for (var g = 0u; g < params.group; g++) {
     walk.head = kv_head * params.group + g;

@@ -25,8 +25,10 @@ fn attention_backward_queries(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     let i = n / params.group;
     let h = kv_head * params.group + n % params.group;
     own.at[r] = i;
-    own.start[r] = from_key(seq, i32(i));
-    own.span[r] = max(to_key(seq, i32(i)), own.start[r]) - own.start[r];
+    let keys = keys_of(seq, i);
+    own.start[r] = keys.begin;
+    own.span[r] = max(keys.end, keys.begin) - keys.begin;
+    if SEGMENTS { own.segment[r] = place_of(seq, u32(max(i32(i) + seq.shift, 0))).x; }
     own.row[r] = row_of(b, h, seq.q + i);
     own.mask_at[r] = view_at(params.mask, b, h, i);
     let a_at = view_at(params.q, b, h, seq.q + i);
@@ -46,12 +48,14 @@ fn attention_backward_queries(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   walk.y = view_at(params.v, b, kv_head, seq.kv);
   walk.y_step = params.v.w;
   walk.mask_step = params.mask_step;
-  let i_first = i32(tile / params.group);
-  let i_last = i32((min(tile + TILE_OWN, count) - 1u) / params.group);
-  walk.begin = from_key(seq, i_first);
-  walk.end = max(to_key(seq, i_last), walk.begin);
-  let to_all = clamp(to_key(seq, i_first), walk.begin, walk.end);
-  walk.full = select(0u, to_all - walk.begin, walk.begin >= from_key(seq, i_last));
+  let i_first = tile / params.group;
+  let i_last = (min(tile + TILE_OWN, count) - 1u) / params.group;
+  let first = keys_of(seq, i_first);
+  let last = keys_of(seq, i_last);
+  walk.begin = first.begin;
+  walk.end = max(last.end, walk.begin);
+  let to_all = clamp(first.end, walk.begin, walk.end);
+  walk.full = select(0u, to_all - walk.begin, walk.begin >= last.begin && own_keys_only(seq, i_first, i_last, walk.begin));
   walk_all(walk, part, &own, ids);
 
   for (var r = 0u; r < OWN; r++) {

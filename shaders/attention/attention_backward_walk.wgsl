@@ -38,6 +38,7 @@ struct Owned {
   start: array<u32, OWN>,                // the first that it meets of what is walked
   span: array<u32, OWN>,                 // how many from there on
   row: array<vec4<f32>, OWN>,            // of a query: its statistics
+  segment: array<u32, OWN>,              // of the key, or of the key that the query stands at (where SEGMENTS)
   mask_at: array<u32, OWN>,              // of a key: what it adds to the element of the mask; of a query: its row of the mask
 }
 
@@ -126,6 +127,13 @@ fn step(walk: Walk, part: u32, own: ptr<function, Owned>, first: i32, full: bool
     }
     for (var t = 0u; t < BLOCK; t++) { fetch(t, places[t], may_hide, ids); }
     if BY_KEYS { found = rows_at(walk, block, ids); }
+    var segments: array<u32, BLOCK>;
+    if SEGMENTS && !full {
+      for (var t = 0u; t < BLOCK; t++) {
+        let at = clamp(block + i32(t), i32(walk.begin), last) + select(0, walk.seq.shift, BY_KEYS);
+        segments[t] = place_of(walk.seq, u32(max(at, 0))).x;
+      }
+    }
     var s = products_a(own, &places, part, ids);
     var g = products_b(own, &places, part, ids);
     for (var i = 0u; i < SCORES; i++) {
@@ -134,12 +142,19 @@ fn step(walk: Walk, part: u32, own: ptr<function, Owned>, first: i32, full: bool
       let walked = block + i32(t);
       let at = (*own).at[r];
       // One before the first wraps round, and is past the span, too.
-      let hidden = !full && bitcast<u32>(walked) - (*own).start[r] >= (*own).span[r];
+      var hidden = !full && bitcast<u32>(walked) - (*own).start[r] >= (*own).span[r];
       var row = (*own).row[r];
       var distance = i32(at) + walk.seq.shift - walked;
       if BY_KEYS {
         row = found[t];
         distance = walked + walk.seq.shift - i32(at);
+      }
+      if SEGMENTS && !full && !hidden {
+        if BY_KEYS {
+          hidden = apart(walk.seq, segments[t], u32(walked), (*own).segment[r], at);
+        } else {
+          hidden = apart(walk.seq, (*own).segment[r], at, segments[t], u32(walked));
+        }
       }
       var mask_at = 0u;
       if HAS_MASK { mask_at = walk.mask_row + (*own).mask_at[r] + u32(clamp(walked, i32(walk.begin), last)) * walk.mask_step; }

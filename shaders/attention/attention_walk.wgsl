@@ -1,7 +1,7 @@
 // Where the shaders of attention stand in their tensors, and what is done to a score: what attention_rows and
 // attention_coop share. Bindings and flags: attention_rows. TILE_ROWS, the rows of a workgroup, is its importer's.
 
-#import attention_segments
+#import attention_segments_walk
 #import attention_score
 #import view
 

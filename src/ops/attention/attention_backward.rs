@@ -14,7 +14,8 @@
 //!   anything. What is visible and not finite has no gradient that is specified, nor have scores beyond f32.
 //! * Keys that [`attention::Problem::lengths`] cuts off have gradients of 0. dk and dv of packed keys that are of no sequence, and
 //!   such rows of dq, are not specified.
-//! * Not of keys in pages, in 8 bits, in segments, or of a tree.
+//! * Not of keys in pages, in 8 bits, or of a tree.
+//! * Segments whose numbers are ordered bound what each tile walks; those in no order are walked whole.
 //! * The mask's shape is that of `dmask`: an axis along which its stride is 0, or that has one value per row, has size 1. Elements
 //!   that overlap by other strides count as different ones.
 //!
@@ -22,7 +23,8 @@
 //!   counts as that, and what is below 6e-8 as 0.
 //!
 //! # Steps
-//! 1. `attention_backward_delta`: delta of each row, and its statistics, to scratch: 16 bytes per row, 32 per sequence.
+//! 1. `attention_backward_delta`: delta of each row, and its statistics, to scratch: 16 bytes per row, 32 per sequence;
+//!    with segments 16 per key: its segment, and what that bounds.
 //! 2. [`Algorithm::Tiled`]: `attention_backward_keys`, a tile of keys per workgroup, which walks the queries that see it: dk and dv; then
 //!    `attention_backward_queries`, a tile of queries per workgroup, which walks the keys that it sees: dq. Seven products.
 //!    [`Algorithm::Coop`]: `attention_backward_coop` twice, the same two walks by cooperative matrices, where `Kernels::probe` has seen them
@@ -52,8 +54,8 @@
 
 mod coop;
 
-use super::choose::lanes_of;
-use super::{Load, Reduce, statistics};
+use super::choose::{SEARCH, lanes_of};
+use super::{Load, Reduce, Segments, statistics};
 use crate::args::Reach;
 use crate::attention;
 use crate::caps::Vendor;
@@ -155,15 +157,26 @@ const LENGTHS: u32 = 4;
 const SUMS: u32 = 8;
 const ADD_A: u32 = 16;
 const ADD_B: u32 = 32;
+const ORDERED: u32 = 64;
 
-/// The flags by their names in shaders.
-const FLAGS: [(&str, u32); 6] =
-    [("ALIBI", ALIBI), ("PACKED", PACKED), ("LENGTHS", LENGTHS), ("SUMS", SUMS), ("ADD_A", ADD_A), ("ADD_B", ADD_B)];
+/// Flags by their names in shaders.
+const FLAGS: [(&str, u32); 9] = [
+    ("ALIBI", ALIBI),
+    ("PACKED", PACKED),
+    ("LENGTHS", LENGTHS),
+    ("SUMS", SUMS),
+    ("ADD_A", ADD_A),
+    ("ADD_B", ADD_B),
+    ("ORDERED", ORDERED),
+    // Of a segment.
+    ("FULL", Segments::FULL),
+    ("PRIVATE", Segments::PRIVATE),
+];
 
 crate::params! {
     /// What one run tells the shaders.
     pub struct Params;
-    fn of(p: &Problem, views: &Views, flags: u32, tiles: u32, grid: [u32; 3]) {
+    fn of(p: &Problem, views: &Views, config: &Config, flags: u32, tiles: u32, grid: [u32; 3]) {
         q: Strides = views.of.q.params(),
         k: Strides = views.of.k.params(),
         v: Strides = views.of.v.params(),
@@ -214,6 +227,12 @@ crate::params! {
         total_q: u32 = p.forward.packed.map_or(0, |packed| packed.total_q) as u32,
         total_kv: u32 = p.forward.packed.map_or(0, |packed| packed.total_kv) as u32,
         lengths: u32 = p.forward.lengths.unwrap_or(0) as u32,
+        segments: u32 = p.forward.segments.map_or(0, |segments| segments.numbers) as u32,
+        segments_s0: u32 = if p.forward.segment_numbers()[0] > 1 { p.forward.seq_kv as u32 } else { 0 },
+        segment_flags: u32 = p.forward.segments.map_or(0, |segments| segments.flags) as u32,
+        segment_count: u32 = p.forward.segments.map_or(1, |segments| segments.count) as u32,
+        key_items: u32 = p.forward.seq_kv.max(1) as u32,
+        places: u32 = p.places_at(config) as u32,
     }
 }
 
@@ -270,6 +289,7 @@ struct Form {
     tables: bool,
     /// Sequences are read.
     indices: bool,
+    segments: bool,
     dlse: bool,
 }
 
@@ -332,12 +352,19 @@ impl Problem {
         product!(n0, n1, n2)
     }
 
-    /// Rows, and in one walk copies of dq.
-    fn scratch_bytes(&self, config: &Config) -> u64 {
+    /// Where what is told of keys in segments begins, in rows of scratch: behind sequences, rows, and in one walk copies of dq.
+    fn places_at(&self, config: &Config) -> u64 {
         let copies =
             if self.in_one(config) { product!(config.parts, self.rows(), self.forward.chunks(1)[0]) } else { 0 };
-        let rows = product!(2u32, self.forward.batch).saturating_add(self.rows()).saturating_add(copies);
-        product!(16u32, rows.max(1))
+        product!(2u32, self.forward.batch).saturating_add(self.rows()).saturating_add(copies)
+    }
+
+    /// Of the whole scratch. A sequence without keys behind all others has a place of its own.
+    fn scratch_bytes(&self, config: &Config) -> u64 {
+        let forward = &self.forward;
+        let keys = forward.packed.map_or(product!(forward.batch, forward.seq_kv), |packed| packed.total_kv as u64);
+        let places = if forward.segments.is_some() { keys + 1 } else { 0 };
+        product!(16u32, self.places_at(config).saturating_add(places).max(1))
     }
 
     /// Whether dq, dk and dv come of one walk.
@@ -354,6 +381,7 @@ impl Problem {
             (PACKED, forward.packed.is_some()),
             (LENGTHS, forward.lengths.is_some()),
             (SUMS, forward.sum.is_some()),
+            (ORDERED, forward.segments.is_some_and(|segments| segments.ordered)),
             (ADD_A, a),
             (ADD_B, b),
         ];
@@ -379,14 +407,16 @@ impl Problem {
             mask: None,
             tables: false,
             indices: forward.has_indices(),
+            segments: false,
             dlse: false,
         };
+        let segments = forward.segments.is_some();
         let lanes = if step == Step::Mask { 1 } else { config.lanes };
         let chunks = forward.chunks(lanes);
         let padded = chunks.map(|chunks| 4 * chunks as usize) != [forward.head_dim, forward.value_dim];
         let mask = forward.mask.map(|mask| mask.kind);
         let (x, o, softcap) = (held(forward.x), held(forward.o), forward.softcap > 0.0);
-        let walk = |vec| Form { vec, chunks, padded, x, o, softcap, mask, ..bare };
+        let walk = |vec| Form { vec, chunks, padded, x, o, softcap, mask, segments, ..bare };
         let by_matrices = |outputs: &[&View<3>]| {
             let by = |views: &[&View<3>], n| views.iter().all(|view| view.multiple_of(n));
             let eights = by(&[&views.of.q, &views.of.k, &views.of.v, &views.d_o], 8);
@@ -400,7 +430,7 @@ impl Problem {
             Step::Queries if coop => by_matrices(&[&views.dq]),
             Step::Delta => {
                 let (vec, tables, dlse) = (views.delta_vec(), forward.alibi.is_some(), self.dlse.is_some());
-                ("attention_backward_delta", Form { vec, o, tables, dlse, ..bare })
+                ("attention_backward_delta", Form { vec, o, tables, segments, dlse, ..bare })
             }
             Step::Keys => ("attention_backward_keys", walk(fours(&[&views.dk, &views.dv]))),
             Step::Queries => ("attention_backward_queries", walk(fours(&[&views.dq]))),
@@ -445,7 +475,7 @@ const DSINKS: u32 = DMASK + 2;
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { wg_size, lanes, queries, keys, block, load, reduce, apart, .. } = self.config;
-        let Form { step, vec, chunks, padded, x, o, softcap, mask, tables, indices, dlse, .. } = self.form;
+        let Form { step, vec, chunks, padded, x, o, softcap, mask, tables, indices, segments, dlse, .. } = self.form;
         let walk = matches!(step, Step::Keys | Step::Queries | Step::OneWalk);
         if walk && self.config.algorithm == Algorithm::Coop {
             return coop::shader(self);
@@ -460,6 +490,7 @@ impl Pipeline for Pass<Config, Form> {
             _ => 0,
         };
         let shader = self.begin(wg_size, wg_bytes, if edge { 2 } else { vec }).params::<Params>().constants(FLAGS);
+        let shader = shader.flag("SEGMENTS", segments);
         if step == Step::Delta {
             return shader
                 .input(D_O, "d_o", o)
@@ -547,7 +578,7 @@ buffers! {
         mask,
         /// The f32 tables that the Problem has: ALiBi slopes, sinks.
         tables,
-        /// The u32 tables that the Problem has: starts, lengths.
+        /// The u32 tables that the Problem has: starts, lengths, segments.
         indices,
         /// The gradient of the mask that the Problem asks for.
         dmask,
@@ -609,7 +640,7 @@ impl Config {
             }
             _ => block,
         };
-        let body = block.times(2) + fetch + product(a) + product(b) + scores + sum(a) + sum(b);
+        let body = block.times(3) + fetch + product(a) + product(b) + scores + sum(a) + sum(b);
         let staged = match self.load {
             Load::Staged(n) => {
                 let share = |chunks: u32| Rounds::plain((n * chunks).div_ceil(self.wg_size));
@@ -635,7 +666,6 @@ impl Plan for Problem {
         unless(forward.paged.is_none(), "forward.paged", format_args!("keys in pages have no gradient"))?;
         unless(forward.codes.is_none(), "forward.codes", format_args!("keys in 8 bits have no gradient"))?;
         unless(forward.tree.is_none(), "forward.tree", format_args!("a tree has no gradient"))?;
-        unless(forward.segments.is_none(), "forward.segments", format_args!("segments have no gradient yet"))?;
         let asked = forward.lse.is_some();
         unless(asked, "forward.lse", format_args!("the statistics of rows are read, and no place is given"))?;
         let (q_sizes, kv_sizes) = (forward.q_sizes(), forward.kv_sizes());
@@ -769,9 +799,13 @@ impl Plan for Problem {
             let [left, right] = forward.reach();
             (left as u64 + right as u64 + 1 + config.owned(queries.max(keys))).min(all as u64)
         };
-        caps.check_rounds(config.walk_rounds(chunks, keys, seen(forward.seq_q), group))?;
+        // Of a tile of keys in segments: the end of what sees each.
+        let ends = Rounds::plain(if forward.segments.is_some() { config.owned(keys) } else { 0 });
+        caps.check_rounds(config.walk_rounds(chunks, keys, seen(forward.seq_q), group) + ends)?;
         caps.check_rounds(config.walk_rounds(chunks, queries, seen(forward.seq_kv), 1))?;
-        caps.check_rounds(Rounds::plain(forward.value_dim as u64))?;
+        let of_key = |segments: Segments| Rounds::plain(SEARCH).times(3) + Rounds::plain(segments.count as u64);
+        let of_key = forward.segments.map_or(Rounds::default(), of_key);
+        caps.check_rounds(of_key + Rounds::plain(forward.value_dim as u64))?;
         if self.dsinks.is_some() {
             let rows = Rounds::plain((forward.seq_q as u64).div_ceil(wg_size.into()));
             caps.check_rounds(Rounds::nest(forward.batch as u64, rows) + Rounds::plain(wg_size.ilog2()))?;
@@ -852,7 +886,9 @@ impl Plan for Problem {
             let add = self.add;
             let (count, tiles, adds) = match step {
                 Step::Delta => {
-                    let all = product!(forward.batch, forward.heads.max(1), forward.seq_q.max(1));
+                    let rows = product!(forward.batch, forward.heads.max(1), forward.seq_q.max(1));
+                    let keys = if forward.segments.is_some() { product!(forward.batch, forward.seq_kv) } else { 0 };
+                    let all = rows.max(keys);
                     (all.div_ceil(config.wg_size.into()), 1, [false; 2])
                 }
                 Step::Keys => {
@@ -876,7 +912,7 @@ impl Plan for Problem {
                 Step::Sinks => (forward.heads as u64, 1, [add.dsinks, false]),
             };
             let grid = own.fold(count)?;
-            let params = Params::of(self, views, self.flags(adds), tiles.max(1) as u32, grid);
+            let params = Params::of(self, views, config, self.flags(adds), tiles.max(1) as u32, grid);
             steps.push(own.step(&self.pass(step, views, config, own.writable()), &params, grid)?);
         }
         Ok(Dispatch::of(steps))

@@ -112,7 +112,7 @@ const FEW_KEYS: u32 = 2;
 const STAGE: u32 = 12288;
 
 /// Halvings of the most keys, until one is left.
-const SEARCH: u32 = FAR.ilog2() + 1;
+pub(super) const SEARCH: u32 = FAR.ilog2() + 1;
 
 /// Keys below which a split does not pay.
 const SPLIT_KEYS: usize = 256;

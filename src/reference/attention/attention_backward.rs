@@ -101,8 +101,10 @@ pub fn reference<R: Real>(problem: &Problem, x: &Inputs, round: [&dyn Fn(f64) ->
         let k = |j: usize| &x.k[(kv + j) * d..][..d];
         let v = |j: usize| &x.v[(kv + j) * dv..][..dv];
         let t = i as i64 + n_kv as i64 - n_q as i64;
+        let numbers = x.segments.map(|all| &all[b * p.seq_kv..][..n_kv]);
         let seen: Vec<Seen<R>> = (0..n_kv)
             .filter(|&j| sees(p, t, j as i64))
+            .filter(|&j| numbers.is_none_or(|numbers| attention::sees(numbers, x.segment_flags, t, j)))
             .filter(|&j| x.bias.is_none_or(|bias| bias[row * p.seq_kv + j] > f64::NEG_INFINITY))
             .map(|j| {
                 let mut score = scale * dot::<R>(q, k(j)).0;

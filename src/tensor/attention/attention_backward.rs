@@ -33,7 +33,7 @@ pub struct AttentionResults<'a, T: Element> {
 
 impl<T: Element> Tensor<T> {
     /// The gradient of [`Tensor::attention`] of the queries `self` over `k` and `v`, with the same options: not of keys in pages,
-    /// in segments or of a tree.
+    /// nor of a tree.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`] for tensors and tables that do not fit each other, and those of [`attention_backward::prepare`] and

@@ -1,7 +1,7 @@
 //! How a call of attention_backward is made and judged.
 
-use super::{Places, both, f32_tables, held, lengths, placed, statistics, u32_tables};
-use crate::attention::{self, Packed};
+use super::{Places, both, f32_tables, held, lengths, placed, segments, statistics, u32_tables};
+use crate::attention::{self, Packed, Segments};
 use crate::attention_backward::{Buffers, Config, Problem};
 use crate::gemm::Precision;
 use crate::reference::attention::{self as forward_reference, Output as Forward};
@@ -28,6 +28,7 @@ struct Gathered {
     bias: Option<Vec<f64>>,
     slopes: Option<Vec<f64>>,
     sinks: Option<Vec<f64>>,
+    segments: Option<[Vec<u32>; 2]>,
     lengths: Vec<[usize; 2]>,
 }
 
@@ -44,6 +45,7 @@ impl Gathered {
             bias: values.get("mask").map(|mask| forward.bias(mask)),
             slopes: (!slopes.is_empty()).then(|| (0..all).map(|i| slopes[i % slopes.len()]).collect()),
             sinks: forward.sinks.map(|_| sinks.to_vec()),
+            segments: segments(forward, values),
             lengths: lengths(forward, values),
         }
     }
@@ -57,8 +59,8 @@ impl Gathered {
             slopes: self.slopes.as_deref(),
             sinks: self.sinks.as_deref(),
             parents: None,
-            segments: None,
-            segment_flags: &[],
+            segments: self.segments.as_ref().map(|[numbers, _]| &numbers[..]),
+            segment_flags: self.segments.as_ref().map_or(&[], |[_, flags]| &flags[..]),
             lengths: Some(&self.lengths),
         }
     }
@@ -240,6 +242,7 @@ impl Describe for Problem {
             p.v_layout = kv(own.v_layout, dv);
             p.o_layout = q(own.o_layout, dv);
             p.mask = own.mask.map(|mask| small::mask(mask, [batch, heads, seq_q], seq_kv));
+            p.segments = own.segments.map(|segments| Segments { count: segments.count.min(7), ..segments });
             p.lse = own.lse.map(|at| at % 8);
             p.sum = own.sum.map(|_| p.lse.unwrap_or(0) + q_sizes.iter().product::<usize>());
             Problem {

@@ -3,7 +3,7 @@
 use loom::harness::{Call, Output, same_bits};
 use loom::kernel::Values;
 use loom::kernels::attention::attention_backward::shape;
-use loom::kernels::attention::packed;
+use loom::kernels::attention::{packed, segmented};
 use tileloom::attention::{self, Paged, Tree};
 use tileloom::attention_backward::{Algorithm, Buffers, Problem, prepare, scratch_bytes};
 use tileloom::softmax::{Mask, MaskKind};
@@ -19,8 +19,9 @@ pub fn cases(suite: &mut Suite) {
     suite.case("garbage in sequences stays inside", |gpu| {
         let base = attention::Problem { batch: 3, causal: true, ..shape(9, 40) };
         let words = [0u32, 1, 7, 0xffff_ffff, 0x8000_0000, 0xdead_beef, 0x7fff_ffff, 40].map(f64::from);
-        for seed in 0..6 {
-            let problem = of(packed(&[[9, 40], [3, 5], [0, 1]], base));
+        let sequences = packed(&[[9, 40], [3, 5], [0, 1]], base);
+        for seed in 0..12 {
+            let problem = of(if seed < 6 { sequences } else { segmented(3, false, sequences) });
             let mut values = Call::random(problem, seed as u64).values.clone();
             // What is written is within the gradients whatever the indices say, and the call ends.
             for (i, word) in values.get_mut("indices").into_iter().flatten().enumerate() {

@@ -120,7 +120,7 @@ fn wg_bytes(config: &Config, columns: [u32; 2]) -> u32 {
 /// The shader of a walk.
 pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
     let config = pass.config;
-    let Form { step, vec, chunks, padded, eights, x, softcap, mask, indices, .. } = pass.form;
+    let Form { step, vec, chunks, padded, eights, x, softcap, mask, indices, segments, .. } = pass.form;
     let columns = chunks.map(|chunks| 4 * chunks);
     let (size, by_keys) = (size(&config), step == Step::Keys);
     let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
@@ -143,6 +143,7 @@ pub(super) fn shader(pass: &Pass<Config, Form>) -> Shader {
         .flag("EIGHTS", eights)
         .flag("BY_KEYS", by_keys)
         .flag("HAS_SEQUENCES", indices)
+        .flag("SEGMENTS", segments)
         .flag("SOFTCAP", softcap)
         .alias("LEFT", &matrix("f16", "A"))
         .alias("RIGHT", &matrix("f16", "B"))

@@ -9,8 +9,8 @@ use tileloom::verify::Describe;
 use tileloom::verify::attention::attention_backward::{of, settle};
 use tileloom::{Caps, Dtype, Layout};
 
-use super::list::LENGTHS;
-use super::{alibi_and_sinks, cut, packed, placed, sequences};
+use super::list::{LENGTHS, RUNS, shuffled, unordered};
+use super::{alibi_and_sinks, cut, packed, placed, runs, segmented, sequences};
 use crate::case::{self, Case, Fault, Options, Reader, Shown, Tensor};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
@@ -47,7 +47,7 @@ fn then_settle(
 /// Sets elements of keys and queries, of every head: `(tensor, vector, element, value)`.
 fn planted(
     cells: &[(&'static str, usize, usize, f64)],
-) -> impl Fn(&attention::Problem, &mut Values) + Send + Sync + 'static {
+) -> impl Fn(&attention::Problem, &mut Values) + Send + Sync + 'static + use<> {
     let cells = cells.to_vec();
     move |p, values| {
         for &(name, at, element, value) in &cells {
@@ -70,6 +70,7 @@ impl Listed for Problem {
     fn list(list: &mut List<Problem>) {
         everywhere(list);
         hidden(list);
+        segments(list);
         one_walk(list);
         coop(list);
         wide(list);
@@ -129,9 +130,8 @@ impl Listed for Problem {
 
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let Given { problem: forward, mut values, .. } = attention::Problem::read(reader)?;
-        let other = forward.segments.is_some() || forward.tree.is_some();
-        if forward.paged.is_some() || forward.codes.is_some() || other {
-            let expected = "keys that are not in pages, not in 8 bits, not in segments and not a tree".to_string();
+        if forward.paged.is_some() || forward.codes.is_some() || forward.tree.is_some() {
+            let expected = "keys that are not in pages, not in 8 bits and not a tree".to_string();
             return Err(Fault::BadOption { name: "op", value: "attention_backward".into(), expected });
         }
         let first = reader.word("layout", &["bhsd", "bshd"])? == "bshd" && forward.packed.is_none();
@@ -366,6 +366,70 @@ fn hidden(list: &mut List<Problem>) {
         let cells = [("k", 3, 3, f64::NAN), ("v", 10, 2, f64::INFINITY), ("v", 31, 5, f64::NAN), ("q", 5, 0, f64::NAN)];
         planted(&cells)(p, values);
     }));
+}
+
+/// Keys in segments.
+fn segments(list: &mut List<Problem>) {
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    let cells = [("k", 40, 3, nan), ("v", 44, 2, nan), ("v", 50, 1, inf), ("v", 55, 0, -inf)];
+    // A noised picture is hidden from what follows it, and from what stands before.
+    let noised = || {
+        let (set, plant) = (runs(&[(40, 0), (16, 3), (0, 0)]), planted(&cells));
+        then_settle(move |p, values| {
+            set(p, values);
+            plant(p, values);
+        })
+    };
+    let two = |seq_q, seq_kv| segmented(9, true, attention::Problem { batch: 2, ..shape(seq_q, seq_kv) });
+    list.narrow("segments", of(two(33, 65))).seed(50);
+    list.narrow("segments", of(two(65, 33))).seed(51);
+    list.narrow("segments: what is hidden does not show", of(segmented(3, false, shape(34, 90))))
+        .seed(52)
+        .set(noised());
+    let base = attention::Problem { batch: 5, ..shape(33, 40) };
+    let all = of(segmented(9, false, packed(&LENGTHS, base)));
+    list.narrow("segments of packed sequences", all).seed(53).set(then_settle(sequences(&LENGTHS)));
+    for (algorithm, typed_as) in [("algorithm=tiled", F32), (ONE_WALK, F32), (COOP, F16)] {
+        let shape = |seq_q, seq_kv| {
+            let base = attention::Problem { seq_q, seq_kv, ..attention::Problem::new(1, 8, 2, 32) };
+            typed(typed_as, attention::Problem { lse: Some(1), ..base })
+        };
+        let name = |what: &str| format!("segments, {algorithm}{what}");
+        for (seq_q, seq_kv) in [(1, 1), (2, 0), (1, 39), (33, 65), (40, 23), (70, 131)] {
+            for (i, all) in RUNS.into_iter().enumerate() {
+                let problem = of(segmented(9, false, shape(seq_q, seq_kv)));
+                list.wide(name(": sizes and kinds"), problem)
+                    .seed(54 + i as u64)
+                    .candidate(algorithm)
+                    .set(then_settle(runs(all)));
+            }
+        }
+        let problem = of(unordered(segmented(9, false, shape(33, 65))));
+        list.wide(name(" in no order"), problem).seed(58).candidate(algorithm).set(then_settle(shuffled));
+        let all = attention::Problem { window: [Some(9), Some(2)], softcap: 2.0, ..shape(33, 65) };
+        list.wide(name(" and a window"), of(segmented(9, false, all)))
+            .seed(59)
+            .candidate(algorithm)
+            .set(then_settle(runs(RUNS[2])));
+        let all = alibi_and_sinks(false, segmented(9, false, causal(shape(40, 33))));
+        list.wide(name(" and sinks"), Problem { dlse: Some(0), ..of(all) }).seed(60).candidate(algorithm);
+        let mask = masked(Mask::new(MaskKind::Additive(typed_as)), segmented(9, false, shape(33, 65)));
+        list.wide(name(" and a mask"), mask).seed(61).candidate(algorithm).set(then_settle(runs(RUNS[3])));
+        let base = attention::Problem { batch: 5, ..shape(33, 40) };
+        list.wide(name(" of packed sequences"), of(segmented(9, false, packed(&LENGTHS, base))))
+            .seed(62)
+            .candidate(algorithm)
+            .set(then_settle(sequences(&LENGTHS)));
+        let few: [_; 5] = LENGTHS.map(|[_, keys]| [33, keys]);
+        list.wide(name(" and lengths"), of(segmented(9, true, cut(base))))
+            .seed(63)
+            .candidate(algorithm)
+            .set(then_settle(sequences(&few)));
+        list.wide(name(": what is hidden does not show"), of(segmented(3, false, shape(34, 90))))
+            .seed(64)
+            .candidate(algorithm)
+            .set(noised());
+    }
 }
 
 fn config(load: Load, lanes: u32, reduce: Reduce, [queries, keys]: [u32; 2]) -> Config {
@@ -634,6 +698,10 @@ fn benches(list: &mut List<Problem>) {
             }
         }
     }
+    let documents =
+        attention::Problem { seq_q: 2048, seq_kv: 2048, lse: Some(0), ..attention::Problem::new(1, 8, 8, 64) };
+    let entry = list.bench("8x2048x64 f32, 4 documents", of(segmented(4, false, documents))).unless(cut_short);
+    entry.set(then_settle(runs(&[(512, 2); 4])));
     for d in [64, 128] {
         let forward =
             attention::Problem { seq_q: 4096, seq_kv: 4096, lse: Some(0), ..attention::Problem::new(1, 32, 8, d) };
@@ -658,6 +726,8 @@ fn composed(list: &mut List<Problem>) {
             .unless(cut_short);
         list.compose(of(forward(x, o, 128))).unless(cut_short);
     }
+    list.compose(of(segmented(9, false, forward(F32, F32, 64)))).unless(cut_short);
+    list.compose(of(segmented(9, false, forward(F16, F16, 64)))).unless(cut_short);
     for (d, value_dim) in [(192, 128), (256, 256), (576, 512)] {
         list.compose(of(attention::Problem { value_dim, ..forward(F16, F16, d) })).unless(cut_short);
     }

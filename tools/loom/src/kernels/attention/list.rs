@@ -194,8 +194,15 @@ pub const RUNS: [&[(usize, u32)]; 4] = [
     &[(8, 1), (8, 1), (8, 1), (8, 1), (8, 1), (0, 1)],
 ];
 
-fn unordered(problem: Problem) -> Problem {
+pub fn unordered(problem: Problem) -> Problem {
     Problem { segments: problem.segments.map(|segments| Segments { ordered: false, ..segments }), ..problem }
+}
+
+/// Sets numbers of segments in no order.
+pub fn shuffled(p: &Problem, values: &mut Values) {
+    let (at, len) = tileloom::verify::attention::u32_tables(p)[5].expect("there are numbers");
+    let numbers = &mut values.get_mut("indices").expect("segments are indices")[at..at + len];
+    numbers.iter_mut().enumerate().for_each(|(i, number)| *number = (i * i % 11) as f64);
 }
 
 /// Masks by segment.
@@ -215,11 +222,7 @@ fn segments(list: &mut List<Problem>) {
     }
     let name = "segments in no order";
     for (problem, algorithm) in [(two(33, 65), TILED), (of(shape(2, 700)), DECODE)] {
-        list.wide(name, unordered(problem)).seed(57).candidate(algorithm).set(|p, values| {
-            let (at, len) = tileloom::verify::attention::u32_tables(p)[5].expect("there are numbers");
-            let numbers = &mut values.get_mut("indices").expect("segments are indices")[at..at + len];
-            numbers.iter_mut().enumerate().for_each(|(i, number)| *number = (i * i % 11) as f64);
-        });
+        list.wide(name, unordered(problem)).seed(57).candidate(algorithm).set(shuffled);
     }
     let name = "segments with all else";
     list.wide(name, of(causal(shape(33, 65)))).seed(58).candidate(TILED);

@@ -104,7 +104,7 @@ pub fn parents(parents: &[u32]) -> impl Fn(&Problem, &mut Values) + Send + Sync 
 }
 
 /// Sets segments of so many keys and these flags each, the last as long as there are keys, for each row of numbers.
-pub fn runs(runs: &[(usize, u32)]) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static {
+pub fn runs(runs: &[(usize, u32)]) -> impl Fn(&Problem, &mut Values) + Send + Sync + 'static + use<> {
     let runs = runs.to_vec();
     move |p, values| {
         let [.., numbers, flags] = u32_tables(p);
