@@ -4,6 +4,7 @@
 //            [groups, k, cols4]  the weights of four output channels at a k: taps, and within a tap the channels of the group; of
 //                                one phase after the other, where there are phases; k of each is padded to a multiple of four,
 //                                channels to cols4 fours, with zeros
+//            or, where EIGHTS, [groups, cols, k / 8] eight weights of an output channel, as f16
 //            [k], or [k / 4] where a group has a multiple of four channels: the table of k, conv_window.wgsl
 //
 // An invocation writes four values. Grid: all of them. Weights are read by strides.
@@ -42,6 +43,18 @@ fn conv_pack(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
     return;
   }
   var v: vec4<f32>;
+  if EIGHTS && i >= params.weights_at {
+    let run = (i - params.weights_at) % (params.k / 8u) * 8u;
+    let column = (i - params.weights_at) / (params.k / 8u);
+    if column >= params.groups * params.cols { return; }
+    let group = column / params.cols;
+    let col = column % params.cols;
+    for (var u = 0u; u < 4u; u++) {
+      let k = run + 2u * u;
+      scratch[i][u] = pack2x16float(vec2<f32>(weight_of(row_of(k), group, col), weight_of(row_of(k + 1u), group, col)));
+    }
+    return;
+  }
   if i < params.weights_at {
     let group = i / params.cols4;
     let col = i % params.cols4 * 4u;

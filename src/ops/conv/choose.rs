@@ -5,12 +5,14 @@ use super::{Algorithm, Config, Order};
 use crate::caps::{Adapters, Class};
 use crate::layout::product;
 use crate::rounds::Rounds;
-use crate::{Caps, Misfit};
+use crate::{Caps, Dtype, Misfit};
 
 /// A row of the table: the tiles of one class of adapters.
 pub(super) struct Row {
     adapters: Adapters,
     pub tiles: &'static [Tile],
+    /// What a subgroup has of cooperative matrices, rows and columns, and the time per product, as of a tile.
+    coop: &'static [([u32; 2], f64)],
     /// `Direct`: the subgroup hands pixels round, where it has one trusted width of at least this.
     shuffle: u32,
     /// Workgroups that fill the adapter.
@@ -68,6 +70,18 @@ const fn depthwise(rows: u32, columns: u32, cost: f64) -> Tile {
     Tile { algorithm: Algorithm::Depthwise, tile: [rows, columns, 4], thread: [4, 4], cost }
 }
 
+/// As gemm's.
+const COOP: &[([u32; 2], f64)] = &[([4, 4], 0.3), ([4, 2], 0.33), ([2, 2], 0.4)];
+
+/// A CPU has no matrices of its own.
+const SOFTWARE_COOP: &[([u32; 2], f64)] = &[([2, 2], 20.0)];
+
+/// Time of cooperative matrices where x is not read by eights, as of those: by their instructions.
+const BY_FOURS: f64 = 1.5;
+
+/// Matrices of a subgroup, at most.
+const MATRICES: u32 = 16;
+
 /// Not measured.
 const INTEGRATED: Row = Row {
     adapters: Class::Integrated.any(),
@@ -80,6 +94,7 @@ const INTEGRATED: Row = Row {
         depthwise(16, 64, 0.1),
         depthwise(256, 4, 0.1),
     ],
+    coop: COOP,
     shuffle: u32::MAX,
     fill: 32,
 };
@@ -97,6 +112,7 @@ const DISCRETE: Row = Row {
         depthwise(16, 64, 0.1),
         depthwise(256, 4, 0.1),
     ],
+    coop: COOP,
     shuffle: u32::MAX,
     fill: 256,
 };
@@ -116,6 +132,7 @@ const TABLE: [Row; 3] = [
             depthwise(4, 32, 0.1),
             depthwise(32, 4, 0.1),
         ],
+        coop: SOFTWARE_COOP,
         shuffle: 8,
         fill: 4,
     },
@@ -136,6 +153,7 @@ const OLD_MESA: Row = Row {
         depthwise(4, 32, 0.1),
         depthwise(32, 4, 0.1),
     ],
+    coop: SOFTWARE_COOP,
     shuffle: u32::MAX,
     fill: 4,
 };
@@ -144,11 +162,17 @@ const OLD_MESA: Row = Row {
 pub(super) fn candidates(problem: &Gather, caps: &Caps) -> Vec<Config> {
     let row = Row::of(caps);
     let native_f16 = caps.prefers_native_f16(problem.has_f16());
+    let tiles = row.tiles.iter().map(|tile| (tile.cost_of(problem.order), row.config(caps, tile, native_f16)));
+    let coop = caps.coop_f16().into_iter().flat_map(|(size, lanes)| {
+        row.coop.iter().map(move |&([rows, columns], cost)| {
+            let (tile, thread) = ([2 * rows * size, 2 * columns * size, 2 * size], [rows * size, columns * size]);
+            let cost = if problem.by_eights() { cost } else { cost * BY_FOURS };
+            (cost, Config { algorithm: Algorithm::Coop, tile, thread, lanes, native_f16: true })
+        })
+    });
     let mut found: Vec<(f64, Config)> = Vec::new();
-    for tile in row.tiles {
-        let config = row.config(caps, tile, native_f16);
-        let cost = tile.cost_of(problem.order);
-        let tile = tile.tile;
+    for (cost, config) in coop.chain(tiles) {
+        let tile = config.tile;
         let workgroups = product!(workgroups(problem, &config), problem.parts());
         // What is computed, past the ends of y included, as far as it fills the adapter.
         let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
@@ -162,15 +186,44 @@ pub(super) fn candidates(problem: &Gather, caps: &Caps) -> Vec<Config> {
 /// The first thing that does not fit.
 pub(super) fn check(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     caps.check_native_f16(config.native_f16, problem.has_f16())?;
-    check_tile(problem, caps, config)?;
+    if config.algorithm == Algorithm::Coop {
+        check_coop(problem, caps, config)?;
+    } else {
+        check_tile(problem, caps, config)?;
+    }
     let most = caps.limits.max_compute_workgroup_storage_size;
     Misfit::at_most("bytes of workgroup memory", config.wg_bytes(), most)?;
     caps.check_rounds(config.rounds(problem.most_k()))
 }
 
+/// The same of cooperative matrices.
+fn check_coop(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+    let Config { tile: [m, n, k], thread: [tm, tn], lanes, native_f16, .. } = *config;
+    let size = config.size();
+    Misfit::unless(caps.coop_f16() == Some((size, lanes)), "k must be two matrices, lanes a subgroup, as probed", k)?;
+    let f16 = [problem.x.1, problem.weight.1].iter().all(|dtype| *dtype == Dtype::F16);
+    Misfit::unless(f16 && native_f16, "matrices need x and weights of native f16", native_f16)?;
+    Misfit::unless(problem.phases.is_none(), "matrices need pixels of the same taps", problem.parts() as u64)?;
+    Misfit::unless(tm > 0 && tm.is_multiple_of(size), "pixels of a subgroup must be whole matrices", tm)?;
+    let pairs = tn > 0 && tn.is_multiple_of(2 * size);
+    Misfit::unless(pairs, "channels of a subgroup must be pairs of matrices", tn)?;
+    Misfit::at_most("matrices of a subgroup", (tm / size).saturating_mul(tn / size), MATRICES)?;
+    for (size, thread) in [(m, tm), (n, tn)] {
+        Misfit::at_most("a size of a tile", size, 512u32)?;
+        Misfit::unless(size > 0 && size.is_multiple_of(thread), "thread must divide the tile", thread)?;
+    }
+    Misfit::unless(
+        caps.loop_rounds().is_none(),
+        "loops of coop are not counted, and this driver cuts long ones short",
+        k,
+    )?;
+    caps.check_wg_size(config.wg_size())
+}
+
 /// The same of a tile alone.
 pub(super) fn check_tile(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, .. } = *config;
+    Misfit::unless(algorithm != Algorithm::Coop, "matrices are of convolutions, and of their dx", lanes)?;
     let sizes = [m, n, k, tm, tn];
     for size in sizes.into_iter().chain([lanes]) {
         Misfit::unless(size > 0, "sizes must be at least 1", size)?;
@@ -207,15 +260,23 @@ impl Config {
     /// Invocations per workgroup.
     pub fn wg_size(&self) -> u32 {
         let [m, n] = [0, 1].map(|i| self.tile[i].checked_div(self.thread[i]).unwrap_or(0));
-        m.saturating_mul(n)
+        let each = if self.algorithm == Algorithm::Coop { self.lanes } else { 1 };
+        m.saturating_mul(n).saturating_mul(each)
+    }
+
+    /// `Coop`: rows and columns of a matrix.
+    pub(super) fn size(&self) -> u32 {
+        (self.tile[2] / 2).max(1)
     }
 
     /// Bytes of workgroup memory.
     pub(super) fn wg_bytes(&self) -> u32 {
         let [m, n, k] = self.tile;
+        let size = self.size();
         match self.algorithm {
             Algorithm::Direct | Algorithm::Depthwise => 0,
             Algorithm::Tiled => 4 * k * (m + 4 + n),
+            Algorithm::Coop => 2 * (m + n) * (k + 8) + 4 * (self.wg_size() / self.lanes.max(1)) * size * (2 * size + 4),
         }
     }
 
@@ -235,6 +296,7 @@ impl Config {
                     + Rounds::nest(k / 4, step)
                     + Rounds::nest(rows / 4 * vecs, Rounds::plain(rows / 4 * vecs) + four)
             }
+            Algorithm::Coop => Rounds::default(),
             Algorithm::Tiled => {
                 let loads = |size: u64| Rounds::plain((size * tile_k).div_ceil(4 * u64::from(self.wg_size().max(1))));
                 let quad = Rounds::nest(vecs, Rounds::plain(4u32));

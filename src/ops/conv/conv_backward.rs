@@ -129,7 +129,7 @@ impl Config {
     fn wg_bytes(&self) -> u32 {
         match self.algorithm {
             Algorithm::Depthwise => 64u32.saturating_mul(self.wg_size()),
-            Algorithm::Direct | Algorithm::Tiled => self.of_tile().wg_bytes(),
+            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => self.of_tile().wg_bytes(),
         }
     }
 
@@ -137,7 +137,7 @@ impl Config {
     fn unit(&self) -> u64 {
         match self.algorithm {
             Algorithm::Depthwise => self.tile[0].into(),
-            Algorithm::Direct | Algorithm::Tiled => self.tile[2].into(),
+            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => self.tile[2].into(),
         }
     }
 }
@@ -307,7 +307,9 @@ impl Problem {
     fn columns(&self, algorithm: Algorithm) -> [usize; 2] {
         match algorithm {
             Algorithm::Depthwise => [1, self.forward.outputs],
-            Algorithm::Direct | Algorithm::Tiled => [self.forward.groups, self.forward.group_outputs()],
+            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => {
+                [self.forward.groups, self.forward.group_outputs()]
+            }
         }
     }
 
@@ -361,7 +363,8 @@ impl Problem {
         };
         let stem = match config.algorithm {
             Algorithm::Direct => "conv_direct",
-            Algorithm::Tiled => "conv_tiled",
+            // The check refuses matrices.
+            Algorithm::Tiled | Algorithm::Coop => "conv_tiled",
             Algorithm::Depthwise => "conv_backward_depthwise",
         };
         // How many parts there are is a parameter.
@@ -483,7 +486,7 @@ impl Plan for Problem {
                 let join = four + Rounds::nest(config.tile[1].div_ceil(config.wg_size().max(1)), lanes + four);
                 own + join + Rounds::nest(4u32, four)
             }
-            Algorithm::Direct | Algorithm::Tiled => config.of_tile().rounds(part),
+            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => config.of_tile().rounds(part),
         };
         caps.check_rounds(rounds)?;
         caps.check_rounds(Rounds::plain(config.parts) + Rounds::plain(4u32).times(2))

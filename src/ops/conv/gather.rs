@@ -278,7 +278,7 @@ impl Gather {
     pub(super) fn packing(&self, algorithm: Algorithm) -> Packing {
         let (groups, cols) = match algorithm {
             Algorithm::Depthwise => (1, self.outputs()),
-            Algorithm::Direct | Algorithm::Tiled => (self.groups, self.group_outputs),
+            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => (self.groups, self.group_outputs),
         };
         let k = self.all_k();
         let bias = product!(groups, cols.div_ceil(4));
@@ -299,6 +299,12 @@ impl Gather {
     /// Four k follow each other in channels.
     pub(super) fn by_fours(&self) -> bool {
         self.group_channels > 0 && self.group_channels.is_multiple_of(4)
+    }
+
+    /// Eight k follow each other in channels, which lie side by side in x.
+    pub(super) fn by_eights(&self) -> bool {
+        let channels = self.group_channels > 0 && self.group_channels.is_multiple_of(8);
+        channels && self.order == Order::Nhwc && self.x.0.multiple_of(8)
     }
 
     /// Strides of batch, channels, height and width.

@@ -253,11 +253,11 @@ config! {
     pub struct Config {
         /// The algorithm.
         pub algorithm: Algorithm,
-        /// Pixels, channels of y and k that a workgroup works on at a time. `Direct`, `Depthwise`: k is 4.
+        /// Pixels, channels of y and k that a workgroup works on at a time. `Direct`, `Depthwise`: k is 4; `Coop`: two matrices.
         pub tile: [u32; 3],
-        /// Pixels and channels of an invocation; `Depthwise`: 4 and 4.
+        /// Pixels and channels of an invocation, `Coop` of a subgroup; `Depthwise`: 4 and 4.
         pub thread: [u32; 2],
-        /// `Direct`: invocations of the subgroup that hands pixels of x round, or 1. Else 1.
+        /// `Direct`: invocations of the subgroup that hands pixels of x round, or 1. `Coop`: those of a subgroup. Else 1.
         pub lanes: u32,
         /// f16 tensors are held natively, not packed in u32; needs `SHADER_F16`.
         pub native_f16: bool,
@@ -273,6 +273,8 @@ words! {
         Tiled = "tiled",
         /// Groups of one channel of x.
         Depthwise = "depthwise",
+        /// Cooperative matrices, where `Kernels::probe` has seen them work: x and weights of f16.
+        Coop = "coop",
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct PackForm {
     weight: Storage,
     bias: Option<Storage>,
     phases: bool,
+    /// Weights are packed for matrices that take eight k of a column at a time.
+    eights: bool,
 }
 
 /// The same for the second.
@@ -30,6 +32,8 @@ pub(super) struct Form {
     vec: u32,
     /// A group has a multiple of four channels.
     fours: bool,
+    /// `Coop`: x is read by eight channels, and weights are packed so.
+    eights: bool,
     /// Places are mapped into x: enlarged, mirrored or repeated.
     mapped: bool,
     channels_last: bool,
@@ -60,7 +64,8 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     let held = |dtype| Storage::held(dtype, config.native_f16);
     let bias = problem.bias.map(|(_, dtype)| held(dtype));
     let phases = problem.phases.is_some();
-    let form = PackForm { weight: held(problem.weight.1), bias, phases };
+    let eights = config.algorithm == Algorithm::Coop && problem.by_eights();
+    let form = PackForm { weight: held(problem.weight.1), bias, phases, eights };
     let pack = Pass { stem: "conv_pack", config: (), form, writable };
     let channels_last = problem.order == Order::Nhwc;
     let depthwise = config.algorithm == Algorithm::Depthwise;
@@ -79,6 +84,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     let form = Form {
         vec: if side_by_side && channels_last && problem.x.0.multiple_of(4) { 4 } else { 1 },
         fours,
+        eights,
         mapped: problem.border != Border::Zero || problem.upsample != [1, 1],
         channels_last,
         residual: problem.residual.is_some(),
@@ -97,6 +103,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
         Algorithm::Direct => "conv_direct",
         Algorithm::Tiled => "conv_tiled",
         Algorithm::Depthwise => "conv_depthwise",
+        Algorithm::Coop => "conv_coop",
     };
     (pack, Pass { stem, config: *config, form, writable })
 }
@@ -124,8 +131,9 @@ const KINDS: [(&str, Option<Dtype>); 4] = [
 
 impl Pipeline for Pass<(), PackForm> {
     fn shader(&self) -> Shader {
-        let PackForm { weight, bias, phases } = self.form;
-        let mut shader = self.begin(PACK_WG, 0, 1).params::<Params>().constant("NO_TAP", NO_TAP);
+        let PackForm { weight, bias, phases, eights } = self.form;
+        let shader = self.begin(PACK_WG, 0, 1).params::<Params>().constant("NO_TAP", NO_TAP);
+        let mut shader = shader.flag("EIGHTS", eights);
         shader = shader.input(WEIGHT, "weight", weight);
         if let Some(bias) = bias {
             shader = shader.input(BIAS, "bias", bias);
@@ -141,7 +149,7 @@ impl Pipeline for Pass<(), PackForm> {
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
-        let Form { vec, fours, mapped, channels_last, residual, phases, x, add, .. } = self.form;
+        let Form { vec, fours, eights, mapped, channels_last, residual, phases, x, add, .. } = self.form;
         let mut shader = self
             .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
             .params::<Params>()
@@ -153,8 +161,8 @@ impl Pipeline for Pass<Config, Form> {
             .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes)])
             .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
-            .input(X, "x", x)
             .reads(SCRATCH, "scratch", "vec4<u32>");
+        shader = if eights { shader.eights(X, "x", x) } else { shader.input(X, "x", x) };
         if residual {
             shader = shader.reads(RESIDUAL, "residual", "u32");
         }
@@ -165,6 +173,7 @@ impl Pipeline for Pass<Config, Form> {
         shader = Activation::constants(shader);
         shader = self.form.store(shader);
         let load = match (algorithm == Algorithm::Depthwise, vec) {
+            _ if eights => "conv_coop_eights",
             (true, 4) => "conv_channels4",
             (true, _) => "conv_channels1",
             (false, 4) => "conv_load4",
@@ -176,6 +185,17 @@ impl Pipeline for Pass<Config, Form> {
             Algorithm::Direct if lanes > 1 => shader.import("conv_direct_shuffle"),
             Algorithm::Direct => shader.import("conv_direct_alone"),
             Algorithm::Tiled | Algorithm::Depthwise => shader,
+            Algorithm::Coop => {
+                let size = self.config.size();
+                let shader = if eights { shader } else { shader.import("conv_coop_fours") };
+                let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
+                shader
+                    .constant("SIZE", size)
+                    .constant("RUN", if eights { 8 } else { 4 })
+                    .alias("LEFT", &matrix("f16", "A"))
+                    .alias("RIGHT", &matrix("f16", "B"))
+                    .alias("PRODUCT", &matrix("f32", "C"))
+            }
         }
     }
 }

@@ -406,15 +406,10 @@ fn segments(list: &mut List<Problem>) {
         }
         let problem = of(unordered(segmented(9, false, shape(33, 65))));
         list.wide(name(" in no order"), problem).seed(58).candidate(algorithm).set(then_settle(shuffled));
-        let all = attention::Problem { window: [Some(9), Some(2)], softcap: 2.0, ..shape(33, 65) };
-        list.wide(name(" and a window"), of(segmented(9, false, all)))
-            .seed(59)
-            .candidate(algorithm)
-            .set(then_settle(runs(RUNS[2])));
-        let all = alibi_and_sinks(false, segmented(9, false, causal(shape(40, 33))));
-        list.wide(name(" and sinks"), Problem { dlse: Some(0), ..of(all) }).seed(60).candidate(algorithm);
-        let mask = masked(Mask::new(MaskKind::Additive(typed_as)), segmented(9, false, shape(33, 65)));
-        list.wide(name(" and a mask"), mask).seed(61).candidate(algorithm).set(then_settle(runs(RUNS[3])));
+        let all = attention::Problem { window: [Some(29), Some(2)], softcap: 2.0, ..shape(40, 33) };
+        let all = alibi_and_sinks(false, segmented(9, false, all));
+        let all = Problem { dlse: Some(0), ..masked(Mask::new(MaskKind::Additive(typed_as)), all) };
+        list.wide(name(" with all else"), all).seed(59).candidate(algorithm).set(then_settle(runs(RUNS[2])));
         let base = attention::Problem { batch: 5, ..shape(33, 40) };
         list.wide(name(" of packed sequences"), of(segmented(9, false, packed(&LENGTHS, base))))
             .seed(62)

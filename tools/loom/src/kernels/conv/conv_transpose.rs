@@ -66,7 +66,7 @@ impl Listed for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        super::shipped()
+        super::shipped(&super::WITHOUT_MATRICES)
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {

@@ -86,8 +86,11 @@ fn infinite(entry: &mut Entry<Problem>) {
 }
 
 /// Every algorithm, f16 held both ways.
-fn shipped() -> Vec<String> {
-    let algorithms = Algorithm::ALL.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
+/// Those of the gradient of weights, and of transposed convolutions.
+const WITHOUT_MATRICES: [Algorithm; 3] = [Algorithm::Direct, Algorithm::Tiled, Algorithm::Depthwise];
+
+fn shipped(algorithms: &[Algorithm]) -> Vec<String> {
+    let algorithms = algorithms.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
     algorithms.chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
 }
 
@@ -100,6 +103,7 @@ impl Listed for Problem {
     fn list(list: &mut List<Problem>) {
         everywhere(list);
         wide(list);
+        coop(list);
         benches(list);
         composed(list);
     }
@@ -117,7 +121,7 @@ impl Listed for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        shipped()
+        shipped(Algorithm::ALL)
     }
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
@@ -461,6 +465,31 @@ fn wide(list: &mut List<Problem>) {
     list.wide("an empty picture in padding", Problem { bias: Some(Bias::of(F32)), ..shape(2, 3, 0, 3, Nhwc) }).seed(9);
 }
 
+/// By cooperative matrices, where there are some.
+fn coop(list: &mut List<Problem>) {
+    for order in [Nchw, Nhwc] {
+        let halves = |problem| of(problem, [F16; 3]);
+        let name = format!("matrices, {}", order.name());
+        let wide = |list: &mut List<Problem>, seed, problem| {
+            list.wide(name.clone(), problem).seed(seed).candidate(COOP);
+        };
+        for (seed, channels, outputs, size, kernel) in
+            [(1, 8, 12, 9, 3), (2, 3, 5, 7, 3), (3, 20, 40, 8, 1), (4, 1, 1, 1, 1), (5, 4, 68, 5, 5)]
+        {
+            wide(list, seed, Problem { batch: 2, ..halves(shape(channels, outputs, size, kernel, order)) });
+        }
+        let first = halves(shape(8, 36, 9, 3, order));
+        wide(list, 6, Problem { stride: [2, 1], dilation: [1, 2], groups: 2, ..first });
+        let mapped = Problem { border: Border::Reflect, upsample: [2, 2], size: [5, 4], ..first };
+        wide(list, 7, whole(Problem { y: F32, ..mapped }, Activation::Gelu));
+        wide(list, 8, halves(line(6, 10, 33, 5, order)));
+        integers(list.wide(name.clone(), Problem { y: F32, ..first }).candidate(COOP), 9);
+        list.wide(name.clone(), Problem { batch: 2, ..first }).seed(10).candidate(COOP).twice();
+    }
+}
+
+const COOP: &str = "algorithm=coop";
+
 fn benches(list: &mut List<Problem>) {
     for order in [Nchw, Nhwc] {
         let name = order.name();
@@ -473,7 +502,9 @@ fn benches(list: &mut List<Problem>) {
         list.bench(format!("depthwise 7 x 7, 96 at 56 x 56, {name}"), depthwise(96, 56, 7, order));
         let stem = Problem { stride: [2, 2], ..shape(3, 64, 224, 7, order) };
         list.bench(format!("7 x 7 by 2, 3 to 64 at 224 x 224, {name}"), stem);
-        list.large(format!("3 x 3, 256 to 256 at 128 x 128, {name}"), shape(256, 256, 128, 3, order));
+        let large = shape(256, 256, 128, 3, order);
+        list.large(format!("3 x 3, 256 to 256 at 128 x 128, {name}"), large);
+        list.large(format!("3 x 3, 256 to 256 at 128 x 128, f16, {name}"), of(large, [F16; 3]));
     }
 }
 
