@@ -294,7 +294,7 @@ impl Area {
         };
         let chunk_parts = all.div_ceil(part_chunks.max(1));
         let most = if boxes.columns { most } else { (most / u64::from(chunk_parts)).max(1) };
-        let part_lines = part_lines.max(lines.div_ceil(most).next_multiple_of(down)).min(lines.max(1));
+        let part_lines = part_lines.max(lines.div_ceil(most).next_multiple_of(down)).clamp(1, lines.max(1));
         let line_parts = lines.div_ceil(part_lines);
         let count = product!(wide(number[0]), wide(number[1]), wide(number[2]));
         Walk {
@@ -461,12 +461,9 @@ impl Config {
         }
     }
 
-    /// As the key of a pipeline of a step whose teams have `lanes`: runs are a parameter.
-    pub(super) fn key(&self, team: bool) -> Config {
-        match team {
-            true => Config { run: 1, ..*self },
-            false => Config { run: 1, lanes: self.wg_size, reduce: Reduce::None, ..*self },
-        }
+    /// As the key of a pipeline: runs are a parameter.
+    pub(super) fn key(&self) -> Config {
+        Config { run: 1, ..*self }
     }
 
     /// The beginning of a shader whose teams join what they find.

@@ -320,7 +320,7 @@ impl Problem {
             by_column_channel: writes && area.by_column_channel(),
             one_chunk: writes && walk.boxes.columns,
         };
-        Pass { stem: stem(step), config: config.key(step != Step::Apply), form, writable }
+        Pass { stem: stem(step), config: config.key(), form, writable }
     }
 }
 
@@ -346,7 +346,7 @@ impl Pipeline for Pass<Config, Form> {
         let mut shader = self.begin(wg_size, wg_bytes, vec);
         shader = if step == Step::Join { shader.params::<JoinParams>() } else { shader.params::<Params>() };
         shader = match joins {
-            false => shader.constant("LANES", self.config.lanes),
+            false => shader.constant("LANES", self.config.wg_size),
             true if self.config.reduce == Reduce::Shuffle => {
                 self.config.reduction(shader).import("group_norm_chan_shuffled")
             }

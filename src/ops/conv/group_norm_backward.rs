@@ -303,7 +303,7 @@ impl Problem {
             dweight: step == Step::Channels && self.dweight.is_some(),
             dbias: step == Step::Channels && self.dbias.is_some(),
         };
-        Pass { stem: stem(step), config: config.key(step != Step::Apply), form, writable }
+        Pass { stem: stem(step), config: config.key(), form, writable }
     }
 }
 
@@ -326,7 +326,7 @@ impl Pipeline for Pass<Config, Form> {
         let wg_bytes = if step == Step::Apply { 0 } else { self.config.wg_bytes(vec, FIELDS) };
         let mut shader = self.begin(self.config.wg_size, wg_bytes, vec);
         if step == Step::Apply {
-            shader = shader.constant("LANES", self.config.lanes);
+            shader = shader.constant("LANES", self.config.wg_size);
         } else {
             shader = self.config.reduction(shader).writes(SUMS, "sums", "f32");
             if self.config.reduce == Reduce::Shuffle {
@@ -529,7 +529,9 @@ impl Plan for Problem {
             }
         }
         let in_place = [X, DY].map(|input| args.in_place(input, DX));
-        [X, DY].map(|input| args.interleave(input, DX));
+        for input in [X, DY] {
+            args.interleave(input, DX);
+        }
         args.check()?;
 
         let area = self.area(views);
