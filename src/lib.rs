@@ -15,6 +15,8 @@
 //! | [`attention_merge`] | joins partial results of attention by their LSE | `src/ops/attention/attention_merge.rs` |
 //! | [`conv`] | convolution in one or two dimensions as a product, without im2col: strides, groups, padding, bias, residual, activation | `src/ops/conv/mod.rs` |
 //! | [`resize`] | pictures in another size: nearest, bilinear, bicubic, antialiased; average pooling; their gradients | `src/ops/conv/resize.rs` |
+//! | [`max_pool`] | the largest element of each window, and its place | `src/ops/conv/max_pool.rs` |
+//! | [`max_pool_backward`] | its gradient, gathered by places | `src/ops/conv/max_pool_backward.rs` |
 //! | [`conv_transpose`] | transposed convolution, by phases | `src/ops/conv/conv_transpose.rs` |
 //! | [`conv_backward`] | gradients of a convolution by x, weights and bias | `src/ops/conv/conv_backward.rs` |
 //! | [`attention_merge_backward`] | the gradients of the parts and of their LSE | `src/ops/attention/attention_merge_backward.rs` |

@@ -27,7 +27,10 @@ mod choose;
 pub mod conv_backward;
 pub mod conv_transpose;
 mod gather;
+pub mod max_pool;
+pub mod max_pool_backward;
 mod pipeline;
+mod planes;
 pub mod resize;
 mod taps;
 

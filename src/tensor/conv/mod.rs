@@ -1,7 +1,9 @@
 //! Convolution on tensors.
 
+mod max_pool;
 mod resize;
 
+pub use max_pool::MaxPoolOptions;
 pub use resize::ResizeOptions;
 
 pub(super) mod conv_backward;

@@ -1,5 +1,7 @@
 //! How a call of conv is made and judged.
 
+pub mod max_pool;
+mod max_pool_backward;
 mod resize;
 
 pub mod conv_backward;

@@ -1,5 +1,6 @@
 //! Convolution on a GPU: what is more than a Problem of the list.
 
+mod max_pool;
 mod resize;
 
 mod conv_backward;

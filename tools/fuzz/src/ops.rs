@@ -13,7 +13,7 @@ use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, activation, activation_backward, advance,
     attention, attention_backward, attention_bias, attention_bias_backward, attention_merge, attention_merge_backward,
     axpby, beam_step, column_sums, conv, conv_backward, conv_transpose, counting_sort, dropout, gemm, gemm_quant,
-    grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route,
+    grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, max_pool, max_pool_backward, moe_balance, moe_bias, moe_route,
     moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax,
     softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
@@ -27,7 +27,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 46] = [
+pub const OPS: [(&str, Case); 48] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
@@ -53,6 +53,8 @@ pub const OPS: [(&str, Case); 46] = [
     ("kv_move", call::case::<kv_move::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
+    ("max_pool", call::case::<max_pool::Problem>),
+    ("max_pool_backward", call::case::<max_pool_backward::Problem>),
     ("moe_balance", call::case::<moe_balance::Problem>),
     ("moe_bias", call::case::<moe_bias::Problem>),
     ("moe_route", call::case::<moe_route::Problem>),
@@ -355,6 +357,24 @@ op!(resize: [x, y], [scratch]; |dice, p| {
     let filter = matches!(p.rule, resize::Rule::Linear | resize::Rule::Cubic(_));
     (p.antialias, p.exclude_outside) = (p.antialias && filter, p.exclude_outside && filter);
     p.scale = p.scale.map(|_| [0.5 + dice.below(8) as f64 / 4.0, 1.5]);
+});
+
+fields!(max_pool::Problem = Self::default();
+max_pool::Problem {
+    batch, channels, size, kernel, stride, dilation, padding, ceil, order, x, x_layout, y, y_layout, indices,
+});
+fn windows(dice: &mut Dice, p: &mut max_pool::Problem) {
+    p.size = [0; 2].map(|_| 1 + dice.below(20));
+    p.kernel = [0; 2].map(|_| 1 + dice.below(5));
+    [p.stride, p.dilation] = [p.stride, p.dilation].map(|pair| pair.map(|n| n.clamp(1, 9)));
+    p.padding = std::array::from_fn(|side| dice.below((p.dilation[side / 2] * (p.kernel[side / 2] - 1) + 1) / 2 + 1));
+}
+op!(max_pool: [x, y], [indices]; |dice, p| windows(dice, p));
+
+fields!(max_pool_backward::Problem = Self::default(); max_pool_backward::Problem { forward, dx, dx_layout, add });
+op!(max_pool_backward: [dy, indices, dx], []; |dice, p| {
+    windows(dice, &mut p.forward);
+    p.forward.indices = p.forward.indices.or(Some(Default::default()));
 });
 
 fields!(conv_backward::Problem = Self::default();

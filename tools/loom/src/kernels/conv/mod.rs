@@ -1,5 +1,7 @@
 //! Convolution, described.
 
+pub mod max_pool;
+pub mod max_pool_backward;
 pub mod resize;
 
 pub mod conv_backward;
