@@ -17,6 +17,7 @@
 //! | [`resize`] | pictures in another size: nearest, bilinear, bicubic, antialiased; average pooling; their gradients | `src/ops/conv/resize.rs` |
 //! | [`max_pool`] | the largest element of each window, and its place | `src/ops/conv/max_pool.rs` |
 //! | [`max_pool_backward`] | its gradient, gathered by places | `src/ops/conv/max_pool_backward.rs` |
+//! | [`space_to_depth`] | blocks of pixels to channels and back; merging of packed patches | `src/ops/conv/space_to_depth.rs` |
 //! | [`conv_transpose`] | transposed convolution, by phases | `src/ops/conv/conv_transpose.rs` |
 //! | [`conv_backward`] | gradients of a convolution by x, weights and bias | `src/ops/conv/conv_backward.rs` |
 //! | [`attention_merge_backward`] | the gradients of the parts and of their LSE | `src/ops/attention/attention_merge_backward.rs` |

@@ -132,11 +132,9 @@ impl Problem {
 
     pub(super) fn check_sizes(&self) -> Checked {
         sizes_fit([("batch", self.batch), ("channels", self.channels)])?;
-        for (arg, [y, x], most) in [
-            ("kernel", self.kernel, MOST),
-            ("stride", self.stride, MOST),
-            ("dilation", self.dilation, MOST_DILATION),
-        ] {
+        for (arg, [y, x], most) in
+            [("kernel", self.kernel, MOST), ("stride", self.stride, MOST), ("dilation", self.dilation, MOST_DILATION)]
+        {
             if y.min(x) == 0 || y.max(x) > most {
                 return Err(ErrorKind::invalid(arg, format!("{y}, {x}: from 1 to {most}")));
             }
@@ -145,7 +143,8 @@ impl Problem {
             let (size, span) = (self.size[axis], self.span(axis));
             let [before, after] = [self.padding[2 * axis], self.padding[2 * axis + 1]];
             if before.max(after) > span / 2 {
-                let reason = format!("{before} and {after} on the sides of an axis: at most half of a window of {span}");
+                let reason =
+                    format!("{before} and {after} on the sides of an axis: at most half of a window of {span}");
                 return Err(ErrorKind::invalid("padding", reason));
             }
             let all = size.saturating_add(before).saturating_add(after);
@@ -218,11 +217,8 @@ slots!(X, Y, INDICES);
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Form { vec, x, y, edge, indices, channels_last } = self.form;
-        let shader = self
-            .begin(self.config.wg_size, 0, vec)
-            .params::<Params>()
-            .input(X, "x", x)
-            .output(Y, "y", y, edge);
+        let shader =
+            self.begin(self.config.wg_size, 0, vec).params::<Params>().input(X, "x", x).output(Y, "y", y, edge);
         match channels_last {
             true => {
                 let shader = shader.lanes(vec).flag("INDICES", indices).import("max_pool_pixels");

@@ -4,9 +4,9 @@
 //! Each place looks at the windows that hold it: sums are f32, in the order of the windows' rows, without atomics, so that the same input gives
 //! the same bits. Indices are only compared: one that is none of its window's places counts for nothing.
 
+use super::Order;
 use super::max_pool::{self, chunks_of};
 use super::planes::{Area, Walk, planes_params};
-use super::Order;
 use crate::ops::prelude::*;
 
 pub use super::planes::Config;
@@ -73,8 +73,7 @@ impl Problem {
     fn form(&self, views: &Views, native_f16: bool) -> Form {
         let held = |dtype| Storage::held(dtype, native_f16);
         let channels_last = self.forward.order == Order::Nhwc;
-        let (vec, edge) =
-            chunks_of(channels_last, &[&views.dy, &views.indices, &views.dx], &views.dx, held(self.dx));
+        let (vec, edge) = chunks_of(channels_last, &[&views.dy, &views.indices, &views.dx], &views.dx, held(self.dx));
         Form { vec, dy: held(self.forward.y), dx: held(self.dx), edge, channels_last }
     }
 
@@ -89,11 +88,8 @@ slots!(DY, INDICES, DX);
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Form { vec, dy, dx, edge, channels_last } = self.form;
-        let shader = self
-            .begin(self.config.wg_size, 0, vec)
-            .params::<Params>()
-            .input(DY, "dy", dy)
-            .output(DX, "dx", dx, edge);
+        let shader =
+            self.begin(self.config.wg_size, 0, vec).params::<Params>().input(DY, "dy", dy).output(DX, "dx", dx, edge);
         match channels_last {
             true => shader.lanes(vec).integers(INDICES, "indices", false).import("max_pool_backward_pixels"),
             false => shader.reads(INDICES, "indices", "u32").gather("column").import("max_pool_backward_planes"),

@@ -32,6 +32,7 @@ pub mod max_pool_backward;
 mod pipeline;
 mod planes;
 pub mod resize;
+pub mod space_to_depth;
 mod taps;
 
 pub(crate) use gather::Gather;

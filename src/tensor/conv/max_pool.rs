@@ -39,7 +39,8 @@ impl MaxPoolOptions {
     fn problem<T: Element>(&self, arg: &'static str, shape: &[usize]) -> Result<(Problem, usize), ErrorKind> {
         let MaxPoolOptions { mut kernel, mut stride, mut dilation, mut padding, ceil, order } = *self;
         let dims = shape.len().saturating_sub(2);
-        let Some((batch, channels, size)) = (1..=2).contains(&dims).then(|| picture(shape, dims, order)).flatten() else {
+        let Some((batch, channels, size)) = (1..=2).contains(&dims).then(|| picture(shape, dims, order)).flatten()
+        else {
             return Err(ErrorKind::shape(arg, shape, "three axes or four"));
         };
         if dims == 1 {
@@ -47,7 +48,20 @@ impl MaxPoolOptions {
             padding[..2].fill(0);
         }
         let (x, y) = (T::DTYPE, T::DTYPE);
-        let own = Problem { batch, channels, size, kernel, stride, dilation, padding, ceil, order, x, y, ..Problem::default() };
+        let own = Problem {
+            batch,
+            channels,
+            size,
+            kernel,
+            stride,
+            dilation,
+            padding,
+            ceil,
+            order,
+            x,
+            y,
+            ..Problem::default()
+        };
         Ok((own, dims))
     }
 }

@@ -2,6 +2,7 @@
 
 mod max_pool;
 mod resize;
+mod space_to_depth;
 
 pub use max_pool::MaxPoolOptions;
 pub use resize::ResizeOptions;

@@ -3,6 +3,7 @@
 pub mod max_pool;
 mod max_pool_backward;
 mod resize;
+mod space_to_depth;
 
 pub mod conv_backward;
 pub mod conv_transpose;

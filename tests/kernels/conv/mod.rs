@@ -2,6 +2,7 @@
 
 mod max_pool;
 mod resize;
+mod space_to_depth;
 
 mod conv_backward;
 mod conv_transpose;

@@ -17,9 +17,9 @@ use tileloom::{
     activation, activation_backward, advance, attention_backward, attention_bias, attention_bias_backward,
     attention_merge, attention_merge_backward, axpby, beam_step, column_sums, conv, conv_backward, conv_transpose,
     counting_sort, dropout, gemm_quant, grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward,
-    max_pool, max_pool_backward, moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward, position_encoding, quantize, resize,
-    rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    max_pool, max_pool_backward, moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward,
+    position_encoding, quantize, resize, rope, sample, softmax, softmax_backward, space_to_depth, speculative_tree,
+    speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -75,6 +75,7 @@ ops![
     sample::Problem,
     softmax::Problem,
     softmax_backward::Problem,
+    space_to_depth::Problem,
     speculative_tree::Problem,
     speculative_verify::Problem,
     vq_assign::Problem,
@@ -685,6 +686,21 @@ impl TwoWays for max_pool_backward::Problem {
         let args = ["dy", "indices", "dx"].map(|name| (name, 1));
         let with = |batch| Self { forward: max_pool::Problem { batch, ..self.forward }, ..*self };
         vec![Cut::at("batches", 1, self.forward.batch, &args, |some| with(some.len()))]
+    }
+}
+
+impl TwoWays for space_to_depth::Problem {
+    fn problems() -> Vec<Self> {
+        use loom::kernels::conv::space_to_depth::shape;
+        use tileloom::space_to_depth::Mode;
+        let first = Self { batch: 3, ..shape(8, [3, 5], [2, 2], Mode::Dcr, conv::Order::Nhwc) };
+        let crd = shape(6, [3, 5], [2, 3], Mode::Crd, conv::Order::Nchw);
+        vec![first, Self { batch: 3, inverse: true, x: F16, ..crd }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "y"].map(|name| (name, 1));
+        vec![Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
     }
 }
 

@@ -13,9 +13,10 @@ use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, activation, activation_backward, advance,
     attention, attention_backward, attention_bias, attention_bias_backward, attention_merge, attention_merge_backward,
     axpby, beam_step, column_sums, conv, conv_backward, conv_transpose, counting_sort, dropout, gemm, gemm_quant,
-    grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, max_pool, max_pool_backward, moe_balance, moe_bias, moe_route,
-    moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax,
-    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, max_pool, max_pool_backward,
+    moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward, position_encoding, quantize, resize,
+    rope, sample, softmax, softmax_backward, space_to_depth, speculative_tree, speculative_verify, vq_assign,
+    vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -27,7 +28,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 48] = [
+pub const OPS: [(&str, Case); 49] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
@@ -68,6 +69,7 @@ pub const OPS: [(&str, Case); 48] = [
     ("sample", call::case::<sample::Problem>),
     ("softmax", call::case::<softmax::Problem>),
     ("softmax_backward", call::case::<softmax_backward::Problem>),
+    ("space_to_depth", call::case::<space_to_depth::Problem>),
     ("speculative_tree", call::case::<speculative_tree::Problem>),
     ("speculative_verify", call::case::<speculative_verify::Problem>),
     ("vq_assign", call::case::<vq_assign::Problem>),
@@ -375,6 +377,23 @@ fields!(max_pool_backward::Problem = Self::default(); max_pool_backward::Problem
 op!(max_pool_backward: [dy, indices, dx], []; |dice, p| {
     windows(dice, &mut p.forward);
     p.forward.indices = p.forward.indices.or(Some(Default::default()));
+});
+
+one_of!(space_to_depth::Mode: |d| d.of_these(space_to_depth::Mode::ALL));
+fields!(space_to_depth::Packed = space_to_depth::Packed { pictures: 1, grids: 0 };
+    space_to_depth::Packed { pictures, grids });
+fields!(space_to_depth::Problem = Self::default();
+    space_to_depth::Problem { batch, channels, size, block, mode, inverse, packed, order, x, x_layout, y_layout });
+op!(space_to_depth: [x, y], [grids]; |dice, p| {
+    p.block = [0; 2].map(|_| 1 + dice.below(4));
+    let elements = p.block[0] * p.block[1];
+    p.size = match p.packed {
+        Some(_) => [1, elements * dice.below(9)],
+        None => p.block.map(|n| n * dice.below(9)),
+    };
+    if p.packed.is_some() {
+        (p.batch, p.order, p.mode) = (1, conv::Order::Nhwc, space_to_depth::Mode::Dcr);
+    }
 });
 
 fields!(conv_backward::Problem = Self::default();

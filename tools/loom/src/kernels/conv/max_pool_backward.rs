@@ -75,7 +75,8 @@ impl Listed for Problem {
     fn read(reader: &mut Reader) -> Result<Given<Problem>, Fault> {
         let (dy, dtype) = reader.values("dy", "[n, c, (h,) w]")?;
         let dims = if dy.shape.len() == 3 { 1 } else { 2 };
-        let mut problem = of(max_pool::Problem { indices: Some(Layout::default()), ..Default::default() }, dtype, dtype);
+        let mut problem =
+            of(max_pool::Problem { indices: Some(Layout::default()), ..Default::default() }, dtype, dtype);
         problem.options(&mut Options::Read(reader))?;
         let forward = &mut problem.forward;
         let [batch, channels, ..] = axes("dy", dy, dims, forward.order)?;
@@ -122,7 +123,8 @@ fn max_pool_cost(forward: &max_pool::Problem) -> f64 {
 
 /// Layouts, dtypes, tiles.
 fn wide(list: &mut List<Problem>, order: Order) {
-    for ((dy, dx), channels) in [((F16, F16), 8), ((Bf16, Bf16), 7), ((F32, F16), 6), ((F16, F32), 8), ((Bf16, F16), 3)] {
+    for ((dy, dx), channels) in [((F16, F16), 8), ((Bf16, Bf16), 7), ((F32, F16), 6), ((F16, F32), 8), ((Bf16, F16), 3)]
+    {
         let forward = max_pool::Problem { batch: 3, ..shape(channels, [6, 8], 3, 2, order) };
         list.wide("dtypes", Problem { add: channels == 7, ..of(forward, dy, dx) }).seed(1).every_candidate();
     }

@@ -3,6 +3,7 @@
 pub mod max_pool;
 pub mod max_pool_backward;
 pub mod resize;
+pub mod space_to_depth;
 
 pub mod conv_backward;
 pub mod conv_transpose;
