@@ -406,7 +406,13 @@ impl Plan for Problem {
     type Views = Views;
 
     fn resolve(&self) -> Checked<Views> {
-        let plain = conv::Problem { bias: None, residual: None, activation: conv::Activation::None, ..self.forward };
+        let plain = conv::Problem {
+            bias: None,
+            residual: None,
+            activation: conv::Activation::None,
+            snake: None,
+            ..self.forward
+        };
         let of = plain.resolve()?;
         let [_, rows] = self.rows();
         if rows > super::MOST as u64 || product!(rows, self.forward.outputs) > super::MOST as u64 {

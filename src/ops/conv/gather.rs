@@ -1,7 +1,7 @@
 //! A convolution as shaders see it, whichever op asks for it: pixels of y gather what lies under the taps of their windows in x.
 
 use super::choose;
-use super::pipeline::{self, BIAS, PACK_WG, PHASES, RESIDUAL, SCRATCH, WEIGHT, X, Y, kind};
+use super::pipeline::{self, ALPHA, BIAS, PACK_WG, PHASES, RESIDUAL, SCRATCH, WEIGHT, X, Y, kind};
 use super::{Activation, Algorithm, Border, Config, MOST, Order};
 use crate::ops::prelude::*;
 
@@ -41,6 +41,8 @@ pub(crate) struct Gather {
     pub residual: Option<(View<3>, Dtype)>,
     pub activation: Activation,
     pub slope: f32,
+    /// Of snake, in place of the activation: alpha.
+    pub snake: Option<View<1>>,
     /// Added to what y holds.
     pub add: bool,
     /// Where pixels of y differ in their taps.
@@ -146,7 +148,7 @@ pub(super) struct Packing {
     pub cols: usize,
     /// k, a multiple of four; of all phases.
     pub k: u64,
-    /// Vectors of four words: the bias, that and the weights, all.
+    /// Vectors of four words: the bias and alpha, these and the weights, all.
     pub ends: [u64; 3],
 }
 
@@ -164,6 +166,7 @@ crate::params! {
         residual_offset: u32 = p.residual.map_or(0, |(view, _)| view.offset as u32),
         weight_offset: u32 = p.weight.0.offset as u32,
         weight_group: u32 = p.weight_group,
+        alpha_offset: u32 = p.snake.map_or(0, |view| view.offset as u32),
         bias_offset: u32 = p.bias.map_or(0, |(view, _)| view.offset as u32),
         residual_kind: u32 = kind(p.residual.map(|(_, dtype)| dtype)),
         // From the first channel of a group to that of the next.
@@ -203,6 +206,8 @@ crate::params! {
         slope: f32 = p.slope,
         never: u32 = 0,
         entry: u32 = if p.by_fours() { 4 } else { 1 },
+        // Behind the bias.
+        alpha_at: u32 = product!(packing.groups, packing.cols.div_ceil(4)) as u32,
         weights_at: u32 = packing.ends[0] as u32,
         table_at: u32 = packing.ends[1] as u32,
         packed: u32 = packing.ends[2] as u32,
@@ -217,6 +222,7 @@ pub(super) struct Memory<'a> {
     pub y: Binding<'a>,
     pub bias: Option<Binding<'a>>,
     pub residual: Option<Binding<'a>>,
+    pub alpha: Option<Binding<'a>>,
     pub scratch: Option<Binding<'a>>,
 }
 
@@ -281,7 +287,8 @@ impl Gather {
             Algorithm::Direct | Algorithm::Tiled => (self.groups, self.group_outputs),
         };
         let k = self.all_k();
-        let bias = product!(groups, cols.div_ceil(4));
+        let channels = product!(groups, cols.div_ceil(4));
+        let bias = if self.snake.is_some() { channels.saturating_mul(2) } else { channels };
         let weights = bias.saturating_add(product!(groups, k, cols.div_ceil(4)));
         let entries = if self.by_fours() { k / 4 } else { k };
         Packing { groups, cols, k, ends: [bias, weights, weights.saturating_add(entries)] }
@@ -313,7 +320,7 @@ impl Gather {
         [n, c, h.wrapping_mul(y), w.wrapping_mul(x)]
     }
 
-    /// Bytes of the bias, the packed weights and the table of k.
+    /// Bytes of the bias, alpha, the packed weights and the table of k.
     pub(super) fn scratch(&self, algorithm: Algorithm) -> u64 {
         if self.is_empty() { 0 } else { product!(self.packing(algorithm).ends[2], 16u32) }
     }
@@ -330,6 +337,7 @@ impl Gather {
         args.write(Y, "y", memory.y, self.y.0.of(self.y.1))?;
         args.read(BIAS, "bias", memory.bias, self.bias.map(|(view, dtype)| view.of(dtype)))?;
         args.read(RESIDUAL, "residual", memory.residual, self.residual.map(|(view, dtype)| view.of(dtype)))?;
+        args.read(ALPHA, "alpha", memory.alpha, self.snake.map(|view| view.of(WORD)))?;
         args.scratch(SCRATCH, memory.scratch, self.scratch(config.algorithm))?;
         // An invocation reads of the residual what it writes of y, and nothing else of it. Browsers refuse to bind one range
         // twice.

@@ -17,6 +17,9 @@
 //! of 30, GFLOP/s of gemm, NCHW and NHWC; single runs differ by more than two: f32 34.5, 29.5, 19.1; 34.2, 36.0, 36.3; 33.2, 27.5, 34.7; f16 68.6, 37.2,
 //! 44.3; 43.4, 35.6, 38.7; 47.0, 38.2, 43.8. Tiles of other adapters, and depthwise, are not measured.
 //!
+//! [`Problem::snake`] (Ziyin et al., "Neural Networks Fail to Learn Periodic Functions and How to Fix It", 2020; DAC, BigVGAN) is within 2^-21 of |z| of
+//! its exact value, whatever its argument `alpha z` is: sines are reduced by multiples of pi, with a polynomial of our own.
+//!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
 
@@ -90,6 +93,9 @@ defaults! {
         pub activation: Activation = Activation::None,
         /// That of [`Activation::LeakyRelu`] below 0; the factor of [`Activation::Elu`].
         pub slope: f32 = 0.01,
+        /// Snake in place of an activation, for audio codecs: `z + sin(alpha z)^2 / alpha`, or z where alpha is 0. This is the first element of
+        /// alpha, f32 `[outputs]`, in its binding.
+        pub snake: Option<usize> = None,
     }
 }
 
@@ -280,6 +286,17 @@ words! {
     }
 }
 
+/// Refuses snake besides another activation.
+fn check_snake(snake: Option<usize>, activation: Activation) -> Checked {
+    let alone = snake.is_none() || activation == Activation::None;
+    ErrorKind::unless(alone, "snake", format_args!("there is an activation, `{}`", activation.name()))
+}
+
+/// alpha of snake.
+fn alpha_view(snake: Option<usize>, outputs: usize) -> Checked<Option<View<1>>> {
+    snake.map(|at| Layout::<1>::at(at).view("alpha", [1], outputs)).transpose()
+}
+
 /// Sizes of an axis, padding included, at most.
 const MOST: usize = 1 << 30;
 
@@ -393,6 +410,7 @@ impl Problem {
         ];
         check_shape(self.batch, [self.channels, self.outputs], self.size, self.groups, factors)?;
         check_slope(self.slope)?;
+        check_snake(self.snake, self.activation)?;
         let (places, sides) = (self.places(), self.sides());
         for axis in 0..2 {
             let [before, after] = [sides[2 * axis], sides[2 * axis + 1]];
@@ -425,6 +443,8 @@ buffers! {
         bias,
         /// The residual that the Problem asks for.
         residual,
+        /// The alpha of snake that the Problem asks for.
+        alpha,
         /// The caller's scratch of [`scratch_bytes`], where the packed weights lie; without it, that of `Kernels` is used.
         scratch,
     }
@@ -468,6 +488,7 @@ impl Plan for Problem {
             residual: self.residual.map(|residual| residual.view((y_sizes, y_inner))).transpose()?,
             activation: self.activation,
             slope: self.slope,
+            snake: alpha_view(self.snake, self.outputs)?,
             add: false,
             phases: None,
         };
@@ -482,7 +503,7 @@ impl Plan for Problem {
         choose::check(gather, caps, config)
     }
 
-    /// The bias, the packed weights and the table of k.
+    /// The bias, alpha, the packed weights and the table of k.
     fn scratch(&self, gather: &Gather, config: &Config) -> u64 {
         gather.scratch(config.algorithm)
     }
@@ -492,8 +513,8 @@ impl Plan for Problem {
     }
 
     fn bind(&self, gather: &Gather, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        let Buffers { x, weight, y, bias, residual, scratch } = *buffers;
-        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual, scratch })
+        let Buffers { x, weight, y, bias, residual, alpha, scratch } = *buffers;
+        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual, alpha, scratch })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
 
-slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH, PHASES);
+slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH, PHASES, ALPHA);
 
 /// Invocations of a workgroup of the first step.
 pub(super) const PACK_WG: u32 = LEAST_INVOCATIONS;
@@ -20,6 +20,7 @@ const NO_TAP: u32 = 1 << 31;
 pub(super) struct PackForm {
     weight: Storage,
     bias: Option<Storage>,
+    snake: bool,
     phases: bool,
 }
 
@@ -34,6 +35,8 @@ pub(super) struct Form {
     mapped: bool,
     channels_last: bool,
     residual: bool,
+    /// In place of an activation.
+    snake: bool,
     phases: bool,
     x: Storage,
     y: Storage,
@@ -59,8 +62,8 @@ enum Store {
 pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pass<(), PackForm>, Pass<Config, Form>) {
     let held = |dtype| Storage::held(dtype, config.native_f16);
     let bias = problem.bias.map(|(_, dtype)| held(dtype));
-    let phases = problem.phases.is_some();
-    let form = PackForm { weight: held(problem.weight.1), bias, phases };
+    let (snake, phases) = (problem.snake.is_some(), problem.phases.is_some());
+    let form = PackForm { weight: held(problem.weight.1), bias, snake, phases };
     let pack = Pass { stem: "conv_pack", config: (), form, writable };
     let channels_last = problem.order == Order::Nhwc;
     let depthwise = config.algorithm == Algorithm::Depthwise;
@@ -82,6 +85,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
         mapped: problem.border != Border::Zero || problem.upsample != [1, 1],
         channels_last,
         residual: problem.residual.is_some(),
+        snake,
         phases,
         x: held(problem.x.1),
         y,
@@ -124,7 +128,7 @@ const KINDS: [(&str, Option<Dtype>); 4] = [
 
 impl Pipeline for Pass<(), PackForm> {
     fn shader(&self) -> Shader {
-        let PackForm { weight, bias, phases } = self.form;
+        let PackForm { weight, bias, snake, phases } = self.form;
         let mut shader = self.begin(PACK_WG, 0, 1).params::<Params>().constant("NO_TAP", NO_TAP);
         shader = shader.input(WEIGHT, "weight", weight);
         if let Some(bias) = bias {
@@ -133,7 +137,14 @@ impl Pipeline for Pass<(), PackForm> {
         if phases {
             shader = shader.reads(PHASES, "phases", "vec4<u32>");
         }
-        let shader = shader.import_if(bias.is_some(), "conv_bias").writes(SCRATCH, "scratch", "vec4<u32>");
+        if snake {
+            shader = shader.reads(ALPHA, "alpha", "f32");
+        }
+        let shader = shader.import_if(bias.is_some(), "conv_bias").import_if(snake, "conv_alpha").writes(
+            SCRATCH,
+            "scratch",
+            "vec4<u32>",
+        );
         shader.import(if phases { "conv_transpose_taps" } else { "conv_pack_taps" })
     }
 }
@@ -141,7 +152,7 @@ impl Pipeline for Pass<(), PackForm> {
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
-        let Form { vec, fours, mapped, channels_last, residual, phases, x, add, .. } = self.form;
+        let Form { vec, fours, mapped, channels_last, residual, snake, phases, x, add, .. } = self.form;
         let mut shader = self
             .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
             .params::<Params>()
@@ -162,7 +173,10 @@ impl Pipeline for Pass<Config, Form> {
         if phases {
             shader = shader.reads(PHASES, "phases", "vec4<u32>");
         }
-        shader = Activation::constants(shader);
+        shader = match snake {
+            true => shader.import("conv_snake"),
+            false => Activation::constants(shader).import("conv_activate"),
+        };
         shader = self.form.store(shader);
         let load = match (algorithm == Algorithm::Depthwise, vec) {
             (true, 4) => "conv_channels4",

@@ -8,12 +8,13 @@ mod space_to_depth;
 pub mod conv_backward;
 pub mod conv_transpose;
 
-use crate::Layout;
 use crate::conv::{Activation, Algorithm, Bias, Buffers, Config, Padding, Problem, Residual};
 use crate::reference::conv::{Inputs, Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
+use crate::verify::random::Random;
 use crate::verify::small::{self, laid, like};
+use crate::{Dtype, Layout};
 
 /// Multiply-adds of a small call, at most.
 const WORK: f64 = 2e6;
@@ -31,9 +32,17 @@ fn smaller(problem: &Problem, batch: usize, groups: usize, channels: [usize; 2],
     own.weight_layout = spread(problem.weight_layout, own.weight_sizes());
     own.y_layout = spread(problem.y_layout, own.y_sizes());
     own.bias = problem.bias.map(|bias| Bias { offset: bias.offset % 8, ..bias });
+    own.snake = problem.snake.map(|at| at % 8);
     own.residual =
         problem.residual.map(|residual| Residual { layout: spread(residual.layout, own.y_sizes()), ..residual });
     own
+}
+
+/// Of every magnitude, and 0.
+fn alphas(len: usize, random: &mut Random) -> Vec<f64> {
+    let one =
+        |i: usize, random: &mut Random| if i % 5 == 3 { 0.0 } else { random.normal() * 8f64.powi(i as i32 % 7 - 4) };
+    (0..len).map(|i| one(i, random)).collect()
 }
 
 /// The last pixels of x are large, where there is an activation: its exponentials overflow.
@@ -56,6 +65,7 @@ impl Describe for Problem {
             Some(("weight", view(self.weight_layout, self.weight_sizes(), self.weight))),
             self.bias.map(|bias| ("bias", Rows::flat(bias.offset, self.outputs, bias.dtype))),
             self.residual.map(|residual| ("residual", view(residual.layout, self.y_sizes(), residual.dtype))),
+            self.snake.map(|at| ("alpha", Rows::flat(at, self.outputs, Dtype::F32))),
         ];
         let inputs = inputs.into_iter().flatten().map(|(name, view)| Arg::read(name, view));
         inputs.chain([Arg::write("y", view(self.y_layout, self.y_sizes(), self.y))]).collect()
@@ -63,7 +73,19 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("x"), bound.get("weight"), bound.get("y"));
-        bound.with(buffers, [("bias", Buffers::bias), ("residual", Buffers::residual), ("scratch", Buffers::scratch)])
+        bound.with(
+            buffers,
+            [
+                ("bias", Buffers::bias),
+                ("residual", Buffers::residual),
+                ("alpha", Buffers::alpha),
+                ("scratch", Buffers::scratch),
+            ],
+        )
+    }
+
+    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
+        if name == "alpha" { alphas(len, random) } else { random.outliers(len) }
     }
 
     fn flushed(&self) -> Option<Problem> {
@@ -71,8 +93,8 @@ impl Describe for Problem {
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let [bias, residual] = ["bias", "residual"].map(|name| values.get(name).map(Vec::as_slice));
-        let inputs = Inputs { x: &values["x"], weight: &values["weight"], bias, residual };
+        let [bias, residual, alpha] = ["bias", "residual", "alpha"].map(|name| values.get(name).map(Vec::as_slice));
+        let inputs = Inputs { x: &values["x"], weight: &values["weight"], bias, residual, alpha };
         let Output { y: oracle, mag } = reference::<f64>(self, &inputs);
         let low = reference::<f32>(self, &inputs).y;
         vec![("y", Rule::Rows { cols: self.y_sizes().1, dtype: self.y, oracle, low, mag })]
@@ -80,7 +102,7 @@ impl Describe for Problem {
 
     fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
         let [first, others @ ..] = shapes(self, config.algorithm, config.tile);
-        let silu = Problem { activation: Activation::Silu, ..others[3] };
+        let silu = if self.snake.is_some() { others[3] } else { Problem { activation: Activation::Silu, ..others[3] } };
         let all = [first, others[0], others[1], others[2], silu].into_iter();
         let mut all = small::and_own(all.filter(|own| own.flops() / 2.0 <= WORK), self, self.flops() / 2.0);
         all.iter_mut().for_each(|telling| telling.set = Some(loud));

@@ -326,9 +326,12 @@ fields!(conv::Residual = conv::Residual::of(Dtype::F32); conv::Residual { dtype,
 fields!(conv::Problem = Self::default();
 conv::Problem {
     batch, channels, outputs, groups, size, kernel, stride, dilation, upsample, padding, border, mask, order, x, x_layout, weight,
-    weight_order, weight_layout, y, y_layout, bias, residual, activation, slope,
+    weight_order, weight_layout, y, y_layout, bias, residual, activation, slope, snake,
 });
-op!(conv: [x, weight, y], [bias, residual, scratch]; |dice, p| {
+op!(conv: [x, weight, y], [bias, residual, alpha, scratch]; |dice, p| {
+    if p.snake.is_some() {
+        p.activation = activation::Activation::None;
+    }
     p.groups = 1 + dice.below(4);
     [p.channels, p.outputs] = [0; 2].map(|_| p.groups * dice.below(20));
     p.kernel = [0; 2].map(|_| 1 + dice.below(5));
@@ -409,15 +412,21 @@ op!(conv_backward: [dy], [x, weight, dx, dweight, dbias, scratch]; |dice, p| {
     if dice.one_in(2) {
         of.border = conv::Border::Zero;
     }
+    if of.snake.is_some() {
+        of.activation = activation::Activation::None;
+    }
     of.slope = 0.5;
 });
 
 fields!(conv_transpose::Problem = Self::default();
 conv_transpose::Problem {
     batch, channels, outputs, groups, size, kernel, stride, dilation, downsample, padding, output_padding, mask, order, x, x_layout,
-    weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope,
+    weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope, snake,
 });
-op!(conv_transpose: [x, weight, y], [bias, scratch]; |dice, p| {
+op!(conv_transpose: [x, weight, y], [bias, alpha, scratch]; |dice, p| {
+    if p.snake.is_some() {
+        p.activation = activation::Activation::None;
+    }
     p.groups = 1 + dice.below(4);
     [p.channels, p.outputs] = [0; 2].map(|_| p.groups * dice.below(20));
     p.kernel = [0; 2].map(|_| 1 + dice.below(5));

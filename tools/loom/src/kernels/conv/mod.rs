@@ -61,6 +61,30 @@ pub fn whole(problem: Problem, activation: Activation) -> Problem {
     Problem { bias, residual, activation, slope: 0.25, ..problem }
 }
 
+/// Bias, residual and snake.
+pub fn with_snake(problem: Problem) -> Problem {
+    Problem { snake: Some(2), ..whole(problem, Activation::None) }
+}
+
+/// The options of an activation: `snake`, where there is an alpha.
+fn activation(
+    options: &mut Options,
+    activation: &mut Activation,
+    slope: &mut f32,
+    snake: &mut Option<usize>,
+) -> Result<(), Fault> {
+    match snake {
+        Some(at) => {
+            options.word("activation", &mut (), &[("snake", ())])?;
+            options.value("alpha_offset", at)
+        }
+        None => {
+            options.word("activation", activation, &words(Activation::ALL, Activation::name))?;
+            options.value("slope", slope)
+        }
+    }
+}
+
 /// Whole numbers from -3 to 3: their sums are exact.
 fn integers<P: tileloom::Op>(entry: &mut Entry<P>, seed: u64) {
     entry.exact().set(move |_, values| {
@@ -116,7 +140,7 @@ impl Listed for Problem {
     }
 
     fn shared() -> &'static [&'static str] {
-        &["weight", "bias"]
+        &["weight", "bias", "alpha"]
     }
 
     fn shipped() -> Vec<String> {
@@ -125,8 +149,7 @@ impl Listed for Problem {
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
         geometry(self, options, "conv1d")?;
-        options.word("activation", &mut self.activation, &words(Activation::ALL, Activation::name))?;
-        options.value("slope", &mut self.slope)?;
+        activation(options, &mut self.activation, &mut self.slope, &mut self.snake)?;
         options.value("out_dtype", &mut self.y)?;
         options.value("y_layout", &mut self.y_layout)?;
         if let Some(bias) = &mut self.bias {
@@ -142,6 +165,7 @@ impl Listed for Problem {
         let (weight, weight_dtype) = reader.values("weight", "[o, c / groups, (kh,) kw]")?;
         let mut problem = Problem { x: x_dtype, weight: weight_dtype, y: x_dtype, ..Problem::default() };
         problem.bias = bias_given(reader)?;
+        problem.snake = reader.optional("alpha").map(|_| 0);
         if let Some(residual) = reader.optional("residual") {
             problem.residual = Some(Residual::of(case::float("residual", residual)?));
         }
@@ -223,7 +247,7 @@ fn shown(problem: &Problem, arg: &Arg, dims: usize) -> Vec<usize> {
 
 /// The same, in these orders of axes.
 fn shown_axes(arg: &Arg, dims: usize, weight_order: WeightOrder, order: Order) -> Vec<usize> {
-    if ["bias", "dbias"].contains(&arg.name) {
+    if ["alpha", "bias", "dbias"].contains(&arg.name) {
         return vec![arg.view.cols];
     }
     let mut shape = [&arg.view.sizes[..], &[arg.view.cols]].concat();
@@ -397,6 +421,13 @@ fn everywhere(list: &mut List<Problem>) {
     for &activation in Activation::ALL {
         list.narrow("every activation", whole(shape(3, 8, 6, 3, Nhwc), activation)).seed(9).config(DIRECT);
     }
+    for problem in [shape(3, 8, 6, 3, Nhwc), shape(3, 5, 5, 3, Nchw), line(6, 5, 31, 7, Nchw)] {
+        list.narrow("snake", with_snake(problem)).seed(9).config(DIRECT);
+        list.narrow("snake", with_snake(Problem { groups: 3, channels: 6, outputs: 9, ..problem }))
+            .seed(9)
+            .config(DIRECT);
+    }
+    list.narrow("snake", with_snake(depthwise(9, 7, 3, Nchw))).seed(10);
     let last = whole(shape(3, 8, 6, 3, Nhwc), Activation::Relu);
     list.narrow("the residual in place", last)
         .seed(10)
@@ -458,6 +489,7 @@ fn wide(list: &mut List<Problem>) {
             list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, thread, ..TILED });
         }
         list.wide("checked modules give the same", first).seed(7).checked();
+        list.wide("snake, tiled", with_snake(shape(8, 36, 8, 3, order))).seed(9).config(TILED);
         list.wide("a patch embedding", Problem { stride: [14, 14], ..shape(3, 20, 28, 14, order) }).seed(8);
     }
     list.wide("no channels", Problem { bias: Some(Bias::of(F32)), ..shape(0, 3, 4, 3, Nchw) }).seed(9);
@@ -475,6 +507,11 @@ fn benches(list: &mut List<Problem>) {
         list.bench(format!("3 x 3, 64 to 64 at 64 x 64, f16, {name}"), halves);
         list.bench(format!("depthwise 7 x 7, 96 at 56 x 56, {name}"), depthwise(96, 56, 7, order));
         let stem = Problem { stride: [2, 2], ..shape(3, 64, 224, 7, order) };
+        if order == Nchw {
+            let codec = with_snake(line(96, 96, 4096, 7, order));
+            list.bench("1 x 7, 96 to 96 at 4096, bias, residual, snake", codec);
+            list.bench("1 x 7, 96 to 96 at 4096, bias, residual", Problem { snake: None, ..codec });
+        }
         list.bench(format!("7 x 7 by 2, 3 to 64 at 224 x 224, {name}"), stem);
         list.large(format!("3 x 3, 256 to 256 at 128 x 128, {name}"), shape(256, 256, 128, 3, order));
     }
@@ -487,6 +524,7 @@ fn composed(list: &mut List<Problem>) {
                 let first = of(shape(channels, outputs, 32, 3, order), [dtype; 3]);
                 list.compose(first);
                 list.compose(whole(Problem { border: Border::Replicate, ..first }, Activation::Silu));
+                list.compose(with_snake(first));
             }
         }
     }
