@@ -7,8 +7,8 @@
 //                                channels to cols4 fours, with zeros
 //            [k], or [k / 4] where a group has a multiple of four channels: the table of k, conv_window.wgsl
 //
-// An invocation writes four values. Grid: all of them. Weights are read by strides.
-// Bindings: 1 weight, 3 bias (where the Problem has one), 5 scratch, 7 alpha (of snake). What a k is: conv_pack_taps.wgsl, conv_transpose_taps.wgsl.
+// An invocation writes four values. Grid: all of them. Weights are read by strides, or decoded (conv_weights_packed.wgsl).
+// Bindings: 1 weight or its codes, 8 scales (of packed weights), 3 bias (where the Problem has one), 5 scratch, 7 alpha (of snake). What a k is: conv_pack_taps.wgsl, conv_transpose_taps.wgsl.
 
 // What a k is: a tap of the kernel and a channel of the group, and the place of x under the tap, from the window's first on; or none.
 struct Row { live: bool, tap_y: u32, tap_x: u32, channel: u32, y: u32, x: u32 }
@@ -41,6 +41,7 @@ fn entry_of(k: u32) -> vec4<u32> {
 
 @compute @workgroup_size(WG_SIZE)
 fn conv_pack(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  weights_begin(local);
   let i = (wg.y * params.grid_x + wg.x) * WG_SIZE + local;
   if i >= params.packed { return; }
   if i >= params.table_at {
@@ -61,8 +62,8 @@ fn conv_pack(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_ind
     let col = (i - params.weights_at) % params.cols4 * 4u;
     let group = k / params.k;
     let row = row_of(k % params.k);
-    v = vec4<f32>(weight_of(row, group, col), weight_of(row, group, col + 1u), weight_of(row, group, col + 2u),
-      weight_of(row, group, col + 3u));
+    // In a loop: what decodes packed weights stands there once.
+    for (var c = 0u; c < 4u; c++) { v[c] = weight_of(row, group, col + c); }
   }
   scratch[i] = bitcast<vec4<u32>>(v);
 }

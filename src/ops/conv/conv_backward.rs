@@ -406,6 +406,8 @@ impl Plan for Problem {
     type Views = Views;
 
     fn resolve(&self) -> Checked<Views> {
+        let reason = format_args!("packed weights have no gradient; decode them by vq_lookup for that of x");
+        ErrorKind::unless(self.forward.format.is_none(), "format", reason)?;
         let plain = conv::Problem {
             bias: None,
             residual: None,

@@ -349,6 +349,7 @@ impl Plan for Problem {
             out: self.out(),
             x: (x, self.x),
             weight: (weight, self.weight),
+            format: None,
             weight_strides: [of_y, of_x, height, width],
             weight_group: of_x.wrapping_mul(self.group_channels() as u32),
             y: (y, self.y),
@@ -382,7 +383,7 @@ impl Plan for Problem {
 
     fn bind(&self, gather: &Gather, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
         let Buffers { x, weight, y, bias, alpha, scratch } = *buffers;
-        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual: None, alpha, scratch })
+        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual: None, alpha, scales: None, scratch })
     }
 }
 

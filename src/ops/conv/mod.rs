@@ -20,6 +20,8 @@
 //! [`Problem::snake`] (Ziyin et al., "Neural Networks Fail to Learn Periodic Functions and How to Fix It", 2020; DAC, BigVGAN) is within 2^-21 of |z| of
 //! its exact value, whatever its argument `alpha z` is: sines are reduced by multiples of pi, with a polynomial of our own.
 //!
+//! Weights of 4 to 8 bits ([`Problem::format`]) are decoded by the first step, once for all pixels; scratch has them as f32.
+//!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
 
@@ -81,6 +83,9 @@ defaults! {
         pub weight_order: WeightOrder = WeightOrder::Oihw,
         /// Strides of their three outer axes.
         pub weight_layout: Layout<3> = Layout::default(),
+        /// The weights are packed: a matrix whose rows are outputs, and whose columns are the other axes in the order of `weight_order`, `oihw` or
+        /// `ohwi`. `weight` has its codes, [`Buffers::scales`] its scales; their dtype has no meaning.
+        pub format: Option<Format> = None,
         /// Dtype of y.
         pub y: Dtype = Dtype::F32,
         /// Strides of the three outer axes of y. Rows must not overlap.
@@ -257,6 +262,7 @@ impl Residual {
 
 pub use crate::activation::Activation;
 use crate::activation::check_slope;
+use crate::weights::Format;
 
 config! {
     /// How it is computed.
@@ -401,6 +407,19 @@ impl Problem {
         sizes.iter().map(|&size| size as f64).product()
     }
 
+    /// Packed weights as a matrix `[n, k]`.
+    fn packed(&self) -> Checked<Option<(Format, [usize; 2])>> {
+        let Some(format) = self.format else { return Ok(None) };
+        let in_rows = self.weight_order != WeightOrder::Hwio && self.weight_layout == Layout::default();
+        let reason =
+            format_args!("packed weights are rows of outputs, without a layout, not `{}`", self.weight_order.name());
+        ErrorKind::unless(in_rows, "weight_order", reason)?;
+        let own = self.group_channels().saturating_mul(self.kernel[0]).saturating_mul(self.kernel[1]);
+        let (n, k) = (self.outputs, own);
+        format.countable(n, k, ["codes", "scales"])?;
+        Ok(Some((format, [n, k])))
+    }
+
     fn check_sizes(&self) -> Checked {
         let factors = [
             ("kernel", self.kernel),
@@ -445,6 +464,8 @@ buffers! {
         residual,
         /// The alpha of snake that the Problem asks for.
         alpha,
+        /// The scales of packed weights.
+        scales,
         /// The caller's scratch of [`scratch_bytes`], where the packed weights lie; without it, that of `Kernels` is used.
         scratch,
     }
@@ -480,7 +501,8 @@ impl Plan for Problem {
             taps: self.taps(),
             out: self.out(),
             x: (x, self.x),
-            weight: (weight, self.weight),
+            weight: (weight, if self.format.is_some() { Dtype::F32 } else { self.weight }),
+            format: self.packed()?,
             weight_strides,
             weight_group: weight_strides[0].wrapping_mul(self.group_outputs() as u32),
             y: (y, self.y),
@@ -513,8 +535,8 @@ impl Plan for Problem {
     }
 
     fn bind(&self, gather: &Gather, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        let Buffers { x, weight, y, bias, residual, alpha, scratch } = *buffers;
-        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual, alpha, scratch })
+        let Buffers { x, weight, y, bias, residual, alpha, scales, scratch } = *buffers;
+        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual, alpha, scales, scratch })
     }
 }
 

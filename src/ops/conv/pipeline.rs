@@ -6,8 +6,9 @@ use crate::Dtype;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
+use crate::weights::{ANY_BYTES, any};
 
-slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH, PHASES, ALPHA);
+slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH, PHASES, ALPHA, SCALES);
 
 /// Invocations of a workgroup of the first step.
 pub(super) const PACK_WG: u32 = LEAST_INVOCATIONS;
@@ -18,7 +19,8 @@ const NO_TAP: u32 = 1 << 31;
 /// What follows from the Problem, the device and the buffers, for the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PackForm {
-    weight: Storage,
+    /// Of weights that are not packed.
+    weight: Option<Storage>,
     bias: Option<Storage>,
     snake: bool,
     phases: bool,
@@ -63,7 +65,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     let held = |dtype| Storage::held(dtype, config.native_f16);
     let bias = problem.bias.map(|(_, dtype)| held(dtype));
     let (snake, phases) = (problem.snake.is_some(), problem.phases.is_some());
-    let form = PackForm { weight: held(problem.weight.1), bias, snake, phases };
+    let form = PackForm { weight: problem.format.is_none().then(|| held(problem.weight.1)), bias, snake, phases };
     let pack = Pass { stem: "conv_pack", config: (), form, writable };
     let channels_last = problem.order == Order::Nhwc;
     let depthwise = config.algorithm == Algorithm::Depthwise;
@@ -129,8 +131,12 @@ const KINDS: [(&str, Option<Dtype>); 4] = [
 impl Pipeline for Pass<(), PackForm> {
     fn shader(&self) -> Shader {
         let PackForm { weight, bias, snake, phases } = self.form;
-        let mut shader = self.begin(PACK_WG, 0, 1).params::<Params>().constant("NO_TAP", NO_TAP);
-        shader = shader.input(WEIGHT, "weight", weight);
+        let bytes = if weight.is_some() { 0 } else { ANY_BYTES };
+        let shader = self.begin(PACK_WG, bytes, 1).params::<Params>().constant("NO_TAP", NO_TAP);
+        let mut shader = match weight {
+            Some(weight) => shader.input(WEIGHT, "weight", weight).import("conv_weights"),
+            None => any(shader, WEIGHT, SCALES).import("conv_weights_packed"),
+        };
         if let Some(bias) = bias {
             shader = shader.input(BIAS, "bias", bias);
         }

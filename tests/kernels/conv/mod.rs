@@ -11,7 +11,8 @@ use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};
 use loom::kernels::conv::{DIRECT, line, of, shape};
-use tileloom::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual};
+use tileloom::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual, WeightOrder};
+use tileloom::weights::Format;
 use tileloom::{Context, ConvOptions, Dispatch, Dtype, Error, ErrorKind, Layout, gemm};
 
 use crate::{Depth, Suite, invalid, refused};
@@ -236,6 +237,8 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         ("padding", Problem { border: Border::Replicate, size: [0, 5], ..good }),
         ("slope", Problem { slope: f32::NAN, ..good }),
         ("snake", Problem { snake: Some(0), activation: Activation::Relu, ..good }),
+        ("weight_order", Problem { format: Some(Format::Q8_0), weight_order: WeightOrder::Hwio, ..good }),
+        ("format", Problem { format: Some(Format::Q4_K), ..good }),
         ("y", Problem { y_layout: Layout::strided(0, [100, 25, 4]), ..good }),
     ] {
         invalid(arg, prepare(&problem))?;
@@ -248,6 +251,9 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     })?;
     refused("no bias", prepare(&Problem { bias: Some(Bias::of(F32)), ..good }), |error| {
         matches!(error.kind, ErrorKind::MissingBuffer { buffer: "bias" })
+    })?;
+    refused("no scales", prepare(&Problem { format: Some(Format::Q8_0), ..good }), |error| {
+        matches!(error.kind, ErrorKind::MissingBuffer { buffer: "scales" })
     })?;
     refused("no alpha", prepare(&Problem { snake: Some(0), ..good }), |error| {
         matches!(error.kind, ErrorKind::MissingBuffer { buffer: "alpha" })

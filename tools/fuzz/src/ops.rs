@@ -326,9 +326,12 @@ fields!(conv::Residual = conv::Residual::of(Dtype::F32); conv::Residual { dtype,
 fields!(conv::Problem = Self::default();
 conv::Problem {
     batch, channels, outputs, groups, size, kernel, stride, dilation, upsample, padding, border, mask, order, x, x_layout, weight,
-    weight_order, weight_layout, y, y_layout, bias, residual, activation, slope, snake,
+    weight_order, weight_layout, format, y, y_layout, bias, residual, activation, slope, snake,
 });
-op!(conv: [x, weight, y], [bias, residual, alpha, scratch]; |dice, p| {
+op!(conv: [x, weight, y], [bias, residual, alpha, scales, scratch]; |dice, p| {
+    if p.format.is_some() {
+        (p.weight_order, p.weight_layout) = (conv::WeightOrder::Oihw, Default::default());
+    }
     if p.snake.is_some() {
         p.activation = activation::Activation::None;
     }
@@ -411,6 +414,9 @@ op!(conv_backward: [dy], [x, weight, dx, dweight, dbias, scratch]; |dice, p| {
     }
     if dice.one_in(2) {
         of.border = conv::Border::Zero;
+    }
+    if dice.one_in(2) {
+        of.format = None;
     }
     if of.snake.is_some() {
         of.activation = activation::Activation::None;

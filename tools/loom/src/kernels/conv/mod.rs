@@ -12,11 +12,14 @@ use tileloom::conv::{
     Activation, Algorithm, Bias, Border, Config, Order, Padding, Problem, Residual, TapMask, WeightOrder,
 };
 use tileloom::verify::Describe;
+use tileloom::weights::{Format, Packed, Scales};
 use tileloom::{Dtype, Layout};
 
-use crate::case::{self, Fault, OptionValue, Options, Reader, Shown};
+use crate::case::{self, Case, Fault, OptionValue, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Entry, Given, List, Listed, Values, affordable};
+use crate::packed::FORMATS;
 use crate::random::Random;
+use crate::weights;
 
 use Dtype::{Bf16, F16, F32};
 use Order::{Nchw, Nhwc};
@@ -59,6 +62,17 @@ pub fn line(channels: usize, outputs: usize, len: usize, kernel: usize, order: O
 pub fn whole(problem: Problem, activation: Activation) -> Problem {
     let (bias, residual) = (Some(Bias { offset: 1, ..Bias::of(F32) }), Some(Residual::of(problem.y)));
     Problem { bias, residual, activation, slope: 0.25, ..problem }
+}
+
+/// Packed weights, of as many channels as the format has rows of.
+fn coded(format: Format, problem: Problem) -> Problem {
+    let whole = matches!(format.scales, Scales::K | Scales::K6);
+    let (kernel, padding) =
+        if whole { ([2, 2], Padding::Sides([0, 1, 1, 0])) } else { (problem.kernel, problem.padding) };
+    let channels = if whole { 64 } else { problem.channels };
+    let k = channels * kernel[0] * kernel[1];
+    let order = if format.order > 0 { k.div_ceil(format.group as usize) as u32 } else { 0 };
+    Problem { format: Some(Format { order, ..format }), channels, kernel, padding, ..problem }
 }
 
 /// Bias, residual and snake.
@@ -140,7 +154,7 @@ impl Listed for Problem {
     }
 
     fn shared() -> &'static [&'static str] {
-        &["weight", "bias", "alpha"]
+        &["weight", "codes", "scales", "bias", "alpha"]
     }
 
     fn shipped() -> Vec<String> {
@@ -162,6 +176,9 @@ impl Listed for Problem {
         let dims = if reader.op() == "conv1d" { 1 } else { 2 };
         let expected = if dims == 1 { "[n, c, w]" } else { "[n, c, h, w]" };
         let (x, x_dtype) = reader.values("x", expected)?;
+        if weights::given(reader) {
+            return read_packed(reader, dims, x, x_dtype);
+        }
         let (weight, weight_dtype) = reader.values("weight", "[o, c / groups, (kh,) kw]")?;
         let mut problem = Problem { x: x_dtype, weight: weight_dtype, y: x_dtype, ..Problem::default() };
         problem.bias = bias_given(reader)?;
@@ -193,6 +210,60 @@ impl Listed for Problem {
     fn shape(&self, arg: &Arg) -> Vec<usize> {
         shown(self, arg, 2)
     }
+
+    /// Packed weights as a checkpoint has them.
+    fn write(&self, values: &Values) -> Case {
+        let args = self.args();
+        let packed = |name| self.format.is_some() && ["codes", "scales"].contains(&name);
+        let inputs = args.iter().filter(|arg| arg.access != Access::Write && !packed(arg.name));
+        let case = inputs.fold(self.header(), |case, arg| case.tensor(arg.name, self.tensor(arg, &values[arg.name])));
+        match self.packed_matrix() {
+            None => case,
+            Some((format, n, k)) => {
+                let case = case.option("kernel", Pair(self.kernel).text());
+                weights::write(case, &weights::packed(format, n, k, &values["codes"], &values["scales"]))
+            }
+        }
+    }
+}
+
+/// A case whose weights are packed.
+fn read_packed(reader: &mut Reader, dims: usize, x: &case::Tensor, x_dtype: Dtype) -> Result<Given<Problem>, Fault> {
+    let Packed { format, n, k, codes, scales } = weights::read(reader, None)?;
+    let mut problem = Problem { x: x_dtype, y: x_dtype, format: Some(format), outputs: n, ..Problem::default() };
+    problem.bias = bias_given(reader)?;
+    problem.snake = reader.optional("alpha").map(|_| 0);
+    if let Some(residual) = reader.optional("residual") {
+        problem.residual = Some(Residual::of(case::float("residual", residual)?));
+    }
+    problem.options(&mut Options::Read(reader))?;
+    let [batch, channels, height, width] = axes("x", x, dims, problem.order)?;
+    (problem.batch, problem.channels, problem.size) = (batch, channels, [height, width]);
+    let kernel = reader.option("kernel", Pair([1, 1]))?;
+    problem.kernel = if dims == 1 { [1, kernel.0[1]] } else { kernel.0 };
+    let taps = problem.kernel[0].saturating_mul(problem.kernel[1]);
+    let own = taps.checked_mul(problem.channels / problem.groups.max(1));
+    if taps == 0 || own != Some(k) {
+        return Err(
+            kernel.refused("kernel", &format!("taps of weights of {k} columns, of {channels} channels in groups"))
+        );
+    }
+    let tensor = case::Tensor { dtype: x.dtype, shape: vec![n, k], data: Vec::new() };
+    check_read(&problem, channels / problem.groups, &tensor)?;
+    affordable(reader, &problem.args())?;
+    let mut values = Values::from([("codes", weights::numbers(&codes)), ("scales", weights::numbers(&scales))]);
+    let args = problem.args();
+    for arg in args.iter().filter(|arg| arg.access == Access::Read && !["codes", "scales"].contains(&arg.name)) {
+        let tensor = reader.tensor(arg.name, "")?;
+        let want = shown(&problem, arg, dims);
+        if tensor.shape != want {
+            return Err(case::bad_shape(arg.name, tensor, format!("{want:?}")));
+        }
+        values.insert(arg.name, tensor.numbers().unwrap_or_default());
+    }
+    let y = args.iter().find(|arg| arg.name == "y").expect("an output");
+    let outputs = vec![Shown::new("y", shown(&problem, y, dims))];
+    Ok(Given { problem, values, outputs, known: Values::new() })
 }
 
 /// What options tell of where taps lie, of x and of the weights.
@@ -428,6 +499,13 @@ fn everywhere(list: &mut List<Problem>) {
             .config(DIRECT);
     }
     list.narrow("snake", with_snake(depthwise(9, 7, 3, Nchw))).seed(10);
+    for (_, format) in FORMATS {
+        list.narrow("packed weights", coded(format, shape(32, 13, 5, 3, Nchw))).config(DIRECT).seed(11);
+    }
+    let ohwi = Problem { weight_order: WeightOrder::Ohwi, ..coded(Format::Q8_0, shape(32, 13, 5, 3, Nhwc)) };
+    list.narrow("packed weights", ohwi).config(DIRECT).seed(11);
+    list.narrow("packed weights", Problem { groups: 2, ..coded(Format::Q4_0, shape(64, 12, 5, 3, Nchw)) })
+        .config(DIRECT);
     let last = whole(shape(3, 8, 6, 3, Nhwc), Activation::Relu);
     list.narrow("the residual in place", last)
         .seed(10)
@@ -525,6 +603,7 @@ fn composed(list: &mut List<Problem>) {
                 list.compose(first);
                 list.compose(whole(Problem { border: Border::Replicate, ..first }, Activation::Silu));
                 list.compose(with_snake(first));
+                list.compose(Problem { format: Some(Format::Q4_0), ..first });
             }
         }
     }
