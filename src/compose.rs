@@ -384,6 +384,39 @@ impl Shader {
         self
     }
 
+    /// Integers in the chunks of the tensors, as [`lanes`](Self::lanes) of these: `name_chunk(base, c, phase, cols) -> U`, or, where it is
+    /// an `output`, `name_store(base, c, phase, cols, v: U)`.
+    pub fn integers(mut self, binding: u32, name: &'static str, output: bool) -> Self {
+        let element = if self.vec == 4 { "vec4<u32>" } else { "u32" };
+        self = if output { self.writes(binding, name, element) } else { self.reads(binding, name, element) };
+        let body = match (self.vec, output) {
+            (4, true) => format!("{name}[(base >> 2u) + c] = v;"),
+            (4, false) => format!("return {name}[(base >> 2u) + c];"),
+            (2, true) => format!(
+                "let i = base + 2u * c - phase;\n  let live = chunk_live(c, phase, cols);\n  \
+                 if live.x {{ {name}[i] = v.x; }}\n  if live.y {{ {name}[i + 1u] = v.y; }}"
+            ),
+            (2, false) => format!(
+                "let j = vec2<u32>(clamp(chunk_cols(c, phase), vec2<i32>(0), vec2<i32>(i32(cols) - 1)));\n  \
+                 return U({name}[base + j.x], {name}[base + j.y]);"
+            ),
+            (_, true) => format!("{name}[base + c] = v;"),
+            (_, false) => format!("return {name}[base + c];"),
+        };
+        let (function, value, result) = if output { ("store", ", v: U", "") } else { ("chunk", "", " -> U") };
+        let _ = writeln!(
+            self.header,
+            "fn {name}_{function}(base: u32, c: u32, phase: u32, cols: u32{value}){result} {{\n  {body}\n}}"
+        );
+        self
+    }
+
+    /// An output of [`integers`](Self::integers) that the Problem lacks.
+    pub fn no_integers(mut self, name: &str) -> Self {
+        let _ = writeln!(self.header, "fn {name}_store(base: u32, c: u32, phase: u32, cols: u32, v: U) {{}}");
+        self
+    }
+
     /// An input that the Problem lacks: `value` everywhere.
     pub fn no_input(mut self, name: &str, value: &str) -> Self {
         let _ = writeln!(

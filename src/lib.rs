@@ -17,6 +17,9 @@
 //! | [`resize`] | pictures in another size: nearest, bilinear, bicubic, antialiased; average pooling; their gradients | `src/ops/conv/resize.rs` |
 //! | [`group_norm`] | group, instance and batch norm, layer norm over channels, with an activation | `src/ops/conv/group_norm.rs` |
 //! | [`group_norm_backward`] | their gradients | `src/ops/conv/group_norm_backward.rs` |
+//! | [`max_pool`] | the largest element of each window, and its place | `src/ops/conv/max_pool.rs` |
+//! | [`max_pool_backward`] | its gradient, gathered by places | `src/ops/conv/max_pool_backward.rs` |
+//! | [`space_to_depth`] | blocks of pixels to channels and back; merging of packed patches | `src/ops/conv/space_to_depth.rs` |
 //! | [`conv_transpose`] | transposed convolution, by phases | `src/ops/conv/conv_transpose.rs` |
 //! | [`conv_backward`] | gradients of a convolution by x, weights and bias | `src/ops/conv/conv_backward.rs` |
 //! | [`attention_merge_backward`] | the gradients of the parts and of their LSE | `src/ops/attention/attention_merge_backward.rs` |

@@ -1,10 +1,10 @@
-// What every convolution does with its sums before it stores them: y = act(sum + bias + residual).
+// What every convolution does with its sums before it stores them: y = act(sum + bias + residual). The activation: conv_activate.wgsl,
+// conv_snake.wgsl.
 //
 // Bindings (group 0)
 //   0 x, 2 y        by strides of batch, channel, row, column
 //   4 residual      words, where the Problem has one
-//   5 scratch       the bias by fours per group, then the packed weights, then the table of k: conv_pack.wgsl
-#import conv_activate
+//   5 scratch       the bias by fours per group, and the alpha of snake, then the packed weights, then the table of k: conv_pack.wgsl
 #import conv_window
 #import gemm_words
 
@@ -61,6 +61,7 @@ fn w_block(group: u32, k: u32, col: u32) -> mat4x4<f32> {
 fn finish(group: u32, four: Four, col: u32, sums: mat4x4<f32>) {
   if four.live == 0u || col >= params.cols { return; }
   let bias = bitcast<vec4<f32>>(scratch[group * params.cols4 + col / 4u]);
+  let alpha = alpha_of(group, col);
   let channel = group * params.cols + col;
   let live = min(params.cols - col, 4u);
   let four_on = vec4<u32>(0u, 1u, 2u, 3u);
@@ -68,7 +69,7 @@ fn finish(group: u32, four: Four, col: u32, sums: mat4x4<f32>) {
     var pixels = sums;
     for (var r = 0u; r < four.live; r++) {
       let on = min(four_on, vec4<u32>(live - 1u)) + channel;
-      let v = activate(pixels[r] + bias + residual_of(four.residual[r] + on * params.residual.y));
+      let v = activate(pixels[r] + bias + residual_of(four.residual[r] + on * params.residual.y), alpha);
       let i = four.y[r] + channel;
       if live == 4u {
         y_four(i, v);
@@ -80,7 +81,7 @@ fn finish(group: u32, four: Four, col: u32, sums: mat4x4<f32>) {
     var channels = transpose(sums);
     for (var c = 0u; c < live; c++) {
       let on = channel + c;
-      let v = activate(channels[c] + bias[c] + residual_of(four.residual + on * params.residual.y));
+      let v = activate(channels[c] + bias[c] + residual_of(four.residual + on * params.residual.y), vec4<f32>(alpha[c]));
       let i = four.y + on * params.y.y;
       if all(i == four_on + i.x) {
         y_four(i.x, v);

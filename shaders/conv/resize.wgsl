@@ -6,11 +6,7 @@
 //   1 y     by strides; of the first step scratch
 //   3 taps  u32: for each row of y, then for each column, the first place, how many, and where in this table their weights start
 //           (as bits of f32)
-//
-// A plane is what has one width and height: a channel of a picture, or where channels are last the picture. An invocation has one
-// chunk of a row of y (of a pixel's channels, where these are last) in up to `planes_per` planes. Neighbours have
-// neighbouring chunks, then neighbouring rows, or pixels.
-#import view
+#import planes_walk
 
 struct Taps { first: u32, count: u32, at: u32 }
 
@@ -19,16 +15,12 @@ fn weight(i: u32) -> f32 { return bitcast<f32>(taps[i]); }
 
 @compute @workgroup_size(WG_SIZE)
 fn resize(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let i = (wg.y * params.grid_x + wg.x) * WG_SIZE + local;
-  let c = i % params.chunks;
-  let site = i / params.chunks % params.sites;
-  let group = i / params.chunks / params.sites;
-  if group >= params.groups { return; }
-  let first = group * params.planes_per;
-  let last = min(first + params.planes_per, params.planes);
-  for (var plane = first; plane < last; plane++) {
-    let y = start_of_y(plane, site);
-    let phase = select(0u, y & 1u, VEC == 2u);
-    if c < chunk_count(params.inner, phase) { y_store(y, c, phase, params.inner, resampled(plane, site, c, phase)); }
+  let at = walk_of(wg, local);
+  for (var plane = at.plane; plane < at.end; plane++) {
+    let y = start_of(params.y, plane, at.site);
+    let phase = phase_of(y);
+    if at.c < chunk_count(params.inner, phase) {
+      y_store(y, at.c, phase, params.inner, resampled(plane, at.site, at.c, phase));
+    }
   }
 }

@@ -1,8 +1,5 @@
 // Channels last: a site is a pixel of y, all of whose channels have the same places and weights.
-
-fn start_of_y(plane: u32, site: u32) -> u32 {
-  return view_at(params.y, plane, site / params.columns, site % params.columns);
-}
+#import planes_pixels
 
 fn resampled(plane: u32, site: u32, c: u32, phase: u32) -> V {
   let rows = taps_of(site / params.columns);

@@ -1,12 +1,9 @@
 // Channels first: a site is a row of y, whose columns have places and weights of their own.
+#import planes_rows
 
 // What column() reads: where the plane of x starts, and the places of the row.
 var<private> plane_at: u32;
 var<private> rows: Taps;
-
-fn start_of_y(plane: u32, site: u32) -> u32 {
-  return view_at(params.y, plane / params.channels, plane % params.channels, site);
-}
 
 fn column(j: u32) -> f32 {
   let columns = taps_of(params.rows + j);
@@ -23,7 +20,7 @@ fn column(j: u32) -> f32 {
 }
 
 fn resampled(plane: u32, site: u32, c: u32, phase: u32) -> V {
-  plane_at = view_at(params.x, plane / params.channels, plane % params.channels, 0u);
+  plane_at = start_of(params.x, plane, 0u);
   rows = taps_of(site);
   return column_chunk(0u, 1u, c, phase, params.inner);
 }

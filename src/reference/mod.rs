@@ -21,8 +21,9 @@ pub use attention::{
     attention_backward, attention_bias, attention_bias_backward, attention_merge, attention_merge_backward, kv_append,
     kv_move,
 };
-pub use conv::resize;
-pub use conv::{conv_backward, conv_transpose, group_norm, group_norm_backward};
+pub use conv::{
+    conv_backward, conv_transpose, group_norm, group_norm_backward, max_pool, max_pool_backward, resize, space_to_depth,
+};
 pub use gemm::{grouped_gemm, grouped_gemm_backward, lora, lora_backward};
 pub use numerics::{Judge, Verdict, Worst, flush_slack};
 pub use pointwise::{activation, activation_backward, axpby, column_sums, dropout};

@@ -38,7 +38,7 @@ use crate::layout::{padded, product};
 
 mod shader;
 
-pub(crate) use shader::{Coded, Place};
+pub(crate) use shader::{ANY_BYTES, Any, Coded, Place, any};
 
 words! {
     /// What the bits of a code are.

@@ -1,7 +1,10 @@
 //! What shaders are told of packed weights.
 
-use super::{Code, Format, Scales};
+use super::{Code, E2M1, Format, IQ4_NL, NF4, Scales};
+use crate::ErrorKind;
 use crate::compose::{Shader, Strides};
+use crate::error::Checked;
+use crate::layout::product;
 
 /// What of a [`Format`] is constant in a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +31,90 @@ pub(crate) struct Place {
     pub last: u32,
 }
 
+/// Fields of Params for shaders that decode any format: see `weights_any.wgsl`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Any {
+    /// Words of a row of codes, of scales, words in front of the scales, K / 8.
+    pub words: Strides,
+    pub code: u32,
+    pub scales: u32,
+    pub interleave: u32,
+    /// Codes that share a scale.
+    pub group: u32,
+    /// Words of a row in front of its second kind of scales.
+    pub second: u32,
+    /// Packed columns, where these have an order.
+    pub order: u32,
+}
+
+/// Bytes of workgroup memory of `weights_any.wgsl`.
+pub(crate) const ANY_BYTES: u32 = 48 * 4;
+
+/// Imports `weights_any.wgsl`, with its constants and its buffers.
+pub(crate) fn any(shader: Shader, codes: u32, scales: u32) -> Shader {
+    shader
+        .reads(codes, "codes", "u32")
+        .reads(scales, "scales", "u32")
+        .constants([
+            ("CODE_BITS4", Code::Bits4 as u32),
+            ("CODE_BITS5", Code::Bits5 as u32),
+            ("CODE_BITS6", Code::Bits6 as u32),
+            ("CODE_INT8", Code::Int8 as u32),
+            ("CODE_E4M3", Code::E4m3 as u32),
+            // The others follow, in the order of the tables.
+            ("CODE_IQ4_NL", Code::Iq4Nl as u32),
+            ("SCALES_HALF_LESS_8", Scales::HalfLess8 as u32),
+            ("SCALES_HALF_LESS_16", Scales::HalfLess16 as u32),
+            ("SCALES_HALF", Scales::Half as u32),
+            ("SCALES_HALF_OFFSET", Scales::HalfOffset as u32),
+            ("SCALES_HALF_ZERO", Scales::HalfZero as u32),
+            ("SCALES_FLOAT", Scales::Float as u32),
+            ("SCALES_EXPONENT", Scales::Exponent as u32),
+            ("SCALES_K", Scales::K as u32),
+            ("SCALES_K6", Scales::K6 as u32),
+            ("SCALES_BLOCK", Scales::Block as u32),
+            ("SCALES_FLAT", Scales::Flat as u32),
+        ])
+        .floats("TABLES", &[IQ4_NL, E2M1, NF4].concat())
+        .import("weights_any")
+}
+
 impl Format {
+    /// What `weights_any.wgsl` is told of rows of k.
+    pub(crate) fn any(&self, k: usize) -> Any {
+        let words = [self.code_words(k), self.scale_words(k), self.order_words(k), self.packed_k(k) / 8];
+        Any {
+            words: words.map(|words| words as u32),
+            code: self.code as u32,
+            scales: self.scales as u32,
+            interleave: self.interleave,
+            group: if self.group == 0 { u32::MAX } else { self.group },
+            second: match self.scales {
+                Scales::HalfZero => self.groups(k).div_ceil(2) as u32,
+                Scales::K6 => (k as u64).div_ceil(256) as u32 * 4,
+                _ => 0,
+            },
+            order: if self.order == 0 { 0 } else { self.packed_k(k) as u32 },
+        }
+    }
+
+    /// Words of the codes and the scales of a matrix `[n, k]`, which shaders must count.
+    ///
+    /// # Errors
+    /// The buffer of these names that is too large, and what makes no format.
+    pub(crate) fn countable(&self, n: usize, k: usize, names: [&'static str; 2]) -> Checked<[u64; 2]> {
+        self.check(k)?;
+        let words = [self.code_bytes(n, k) / 4, self.scale_bytes(n, k) / 4];
+        if let Some((arg, words)) = names.into_iter().zip(words).find(|&(_, words)| words > u64::from(u32::MAX)) {
+            return Err(ErrorKind::IndexOverflow { arg, last: u128::from(words) - 1 });
+        }
+        // A scale by the place in the matrix counts elements.
+        if self.scales == Scales::Flat && product!(n, k) > u64::from(u32::MAX) {
+            return Err(ErrorKind::IndexOverflow { arg: names[0], last: n as u128 * k as u128 - 1 });
+        }
+        Ok(words)
+    }
+
     /// Its constants; `aligned`: four rows that are read together start at a multiple of 4.
     pub(crate) fn coded(&self, aligned: bool) -> Coded {
         let Format { code, scales, interleave, .. } = *self;

@@ -201,7 +201,7 @@ fn check_coop(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misf
     let Config { tile: [m, n, k], thread: [tm, tn], lanes, native_f16, .. } = *config;
     let size = config.size();
     Misfit::unless(caps.coop_f16() == Some((size, lanes)), "k must be two matrices, lanes a subgroup, as probed", k)?;
-    let f16 = [problem.x.1, problem.weight.1].iter().all(|dtype| *dtype == Dtype::F16);
+    let f16 = problem.format.is_none() && [problem.x.1, problem.weight.1].iter().all(|dtype| *dtype == Dtype::F16);
     Misfit::unless(f16 && native_f16, "matrices need x and weights of native f16", native_f16)?;
     Misfit::unless(problem.phases.is_none(), "matrices need pixels of the same taps", problem.parts() as u64)?;
     Misfit::unless(tm > 0 && tm.is_multiple_of(size), "pixels of a subgroup must be whole matrices", tm)?;

@@ -409,7 +409,15 @@ impl Plan for Problem {
     type Views = Views;
 
     fn resolve(&self) -> Checked<Views> {
-        let plain = conv::Problem { bias: None, residual: None, activation: conv::Activation::None, ..self.forward };
+        let reason = format_args!("packed weights have no gradient; decode them by vq_lookup for that of x");
+        ErrorKind::unless(self.forward.format.is_none(), "format", reason)?;
+        let plain = conv::Problem {
+            bias: None,
+            residual: None,
+            activation: conv::Activation::None,
+            snake: None,
+            ..self.forward
+        };
         let of = plain.resolve()?;
         let [_, rows] = self.rows();
         if rows > super::MOST as u64 || product!(rows, self.forward.outputs) > super::MOST as u64 {

@@ -15,7 +15,9 @@
 //! The gradients of a transposed convolution are a convolution, and the gradients of one: [`backward`].
 
 use super::gather::{Axis, Gather, MOST_PHASES, MOST_TAPS, Memory, Phases};
-use super::{Activation, Bias, Border, MOST, Order, TapMask, WeightOrder, check_shape, choose as tables};
+use super::{
+    Activation, Bias, Border, MOST, Order, TapMask, WeightOrder, alpha_view, check_shape, check_snake, choose as tables,
+};
 use crate::activation::check_slope;
 use crate::ops::prelude::*;
 use crate::{conv, conv_backward};
@@ -76,6 +78,8 @@ defaults! {
         pub activation: Activation = Activation::None,
         /// That of [`Activation::LeakyRelu`] below 0; the factor of [`Activation::Elu`].
         pub slope: f32 = 0.01,
+        /// Snake in place of an activation, as of [`conv`](crate::conv::Problem::snake).
+        pub snake: Option<usize> = None,
     }
 }
 
@@ -86,6 +90,8 @@ buffers! {
         x, weight, y;
         /// The bias that the Problem asks for.
         bias,
+        /// The alpha of snake that the Problem asks for.
+        alpha,
         /// The caller's scratch of [`scratch_bytes`], where the packed weights lie; without it, that of `Kernels` is used.
         scratch,
     }
@@ -233,6 +239,7 @@ impl Problem {
         ];
         check_shape(self.batch, [self.channels, self.outputs], self.size, self.groups, factors)?;
         check_slope(self.slope)?;
+        check_snake(self.snake, self.activation)?;
         for (axis, &places) in self.places().iter().enumerate() {
             let [before, after] = [self.padding[2 * axis], self.padding[2 * axis + 1]];
             if before.max(after) > MOST {
@@ -342,6 +349,7 @@ impl Plan for Problem {
             out: self.out(),
             x: (x, self.x),
             weight: (weight, self.weight),
+            format: None,
             weight_strides: [of_y, of_x, height, width],
             weight_group: of_x.wrapping_mul(self.group_channels() as u32),
             y: (y, self.y),
@@ -349,6 +357,7 @@ impl Plan for Problem {
             residual: None,
             activation: self.activation,
             slope: self.slope,
+            snake: alpha_view(self.snake, self.outputs)?,
             add: self.add,
             phases: Some(phases),
         };
@@ -363,7 +372,7 @@ impl Plan for Problem {
         tables::check(gather, caps, config)
     }
 
-    /// The bias, the packed weights and the table of k.
+    /// The bias, alpha, the packed weights and the table of k.
     fn scratch(&self, gather: &Gather, config: &Config) -> u64 {
         gather.scratch(config.algorithm)
     }
@@ -373,8 +382,8 @@ impl Plan for Problem {
     }
 
     fn bind(&self, gather: &Gather, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        let Buffers { x, weight, y, bias, scratch } = *buffers;
-        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual: None, scratch })
+        let Buffers { x, weight, y, bias, alpha, scratch } = *buffers;
+        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual: None, alpha, scales: None, scratch })
     }
 }
 

@@ -1,9 +1,10 @@
 //! A convolution as shaders see it, whichever op asks for it: pixels of y gather what lies under the taps of their windows in x.
 
 use super::choose;
-use super::pipeline::{self, BIAS, PACK_WG, PHASES, RESIDUAL, SCRATCH, WEIGHT, X, Y, kind};
+use super::pipeline::{self, ALPHA, BIAS, PACK_WG, PHASES, RESIDUAL, SCALES, SCRATCH, WEIGHT, X, Y, kind};
 use super::{Activation, Algorithm, Border, Config, MOST, Order};
 use crate::ops::prelude::*;
+use crate::weights::{Any, Format};
 
 /// What is gathered, all layouts resolved. Pairs are of height and width.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub(crate) struct Gather {
     pub out: [usize; 2],
     pub x: (View<3>, Dtype),
     pub weight: (View<3>, Dtype),
+    /// Weights that are packed, `[n, k]`.
+    pub format: Option<(Format, [usize; 2])>,
     /// Strides of the weights: of a group's outputs, of its channels, of height and width.
     pub weight_strides: Strides,
     /// From the weights of a group to those of the next.
@@ -41,6 +44,8 @@ pub(crate) struct Gather {
     pub residual: Option<(View<3>, Dtype)>,
     pub activation: Activation,
     pub slope: f32,
+    /// Of snake, in place of the activation: alpha.
+    pub snake: Option<View<1>>,
     /// Added to what y holds.
     pub add: bool,
     /// Where pixels of y differ in their taps.
@@ -146,7 +151,7 @@ pub(super) struct Packing {
     pub cols: usize,
     /// k, a multiple of four; of all phases.
     pub k: u64,
-    /// Vectors of four words: the bias, that and the weights, all.
+    /// Vectors of four words: the bias and alpha, these and the weights, all.
     pub ends: [u64; 3],
 }
 
@@ -159,11 +164,20 @@ crate::params! {
         y: Strides = p.y_strides(),
         residual: Strides = p.residual.map_or([0; 4], |(view, _)| p.strides(&view)),
         weight: Strides = p.weight_strides,
+        words: Strides = p.any().words,
         x_offset: u32 = p.x.0.offset as u32,
         y_offset: u32 = p.y.0.offset as u32,
         residual_offset: u32 = p.residual.map_or(0, |(view, _)| view.offset as u32),
         weight_offset: u32 = p.weight.0.offset as u32,
         weight_group: u32 = p.weight_group,
+        weight_k: u32 = p.format.map_or(0, |(_, [_, k])| k) as u32,
+        code: u32 = p.any().code,
+        scales: u32 = p.any().scales,
+        interleave: u32 = p.any().interleave,
+        group: u32 = p.any().group,
+        second: u32 = p.any().second,
+        order: u32 = p.any().order,
+        alpha_offset: u32 = p.snake.map_or(0, |view| view.offset as u32),
         bias_offset: u32 = p.bias.map_or(0, |(view, _)| view.offset as u32),
         residual_kind: u32 = kind(p.residual.map(|(_, dtype)| dtype)),
         // From the first channel of a group to that of the next.
@@ -203,6 +217,8 @@ crate::params! {
         slope: f32 = p.slope,
         never: u32 = 0,
         entry: u32 = if p.by_fours() { 4 } else { 1 },
+        // Behind the bias.
+        alpha_at: u32 = product!(packing.groups, packing.cols.div_ceil(4)) as u32,
         weights_at: u32 = packing.ends[0] as u32,
         table_at: u32 = packing.ends[1] as u32,
         packed: u32 = packing.ends[2] as u32,
@@ -217,6 +233,8 @@ pub(super) struct Memory<'a> {
     pub y: Binding<'a>,
     pub bias: Option<Binding<'a>>,
     pub residual: Option<Binding<'a>>,
+    pub alpha: Option<Binding<'a>>,
+    pub scales: Option<Binding<'a>>,
     pub scratch: Option<Binding<'a>>,
 }
 
@@ -242,6 +260,11 @@ impl Gather {
             }
         }
         Ok(self)
+    }
+
+    /// What is told of packed weights.
+    fn any(&self) -> Any {
+        self.format.map_or_else(Any::default, |(format, [_, k])| format.any(k))
     }
 
     /// Channels of y.
@@ -281,7 +304,8 @@ impl Gather {
             Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => (self.groups, self.group_outputs),
         };
         let k = self.all_k();
-        let bias = product!(groups, cols.div_ceil(4));
+        let channels = product!(groups, cols.div_ceil(4));
+        let bias = if self.snake.is_some() { channels.saturating_mul(2) } else { channels };
         let weights = bias.saturating_add(product!(groups, k, cols.div_ceil(4)));
         let entries = if self.by_fours() { k / 4 } else { k };
         Packing { groups, cols, k, ends: [bias, weights, weights.saturating_add(entries)] }
@@ -319,7 +343,7 @@ impl Gather {
         [n, c, h.wrapping_mul(y), w.wrapping_mul(x)]
     }
 
-    /// Bytes of the bias, the packed weights and the table of k.
+    /// Bytes of the bias, alpha, the packed weights and the table of k.
     pub(super) fn scratch(&self, algorithm: Algorithm) -> u64 {
         if self.is_empty() { 0 } else { product!(self.packing(algorithm).ends[2], 16u32) }
     }
@@ -332,10 +356,18 @@ impl Gather {
     pub(super) fn bind(&self, config: &Config, kernels: &Kernels, memory: &Memory) -> Checked<Dispatch> {
         let mut args = Args::new(kernels);
         args.read(X, "x", memory.x, self.x.0.of(self.x.1))?;
-        args.read(WEIGHT, "weight", memory.weight, self.weight.0.of(self.weight.1))?;
+        let [codes, scales] = match &self.format {
+            None => [Some(self.weight.0.of(self.weight.1)), None],
+            &Some((format, [n, k])) => {
+                [format.code_bytes(n, k), format.scale_bytes(n, k)].map(|bytes| Some(Reach::to(bytes / 4, WORD)))
+            }
+        };
+        args.read(WEIGHT, if scales.is_some() { "codes" } else { "weight" }, memory.weight, codes)?;
+        args.read(SCALES, "scales", memory.scales, scales)?;
         args.write(Y, "y", memory.y, self.y.0.of(self.y.1))?;
         args.read(BIAS, "bias", memory.bias, self.bias.map(|(view, dtype)| view.of(dtype)))?;
         args.read(RESIDUAL, "residual", memory.residual, self.residual.map(|(view, dtype)| view.of(dtype)))?;
+        args.read(ALPHA, "alpha", memory.alpha, self.snake.map(|view| view.of(WORD)))?;
         args.scratch(SCRATCH, memory.scratch, self.scratch(config.algorithm))?;
         // An invocation reads of the residual what it writes of y, and nothing else of it. Browsers refuse to bind one range
         // twice.

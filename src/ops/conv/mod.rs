@@ -17,6 +17,11 @@
 //! of 30, GFLOP/s of gemm, NCHW and NHWC; single runs differ by more than two: f32 34.5, 29.5, 19.1; 34.2, 36.0, 36.3; 33.2, 27.5, 34.7; f16 68.6, 37.2,
 //! 44.3; 43.4, 35.6, 38.7; 47.0, 38.2, 43.8. Tiles of other adapters, and depthwise, are not measured.
 //!
+//! [`Problem::snake`] (Ziyin et al., "Neural Networks Fail to Learn Periodic Functions and How to Fix It", 2020; DAC, BigVGAN) is within 2^-21 of |z| of
+//! its exact value, whatever its argument `alpha z` is: sines are reduced by multiples of pi, with a polynomial of our own.
+//!
+//! Weights of 4 to 8 bits ([`Problem::format`]) are decoded by the first step, once for all pixels; scratch has them as f32.
+//!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
 
@@ -30,8 +35,12 @@ pub mod conv_transpose;
 mod gather;
 pub mod group_norm;
 pub mod group_norm_backward;
+pub mod max_pool;
+pub mod max_pool_backward;
 mod pipeline;
+mod planes;
 pub mod resize;
+pub mod space_to_depth;
 mod taps;
 
 pub(crate) use gather::Gather;
@@ -77,6 +86,9 @@ defaults! {
         pub weight_order: WeightOrder = WeightOrder::Oihw,
         /// Strides of their three outer axes.
         pub weight_layout: Layout<3> = Layout::default(),
+        /// The weights are packed: a matrix whose rows are outputs, and whose columns are the other axes in the order of `weight_order`, `oihw` or
+        /// `ohwi`. `weight` has its codes, [`Buffers::scales`] its scales; their dtype has no meaning.
+        pub format: Option<Format> = None,
         /// Dtype of y.
         pub y: Dtype = Dtype::F32,
         /// Strides of the three outer axes of y. Rows must not overlap.
@@ -89,6 +101,9 @@ defaults! {
         pub activation: Activation = Activation::None,
         /// That of [`Activation::LeakyRelu`] below 0; the factor of [`Activation::Elu`].
         pub slope: f32 = 0.01,
+        /// Snake in place of an activation, for audio codecs: `z + sin(alpha z)^2 / alpha`, or z where alpha is 0. This is the first element of
+        /// alpha, f32 `[outputs]`, in its binding.
+        pub snake: Option<usize> = None,
     }
 }
 
@@ -250,6 +265,7 @@ impl Residual {
 
 pub use crate::activation::Activation;
 use crate::activation::check_slope;
+use crate::weights::Format;
 
 config! {
     /// How it is computed.
@@ -279,6 +295,17 @@ words! {
         /// Cooperative matrices, where `Kernels::probe` has seen them work: x and weights of f16.
         Coop = "coop",
     }
+}
+
+/// Refuses snake besides another activation.
+fn check_snake(snake: Option<usize>, activation: Activation) -> Checked {
+    let alone = snake.is_none() || activation == Activation::None;
+    ErrorKind::unless(alone, "snake", format_args!("there is an activation, `{}`", activation.name()))
+}
+
+/// alpha of snake.
+fn alpha_view(snake: Option<usize>, outputs: usize) -> Checked<Option<View<1>>> {
+    snake.map(|at| Layout::<1>::at(at).view("alpha", [1], outputs)).transpose()
 }
 
 /// Sizes of an axis, padding included, at most.
@@ -385,6 +412,19 @@ impl Problem {
         sizes.iter().map(|&size| size as f64).product()
     }
 
+    /// Packed weights as a matrix `[n, k]`.
+    fn packed(&self) -> Checked<Option<(Format, [usize; 2])>> {
+        let Some(format) = self.format else { return Ok(None) };
+        let in_rows = self.weight_order != WeightOrder::Hwio && self.weight_layout == Layout::default();
+        let reason =
+            format_args!("packed weights are rows of outputs, without a layout, not `{}`", self.weight_order.name());
+        ErrorKind::unless(in_rows, "weight_order", reason)?;
+        let own = self.group_channels().saturating_mul(self.kernel[0]).saturating_mul(self.kernel[1]);
+        let (n, k) = (self.outputs, own);
+        format.countable(n, k, ["codes", "scales"])?;
+        Ok(Some((format, [n, k])))
+    }
+
     fn check_sizes(&self) -> Checked {
         let factors = [
             ("kernel", self.kernel),
@@ -394,6 +434,7 @@ impl Problem {
         ];
         check_shape(self.batch, [self.channels, self.outputs], self.size, self.groups, factors)?;
         check_slope(self.slope)?;
+        check_snake(self.snake, self.activation)?;
         let (places, sides) = (self.places(), self.sides());
         for axis in 0..2 {
             let [before, after] = [sides[2 * axis], sides[2 * axis + 1]];
@@ -426,6 +467,10 @@ buffers! {
         bias,
         /// The residual that the Problem asks for.
         residual,
+        /// The alpha of snake that the Problem asks for.
+        alpha,
+        /// The scales of packed weights.
+        scales,
         /// The caller's scratch of [`scratch_bytes`], where the packed weights lie; without it, that of `Kernels` is used.
         scratch,
     }
@@ -461,7 +506,8 @@ impl Plan for Problem {
             taps: self.taps(),
             out: self.out(),
             x: (x, self.x),
-            weight: (weight, self.weight),
+            weight: (weight, if self.format.is_some() { Dtype::F32 } else { self.weight }),
+            format: self.packed()?,
             weight_strides,
             weight_group: weight_strides[0].wrapping_mul(self.group_outputs() as u32),
             y: (y, self.y),
@@ -469,6 +515,7 @@ impl Plan for Problem {
             residual: self.residual.map(|residual| residual.view((y_sizes, y_inner))).transpose()?,
             activation: self.activation,
             slope: self.slope,
+            snake: alpha_view(self.snake, self.outputs)?,
             add: false,
             phases: None,
         };
@@ -483,7 +530,7 @@ impl Plan for Problem {
         choose::check(gather, caps, config)
     }
 
-    /// The bias, the packed weights and the table of k.
+    /// The bias, alpha, the packed weights and the table of k.
     fn scratch(&self, gather: &Gather, config: &Config) -> u64 {
         gather.scratch(config.algorithm)
     }
@@ -493,8 +540,8 @@ impl Plan for Problem {
     }
 
     fn bind(&self, gather: &Gather, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        let Buffers { x, weight, y, bias, residual, scratch } = *buffers;
-        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual, scratch })
+        let Buffers { x, weight, y, bias, residual, alpha, scales, scratch } = *buffers;
+        gather.bind(config, kernels, &Memory { x, weight, y, bias, residual, alpha, scales, scratch })
     }
 }
 

@@ -6,8 +6,9 @@ use crate::Dtype;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
+use crate::weights::{ANY_BYTES, any};
 
-slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH, PHASES);
+slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH, PHASES, ALPHA, SCALES);
 
 /// Invocations of a workgroup of the first step.
 pub(super) const PACK_WG: u32 = LEAST_INVOCATIONS;
@@ -18,8 +19,10 @@ const NO_TAP: u32 = 1 << 31;
 /// What follows from the Problem, the device and the buffers, for the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PackForm {
-    weight: Storage,
+    /// Of weights that are not packed.
+    weight: Option<Storage>,
     bias: Option<Storage>,
+    snake: bool,
     phases: bool,
     /// Weights are packed for matrices that take eight k of a column at a time.
     eights: bool,
@@ -38,6 +41,8 @@ pub(super) struct Form {
     mapped: bool,
     channels_last: bool,
     residual: bool,
+    /// In place of an activation.
+    snake: bool,
     phases: bool,
     x: Storage,
     y: Storage,
@@ -63,9 +68,10 @@ enum Store {
 pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pass<(), PackForm>, Pass<Config, Form>) {
     let held = |dtype| Storage::held(dtype, config.native_f16);
     let bias = problem.bias.map(|(_, dtype)| held(dtype));
-    let phases = problem.phases.is_some();
+    let (snake, phases) = (problem.snake.is_some(), problem.phases.is_some());
     let eights = config.algorithm == Algorithm::Coop && problem.by_eights();
-    let form = PackForm { weight: held(problem.weight.1), bias, phases, eights };
+    let weight = problem.format.is_none().then(|| held(problem.weight.1));
+    let form = PackForm { weight, bias, snake, phases, eights };
     let pack = Pass { stem: "conv_pack", config: (), form, writable };
     let channels_last = problem.order == Order::Nhwc;
     let depthwise = config.algorithm == Algorithm::Depthwise;
@@ -88,6 +94,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
         mapped: problem.border != Border::Zero || problem.upsample != [1, 1],
         channels_last,
         residual: problem.residual.is_some(),
+        snake,
         phases,
         x: held(problem.x.1),
         y,
@@ -131,17 +138,28 @@ const KINDS: [(&str, Option<Dtype>); 4] = [
 
 impl Pipeline for Pass<(), PackForm> {
     fn shader(&self) -> Shader {
-        let PackForm { weight, bias, phases, eights } = self.form;
-        let shader = self.begin(PACK_WG, 0, 1).params::<Params>().constant("NO_TAP", NO_TAP);
-        let mut shader = shader.flag("EIGHTS", eights);
-        shader = shader.input(WEIGHT, "weight", weight);
+        let PackForm { weight, bias, snake, phases, eights } = self.form;
+        let bytes = if weight.is_some() { 0 } else { ANY_BYTES };
+        let shader = self.begin(PACK_WG, bytes, 1).params::<Params>().constant("NO_TAP", NO_TAP);
+        let shader = shader.flag("EIGHTS", eights);
+        let mut shader = match weight {
+            Some(weight) => shader.input(WEIGHT, "weight", weight).import("conv_weights"),
+            None => any(shader, WEIGHT, SCALES).import("conv_weights_packed"),
+        };
         if let Some(bias) = bias {
             shader = shader.input(BIAS, "bias", bias);
         }
         if phases {
             shader = shader.reads(PHASES, "phases", "vec4<u32>");
         }
-        let shader = shader.import_if(bias.is_some(), "conv_bias").writes(SCRATCH, "scratch", "vec4<u32>");
+        if snake {
+            shader = shader.reads(ALPHA, "alpha", "f32");
+        }
+        let shader = shader.import_if(bias.is_some(), "conv_bias").import_if(snake, "conv_alpha").writes(
+            SCRATCH,
+            "scratch",
+            "vec4<u32>",
+        );
         shader.import(if phases { "conv_transpose_taps" } else { "conv_pack_taps" })
     }
 }
@@ -149,7 +167,7 @@ impl Pipeline for Pass<(), PackForm> {
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
-        let Form { vec, fours, eights, mapped, channels_last, residual, phases, x, add, .. } = self.form;
+        let Form { vec, fours, eights, mapped, channels_last, residual, snake, phases, x, add, .. } = self.form;
         let mut shader = self
             .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
             .params::<Params>()
@@ -170,7 +188,10 @@ impl Pipeline for Pass<Config, Form> {
         if phases {
             shader = shader.reads(PHASES, "phases", "vec4<u32>");
         }
-        shader = Activation::constants(shader);
+        shader = match snake {
+            true => shader.import("conv_snake"),
+            false => Activation::constants(shader).import("conv_activate"),
+        };
         shader = self.form.store(shader);
         let load = match (algorithm == Algorithm::Depthwise, vec) {
             _ if eights => "conv_coop_eights",

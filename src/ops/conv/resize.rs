@@ -14,10 +14,11 @@
 //! it excludes what is outside, and `bicubic` is `Cubic(-0.5)`.
 
 use super::Order;
+use super::planes::{Area, Row, Walk, planes_params};
 pub use super::taps::Span;
 use super::taps::spans;
 use crate::config::words;
-use crate::layout::{chunking, chunks};
+use crate::layout::chunking;
 use crate::ops::prelude::*;
 
 defaults! {
@@ -181,23 +182,6 @@ words! {
     }
 }
 
-/// The tile of one class of adapters.
-struct Row {
-    adapters: Adapters,
-    wg_size: u32,
-    /// At most.
-    planes: u32,
-    /// Invocations to reach by taking fewer planes.
-    fill: u64,
-}
-
-/// Not measured yet, on any of them.
-const TABLE: [Row; 3] = [
-    Row { adapters: Class::Software.any(), wg_size: 64, planes: 16, fill: 1 << 10 },
-    Row { adapters: Class::Integrated.any(), wg_size: 128, planes: 4, fill: 1 << 14 },
-    Row { adapters: Class::Discrete.any(), wg_size: 256, planes: 4, fill: 1 << 17 },
-];
-
 /// A step of scratch costs as much as so many products for each of its places.
 const STEP: f64 = 4.0;
 
@@ -252,23 +236,10 @@ struct Form {
     channels_last: bool,
 }
 
-crate::params! {
-    /// What one run tells the shader.
-    pub struct Params;
-    fn of(p: &Problem, pane: &Pane, config: &Config, grid_x: u32) {
-        x: Strides = pane.x.params(),
-        y: Strides = pane.y.params(),
-        chunks: u32 = chunks(pane.y.inner, pane.form.vec),
-        inner: u32 = pane.y.inner as u32,
-        sites: u32 = pane.sites() as u32,
-        rows: u32 = pane.out[0] as u32,
-        columns: u32 = pane.out[1] as u32,
-        channels: u32 = p.channels as u32,
-        planes: u32 = pane.planes() as u32,
-        planes_per: u32 = config.planes,
-        groups: u32 = pane.planes().div_ceil(config.planes.into()) as u32,
-        grid_x: u32 = grid_x,
-    }
+planes_params! {
+    fn of(pane: &Pane);
+    [x = pane.x.params(), y = pane.y.params()]
+    rows: u32 = pane.area.size[0] as u32,
 }
 
 /// What a step goes over.
@@ -276,24 +247,8 @@ struct Pane {
     form: Form,
     x: View<3>,
     y: View<3>,
-    /// Height and width of y.
-    out: [usize; 2],
-}
-
-impl Pane {
-    fn planes(&self) -> u64 {
-        if self.form.channels_last { self.y.sizes[0] as u64 } else { product!(self.y.sizes[0], self.y.sizes[1]) }
-    }
-
-    /// Rows, or where channels are last pixels, of a plane.
-    fn sites(&self) -> u64 {
-        if self.form.channels_last { product!(self.out[0], self.out[1]) } else { self.out[0] as u64 }
-    }
-
-    fn invocations(&self, config: &Config) -> u64 {
-        let groups = self.planes().div_ceil(u64::from(config.planes.max(1)));
-        product!(chunks(self.y.inner, self.form.vec), self.sites(), groups)
-    }
+    /// That of y.
+    area: Area,
 }
 
 impl Problem {
@@ -390,7 +345,8 @@ impl Problem {
             false if stored.packed() => (2, !y.multiple_of(2)),
             false => (1, false),
         };
-        Pane { form: Form { step, vec, x: from, y: stored, edge, channels_last }, x, y, out }
+        let area = Area { order: self.order, batch: self.batch, channels: self.channels, size: out, vec };
+        Pane { form: Form { step, vec, x: from, y: stored, edge, channels_last }, x, y, area }
     }
 
     fn panes(&self, views: &Views, config: &Config) -> Vec<Pane> {
@@ -480,25 +436,21 @@ impl Plan for Problem {
     }
 
     fn list(&self, views: &Views, caps: &Caps) -> Vec<Config> {
-        let &Row { wg_size, planes, fill, .. } = caps.row(&TABLE, |row| row.adapters);
-        let (wg_size, native_f16) = (wg_size.min(caps.most_invocations()), caps.prefers_native_f16(self.has_f16()));
+        let native_f16 = caps.prefers_native_f16(self.has_f16());
         let mut algorithms = [Algorithm::Direct, Algorithm::Separable];
         algorithms.sort_by(|&a, &b| self.work(views, a).total_cmp(&self.work(views, b)));
         let of = |algorithm| {
-            let mut best = Config { algorithm, wg_size, planes, native_f16 };
+            let first = Config { algorithm, wg_size: 1, planes: 1, native_f16 };
             let last = *Step::of(algorithm).last().expect("a step");
-            while best.planes > 1 && self.pane(views, &best, last).invocations(&best) < fill {
-                best.planes /= 2;
-            }
+            let (wg_size, planes) = Row::of(caps).tile(caps, &self.pane(views, &first, last).area);
+            let best = Config { wg_size, planes, ..first };
             [best, Config { planes: 1, ..best }]
         };
         algorithms.into_iter().flat_map(of).collect()
     }
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
-        caps.check_wg_size(config.wg_size)?;
         caps.check_native_f16(config.native_f16, self.has_f16())?;
-        Misfit::unless(config.planes > 0, "planes must be at least 1", config.planes)?;
         let lines = self.from_to()[0][0] as u64;
         Misfit::unless(config.algorithm == Algorithm::Direct || lines > 0, "separable needs rows of x", lines)?;
         let [rows, columns] = views.most().map(|n| n as u64);
@@ -510,10 +462,7 @@ impl Plan for Problem {
             };
             // An output in chunks of two goes through both.
             let each = Rounds::nest(rows, Rounds::plain(columns)).times(u64::from(pane.form.vec.min(2)));
-            caps.check_rounds(Rounds::nest(config.planes, each))?;
-            // Their numbers are u32, with those past the end of the grid, which are less than 2^16 workgroups.
-            let room = u64::from(u32::MAX).saturating_sub(u64::from(config.wg_size) << 16);
-            Misfit::at_most("invocations", pane.invocations(config), room)?;
+            pane.area.check(caps, [config.wg_size, config.planes], each)?;
         }
         Ok(())
     }
@@ -546,8 +495,9 @@ impl Plan for Problem {
             args.table(slot, "taps", &self.table(views, step))?;
         }
         let steps = self.panes(views, config).into_iter().map(|pane| {
-            let grid = args.fold(pane.invocations(config).div_ceil(config.wg_size.into()))?;
-            args.step(&pass(config, pane.form, writable), &Params::of(self, &pane, config, grid[0]), grid)
+            let grid = args.fold(pane.area.invocations(config.planes).div_ceil(config.wg_size.into()))?;
+            let params = Params::of(&pane, pane.area.walk(config.planes), grid[0]);
+            args.step(&pass(config, pane.form, writable), &params, grid)
         });
         Ok(Dispatch::of(steps.collect::<Checked<_>>()?))
     }

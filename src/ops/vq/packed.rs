@@ -5,7 +5,7 @@ use super::vq_lookup::{BAD, CODEBOOK, Config, INDICES, Problem, SCALES, Views, Y
 use crate::args::Memory;
 use crate::ops::pointwise::clear;
 use crate::ops::prelude::*;
-use crate::weights::{Code, E2M1, Format, IQ4_NL, NF4, Scales};
+use crate::weights::{ANY_BYTES, Any, Format, any};
 
 /// What follows from the Problem and its views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,10 +24,10 @@ pub(super) struct Form {
 crate::params! {
     /// What one run tells the shader.
     pub struct Params;
-    fn of(p: &Problem, format: &Format, views: &Views, config: &Config, part: &Part, grid: [u32; 3]) {
+    fn of(p: &Problem, of: &Any, views: &Views, config: &Config, part: &Part, grid: [u32; 3]) {
         indices: Strides = views.indices.params(),
         y: Strides = views.y.params(),
-        words: Strides = words(format, p.code_dim),
+        words: Strides = of.words,
         n: u32 = p.positions() as u32,
         spatial: u32 = p.spatial as u32,
         rows: u32 = config.rows,
@@ -36,29 +36,14 @@ crate::params! {
         out_of_range: u32 = p.out_of_range as u32,
         first: u32 = part.first as u32,
         end: u32 = part.end as u32,
-        code: u32 = format.code as u32,
-        scales: u32 = format.scales as u32,
-        interleave: u32 = format.interleave,
-        group: u32 = if format.group == 0 { u32::MAX } else { format.group },
-        second: u32 = second(format, p.code_dim),
-        order: u32 = if format.order == 0 { 0 } else { format.packed_k(p.code_dim) as u32 },
+        code: u32 = of.code,
+        scales: u32 = of.scales,
+        interleave: u32 = of.interleave,
+        group: u32 = of.group,
+        second: u32 = of.second,
+        order: u32 = of.order,
         grid_x: u32 = grid[0],
         bad_offset: u32 = p.bad.unwrap_or(0) as u32,
-    }
-}
-
-/// Words of a row of codes, of scales, words in front of the scales, K / 8.
-fn words(format: &Format, k: usize) -> Strides {
-    let words = [format.code_words(k), format.scale_words(k), format.order_words(k), format.packed_k(k) / 8];
-    words.map(|words| words as u32)
-}
-
-/// Words of a row in front of its second kind of scales.
-fn second(format: &Format, k: usize) -> u32 {
-    match format.scales {
-        Scales::HalfZero => format.groups(k).div_ceil(2) as u32,
-        Scales::K6 => (k as u64).div_ceil(256) as u32 * 4,
-        _ => 0,
     }
 }
 
@@ -75,7 +60,6 @@ impl Problem {
     /// Refuses what a table of packed weights cannot have; the words of its codes, as a view.
     pub(super) fn packed_codes(&self, format: &Format) -> Checked<View<2>> {
         let invalid = |arg, reason: &str| Err(ErrorKind::invalid(arg, reason));
-        format.check(self.code_dim)?;
         if self.books != 1 {
             return invalid("books", "packed weights are one book");
         }
@@ -85,16 +69,8 @@ impl Problem {
         if self.codebook != Layout::default() {
             return invalid("codebook", "packed weights lie at the start of their binding");
         }
-        let (n, k) = (self.num_codes, self.code_dim);
-        let words = [("codebook", format.code_bytes(n, k) / 4), ("scales", format.scale_bytes(n, k) / 4)];
-        if let Some((arg, words)) = words.into_iter().find(|&(_, words)| words > u64::from(u32::MAX)) {
-            return Err(ErrorKind::IndexOverflow { arg, last: u128::from(words) - 1 });
-        }
-        // A scale by the place in the matrix counts elements.
-        if format.scales == Scales::Flat && product!(n, k) > u64::from(u32::MAX) {
-            return Err(ErrorKind::IndexOverflow { arg: "codebook", last: n as u128 * k as u128 - 1 });
-        }
-        Layout::<2>::default().view("codebook", [1, 1], words[0].1 as usize)
+        let words = format.countable(self.num_codes, self.code_dim, ["codebook", "scales"])?;
+        Layout::<2>::default().view("codebook", [1, 1], words[0] as usize)
     }
 
     pub(super) fn packed_form(&self, views: &Views, native_f16: bool) -> Form {
@@ -170,7 +146,7 @@ impl Problem {
             let at = product!(first, row);
             args.read(CODEBOOK, "codebook", memory.part(at, product!(words, 4u32)), Reach::to(words, WORD))?;
             args.check()?;
-            steps.push(args.step(&pass, &Params::of(self, format, views, config, &part, grid), grid)?);
+            steps.push(args.step(&pass, &Params::of(self, &format.any(k), views, config, &part, grid), grid)?);
         }
         Ok(Dispatch::of(steps))
     }
@@ -180,38 +156,18 @@ impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { wg_size, lanes, .. } = self.config;
         let form = self.form;
-        let tables: Vec<f32> = [IQ4_NL, E2M1, NF4].concat();
-        self.begin(wg_size, 48 * 4, form.vec)
+        let shader = self
+            .begin(wg_size, ANY_BYTES, form.vec)
             .params::<Params>()
             .code_indices(INDICES, form.short)
-            .reads(CODEBOOK, "codebook", "u32")
             .output(Y, "y", form.y, form.edge)
             .writes_if(form.count, BAD, "bad", "atomic<u32>", "vq_bad")
-            .reads(SCALES, "scales", "u32")
             .import("vq_find")
-            .constant("LANES", lanes)
-            .constants([
-                ("CODE_BITS4", Code::Bits4 as u32),
-                ("CODE_BITS5", Code::Bits5 as u32),
-                ("CODE_BITS6", Code::Bits6 as u32),
-                ("CODE_INT8", Code::Int8 as u32),
-                ("CODE_E4M3", Code::E4m3 as u32),
-                // The others follow, in the order of the tables.
-                ("CODE_IQ4_NL", Code::Iq4Nl as u32),
-                ("SCALES_HALF_LESS_8", Scales::HalfLess8 as u32),
-                ("SCALES_HALF_LESS_16", Scales::HalfLess16 as u32),
-                ("SCALES_HALF", Scales::Half as u32),
-                ("SCALES_HALF_OFFSET", Scales::HalfOffset as u32),
-                ("SCALES_HALF_ZERO", Scales::HalfZero as u32),
-                ("SCALES_FLOAT", Scales::Float as u32),
-                ("SCALES_EXPONENT", Scales::Exponent as u32),
-                ("SCALES_K", Scales::K as u32),
-                ("SCALES_K6", Scales::K6 as u32),
-                ("SCALES_BLOCK", Scales::Block as u32),
-                ("SCALES_FLAT", Scales::Flat as u32),
-            ])
-            .floats("TABLES", &tables)
-            .gather("value")
-            .import(if form.vec == 4 { "vq_packed_four" } else { "vq_packed_one" })
+            .constant("LANES", lanes);
+        any(shader, CODEBOOK, SCALES).gather("value").import(if form.vec == 4 {
+            "vq_packed_four"
+        } else {
+            "vq_packed_one"
+        })
     }
 }

@@ -168,7 +168,7 @@ mod tests {
             let inputs = Inputs { x: &x, weight: &weight, dy: &dy, ..Inputs::default() };
             let Output { dx, dweight, dbias } = reference::<f64>(&all(of), &inputs);
             let loss = |all: &[Vec<f64>]| {
-                let inputs = forward::Inputs { x: &all[0], weight: &all[1], bias: Some(&all[2]), residual: None };
+                let inputs = forward::Inputs { x: &all[0], weight: &all[1], bias: Some(&all[2]), ..Default::default() };
                 product(&forward::reference::<f64>(&of, &inputs).y, &dy)
             };
             let gradients = [

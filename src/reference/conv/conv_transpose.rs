@@ -15,6 +15,8 @@ pub struct Inputs<'a> {
     pub weight: &'a [f64],
     /// One value per channel of y.
     pub bias: Option<&'a [f64]>,
+    /// Of snake, in place of the activation: one value per channel of y.
+    pub alpha: Option<&'a [f64]>,
     /// What y holds, where the Problem adds.
     pub y: Option<&'a [f64]>,
 }
@@ -53,14 +55,17 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
         }
     }
     let mut result = Output { y: vec![0.0; count], mag: vec![0.0; count / row.max(1)] };
-    let factor = 1f64.max(problem.slope.abs().into());
+    let factor = if inputs.alpha.is_some() { 2.0 } else { 1f64.max(problem.slope.abs().into()) };
     for n in 0..batch {
         for o in 0..outputs {
             for (y, x) in (0..out[0]).flat_map(|y| (0..out[1]).map(move |x| (y, x))) {
                 let i = place(order, y_sizes, [n, o, y, x]);
                 let bias = inputs.bias.map_or(0.0, |bias| bias[o]);
                 let z = (sums[i] + R::of(bias)).f64();
-                let mut value = R::of(activation::value(problem.activation, problem.slope, z).value);
+                let mut value = R::of(match inputs.alpha {
+                    Some(alpha) => super::snake(z, alpha[o]),
+                    None => activation::value(problem.activation, problem.slope, z).value,
+                });
                 let mut mag = factor * (mags[i] + bias.abs());
                 if let Some(held) = inputs.y {
                     value += R::of(held[i]);
@@ -102,7 +107,7 @@ mod tests {
         assert_eq!(y(&Problem { downsample: [2, 4], ..apart }, &x, &w), [1111.0 * 3.0, 1111.0 * 7.0]);
         let wide = y(&Problem { dilation: [1, 2], ..plain }, &x, &w);
         assert_eq!(wide[..4], [1.0, 2.0, 10.0, 20.0]);
-        let full = Inputs { x: &x, weight: &w, bias: Some(&[1.0]), y: Some(&[0.5; 9]) };
+        let full = Inputs { x: &x, weight: &w, bias: Some(&[1.0]), y: Some(&[0.5; 9]), ..Inputs::default() };
         assert_eq!(reference::<f64>(&plain, &full).y[..2], [2.5, 13.5]);
         // Two groups of one channel, to two outputs each.
         let grouped = Problem { channels: 2, outputs: 4, groups: 2, size: [1, 2], ..Problem::default() };

@@ -2,7 +2,10 @@
 
 pub mod group_norm;
 pub mod group_norm_backward;
+pub mod max_pool;
+pub mod max_pool_backward;
 pub mod resize;
+pub mod space_to_depth;
 
 pub mod conv_backward;
 pub mod conv_transpose;
@@ -31,6 +34,8 @@ pub struct Inputs<'a> {
     pub bias: Option<&'a [f64]>,
     /// Added before the activation, as y.
     pub residual: Option<&'a [f64]>,
+    /// Of snake, in place of the activation: one value per channel of y.
+    pub alpha: Option<&'a [f64]>,
 }
 
 /// Where element (batch, channel, row, column) of a tensor of these sizes lies.
@@ -71,10 +76,15 @@ fn source(border: Border, at: usize, before: usize, size: usize, upsample: usize
     Some(inside as usize / upsample)
 }
 
+/// `z + sin(alpha z)^2 / alpha`, z where alpha is 0.
+pub fn snake(z: f64, alpha: f64) -> f64 {
+    if alpha == 0.0 { z } else { z + (alpha * z).sin().powi(2) / alpha }
+}
+
 /// `act(sum of x w + bias + residual)`. What lies in a padding of zeros has no part.
 ///
 /// `mag` is the formula on absolute values, without the activation, none of which grows a difference by more than a seventh or by
-/// more than the slope.
+/// more than the slope; snake by no more than two, which `mag` has as a factor.
 pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
     let Problem { batch, channels, outputs, size, kernel, stride, dilation, upsample, border, order, .. } = *problem;
     let ([out_h, out_w], [top, _, left, _]) = (problem.out(), problem.sides());
@@ -114,9 +124,14 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
                     sum += R::of(added);
                     mag += added.abs();
                 }
-                out.y[at] = R::of(value(problem.activation, problem.slope, sum.f64()).value).f64();
+                let (sum, grows) = (sum.f64(), if inputs.alpha.is_some() { 2.0 } else { factor });
+                out.y[at] = R::of(match inputs.alpha {
+                    Some(alpha) => snake(sum, alpha[o]),
+                    None => value(problem.activation, problem.slope, sum).value,
+                })
+                .f64();
                 // What is infinite is judged by its place: it must not widen what the others are allowed.
-                let mag = if mag.is_finite() { factor * mag } else { 0.0 };
+                let mag = if mag.is_finite() { grows * mag } else { 0.0 };
                 out.mag[at / row] = out.mag[at / row].max(mag);
             }
         }
@@ -193,8 +208,14 @@ mod tests {
             slope: 0.5,
             ..of
         };
-        let inputs = Inputs { x: &x, weight: &w, bias: Some(&[1.0, 2.0, 0.0, -500.0]), residual: Some(&[0.5; 8]) };
+        let inputs =
+            Inputs { x: &x, weight: &w, bias: Some(&[1.0, 2.0, 0.0, -500.0]), residual: Some(&[0.5; 8]), alpha: None };
         let out = reference::<f64>(&full, &inputs).y;
         assert_eq!(out, [2.5, 3.5, 12.5, 22.5, -1.25, -1.75, -99.75, -49.75]);
+        // x + sin^2 of half a turn, of a quarter, and none.
+        let quarter = std::f64::consts::FRAC_PI_2;
+        assert!((snake(1.0, 2.0 * quarter) - 1.0).abs() < 1e-15 && (snake(-2.0, quarter) + 2.0).abs() < 1e-15);
+        assert_eq!((snake(quarter, 1.0), snake(3.0, 0.0)), (quarter + 1.0, 3.0));
+        assert_eq!(snake(1.0, -quarter), 1.0 - 1.0 / quarter);
     }
 }

@@ -87,8 +87,9 @@ impl Batch {
             self.own(OP, arg, tensor)?;
         }
         let forward = problem_of(x, weight, options, dims).map_err(|kind| kind.of(OP))?;
-        if forward.activation != Activation::None {
-            let reason = format!("{}: its derivative must be in dy", forward.activation.name());
+        if forward.activation != Activation::None || forward.snake.is_some() {
+            let name = forward.snake.map_or(forward.activation.name(), |_| "snake");
+            let reason = format!("{name}: its derivative must be in dy");
             return Err(ErrorKind::invalid("activation", reason).of(OP));
         }
         let want = shown(dims, forward.order, forward.batch, forward.outputs, forward.out());

@@ -29,13 +29,27 @@ pub struct ConvTransposeOptions<'a, T> {
     pub activation: Activation,
     /// Of the activation.
     pub slope: f32,
+    /// Snake in place of an activation, as [`conv::Problem::snake`](crate::conv::Problem::snake) tells: alpha, `[outputs]`.
+    pub snake: Option<&'a Tensor<f32>>,
 }
 
 impl<T> Default for ConvTransposeOptions<'_, T> {
     fn default() -> Self {
         let Problem { stride, dilation, padding, output_padding, groups, order, activation, slope, .. } =
             Problem::default();
-        ConvTransposeOptions { stride, dilation, padding, output_padding, groups, order, bias: None, activation, slope }
+        let (bias, snake) = (None, None);
+        ConvTransposeOptions {
+            stride,
+            dilation,
+            padding,
+            output_padding,
+            groups,
+            order,
+            bias,
+            activation,
+            slope,
+            snake,
+        }
     }
 }
 
@@ -111,7 +125,7 @@ impl Batch {
             (stride[0], dilation[0], output_padding[0]) = (1, 1, 0);
             padding[..2].fill(0);
         }
-        let ConvTransposeOptions { bias, activation, slope, .. } = *options;
+        let ConvTransposeOptions { bias, activation, slope, snake, .. } = *options;
         let problem = Problem {
             batch,
             channels,
@@ -130,6 +144,7 @@ impl Batch {
             bias: bias.map(|_| Bias::of(T::DTYPE)),
             activation,
             slope,
+            snake: snake.map(|_| 0),
             ..Problem::default()
         };
         if let Some(bias) = bias {
@@ -138,10 +153,14 @@ impl Batch {
                 return shape("bias", bias.shape(), format!("[{outputs}]"));
             }
         }
+        self.alpha(OP, snake, outputs)?;
         let y = self.context().allocate(OP, &shown(dims, order, batch, outputs, problem.out()), None)?;
         let mut buffers = Buffers::new(x.buffer(), weight.buffer(), y.buffer());
         if let Some(bias) = bias {
             buffers = buffers.bias(bias.buffer());
+        }
+        if let Some(alpha) = snake {
+            buffers = buffers.alpha(alpha.buffer());
         }
         let dispatch = conv_transpose::prepare(self.context().kernels(), &problem, buffers)?;
         self.push(dispatch);

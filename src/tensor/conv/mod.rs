@@ -2,10 +2,13 @@
 
 mod group_norm;
 mod group_norm_backward;
+mod max_pool;
 mod resize;
+mod space_to_depth;
 
 pub use group_norm::GroupNormOptions;
 pub use group_norm_backward::GroupNormGradients;
+pub use max_pool::MaxPoolOptions;
 pub use resize::ResizeOptions;
 
 pub(super) mod conv_backward;
@@ -44,6 +47,8 @@ pub struct ConvOptions<'a, T> {
     pub activation: Activation,
     /// Of the activation.
     pub slope: f32,
+    /// Snake in place of an activation, as [`Problem::snake`](conv::Problem::snake) tells: alpha, `[outputs]`.
+    pub snake: Option<&'a Tensor<f32>>,
 }
 
 impl<T> Default for ConvOptions<'_, T> {
@@ -63,6 +68,7 @@ impl<T> Default for ConvOptions<'_, T> {
             residual: None,
             activation,
             slope,
+            snake: None,
         }
     }
 }
@@ -124,7 +130,7 @@ impl Batch {
         self.own(OP, "weight", weight)?;
         let problem = problem_of(x, weight, options, dims).map_err(|kind| kind.of(OP))?;
         let Problem { batch, outputs, order, .. } = problem;
-        let ConvOptions { bias, residual, .. } = *options;
+        let ConvOptions { bias, residual, snake, .. } = *options;
         let shape = |arg, have: &[usize], expected: String| Err(ErrorKind::shape(arg, have, expected).of(OP));
         let result = shown(dims, order, batch, outputs, problem.out());
         for (arg, tensor, want) in [("bias", bias, &[outputs][..]), ("residual", residual, &result)] {
@@ -135,6 +141,7 @@ impl Batch {
                 }
             }
         }
+        self.alpha(OP, snake, outputs)?;
         let y = self.context().allocate(OP, &result, None)?;
         let mut buffers = Buffers::new(x.buffer(), weight.buffer(), y.buffer());
         if let Some(bias) = bias {
@@ -143,9 +150,24 @@ impl Batch {
         if let Some(residual) = residual {
             buffers = buffers.residual(residual.buffer());
         }
+        if let Some(alpha) = snake {
+            buffers = buffers.alpha(alpha.buffer());
+        }
         let dispatch = conv::prepare(self.context().kernels(), &problem, buffers)?;
         self.push(dispatch);
         Ok(y)
+    }
+}
+
+impl Batch {
+    /// Refuses an alpha of snake of another shape.
+    fn alpha(&self, op: &'static str, alpha: Option<&Tensor<f32>>, outputs: usize) -> Result<()> {
+        let Some(alpha) = alpha else { return Ok(()) };
+        self.own(op, "alpha", alpha)?;
+        match alpha.shape() == [outputs] {
+            true => Ok(()),
+            false => Err(ErrorKind::shape("alpha", alpha.shape(), format!("[{outputs}]")).of(op)),
+        }
     }
 }
 
@@ -173,7 +195,7 @@ fn problem_of<T: Element>(
             sides[..2].fill(0);
         }
     }
-    let ConvOptions { border, mask, bias, residual, activation, slope, .. } = *options;
+    let ConvOptions { border, mask, bias, residual, activation, slope, snake, .. } = *options;
     Ok(Problem {
         batch,
         channels,
@@ -195,6 +217,7 @@ fn problem_of<T: Element>(
         residual: residual.map(|_| Residual::of(T::DTYPE)),
         activation,
         slope,
+        snake: snake.map(|_| 0),
         ..Problem::default()
     })
 }

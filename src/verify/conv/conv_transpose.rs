@@ -1,11 +1,13 @@
 //! How a call of conv_transpose is made and judged.
 
-use super::loud_x;
+use super::{alphas, loud_x};
+use crate::Dtype;
 use crate::conv::{Activation, Algorithm, Bias, Config};
 use crate::conv_transpose::{Buffers, Problem};
 use crate::reference::conv_transpose::{Inputs, Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
+use crate::verify::random::Random;
 use crate::verify::small::{self, laid, like};
 
 /// Multiply-adds of a small call, at most.
@@ -18,6 +20,7 @@ fn smaller(problem: &Problem, batch: usize, groups: usize, channels: [usize; 2],
     own.x_layout = laid(problem.x_layout, own.x_sizes().0, own.x_sizes().1);
     own.weight_layout = laid(problem.weight_layout, own.weight_sizes().0, own.weight_sizes().1);
     own.y_layout = laid(problem.y_layout, own.y_sizes().0, own.y_sizes().1);
+    own.snake = problem.snake.map(|at| at % 8);
     own.bias = problem.bias.map(|bias| Bias { offset: bias.offset % 8, ..bias });
     own
 }
@@ -34,6 +37,7 @@ impl Describe for Problem {
             Some(("x", view(self.x_layout, self.x_sizes(), self.x))),
             Some(("weight", view(self.weight_layout, self.weight_sizes(), self.weight))),
             self.bias.map(|bias| ("bias", Rows::flat(bias.offset, self.outputs, bias.dtype))),
+            self.snake.map(|at| ("alpha", Rows::flat(at, self.outputs, Dtype::F32))),
         ];
         let inputs = inputs.into_iter().flatten().map(|(name, view)| Arg::read(name, view));
         let y = view(self.y_layout, self.y_sizes(), self.y);
@@ -42,7 +46,11 @@ impl Describe for Problem {
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
         let buffers = Buffers::new(bound.get("x"), bound.get("weight"), bound.get("y"));
-        bound.with(buffers, [("bias", Buffers::bias), ("scratch", Buffers::scratch)])
+        bound.with(buffers, [("bias", Buffers::bias), ("alpha", Buffers::alpha), ("scratch", Buffers::scratch)])
+    }
+
+    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
+        if name == "alpha" { alphas(len, random) } else { random.outliers(len) }
     }
 
     fn flushed(&self) -> Option<Problem> {
@@ -50,8 +58,8 @@ impl Describe for Problem {
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let [bias, y] = ["bias", "y"].map(|name| values.get(name).map(Vec::as_slice));
-        let inputs = Inputs { x: &values["x"], weight: &values["weight"], bias, y: y.filter(|_| self.add) };
+        let [bias, alpha, y] = ["bias", "alpha", "y"].map(|name| values.get(name).map(Vec::as_slice));
+        let inputs = Inputs { x: &values["x"], weight: &values["weight"], bias, alpha, y: y.filter(|_| self.add) };
         let Output { y: oracle, mag } = reference::<f64>(self, &inputs);
         let low = reference::<f32>(self, &inputs).y;
         vec![("y", Rule::Rows { cols: self.y_sizes().1, dtype: self.y, oracle, low, mag })]
@@ -82,12 +90,13 @@ impl Describe for Problem {
             smaller(self, self.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
         };
         let wide = rows.div_ceil(3) + 1;
+        let silu = if self.snake.is_some() { Activation::None } else { Activation::Silu };
         let all = [
             of(2, 9, columns + 1, [2, wide]),
             of(1, 9, 9, [3, wide]),
             of(2, 33, 9, [2, 3]),
             of(1, 9, 9, [5, 5]),
-            Problem { activation: Activation::Silu, ..of(2, 9, 9, [2, 9]) },
+            Problem { activation: silu, ..of(2, 9, 9, [2, 9]) },
         ];
         let mut all = small::and_own(all.into_iter().filter(|own| own.flops() / 2.0 <= WORK), self, self.flops() / 2.0);
         all.iter_mut().for_each(|telling| telling.set = Some(loud));

@@ -1,18 +1,25 @@
 //! How a call of conv is made and judged.
 
 mod group_norm;
+pub mod max_pool;
+mod max_pool_backward;
 mod resize;
+mod space_to_depth;
 
 pub mod conv_backward;
 pub mod conv_transpose;
 pub mod group_norm_backward;
 
-use crate::Layout;
 use crate::conv::{Activation, Algorithm, Bias, Buffers, Config, Padding, Problem, Residual};
 use crate::reference::conv::{Inputs, Output, reference};
+use crate::reference::weights::decode;
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
+use crate::verify::packed;
+use crate::verify::random::Random;
 use crate::verify::small::{self, laid, like};
+use crate::weights::{Format, Scales};
+use crate::{Dtype, Layout};
 
 /// Multiply-adds of a small call, at most.
 const WORK: f64 = 2e6;
@@ -26,13 +33,24 @@ fn smaller(problem: &Problem, batch: usize, groups: usize, channels: [usize; 2],
         own.padding = Padding::Sides(std::array::from_fn(|i| sides[i].min(places[i / 2].saturating_sub(1))));
     }
     let spread = |layout: Layout<3>, (sizes, cols): ([usize; 3], usize)| laid(layout, sizes, cols);
+    if let Some((format, _, k)) = own.packed_matrix().filter(|(format, ..)| format.order > 0) {
+        own.format = Some(Format { order: k.div_ceil(format.group.max(1) as usize) as u32, ..format });
+    }
     own.x_layout = spread(problem.x_layout, own.x_sizes());
     own.weight_layout = spread(problem.weight_layout, own.weight_sizes());
     own.y_layout = spread(problem.y_layout, own.y_sizes());
     own.bias = problem.bias.map(|bias| Bias { offset: bias.offset % 8, ..bias });
+    own.snake = problem.snake.map(|at| at % 8);
     own.residual =
         problem.residual.map(|residual| Residual { layout: spread(residual.layout, own.y_sizes()), ..residual });
     own
+}
+
+/// Of every magnitude, and 0.
+fn alphas(len: usize, random: &mut Random) -> Vec<f64> {
+    let one =
+        |i: usize, random: &mut Random| if i % 5 == 3 { 0.0 } else { random.normal() * 8f64.powi(i as i32 % 7 - 4) };
+    (0..len).map(|i| one(i, random)).collect()
 }
 
 /// The last pixels of x are large, where there is an activation: its exponentials overflow.
@@ -47,22 +65,56 @@ fn loud_x(activation: Activation, values: &mut Values) {
     }
 }
 
+impl Problem {
+    /// The matrix of packed weights: format, n and k.
+    pub fn packed_matrix(&self) -> Option<(Format, usize, usize)> {
+        let k =
+            [self.group_channels(), self.kernel[0], self.kernel[1]].iter().fold(1usize, |k, &n| k.saturating_mul(n));
+        self.format.map(|format| (format, self.outputs, k))
+    }
+}
+
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
         let view = |layout, (sizes, cols), dtype| Rows::new::<3>(layout, sizes, cols, dtype);
+        let [codes, scales] = match self.packed_matrix() {
+            Some((format, n, k)) => packed::args(&format, n, k).map(|arg| Some((arg.name, arg.view))),
+            None => [Some(("weight", view(self.weight_layout, self.weight_sizes(), self.weight))), None],
+        };
         let inputs = [
             Some(("x", view(self.x_layout, self.x_sizes(), self.x))),
-            Some(("weight", view(self.weight_layout, self.weight_sizes(), self.weight))),
+            codes,
+            scales,
             self.bias.map(|bias| ("bias", Rows::flat(bias.offset, self.outputs, bias.dtype))),
             self.residual.map(|residual| ("residual", view(residual.layout, self.y_sizes(), residual.dtype))),
+            self.snake.map(|at| ("alpha", Rows::flat(at, self.outputs, Dtype::F32))),
         ];
         let inputs = inputs.into_iter().flatten().map(|(name, view)| Arg::read(name, view));
         inputs.chain([Arg::write("y", view(self.y_layout, self.y_sizes(), self.y))]).collect()
     }
 
     fn buffers<'a>(&self, bound: &Bound<'a>) -> Buffers<'a> {
-        let buffers = Buffers::new(bound.get("x"), bound.get("weight"), bound.get("y"));
-        bound.with(buffers, [("bias", Buffers::bias), ("residual", Buffers::residual), ("scratch", Buffers::scratch)])
+        let weight = if self.format.is_some() { "codes" } else { "weight" };
+        let buffers = Buffers::new(bound.get("x"), bound.get(weight), bound.get("y"));
+        bound.with(
+            buffers,
+            [
+                ("bias", Buffers::bias),
+                ("residual", Buffers::residual),
+                ("alpha", Buffers::alpha),
+                ("scales", Buffers::scales),
+                ("scratch", Buffers::scratch),
+            ],
+        )
+    }
+
+    fn fill(&self, name: &str, len: usize, _: &Values, random: &mut Random) -> Vec<f64> {
+        match (name, self.packed_matrix()) {
+            ("alpha", _) => alphas(len, random),
+            ("codes", Some((format, ..))) => packed::codes(&format, len, random),
+            ("scales", Some((format, n, k))) => packed::scales(&format, n, k, random),
+            _ => random.outliers(len),
+        }
     }
 
     fn flushed(&self) -> Option<Problem> {
@@ -70,16 +122,23 @@ impl Describe for Problem {
     }
 
     fn rules(&self, values: &Values, _: &Values) -> Vec<(&'static str, Rule)> {
-        let [bias, residual] = ["bias", "residual"].map(|name| values.get(name).map(Vec::as_slice));
-        let inputs = Inputs { x: &values["x"], weight: &values["weight"], bias, residual };
+        let [bias, residual, alpha] = ["bias", "residual", "alpha"].map(|name| values.get(name).map(Vec::as_slice));
+        let [weight, low] = match self.packed_matrix() {
+            None => [values["weight"].clone(), values["weight"].clone()],
+            Some((format, n, k)) => {
+                let [codes, scales] = ["codes", "scales"].map(|name| packed::words(&values[name]));
+                [decode::<f64>(&format, n, k, &codes, &scales), decode::<f32>(&format, n, k, &codes, &scales)]
+            }
+        };
+        let inputs = Inputs { x: &values["x"], weight: &weight, bias, residual, alpha };
         let Output { y: oracle, mag } = reference::<f64>(self, &inputs);
-        let low = reference::<f32>(self, &inputs).y;
+        let low = reference::<f32>(self, &Inputs { weight: &low, ..inputs }).y;
         vec![("y", Rule::Rows { cols: self.y_sizes().1, dtype: self.y, oracle, low, mag })]
     }
 
     fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
         let [first, others @ ..] = shapes(self, config.algorithm, config.tile);
-        let silu = Problem { activation: Activation::Silu, ..others[3] };
+        let silu = if self.snake.is_some() { others[3] } else { Problem { activation: Activation::Silu, ..others[3] } };
         let all = [first, others[0], others[1], others[2], silu].into_iter();
         let mut all = small::and_own(all.filter(|own| own.flops() / 2.0 <= WORK), self, self.flops() / 2.0);
         all.iter_mut().for_each(|telling| telling.set = Some(loud));
@@ -109,7 +168,12 @@ fn shapes(problem: &Problem, algorithm: Algorithm, tile: [u32; 3]) -> [Problem; 
     let of = |batch: usize, channels, outputs, [height, width]: [usize; 2]| {
         let groups = if depthwise { like(problem.groups, outputs) } else { problem.groups.min(2) };
         let [of_x, of_y] = [problem.group_channels(), problem.group_outputs()];
-        let (of_x, of_y) = if depthwise { (of_x, of_y) } else { (like(of_x, channels), like(of_y, outputs)) };
+        let (mut of_x, of_y) = if depthwise { (of_x, of_y) } else { (like(of_x, channels), like(of_y, outputs)) };
+        // Rows of whole blocks of scales.
+        let whole = problem.format.is_some_and(|format| matches!(format.scales, Scales::K | Scales::K6));
+        while whole && of_x < problem.group_channels() && of_x * problem.kernel[0] * problem.kernel[1] % 256 != 0 {
+            of_x += 8;
+        }
         smaller(problem, problem.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
     };
     let wide = rows.div_ceil(3) + 1;

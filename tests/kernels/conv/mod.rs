@@ -2,7 +2,9 @@
 
 mod group_norm;
 mod group_norm_backward;
+mod max_pool;
 mod resize;
+mod space_to_depth;
 
 mod conv_backward;
 mod conv_transpose;
@@ -11,7 +13,8 @@ use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};
 use loom::kernels::conv::{DIRECT, line, of, shape};
-use tileloom::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual};
+use tileloom::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual, WeightOrder};
+use tileloom::weights::Format;
 use tileloom::{Context, ConvOptions, Dispatch, Dtype, Error, ErrorKind, Layout, gemm};
 
 use crate::{Depth, Suite, invalid, refused};
@@ -26,6 +29,7 @@ fn cases(suite: &mut Suite) {
     suite.case("tensors", tensors);
     suite.case("functions over their range", functions);
     suite.case("nothing to compute takes no step", nothing);
+    suite.case("snake over its range", snake);
     if suite.depth >= Depth::Full && suite.gpu.is_software() {
         suite.case("against the product of its size", speed);
     }
@@ -122,6 +126,13 @@ fn tensors(gpu: &Gpu) -> Result<(), String> {
         let causal = ConvOptions { padding: Padding::Sides([7, 7, 1, 0]), stride: [9, 1], ..Default::default() };
         let y = sound.conv1d(&kernel, &causal)?;
         assert_eq!((y.shape(), read(&y)?), (&[1, 1, 3][..], vec![10.0, 21.0, 32.0]));
+        let alpha = context.upload(&[std::f32::consts::FRAC_PI_2], &[1])?;
+        let snake = ConvOptions { snake: Some(&alpha), ..Default::default() };
+        let of_snake = sound.conv1d(&context.upload(&[1f32], &[1, 1, 1])?, &snake)?;
+        let quarter = 1.0 / std::f32::consts::FRAC_PI_2;
+        let near =
+            read(&of_snake)?.into_iter().zip([1.0 + quarter, 2.0, 3.0 + quarter]).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(near);
         for (x, w) in [(&x, &kernel), (&sound, &w), (&x_last, &w)] {
             let error = x.conv2d(w, &ConvOptions::default()).unwrap_err();
             assert!(matches!(error.kind, ErrorKind::Shape { .. }), "{error}");
@@ -170,6 +181,41 @@ fn functions(gpu: &Gpu) -> Result<(), String> {
     Ok(())
 }
 
+/// Snake of every magnitude of its argument, within 2^-21 of x (`snake.wgsl`); an alpha of 0 gives x.
+fn snake(gpu: &Gpu) -> Result<(), String> {
+    let (n, alphas) = (4096, [0.0, 1e-4, -0.03, 1.0, 2.0, 37.5, 1e3, -1e6]);
+    let outputs = alphas.len();
+    let residual = Some(Residual::of(F32));
+    let problem = Problem { residual, snake: Some(0), ..line(1, outputs, n, 1, Order::Nchw) };
+    // Every scale from 1e-12 to 1e18, both signs; a third around 0 densely.
+    let at = |j: usize| match j % 3 {
+        0 => (j as f64 / n as f64 - 0.5) * 24.0,
+        sign => 10f64.powf(j as f64 / n as f64 * 30.0 - 12.0) * (3.0 - 2.0 * sign as f64),
+    };
+    let call = Call::random(problem, 1)
+        .with("x", vec![0.0; n])
+        .with("residual", (0..outputs * n).map(|i| at(i % n)).collect())
+        .with("alpha", alphas.to_vec());
+    let output = call.run(gpu, &gpu.kernels, Some(&DIRECT))?;
+    let (mut worst, mut place) = (0f64, (0.0, 0.0));
+    for (i, (&have, &x)) in output.values["y"].iter().zip(&call.values["residual"]).enumerate() {
+        let alpha = call.values["alpha"][i / n];
+        let want = tileloom::reference::conv::snake(x, alpha);
+        let error = (have - want).abs() / x.abs().max(1e-30);
+        if error > worst || error.is_nan() {
+            (worst, place) = (error, (x, alpha));
+        }
+        if alpha == 0.0 && have != x {
+            return Err(format!("{have} of {x} with an alpha of 0"));
+        }
+    }
+    told_by(gpu, &format!("snake: {:.2} * 2^-24 of x at x, alpha = {place:?}", worst * 2f64.powi(24)));
+    if worst.is_nan() || worst > 2f64.powi(-21) {
+        return Err(format!("{worst:e} of x at x, alpha = {place:?}"));
+    }
+    Ok(())
+}
+
 /// Every way to be refused, once; nothing reaches the device's handlers.
 fn errors(gpu: &Gpu) -> Result<(), String> {
     let [x, weight, y] = [2 * 75, 4 * 27, 2 * 100].map(|words| gpu.buffer(&vec![0; words * 4]));
@@ -192,6 +238,9 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         ("padding", Problem { padding: Padding::Sides([0, 5, 0, 0]), ..reflect }),
         ("padding", Problem { border: Border::Replicate, size: [0, 5], ..good }),
         ("slope", Problem { slope: f32::NAN, ..good }),
+        ("snake", Problem { snake: Some(0), activation: Activation::Relu, ..good }),
+        ("weight_order", Problem { format: Some(Format::Q8_0), weight_order: WeightOrder::Hwio, ..good }),
+        ("format", Problem { format: Some(Format::Q4_K), ..good }),
         ("y", Problem { y_layout: Layout::strided(0, [100, 25, 4]), ..good }),
     ] {
         invalid(arg, prepare(&problem))?;
@@ -204,6 +253,12 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     })?;
     refused("no bias", prepare(&Problem { bias: Some(Bias::of(F32)), ..good }), |error| {
         matches!(error.kind, ErrorKind::MissingBuffer { buffer: "bias" })
+    })?;
+    refused("no scales", prepare(&Problem { format: Some(Format::Q8_0), ..good }), |error| {
+        matches!(error.kind, ErrorKind::MissingBuffer { buffer: "scales" })
+    })?;
+    refused("no alpha", prepare(&Problem { snake: Some(0), ..good }), |error| {
+        matches!(error.kind, ErrorKind::MissingBuffer { buffer: "alpha" })
     })?;
     refused("a residual", conv::prepare(&gpu.kernels, &good, buffers.residual(&y)), |error| {
         matches!(error.kind, ErrorKind::UnusedBuffer { buffer: "residual" })

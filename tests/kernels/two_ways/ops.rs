@@ -17,9 +17,10 @@ use tileloom::{
     activation, activation_backward, advance, attention_backward, attention_bias, attention_bias_backward,
     attention_merge, attention_merge_backward, axpby, beam_step, column_sums, conv, conv_backward, conv_transpose,
     counting_sort, dropout, gemm_quant, group_norm, group_norm_backward, grouped_gemm, grouped_gemm_backward,
-    kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward,
-    position_encoding, quantize, resize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify,
-    vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    kv_append, kv_move, lora, lora_backward, max_pool, max_pool_backward, moe_balance, moe_bias, moe_route,
+    moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax,
+    softmax_backward, space_to_depth, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
+    vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -62,6 +63,8 @@ ops![
     kv_move::Problem,
     lora::Problem,
     lora_backward::Problem,
+    max_pool::Problem,
+    max_pool_backward::Problem,
     moe_balance::Problem,
     moe_bias::Problem,
     moe_route::Problem,
@@ -75,6 +78,7 @@ ops![
     sample::Problem,
     softmax::Problem,
     softmax_backward::Problem,
+    space_to_depth::Problem,
     speculative_tree::Problem,
     speculative_verify::Problem,
     vq_assign::Problem,
@@ -687,6 +691,51 @@ impl TwoWays for group_norm_backward::Problem {
         let args = [("x", 1), ("dy", 1), ("dx", 1), ("stats", 3)];
         let with = |batch| Self { forward: group_norm::Problem { batch, ..self.forward }, ..*self };
         vec![Cut::at("batches", 1, self.forward.batch, &args, |some| with(some.len()))]
+    }
+}
+
+impl TwoWays for max_pool::Problem {
+    fn problems() -> Vec<Self> {
+        let of = |channels, order| loom::kernels::conv::max_pool::shape(channels, [9, 7], 3, 2, order);
+        let halves = Self { x: F16, y: F16, indices: None, ..of(6, conv::Order::Nchw) };
+        vec![Self { batch: 3, ..of(8, conv::Order::Nhwc) }, Self { batch: 3, ..halves }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "y", "indices"].map(|name| (name, 1));
+        vec![Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
+    }
+}
+
+impl TwoWays for max_pool_backward::Problem {
+    fn problems() -> Vec<Self> {
+        let of = |channels, order, dtype| {
+            let forward = loom::kernels::conv::max_pool::shape(channels, [9, 7], 3, 2, order);
+            let forward = max_pool::Problem { batch: 3, ..forward };
+            loom::kernels::conv::max_pool_backward::of(forward, dtype, dtype)
+        };
+        vec![of(8, conv::Order::Nhwc, F32), Self { add: true, ..of(6, conv::Order::Nchw, F16) }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["dy", "indices", "dx"].map(|name| (name, 1));
+        let with = |batch| Self { forward: max_pool::Problem { batch, ..self.forward }, ..*self };
+        vec![Cut::at("batches", 1, self.forward.batch, &args, |some| with(some.len()))]
+    }
+}
+
+impl TwoWays for space_to_depth::Problem {
+    fn problems() -> Vec<Self> {
+        use loom::kernels::conv::space_to_depth::shape;
+        use tileloom::space_to_depth::Mode;
+        let first = Self { batch: 3, ..shape(8, [3, 5], [2, 2], Mode::Dcr, conv::Order::Nhwc) };
+        let crd = shape(6, [3, 5], [2, 3], Mode::Crd, conv::Order::Nchw);
+        vec![first, Self { batch: 3, inverse: true, x: F16, ..crd }]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = ["x", "y"].map(|name| (name, 1));
+        vec![Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
     }
 }
 

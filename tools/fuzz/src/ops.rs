@@ -14,9 +14,9 @@ use tileloom::{
     attention, attention_backward, attention_bias, attention_bias_backward, attention_merge, attention_merge_backward,
     axpby, beam_step, column_sums, conv, conv_backward, conv_transpose, counting_sort, dropout, gemm, gemm_quant,
     group_norm, group_norm_backward, grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward,
-    moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward, position_encoding, quantize, resize,
-    rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    max_pool, max_pool_backward, moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward,
+    position_encoding, quantize, resize, rope, sample, softmax, softmax_backward, space_to_depth, speculative_tree,
+    speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -28,7 +28,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 48] = [
+pub const OPS: [(&str, Case); 51] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
@@ -56,6 +56,8 @@ pub const OPS: [(&str, Case); 48] = [
     ("kv_move", call::case::<kv_move::Problem>),
     ("lora", call::case::<lora::Problem>),
     ("lora_backward", call::case::<lora_backward::Problem>),
+    ("max_pool", call::case::<max_pool::Problem>),
+    ("max_pool_backward", call::case::<max_pool_backward::Problem>),
     ("moe_balance", call::case::<moe_balance::Problem>),
     ("moe_bias", call::case::<moe_bias::Problem>),
     ("moe_route", call::case::<moe_route::Problem>),
@@ -69,6 +71,7 @@ pub const OPS: [(&str, Case); 48] = [
     ("sample", call::case::<sample::Problem>),
     ("softmax", call::case::<softmax::Problem>),
     ("softmax_backward", call::case::<softmax_backward::Problem>),
+    ("space_to_depth", call::case::<space_to_depth::Problem>),
     ("speculative_tree", call::case::<speculative_tree::Problem>),
     ("speculative_verify", call::case::<speculative_verify::Problem>),
     ("vq_assign", call::case::<vq_assign::Problem>),
@@ -325,9 +328,15 @@ fields!(conv::Residual = conv::Residual::of(Dtype::F32); conv::Residual { dtype,
 fields!(conv::Problem = Self::default();
 conv::Problem {
     batch, channels, outputs, groups, size, kernel, stride, dilation, upsample, padding, border, mask, order, x, x_layout, weight,
-    weight_order, weight_layout, y, y_layout, bias, residual, activation, slope,
+    weight_order, weight_layout, format, y, y_layout, bias, residual, activation, slope, snake,
 });
-op!(conv: [x, weight, y], [bias, residual, scratch]; |dice, p| {
+op!(conv: [x, weight, y], [bias, residual, alpha, scales, scratch]; |dice, p| {
+    if p.format.is_some() {
+        (p.weight_order, p.weight_layout) = (conv::WeightOrder::Oihw, Default::default());
+    }
+    if p.snake.is_some() {
+        p.activation = activation::Activation::None;
+    }
     p.groups = 1 + dice.below(4);
     [p.channels, p.outputs] = [0; 2].map(|_| p.groups * dice.below(20));
     p.kernel = [0; 2].map(|_| 1 + dice.below(5));
@@ -396,6 +405,41 @@ op!(group_norm_backward: [x, dy], [weight, bias, stats, running_mean, running_va
     };
 });
 
+fields!(max_pool::Problem = Self::default();
+max_pool::Problem {
+    batch, channels, size, kernel, stride, dilation, padding, ceil, order, x, x_layout, y, y_layout, indices,
+});
+fn windows(dice: &mut Dice, p: &mut max_pool::Problem) {
+    p.size = [0; 2].map(|_| 1 + dice.below(20));
+    p.kernel = [0; 2].map(|_| 1 + dice.below(5));
+    [p.stride, p.dilation] = [p.stride, p.dilation].map(|pair| pair.map(|n| n.clamp(1, 9)));
+    p.padding = std::array::from_fn(|side| dice.below((p.dilation[side / 2] * (p.kernel[side / 2] - 1) + 1) / 2 + 1));
+}
+op!(max_pool: [x, y], [indices]; |dice, p| windows(dice, p));
+
+fields!(max_pool_backward::Problem = Self::default(); max_pool_backward::Problem { forward, dx, dx_layout, add });
+op!(max_pool_backward: [dy, indices, dx], []; |dice, p| {
+    windows(dice, &mut p.forward);
+    p.forward.indices = p.forward.indices.or(Some(Default::default()));
+});
+
+one_of!(space_to_depth::Mode: |d| d.of_these(space_to_depth::Mode::ALL));
+fields!(space_to_depth::Packed = space_to_depth::Packed { pictures: 1, grids: 0 };
+    space_to_depth::Packed { pictures, grids });
+fields!(space_to_depth::Problem = Self::default();
+    space_to_depth::Problem { batch, channels, size, block, mode, inverse, packed, order, x, x_layout, y_layout });
+op!(space_to_depth: [x, y], [grids]; |dice, p| {
+    p.block = [0; 2].map(|_| 1 + dice.below(4));
+    let elements = p.block[0] * p.block[1];
+    p.size = match p.packed {
+        Some(_) => [1, elements * dice.below(9)],
+        None => p.block.map(|n| n * dice.below(9)),
+    };
+    if p.packed.is_some() {
+        (p.batch, p.order, p.mode) = (1, conv::Order::Nhwc, space_to_depth::Mode::Dcr);
+    }
+});
+
 fields!(conv_backward::Problem = Self::default();
 conv_backward::Problem { forward, dx, dx_layout, add_dx, dweight, add_dweight, dbias, add_dbias });
 op!(conv_backward: [dy], [x, weight, dx, dweight, dbias, scratch]; |dice, p| {
@@ -409,15 +453,24 @@ op!(conv_backward: [dy], [x, weight, dx, dweight, dbias, scratch]; |dice, p| {
     if dice.one_in(2) {
         of.border = conv::Border::Zero;
     }
+    if dice.one_in(2) {
+        of.format = None;
+    }
+    if of.snake.is_some() {
+        of.activation = activation::Activation::None;
+    }
     of.slope = 0.5;
 });
 
 fields!(conv_transpose::Problem = Self::default();
 conv_transpose::Problem {
     batch, channels, outputs, groups, size, kernel, stride, dilation, downsample, padding, output_padding, mask, order, x, x_layout,
-    weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope,
+    weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope, snake,
 });
-op!(conv_transpose: [x, weight, y], [bias, scratch]; |dice, p| {
+op!(conv_transpose: [x, weight, y], [bias, alpha, scratch]; |dice, p| {
+    if p.snake.is_some() {
+        p.activation = activation::Activation::None;
+    }
     p.groups = 1 + dice.below(4);
     [p.channels, p.outputs] = [0; 2].map(|_| p.groups * dice.below(20));
     p.kernel = [0; 2].map(|_| 1 + dice.below(5));

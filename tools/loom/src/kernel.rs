@@ -20,7 +20,10 @@ use crate::pool::Pool;
 /// The argument that does.
 pub fn affordable(reader: &Reader, args: &[Arg]) -> Result<(), Fault> {
     let most = reader.most_bytes();
-    let need = |arg: &Arg| (arg.view.bytes() as u64).max(arg.view.len() as u64 / 8 * arg.view.number.bits() as u64);
+    let need = |arg: &Arg| {
+        let bits = (arg.view.len() as u64).saturating_mul(arg.view.number.bits() as u64);
+        (arg.view.bytes() as u64).max(bits / 8)
+    };
     match args.iter().find(|arg| need(arg) > most) {
         Some(arg) => Err(Fault::TooLarge { name: arg.name, need: need(arg), most }),
         None => Ok(()),

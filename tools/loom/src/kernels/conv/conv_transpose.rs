@@ -5,7 +5,9 @@ use tileloom::conv_transpose::Problem;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{DIRECT, Pair, Sides, TILED, TILES, axes, bias_given, integers, shown_axes, weight_axes, words};
+use super::{
+    DIRECT, Pair, Sides, TILED, TILES, activation, axes, bias_given, integers, shown_axes, weight_axes, words,
+};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values, affordable};
 
@@ -48,6 +50,7 @@ impl Listed for Problem {
                     let first = of(shape(channels, outputs, 16, 4, 2, order), [dtype; 3]);
                     list.compose(first);
                     list.compose(Problem { add: true, bias: Some(Bias::of(F32)), ..first });
+                    list.compose(Problem { snake: Some(0), ..first });
                 }
             }
         }
@@ -62,7 +65,7 @@ impl Listed for Problem {
     }
 
     fn shared() -> &'static [&'static str] {
-        &["weight", "bias"]
+        &["weight", "bias", "alpha"]
     }
 
     fn shipped() -> Vec<String> {
@@ -86,8 +89,7 @@ impl Listed for Problem {
         options.value("groups", &mut self.groups)?;
         options.word("layout", &mut self.order, &words(Order::ALL, Order::name))?;
         options.word("mask", &mut self.mask, &words(TapMask::ALL, TapMask::name))?;
-        options.word("activation", &mut self.activation, &words(Activation::ALL, Activation::name))?;
-        options.value("slope", &mut self.slope)?;
+        activation(options, &mut self.activation, &mut self.slope, &mut self.snake)?;
         options.value("add", &mut self.add)?;
         options.value("out_dtype", &mut self.y)?;
         options.word("weight_order", &mut self.weight_order, &words(WeightOrder::ALL, WeightOrder::name))?;
@@ -104,6 +106,7 @@ impl Listed for Problem {
         let (weight, weight_dtype) = reader.values("weight", "[c, o / groups, (kh,) kw]")?;
         let mut problem = Problem { x: x_dtype, weight: weight_dtype, y: x_dtype, ..Problem::default() };
         problem.bias = bias_given(reader)?;
+        problem.snake = reader.optional("alpha").map(|_| 0);
         problem.options(&mut Options::Read(reader))?;
         let [batch, channels, height, width] = axes("x", x, dims, problem.order)?;
         (problem.batch, problem.channels, problem.size) = (batch, channels, [height, width]);
@@ -188,6 +191,7 @@ fn everywhere(list: &mut List<Problem>) {
             let padded = if name == "one dimension" { Problem { output_padding: [0; 2], ..problem } } else { problem };
             integers(list.narrow(name, padded).config(DIRECT), 3);
         }
+        list.narrow("snake", Problem { snake: Some(3), bias: Some(Bias::of(F32)), ..first }).config(DIRECT).seed(4);
         for groups in [2, 6] {
             let problem = Problem { groups, channels: 12, outputs: 18, ..first };
             integers(list.narrow("groups", problem).config(DIRECT), 5);

@@ -2,7 +2,10 @@
 
 pub mod group_norm;
 pub mod group_norm_backward;
+pub mod max_pool;
+pub mod max_pool_backward;
 pub mod resize;
+pub mod space_to_depth;
 
 pub mod conv_backward;
 pub mod conv_transpose;
@@ -11,11 +14,14 @@ use tileloom::conv::{
     Activation, Algorithm, Bias, Border, Config, Order, Padding, Problem, Residual, TapMask, WeightOrder,
 };
 use tileloom::verify::Describe;
+use tileloom::weights::{Format, Packed, Scales};
 use tileloom::{Dtype, Layout};
 
-use crate::case::{self, Fault, OptionValue, Options, Reader, Shown};
+use crate::case::{self, Case, Fault, OptionValue, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Entry, Given, List, Listed, Values, affordable};
+use crate::packed::FORMATS;
 use crate::random::Random;
+use crate::weights;
 
 use Dtype::{Bf16, F16, F32};
 use Order::{Nchw, Nhwc};
@@ -58,6 +64,41 @@ pub fn line(channels: usize, outputs: usize, len: usize, kernel: usize, order: O
 pub fn whole(problem: Problem, activation: Activation) -> Problem {
     let (bias, residual) = (Some(Bias { offset: 1, ..Bias::of(F32) }), Some(Residual::of(problem.y)));
     Problem { bias, residual, activation, slope: 0.25, ..problem }
+}
+
+/// Packed weights, of as many channels as the format has rows of.
+fn coded(format: Format, problem: Problem) -> Problem {
+    let whole = matches!(format.scales, Scales::K | Scales::K6);
+    let (kernel, padding) =
+        if whole { ([2, 2], Padding::Sides([0, 1, 1, 0])) } else { (problem.kernel, problem.padding) };
+    let channels = if whole { 64 } else { problem.channels };
+    let k = channels * kernel[0] * kernel[1];
+    let order = if format.order > 0 { k.div_ceil(format.group as usize) as u32 } else { 0 };
+    Problem { format: Some(Format { order, ..format }), channels, kernel, padding, ..problem }
+}
+
+/// Bias, residual and snake.
+pub fn with_snake(problem: Problem) -> Problem {
+    Problem { snake: Some(2), ..whole(problem, Activation::None) }
+}
+
+/// The options of an activation: `snake`, where there is an alpha.
+fn activation(
+    options: &mut Options,
+    activation: &mut Activation,
+    slope: &mut f32,
+    snake: &mut Option<usize>,
+) -> Result<(), Fault> {
+    match snake {
+        Some(at) => {
+            options.word("activation", &mut (), &[("snake", ())])?;
+            options.value("alpha_offset", at)
+        }
+        None => {
+            options.word("activation", activation, &words(Activation::ALL, Activation::name))?;
+            options.value("slope", slope)
+        }
+    }
 }
 
 /// Whole numbers from -3 to 3: their sums are exact.
@@ -119,7 +160,7 @@ impl Listed for Problem {
     }
 
     fn shared() -> &'static [&'static str] {
-        &["weight", "bias"]
+        &["weight", "codes", "scales", "bias", "alpha"]
     }
 
     fn shipped() -> Vec<String> {
@@ -128,8 +169,7 @@ impl Listed for Problem {
 
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
         geometry(self, options, "conv1d")?;
-        options.word("activation", &mut self.activation, &words(Activation::ALL, Activation::name))?;
-        options.value("slope", &mut self.slope)?;
+        activation(options, &mut self.activation, &mut self.slope, &mut self.snake)?;
         options.value("out_dtype", &mut self.y)?;
         options.value("y_layout", &mut self.y_layout)?;
         if let Some(bias) = &mut self.bias {
@@ -142,9 +182,13 @@ impl Listed for Problem {
         let dims = if reader.op() == "conv1d" { 1 } else { 2 };
         let expected = if dims == 1 { "[n, c, w]" } else { "[n, c, h, w]" };
         let (x, x_dtype) = reader.values("x", expected)?;
+        if weights::given(reader) {
+            return read_packed(reader, dims, x, x_dtype);
+        }
         let (weight, weight_dtype) = reader.values("weight", "[o, c / groups, (kh,) kw]")?;
         let mut problem = Problem { x: x_dtype, weight: weight_dtype, y: x_dtype, ..Problem::default() };
         problem.bias = bias_given(reader)?;
+        problem.snake = reader.optional("alpha").map(|_| 0);
         if let Some(residual) = reader.optional("residual") {
             problem.residual = Some(Residual::of(case::float("residual", residual)?));
         }
@@ -172,6 +216,60 @@ impl Listed for Problem {
     fn shape(&self, arg: &Arg) -> Vec<usize> {
         shown(self, arg, 2)
     }
+
+    /// Packed weights as a checkpoint has them.
+    fn write(&self, values: &Values) -> Case {
+        let args = self.args();
+        let packed = |name| self.format.is_some() && ["codes", "scales"].contains(&name);
+        let inputs = args.iter().filter(|arg| arg.access != Access::Write && !packed(arg.name));
+        let case = inputs.fold(self.header(), |case, arg| case.tensor(arg.name, self.tensor(arg, &values[arg.name])));
+        match self.packed_matrix() {
+            None => case,
+            Some((format, n, k)) => {
+                let case = case.option("kernel", Pair(self.kernel).text());
+                weights::write(case, &weights::packed(format, n, k, &values["codes"], &values["scales"]))
+            }
+        }
+    }
+}
+
+/// A case whose weights are packed.
+fn read_packed(reader: &mut Reader, dims: usize, x: &case::Tensor, x_dtype: Dtype) -> Result<Given<Problem>, Fault> {
+    let Packed { format, n, k, codes, scales } = weights::read(reader, None)?;
+    let mut problem = Problem { x: x_dtype, y: x_dtype, format: Some(format), outputs: n, ..Problem::default() };
+    problem.bias = bias_given(reader)?;
+    problem.snake = reader.optional("alpha").map(|_| 0);
+    if let Some(residual) = reader.optional("residual") {
+        problem.residual = Some(Residual::of(case::float("residual", residual)?));
+    }
+    problem.options(&mut Options::Read(reader))?;
+    let [batch, channels, height, width] = axes("x", x, dims, problem.order)?;
+    (problem.batch, problem.channels, problem.size) = (batch, channels, [height, width]);
+    let kernel = reader.option("kernel", Pair([1, 1]))?;
+    problem.kernel = if dims == 1 { [1, kernel.0[1]] } else { kernel.0 };
+    let taps = problem.kernel[0].saturating_mul(problem.kernel[1]);
+    let own = taps.checked_mul(problem.channels / problem.groups.max(1));
+    if taps == 0 || own != Some(k) {
+        return Err(
+            kernel.refused("kernel", &format!("taps of weights of {k} columns, of {channels} channels in groups"))
+        );
+    }
+    let tensor = case::Tensor { dtype: x.dtype, shape: vec![n, k], data: Vec::new() };
+    check_read(&problem, channels / problem.groups, &tensor)?;
+    affordable(reader, &problem.args())?;
+    let mut values = Values::from([("codes", weights::numbers(&codes)), ("scales", weights::numbers(&scales))]);
+    let args = problem.args();
+    for arg in args.iter().filter(|arg| arg.access == Access::Read && !["codes", "scales"].contains(&arg.name)) {
+        let tensor = reader.tensor(arg.name, "")?;
+        let want = shown(&problem, arg, dims);
+        if tensor.shape != want {
+            return Err(case::bad_shape(arg.name, tensor, format!("{want:?}")));
+        }
+        values.insert(arg.name, tensor.numbers().unwrap_or_default());
+    }
+    let y = args.iter().find(|arg| arg.name == "y").expect("an output");
+    let outputs = vec![Shown::new("y", shown(&problem, y, dims))];
+    Ok(Given { problem, values, outputs, known: Values::new() })
 }
 
 /// What options tell of where taps lie, of x and of the weights.
@@ -226,7 +324,7 @@ fn shown(problem: &Problem, arg: &Arg, dims: usize) -> Vec<usize> {
 
 /// The same, in these orders of axes.
 fn shown_axes(arg: &Arg, dims: usize, weight_order: WeightOrder, order: Order) -> Vec<usize> {
-    if ["bias", "dbias"].contains(&arg.name) {
+    if ["alpha", "bias", "dbias"].contains(&arg.name) {
         return vec![arg.view.cols];
     }
     let mut shape = [&arg.view.sizes[..], &[arg.view.cols]].concat();
@@ -400,6 +498,20 @@ fn everywhere(list: &mut List<Problem>) {
     for &activation in Activation::ALL {
         list.narrow("every activation", whole(shape(3, 8, 6, 3, Nhwc), activation)).seed(9).config(DIRECT);
     }
+    for problem in [shape(3, 8, 6, 3, Nhwc), shape(3, 5, 5, 3, Nchw), line(6, 5, 31, 7, Nchw)] {
+        list.narrow("snake", with_snake(problem)).seed(9).config(DIRECT);
+        list.narrow("snake", with_snake(Problem { groups: 3, channels: 6, outputs: 9, ..problem }))
+            .seed(9)
+            .config(DIRECT);
+    }
+    list.narrow("snake", with_snake(depthwise(9, 7, 3, Nchw))).seed(10);
+    for (_, format) in FORMATS {
+        list.narrow("packed weights", coded(format, shape(32, 13, 5, 3, Nchw))).config(DIRECT).seed(11);
+    }
+    let ohwi = Problem { weight_order: WeightOrder::Ohwi, ..coded(Format::Q8_0, shape(32, 13, 5, 3, Nhwc)) };
+    list.narrow("packed weights", ohwi).config(DIRECT).seed(11);
+    list.narrow("packed weights", Problem { groups: 2, ..coded(Format::Q4_0, shape(64, 12, 5, 3, Nchw)) })
+        .config(DIRECT);
     let last = whole(shape(3, 8, 6, 3, Nhwc), Activation::Relu);
     list.narrow("the residual in place", last)
         .seed(10)
@@ -461,6 +573,7 @@ fn wide(list: &mut List<Problem>) {
             list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, thread, ..TILED });
         }
         list.wide("checked modules give the same", first).seed(7).checked();
+        list.wide("snake, tiled", with_snake(shape(8, 36, 8, 3, order))).seed(9).config(TILED);
         list.wide("a patch embedding", Problem { stride: [14, 14], ..shape(3, 20, 28, 14, order) }).seed(8);
     }
     list.wide("no channels", Problem { bias: Some(Bias::of(F32)), ..shape(0, 3, 4, 3, Nchw) }).seed(9);
@@ -503,6 +616,11 @@ fn benches(list: &mut List<Problem>) {
         list.bench(format!("3 x 3, 64 to 64 at 64 x 64, f16, {name}"), halves);
         list.bench(format!("depthwise 7 x 7, 96 at 56 x 56, {name}"), depthwise(96, 56, 7, order));
         let stem = Problem { stride: [2, 2], ..shape(3, 64, 224, 7, order) };
+        if order == Nchw {
+            let codec = with_snake(line(96, 96, 4096, 7, order));
+            list.bench("1 x 7, 96 to 96 at 4096, bias, residual, snake", codec);
+            list.bench("1 x 7, 96 to 96 at 4096, bias, residual", Problem { snake: None, ..codec });
+        }
         list.bench(format!("7 x 7 by 2, 3 to 64 at 224 x 224, {name}"), stem);
         let large = shape(256, 256, 128, 3, order);
         list.large(format!("3 x 3, 256 to 256 at 128 x 128, {name}"), large);
@@ -517,6 +635,8 @@ fn composed(list: &mut List<Problem>) {
                 let first = of(shape(channels, outputs, 32, 3, order), [dtype; 3]);
                 list.compose(first);
                 list.compose(whole(Problem { border: Border::Replicate, ..first }, Activation::Silu));
+                list.compose(with_snake(first));
+                list.compose(Problem { format: Some(Format::Q4_0), ..first });
             }
         }
     }

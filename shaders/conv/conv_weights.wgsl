@@ -1,0 +1,2 @@
+// Weights by strides.
+fn weights_begin(local: u32) {}
