@@ -8,6 +8,10 @@
 //! The place of an element, u32, is `row * width + column` in its plane of x, as PyTorch's `return_indices` has it. Of equal elements it is that
 //! of the first in the order of rows, 0 and -0 being equal. NaN is larger than all; of several the last one's place is given.
 //!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores shared with other work, f32, `loom bench`, shares of copy in the same turns, NCHW and NHWC: 3 x 3 by 2, 64 channels at 112 x 112,
+//! 0.23, 0.24, with places 0.13, 0.27; 2 x 2 by 2 at 224 x 224 0.21, 0.34. Other adapters are not measured.
+//!
 //! The gradient is [`max_pool_backward`](crate::max_pool_backward). Average pooling is [`resize`](crate::resize).
 
 use super::planes::{Area, Walk, planes_params};

