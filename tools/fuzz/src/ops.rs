@@ -413,7 +413,8 @@ fn windows(dice: &mut Dice, p: &mut max_pool::Problem) {
     p.size = [0; 2].map(|_| 1 + dice.below(20));
     p.kernel = [0; 2].map(|_| 1 + dice.below(5));
     [p.stride, p.dilation] = [p.stride, p.dilation].map(|pair| pair.map(|n| n.clamp(1, 9)));
-    p.padding = std::array::from_fn(|side| dice.below((p.dilation[side / 2] * (p.kernel[side / 2] - 1) + 1) / 2 + 1));
+    p.padding =
+        std::array::from_fn(|side| dice.below((p.dilation[side / 2] * (p.kernel[side / 2] - 1)).div_ceil(2) + 1));
 }
 op!(max_pool: [x, y], [indices]; |dice, p| windows(dice, p));
 

@@ -53,8 +53,11 @@ pub const UPDATE: Statistics = Statistics::Update { running: Running { mean: 1, 
 /// Each kind of sets, of ten channels.
 pub const OVERS: [Over; 5] = [Over::Group(2), Over::Group(10), Over::Group(1), Over::Channels, Over::Batch];
 
+/// What is made of a number that is normal, and an epsilon.
+type Extreme = (fn(f64) -> f64, f32);
+
 /// An eps, and values that are hard with it: of a set's own number and a normal number.
-const EXTREMES: [(fn(f64) -> f64, f32); 4] =
+const EXTREMES: [Extreme; 4] =
     [(|z| 1e4 + 1e-2 * z, 1e-5), (|_| 7.5, 1e-5), (|z| 1e15 * z - 1e16, 1e-5), (|z| 1e-3 + 1e-9 * z, 0.0)];
 
 /// `f(normal)` in each element of x.
