@@ -289,6 +289,23 @@ impl Shader {
         self.tensor(Tensor { binding, name, storage, writable, output: false, edge: false })
     }
 
+    /// An input of which single elements are read, whatever chunks there are: `x_load(i)`.
+    pub fn scalars(mut self, binding: u32, name: &'static str, storage: Storage) -> Self {
+        let (element, value) = match storage {
+            Storage::F32 => ("f32", format!("{name}[i]")),
+            Storage::F16 => ("f16", format!("f32({name}[i])")),
+            Storage::F16Packed => ("u32", format!("unpack2x16float({name}[i >> 1u])[i & 1u]")),
+            _ => ("u32", format!("unpack_bf16({name}[i >> 1u])[i & 1u]")),
+        };
+        self.enable_f16 |= storage == Storage::F16;
+        if storage.packed() {
+            self.imports.push("pack");
+        }
+        self = self.reads(binding, name, element);
+        let _ = writeln!(self.header, "fn {name}_load(i: u32) -> f32 {{ return {value}; }}");
+        self
+    }
+
     /// An input that is read by eights: `x_eight(i)` is elements 8 i to 8 i + 7 in f16, however they are held.
     pub fn eights(mut self, binding: u32, name: &'static str, storage: Storage) -> Self {
         let unpack = if storage == Storage::F16Packed { "unpack2x16float" } else { "unpack_bf16" };
@@ -376,6 +393,12 @@ impl Shader {
         if self.vec != 4 {
             let _ = writeln!(self.header, "fn {name}_load(i: u32) -> f32 {{ return {value}; }}");
         }
+        self
+    }
+
+    /// An input by [`scalars`](Self::scalars) that the Problem lacks: zeros.
+    pub fn no_scalars(mut self, name: &str) -> Self {
+        let _ = writeln!(self.header, "fn {name}_load(i: u32) -> f32 {{ return 0.0; }}");
         self
     }
 

@@ -451,7 +451,7 @@ pub use attention::{
     kv_move,
 };
 pub use conv::resize;
-pub use conv::{conv_backward, conv_transpose};
+pub use conv::{conv_backward, conv_transpose, group_norm, group_norm_backward};
 pub use gemm::{gemm_quant, grouped_gemm, grouped_gemm_backward, lora, lora_backward};
 pub use pointwise::{activation, activation_backward, axpby, column_sums, dropout};
 pub use position::{position_encoding, rope};

@@ -23,10 +23,13 @@
 use crate::config::{config, defaults, words};
 use crate::ops::prelude::*;
 
+mod boxes;
 mod choose;
 pub mod conv_backward;
 pub mod conv_transpose;
 mod gather;
+pub mod group_norm;
+pub mod group_norm_backward;
 mod pipeline;
 pub mod resize;
 mod taps;

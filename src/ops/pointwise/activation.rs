@@ -67,7 +67,7 @@ impl Activation {
     }
 
     /// These, the constant of this one, and functions for chunks of `vec`.
-    pub(super) fn declare(self, shader: Shader, vec: u32) -> Shader {
+    pub(crate) fn declare(self, shader: Shader, vec: u32) -> Shader {
         Self::constants(shader).constant("ACTIVATION", self as u32).import(match vec {
             4 => "activation_four4",
             2 => "activation_four2",

@@ -37,7 +37,7 @@ pub struct Output {
 
 /// The statistics of one row.
 #[derive(Debug, Clone)]
-pub(super) struct Row<R> {
+pub(in crate::reference) struct Row<R> {
     /// Distances from the mean, or with RMS norm the values.
     pub from_mean: Vec<R>,
     pub mean: R,
@@ -47,7 +47,7 @@ pub(super) struct Row<R> {
 }
 
 /// The mean is that of distances from the first element: a DC offset of the row costs `low` nothing.
-pub(super) fn row<R: Real>(kind: Kind, eps: f32, values: &[R]) -> Row<R> {
+pub(in crate::reference) fn row<R: Real>(kind: Kind, eps: f32, values: &[R]) -> Row<R> {
     let count = R::of(values.len() as f64);
     let pivot = if kind == Kind::Layer { values[0] } else { R::ZERO };
     let mut sum = R::ZERO;

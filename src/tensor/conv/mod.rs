@@ -1,7 +1,11 @@
 //! Convolution on tensors.
 
+mod group_norm;
+mod group_norm_backward;
 mod resize;
 
+pub use group_norm::GroupNormOptions;
+pub use group_norm_backward::GroupNormGradients;
 pub use resize::ResizeOptions;
 
 pub(super) mod conv_backward;

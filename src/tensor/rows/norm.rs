@@ -25,7 +25,7 @@ pub struct NormOptions<'a> {
 pub struct NormInput<'a> {
     pub(super) dtype: Dtype,
     shape: &'a [usize],
-    pub(super) buffer: &'a wgpu::Buffer,
+    pub(in crate::tensor) buffer: &'a wgpu::Buffer,
     context: &'a Context,
 }
 
@@ -37,7 +37,13 @@ impl<'a, T: Element> From<&'a Tensor<T>> for NormInput<'a> {
 
 impl NormInput<'_> {
     /// Refuses another shape, and a tensor of another context.
-    pub(super) fn check(&self, op: &'static str, arg: &'static str, batch: &Batch, shape: &[usize]) -> Result<()> {
+    pub(in crate::tensor) fn check(
+        &self,
+        op: &'static str,
+        arg: &'static str,
+        batch: &Batch,
+        shape: &[usize],
+    ) -> Result<()> {
         if !batch.context().same(self.context) {
             return Err(Error { op, kind: ErrorKind::ForeignTensor { arg } });
         }
@@ -50,7 +56,7 @@ impl NormInput<'_> {
         }
     }
 
-    pub(super) fn vector(&self) -> Vector {
+    pub(in crate::tensor) fn vector(&self) -> Vector {
         Vector::of(self.dtype)
     }
 }

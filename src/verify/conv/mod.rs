@@ -1,9 +1,11 @@
 //! How a call of conv is made and judged.
 
+mod group_norm;
 mod resize;
 
 pub mod conv_backward;
 pub mod conv_transpose;
+pub mod group_norm_backward;
 
 use crate::Layout;
 use crate::conv::{Activation, Algorithm, Bias, Buffers, Config, Padding, Problem, Residual};

@@ -1,5 +1,7 @@
 //! Convolution on a GPU: what is more than a Problem of the list.
 
+mod group_norm;
+mod group_norm_backward;
 mod resize;
 
 mod conv_backward;

@@ -16,10 +16,10 @@ use tileloom::{Dtype, Op};
 use tileloom::{
     activation, activation_backward, advance, attention_backward, attention_bias, attention_bias_backward,
     attention_merge, attention_merge_backward, axpby, beam_step, column_sums, conv, conv_backward, conv_transpose,
-    counting_sort, dropout, gemm_quant, grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward,
-    moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward, position_encoding, quantize, resize,
-    rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
-    vq_scatter, vq_train,
+    counting_sort, dropout, gemm_quant, group_norm, group_norm_backward, grouped_gemm, grouped_gemm_backward,
+    kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward,
+    position_encoding, quantize, resize, rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify,
+    vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use super::{Cut, Slice, TwoWays, op};
@@ -54,6 +54,8 @@ ops![
     dropout::Problem,
     tileloom::gemm::Problem,
     gemm_quant::Problem,
+    group_norm::Problem,
+    group_norm_backward::Problem,
     grouped_gemm::Problem,
     grouped_gemm_backward::Problem,
     kv_append::Problem,
@@ -653,6 +655,38 @@ impl TwoWays for resize::Problem {
     fn cuts(&self) -> Vec<Cut<Self>> {
         let args = ["x", "y"].map(|name| (name, 1));
         vec![Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
+    }
+}
+
+impl TwoWays for group_norm::Problem {
+    fn problems() -> Vec<Self> {
+        use loom::kernels::conv::group_norm as listed;
+        let of = |over, channels, order| Self { batch: 3, ..listed::shape(over, channels, [6, 6], order) };
+        let halves = listed::of(F16, of(group_norm::Over::Channels, 6, conv::Order::Nchw));
+        vec![Self { stats: Some(0), ..of(group_norm::Over::Group(3), 12, conv::Order::Nhwc) }, halves]
+    }
+
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("x", 1), ("y", 1), ("stats", 3)];
+        vec![Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
+    }
+}
+
+impl TwoWays for group_norm_backward::Problem {
+    fn problems() -> Vec<Self> {
+        use loom::kernels::conv::group_norm as listed;
+        use loom::kernels::conv::group_norm_backward::{all, plain, shape};
+        let of = |over, order| shape(over, 12, [6, 6], order);
+        let group = of(group_norm::Over::Group(3), conv::Order::Nhwc).forward;
+        let halves = listed::of(F16, plain(of(group_norm::Over::Channels, conv::Order::Nchw)).forward);
+        [group, halves].map(|forward| all(group_norm::Problem { batch: 3, ..forward })).into()
+    }
+
+    /// Gradients of weight and bias are sums over pictures.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("x", 1), ("dy", 1), ("dx", 1), ("stats", 3)];
+        let with = |batch| Self { forward: group_norm::Problem { batch, ..self.forward }, ..*self };
+        vec![Cut::at("batches", 1, self.forward.batch, &args, |some| with(some.len()))]
     }
 }
 

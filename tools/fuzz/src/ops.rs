@@ -13,9 +13,10 @@ use tileloom::{
     Binding, Caps, Dispatch, Dtype, Kernels, Mask, MaskKind, Result, activation, activation_backward, advance,
     attention, attention_backward, attention_bias, attention_bias_backward, attention_merge, attention_merge_backward,
     axpby, beam_step, column_sums, conv, conv_backward, conv_transpose, counting_sort, dropout, gemm, gemm_quant,
-    grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward, moe_balance, moe_bias, moe_route,
-    moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax,
-    softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    group_norm, group_norm_backward, grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward,
+    moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward, position_encoding, quantize, resize,
+    rope, sample, softmax, softmax_backward, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
+    vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -27,7 +28,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 46] = [
+pub const OPS: [(&str, Case); 48] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
@@ -47,6 +48,8 @@ pub const OPS: [(&str, Case); 46] = [
     ("counting_sort", call::case::<counting_sort::Problem>),
     ("gemm", call::case::<gemm::Problem>),
     ("gemm_quant", call::case::<gemm_quant::Problem>),
+    ("group_norm", call::case::<group_norm::Problem>),
+    ("group_norm_backward", call::case::<group_norm_backward::Problem>),
     ("grouped_gemm", call::case::<grouped_gemm::Problem>),
     ("grouped_gemm_backward", call::case::<grouped_gemm_backward::Problem>),
     ("kv_append", call::case::<kv_append::Problem>),
@@ -355,6 +358,42 @@ op!(resize: [x, y], [scratch]; |dice, p| {
     let filter = matches!(p.rule, resize::Rule::Linear | resize::Rule::Cubic(_));
     (p.antialias, p.exclude_outside) = (p.antialias && filter, p.exclude_outside && filter);
     p.scale = p.scale.map(|_| [0.5 + dice.below(8) as f64 / 4.0, 1.5]);
+});
+
+one_of!(group_norm::Over: |d| group_norm::Over::Group(1 + d.below(4)), group_norm::Over::Channels, group_norm::Over::Batch);
+fields!(group_norm::Running = Self::default(); group_norm::Running { mean, variance });
+one_of!(group_norm::Statistics: |d| group_norm::Statistics::Own, group_norm::Statistics::Given(Vary::any(d)),
+    group_norm::Statistics::Update { running: Vary::any(d), momentum: 0.1 });
+fields!(group_norm::Problem = Self::default();
+group_norm::Problem {
+    batch, channels, size, over, statistics, order, x, x_layout, y, y_layout, weight, bias, activation, slope, eps, stats,
+});
+op!(group_norm: [x, y], [weight, bias, stats, running_mean, running_variance, scratch]; |dice, p| {
+    p.size = [0; 2].map(|_| 1 + dice.below(20));
+    p.channels = 12 * dice.below(4);
+    (p.slope, p.eps) = (0.5, 1e-5);
+    if p.over != group_norm::Over::Batch {
+        p.statistics = group_norm::Statistics::Own;
+    }
+    if let group_norm::Statistics::Given(_) = p.statistics {
+        p.stats = None;
+    }
+});
+
+fields!(group_norm_backward::Problem = Self::default();
+    group_norm_backward::Problem { forward, dx, dx_layout, dweight, dbias, add });
+op!(group_norm_backward: [x, dy], [weight, bias, stats, running_mean, running_variance, dx, dweight, dbias, scratch]; |dice, p| {
+    let of = &mut p.forward;
+    of.size = [0; 2].map(|_| 1 + dice.below(20));
+    of.channels = 12 * dice.below(4);
+    (of.slope, of.eps) = (0.5, 1e-5);
+    if of.over != group_norm::Over::Batch {
+        of.statistics = group_norm::Statistics::Own;
+    }
+    of.stats = match of.statistics {
+        group_norm::Statistics::Given(_) => None,
+        _ => Some(0),
+    };
 });
 
 fields!(conv_backward::Problem = Self::default();

@@ -1,5 +1,7 @@
 //! Convolution, described.
 
+pub mod group_norm;
+pub mod group_norm_backward;
 pub mod resize;
 
 pub mod conv_backward;

@@ -173,7 +173,7 @@ impl Listed for Problem {
 }
 
 /// Where weight and bias start in their bindings, in elements.
-pub(super) fn vector_starts(
+pub(in crate::kernels) fn vector_starts(
     options: &mut Options,
     weight: &mut Option<Vector>,
     bias: &mut Option<Vector>,

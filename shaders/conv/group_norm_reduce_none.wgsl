@@ -1,0 +1,2 @@
+// One invocation per item: nothing to join.
+fn reduced(own: Acc, local: u32) -> Acc { return own; }
