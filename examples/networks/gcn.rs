@@ -34,11 +34,8 @@ const LAYERS: [([usize; 2], usize); 6] = [
     ([3, 3], CLASSES),
 ];
 
-/// Weights and biases on the device.
-type Layers = Vec<[Tensor<f32>; 2]>;
-
-/// Two branches, added, then refined: `x` is `[n, CHANNELS, h, w]`.
-fn forward(batch: &mut Batch, layers: &Layers, x: &Tensor<f32>) -> Result<Tensor<f32>> {
+/// Two branches, added, then refined, by weights and biases: `x` is `[n, CHANNELS, h, w]`.
+fn forward(batch: &mut Batch, layers: &[[Tensor<f32>; 2]], x: &Tensor<f32>) -> Result<Tensor<f32>> {
     let mut conv = |layer: usize, x: &Tensor<f32>, residual: Option<&Tensor<f32>>, activation| {
         let [weight, bias] = &layers[layer];
         let options =
@@ -60,7 +57,7 @@ fn forward(batch: &mut Batch, layers: &Layers, x: &Tensor<f32>) -> Result<Tensor
 pub fn check(context: &Context, _: &Path) -> Result<Agreement> {
     let mut random = Random::new(15);
     let mut normal = |n: usize, scale: f64| -> Vec<f32> { (0..n).map(|_| (scale * random.normal()) as f32).collect() };
-    let (mut layers, mut host) = (Layers::new(), Vec::new());
+    let (mut layers, mut host) = (Vec::new(), Vec::new());
     for (kernel, channels) in LAYERS {
         let inputs = channels * kernel[0] * kernel[1];
         let weight = normal(CLASSES * inputs, 1.0 / (inputs as f64).sqrt());

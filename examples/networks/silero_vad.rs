@@ -284,10 +284,10 @@ fn heard(weights: &Weights, sound: &[f64]) -> Result<Vec<f64>> {
         let gates: Vec<f64> = (0..4 * D)
             .map(|j| bias_ih[j] + bias_hh[j] + dot(&ih[j * D..][..D], &x.values) + dot(&hh[j * D..][..D], &h))
             .collect();
-        for d in 0..D {
+        for (d, (h, c)) in h.iter_mut().zip(&mut c).enumerate() {
             let [i, f, g, o] = [0, 1, 2, 3].map(|gate| gates[gate * D + d]);
-            c[d] = host::sigmoid(f) * c[d] + host::sigmoid(i) * g.tanh();
-            h[d] = host::sigmoid(o) * c[d].tanh();
+            *c = host::sigmoid(f) * *c + host::sigmoid(i) * g.tanh();
+            *h = host::sigmoid(o) * c.tanh();
         }
         let active: Vec<f64> = h.iter().map(|&h| host::relu(h)).collect();
         probabilities.push(host::sigmoid(head.bias[0] + dot(&head.weight, &active)));

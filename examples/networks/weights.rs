@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use half::{bf16, f16};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -17,16 +19,38 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes"))).collect()
 }
 
+fn halves(bytes: &[u8], value: impl Fn(u16) -> f32) -> Vec<f32> {
+    bytes.chunks_exact(2).map(|bytes| value(u16::from_le_bytes([bytes[0], bytes[1]]))).collect()
+}
+
 impl Weights {
-    /// A file of safetensors in f32.
+    /// A file of safetensors: its tensors of f32, f16 and bf16.
     pub fn safetensors(path: &Path) -> Result<Weights> {
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let tensors = SafeTensors::deserialize(&bytes)?;
-        let one = |(name, view): (String, safetensors::tensor::TensorView)| match view.dtype() {
-            Dtype::F32 => Ok((name, (view.shape().to_vec(), floats(view.data())))),
-            other => Err(format!("{name} is {other:?}, not F32").into()),
-        };
-        Ok(Weights(tensors.tensors().into_iter().map(one).collect::<Result<_>>()?))
+        let mut all = HashMap::new();
+        for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
+            let values = match view.dtype() {
+                Dtype::F32 => floats(view.data()),
+                Dtype::F16 => halves(view.data(), |bits| f16::from_bits(bits).into()),
+                Dtype::BF16 => halves(view.data(), |bits| bf16::from_bits(bits).into()),
+                // Counters and the like.
+                _ => continue,
+            };
+            all.insert(name, (view.shape().to_vec(), values));
+        }
+        Ok(Weights(all))
+    }
+
+    /// Writes them to a file of safetensors, in f16.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let halves =
+            |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect() };
+        let all: Vec<_> = self.0.iter().map(|(name, (shape, values))| (name, shape, halves(values))).collect();
+        let mut views = Vec::new();
+        for (name, shape, bytes) in &all {
+            views.push((name, TensorView::new(Dtype::F16, shape.to_vec(), bytes)?));
+        }
+        Ok(safetensors::serialize_to_file(views, None, path)?)
     }
 
     /// A folder of TensorFlow.js: model.json, and files of plain f32 in the order of its manifest.
