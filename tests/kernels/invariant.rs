@@ -7,7 +7,9 @@ use loom::kernels::attention::{packed as layout, sequences};
 use tileloom::gemm::Matrix;
 use tileloom::norm::Kind;
 use tileloom::{Caps, Dtype, Kernels, KernelsOptions, Op, attention, beam_step, gemm, gemm_quant, grouped_gemm, lora};
-use tileloom::{norm, quantize, sample, softmax, softmax_backward, speculative_tree, speculative_verify, weights};
+use tileloom::{
+    group_norm, norm, quantize, sample, softmax, softmax_backward, speculative_tree, speculative_verify, weights,
+};
 
 use crate::{Depth, Suite};
 
@@ -150,6 +152,11 @@ fn rows(gpu: &Gpu) -> Result<(), String> {
             hold(gpu, &kernels, &args[..2], |rows| norm::Problem { rows, cols, ..norm::Problem::of(kind) })?;
         }
     }
+    hold(gpu, &kernels, &[("x", 1), ("y", 1)], |batch| group_norm::Problem {
+        batch,
+        size: [60, 60],
+        ..Default::default()
+    })?;
     let args = [("y", 1), ("dy", 1), ("dx", 1)];
     hold(gpu, &kernels, &args, |rows| softmax_backward::Problem { rows, cols: 1000, ..Default::default() })?;
     let args = [("x", 1), ("codes", 1), ("scales", 1)];

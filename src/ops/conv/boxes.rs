@@ -200,7 +200,9 @@ pub(super) struct Boxes {
 
 impl Area {
     pub fn of(shape: Shape, view: &View<3>) -> Area {
-        Area { shape, sizes: view.sizes, cols: view.inner }
+        // The number of pictures by which a Config is chosen may be another one.
+        let [_, a1, a2] = view.sizes;
+        Area { shape, sizes: [shape.batch, a1, a2], cols: view.inner }
     }
 
     /// Boxes whose lines, or columns, are each of one set.

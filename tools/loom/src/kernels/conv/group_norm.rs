@@ -259,13 +259,11 @@ fn everywhere(list: &mut List<Problem>) {
 /// Layouts, dtypes, tiles.
 fn wide(list: &mut List<Problem>) {
     for order in [Nchw, Nhwc] {
-        for dtype in [F16, Bf16] {
+        for (dtype, size) in [(F16, [4, 6]), (Bf16, [3, 5])] {
             for (over, channels) in [(Over::Group(2), 24), (Over::Group(7), 14), (Over::Channels, 24), (Over::Batch, 7)]
             {
-                for size in [[4, 6], [3, 5]] {
-                    let problem = of(dtype, shape(over, channels, size, order));
-                    list.wide("dtypes", problem).seed(1).every_candidate();
-                }
+                let problem = Problem { activation: Activation::None, ..shape(over, channels, size, order) };
+                list.wide("dtypes", of(dtype, problem)).seed(1).every_candidate();
             }
         }
         for over in OVERS {

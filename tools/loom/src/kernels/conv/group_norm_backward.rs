@@ -197,11 +197,10 @@ fn everywhere(list: &mut List<Problem>) {
 /// Layouts, dtypes, tiles.
 fn wide(list: &mut List<Problem>) {
     for order in [Nchw, Nhwc] {
-        for dtype in [F16, Bf16] {
+        for (dtype, size) in [(F16, [4, 6]), (Bf16, [3, 5])] {
             for (over, channels) in [(Over::Group(2), 24), (Over::Channels, 24), (Over::Batch, 7)] {
-                for size in [[4, 6], [3, 5]] {
-                    list.wide("dtypes", of(dtype, shape(over, channels, size, order))).seed(1).every_candidate();
-                }
+                let problem = of(dtype, plain(shape(over, channels, size, order)));
+                list.wide("dtypes", problem).seed(1).every_candidate();
             }
         }
         for over in OVERS {
