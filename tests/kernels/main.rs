@@ -27,6 +27,7 @@ mod gemm;
 mod gradients;
 mod invariant;
 mod ledger;
+mod networks;
 mod pointwise;
 mod position;
 mod rounds;
