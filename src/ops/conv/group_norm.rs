@@ -20,7 +20,7 @@
 //! * [`Algorithm::Whole`]: sets that stay in a cache, several per workgroup where they are short; one step.
 //! * [`Algorithm::Split`]: moments of parts of sets, in scratch; these joined in their order; then y. At most 256 parts a set.
 //!
-//! Both read neighbouring elements by neighbouring invocations, channels first or last.
+//! Both read neighbouring elements by neighbouring invocations, channels first or last. No adapter is measured yet.
 
 use super::Order;
 use super::boxes::{self, Area, PARTS, Shape, Walk, merge, vector, vectors, walk_params};
