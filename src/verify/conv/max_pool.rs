@@ -45,13 +45,13 @@ fn same(dtype: Dtype, oracle: Vec<f64>) -> Rule {
 pub(super) fn smaller(problem: &Problem, batch: usize, channels: usize, size: [usize; 2], by_out: bool) -> Problem {
     let (batch, channels) = (problem.batch.min(batch), like(problem.channels, channels));
     let mut own = Problem { batch, channels, ..*problem };
-    for axis in 0..2 {
-        own.size[axis] = like(problem.size[axis], size[axis]);
+    for (axis, &places) in size.iter().enumerate() {
+        own.size[axis] = like(problem.size[axis], places);
         own.kernel[axis] = problem.kernel[axis].min(4);
         own.stride[axis] = problem.stride[axis].min(3);
         // A window has places wherever it starts.
         own.dilation[axis] = problem.dilation[axis].min(own.size[axis].clamp(1, 2));
-        let half = (own.dilation[axis] * (own.kernel[axis] - 1) + 1) / 2;
+        let half = (own.dilation[axis] * (own.kernel[axis] - 1)).div_ceil(2);
         (2 * axis..2 * axis + 2).for_each(|side| own.padding[side] = problem.padding[side].min(half));
         while by_out && own.size[axis] > 0 && own.out()[axis] % 8 != problem.out()[axis] % 8 {
             own.size[axis] += 1;

@@ -169,7 +169,10 @@ fn shapes(problem: &Problem, algorithm: Algorithm, tile: [u32; 3]) -> [Problem; 
         let (mut of_x, of_y) = if depthwise { (of_x, of_y) } else { (like(of_x, channels), like(of_y, outputs)) };
         // Rows of whole blocks of scales.
         let whole = problem.format.is_some_and(|format| matches!(format.scales, Scales::K | Scales::K6));
-        while whole && of_x < problem.group_channels() && of_x * problem.kernel[0] * problem.kernel[1] % 256 != 0 {
+        while whole
+            && of_x < problem.group_channels()
+            && !(of_x * problem.kernel[0] * problem.kernel[1]).is_multiple_of(256)
+        {
             of_x += 8;
         }
         smaller(problem, problem.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
