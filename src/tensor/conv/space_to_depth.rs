@@ -132,8 +132,7 @@ impl Batch {
             return Err(ErrorKind::shape("x", x.shape(), "two axes").of(OP));
         };
         let elements = block[0].saturating_mul(block[1]);
-        let divided = |n| whole(n, elements);
-        let (Some(divided), rows, cols) = (divided(if inverse { cols } else { rows }), rows, cols) else {
+        let Some(divided) = whole(if inverse { cols } else { rows }, elements) else {
             return Err(ErrorKind::shape("x", x.shape(), format!("whole blocks of {elements}")).of(OP));
         };
         let [wide, deep] = match inverse {

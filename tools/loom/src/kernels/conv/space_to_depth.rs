@@ -136,7 +136,7 @@ impl Listed for Problem {
         let elements = block_h.saturating_mul(block_w);
         (problem.batch, problem.channels, problem.size) = (n, c, [h, w]);
         if problem.inverse {
-            if elements == 0 || c % elements != 0 {
+            if elements == 0 || !c.is_multiple_of(elements) {
                 return Err(case::bad_shape("x", x, format!("channels of whole blocks of {elements}")));
             }
             problem.channels = c / elements;
