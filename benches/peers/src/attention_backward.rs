@@ -1,6 +1,7 @@
 //! The gradient of attention on contiguous `[1, 8, seq, dim]`, behind the forward call: burn's autodiff through its own attention,
 //! of the sum of o times do.
 
+use burn::tensor::Tensor;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use tileloom::Dtype;
@@ -23,7 +24,7 @@ fn duel(seq: usize, dim: usize, causal: bool) -> Duel {
         let leaf = |name| Ok::<_, String>(tensor(name)?.autodiff().require_grad());
         Ok([leaf("q")?, leaf("k")?, leaf("v")?, tensor("do")?.autodiff()])
     };
-    let op = move |[q, k, v, d_o]: [_; 4]| {
+    let op = move |[q, k, v, d_o]: [Tensor<4>; 4]| {
         let o = attention(q.clone(), k.clone(), v.clone(), None, None, options);
         let gradients = (o * d_o).sum().backward();
         [q, k, v].map(|leaf| leaf.grad(&gradients).expect("a leaf has its gradient"))
