@@ -180,10 +180,7 @@ pub fn cases(suite: &mut Suite) {
         expect(timed.len() + before.skipped.len() == configs.len(), || format!("{before:?}"))?;
         let (shipped, other) = (configs[0], configs[1]);
         // Nothing is quicker than to do nothing; the second only where there are many rows, which no small call has.
-        for (wrong, first) in [
-            (shipped, "  if true { return; }"),
-            (other, "  if params.rows == 2000u { return; }"),
-        ] {
+        for (wrong, first) in [(shipped, "  if true { return; }"), (other, "  if params.rows == 2000u { return; }")] {
             let broken = broken(gpu, &[wrong], first);
             let found = tuned(&broken, &HashSet::new())?;
             let text = wrong.to_string();
