@@ -4,7 +4,9 @@
 use burn::tensor::Tensor;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
+use loom::harness::bench;
 use tileloom::Dtype;
+use tileloom::attention::Problem;
 
 use crate::burn_side::{Set, burn_all};
 use crate::duel::{Duel, known};
@@ -29,8 +31,10 @@ fn duel(seq: usize, dim: usize, causal: bool) -> Duel {
         let gradients = (o * d_o).sum().backward();
         [q, k, v].map(|leaf| leaf.grad(&gradients).expect("a leaf has its gradient"))
     };
+    // As attention_backward's bench has it made.
+    let forward = Problem { seq_q: seq, seq_kv: seq, causal, lse: Some(0), ..Problem::new(1, HEADS, HEADS, dim) };
     Duel {
-        before: Some(known("attention", &shape)),
+        before: Some(bench("forward", forward)),
         ..Duel::new(known("attention_backward", &shape), vec![burn_all(upload, op, ["dq", "dk", "dv"], 0.0)])
     }
 }

@@ -356,13 +356,13 @@ impl Gather {
     pub(super) fn bind(&self, config: &Config, kernels: &Kernels, memory: &Memory) -> Checked<Dispatch> {
         let mut args = Args::new(kernels);
         args.read(X, "x", memory.x, self.x.0.of(self.x.1))?;
-        let [codes, scales] = match &self.format {
+        let [weight, scales] = match &self.format {
             None => [Some(self.weight.0.of(self.weight.1)), None],
             &Some((format, [n, k])) => {
                 [format.code_bytes(n, k), format.scale_bytes(n, k)].map(|bytes| Some(Reach::to(bytes / 4, WORD)))
             }
         };
-        args.read(WEIGHT, if scales.is_some() { "codes" } else { "weight" }, memory.weight, codes)?;
+        args.read(WEIGHT, "weight", memory.weight, weight)?;
         args.read(SCALES, "scales", memory.scales, scales)?;
         args.write(Y, "y", memory.y, self.y.0.of(self.y.1))?;
         args.read(BIAS, "bias", memory.bias, self.bias.map(|(view, dtype)| view.of(dtype)))?;

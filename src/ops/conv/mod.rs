@@ -430,7 +430,7 @@ impl Problem {
         ErrorKind::unless(in_rows, "weight_order", reason)?;
         let own = self.group_channels().saturating_mul(self.kernel[0]).saturating_mul(self.kernel[1]);
         let (n, k) = (self.outputs, own);
-        format.countable(n, k, ["codes", "scales"])?;
+        format.countable(n, k, ["weight", "scales"])?;
         Ok(Some((format, [n, k])))
     }
 
