@@ -4,7 +4,7 @@ use loom::Gpu;
 use loom::kernels::conv::max_pool::shape;
 use tileloom::conv::Order;
 use tileloom::max_pool::{self, Buffers, Problem};
-use tileloom::{Context, Error, ErrorKind, Layout, MaxPoolOptions, max_pool_backward};
+use tileloom::{Context, Error, ErrorKind, Layout, MaxPoolOptions};
 
 use crate::{Suite, invalid, refused};
 
@@ -25,19 +25,13 @@ fn tensors(gpu: &Gpu) -> Result<(), String> {
         let (y, places) = x.max_pool_indices(&by_two)?;
         assert_eq!((y.shape(), read(&y)?), (&[1, 1, 1, 2][..], vec![9.0, 6.0]));
         assert_eq!(pollster::block_on(places.read())?, [5, 7]);
-        let dx = y.max_pool_backward(&places, x.shape(), &by_two)?;
-        assert_eq!((dx.shape(), read(&dx)?), (x.shape(), vec![0.0, 0.0, 0.0, 0.0, 0.0, 9.0, 0.0, 6.0]));
         // One dimension, channels last: what is said of height does not count.
         let sound = x.reshape(&[1, 4, 2])?;
         let last = MaxPoolOptions { kernel: [7, 2], padding: [9, 9, 1, 0], order: Order::Nhwc, ..Default::default() };
         let y = sound.max_pool(&last)?;
         assert_eq!((y.shape(), read(&y)?), (&[1, 4, 2][..], vec![3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 5.0, 9.0]));
-        for (error, arg) in [
-            (x.reshape(&[8])?.max_pool(&by_two).unwrap_err(), "x"),
-            (x.max_pool_backward(&places, x.shape(), &by_two).unwrap_err(), "dy"),
-        ] {
-            assert!(matches!(error.kind, ErrorKind::Shape { arg: have, .. } if have == arg), "{error}");
-        }
+        let error = x.reshape(&[8])?.max_pool(&by_two).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Shape { arg: "x", .. }), "{error}");
         Ok(())
     };
     run().map_err(|error| error.to_string())
@@ -75,13 +69,5 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     refused("y in x", max_pool::prepare(&gpu.kernels, &good, Buffers::new(&x, &x).indices(&indices)), |e| {
         matches!(e.kind, ErrorKind::Aliased { first: "x", second: "y", .. })
     })?;
-    let backward = max_pool_backward::Problem { forward: good, ..Default::default() };
-    let dx = |problem: &max_pool_backward::Problem| {
-        max_pool_backward::prepare(&gpu.kernels, problem, max_pool_backward::Buffers::new(&y, &indices, &x))
-    };
-    dx(&backward).map_err(|error| error.to_string())?;
-    let without = Problem { indices: None, ..good };
-    invalid("indices", dx(&max_pool_backward::Problem { forward: without, ..backward }))?;
-    invalid("dx", dx(&max_pool_backward::Problem { dx_layout: Layout::strided(0, [32, 16, 3]), ..backward }))?;
     gpu.read(&y).map(drop)
 }

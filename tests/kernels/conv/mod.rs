@@ -3,6 +3,7 @@
 mod group_norm;
 mod group_norm_backward;
 mod max_pool;
+mod max_pool_backward;
 mod resize;
 mod space_to_depth;
 
