@@ -142,7 +142,7 @@ impl Vad {
         let unit: Tensor<f32> = self.context.zeros(parts.shape())?;
         let problem = norm::Problem { rows: parts.len() / 2, cols: 2, eps: 1e-20, ..norm::Problem::of(Kind::Rms) };
         steps.push(norm::prepare(kernels, &problem, norm::Buffers::new(parts.buffer(), unit.buffer()))?);
-        // Where it is.
+        // unit = unit * parts, in place.
         let rows = [1, unit.len()];
         steps.push(self.gate(Activation::None, rows, [(&unit, 0), (&unit, 0)], Some((&parts, 0)))?);
 

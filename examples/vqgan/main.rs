@@ -26,7 +26,7 @@
 //! | 1 x 1, with the bias and the sum | `gemm` |
 //! | attention of one head as wide as the channels | `attention` |
 //!
-//! Channels are last throughout, so that a picture is a matrix of pixels for products and attention. Three buffers are enough for all.
+//! Channels are last throughout, so that a picture is a matrix of pixels for products and attention. Three buffers are enough for all but q, k and v.
 
 // A test has this file as a module, beside that of the networks, and uses what it needs of it.
 #![allow(dead_code, clippy::duplicate_mod)]
@@ -212,7 +212,9 @@ fn write(path: &str, pixels: &[f32], [height, width]: [usize; 2]) -> Result<()> 
     let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), width as u32, height as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(&bytes)?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&bytes)?;
+    writer.finish()?;
     Ok(())
 }
 

@@ -55,7 +55,7 @@ fn ordered() -> bool { return (params.flags & ORDERED) != 0u; }
 // Whether what is seen of a segment does not end at a query's own place.
 fn whole(segment: u32) -> bool { return (segment & FULL) != 0u || !ordered(); }
 
-// The keys that query i sees, less those that a mask hides, and of segments those between.
+// A range that holds all keys that query i sees. A mask may hide some of it, and so may the segments of keys between (apart).
 fn keys_of(s: Sequence, i: u32) -> Range {
   let t = i32(i) + s.shift;
   var keys = Range(key_at(s, t - params.left), key_at(s, t + params.right + 1));
@@ -68,7 +68,7 @@ fn keys_of(s: Sequence, i: u32) -> Range {
   return keys;
 }
 
-// The queries that see key j, likewise.
+// Such a range of the queries that see key j.
 fn queries_of(s: Sequence, j: u32) -> Range {
   var queries = Range(query_at(s, i32(j) - params.right), query_at(s, i32(j) + params.left + 1));
   if SEGMENTS {

@@ -42,7 +42,9 @@ fn item_of(wg: vec3<u32>, local: u32) -> Item {
   let lane = local % LANES;
   let first = part * params.part_lines;
   let line = first + lane / params.across;
-  let end = select(0u, min(first + params.part_lines, params.lines), team < params.items);
+  // Of LANES that `across` does not divide the last have nothing.
+  let busy = team < params.items && lane / params.across < LANES / params.across;
+  let end = select(0u, min(first + params.part_lines, params.lines), busy);
   let c = piece * params.part_chunks;
   return Item(number, part, piece, lane, team < params.items, low, axes_in_box(first), axes_in_box(line), line, end,
     c + lane % params.across, c + params.part_chunks);

@@ -19,7 +19,7 @@ type Check = fn(&Context, &Path) -> shipped::Result<shipped::Agreement>;
 
 fn cases(suite: &mut Suite) {
     let folder = Path::new("target/networks");
-    // Whether there are weights to fetch. What each driver must see is the first.
+    // Name, whether it needs fetched weights, check. The narrow suite has the first only.
     let checks: [(&str, bool, Check); 3] = [
         ("silero_vad", true, shipped::silero_vad::check),
         ("esrgan_slim", true, shipped::esrgan::check),

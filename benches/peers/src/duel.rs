@@ -187,7 +187,12 @@ pub fn fight(
     duel: &Duel,
     quick: bool,
 ) -> Result<Vec<Line>, String> {
-    let (bench, cost) = (&*duel.bench, duel.bench.cost());
+    let bench = &*duel.bench;
+    let mut cost = bench.cost();
+    if let Some(Cost { flops, bytes, .. }) = duel.before.as_ref().map(|run| run.cost()) {
+        cost.flops += flops;
+        cost.bytes += bytes;
+    }
     let sets = ((SETS / cost.bytes).ceil() as usize).clamp(2, 16);
     let prepare = |name, side: Result<Side, String>| (name, side.and_then(|side| ready(side, sets)));
     let mut sides = Vec::new();

@@ -359,6 +359,14 @@ impl Problem {
         product!(2u32, self.forward.batch).saturating_add(self.rows()).saturating_add(copies)
     }
 
+    /// Rows of all sequences as if each were the longest, or keys in segments: the invocations of the first step.
+    fn delta_items(&self) -> u64 {
+        let forward = &self.forward;
+        let rows = product!(forward.batch, forward.heads.max(1), forward.seq_q.max(1));
+        let keys = if forward.segments.is_some() { product!(forward.batch, forward.seq_kv) } else { 0 };
+        rows.max(keys)
+    }
+
     /// Of the whole scratch. A sequence without keys behind all others has a place of its own.
     fn scratch_bytes(&self, config: &Config) -> u64 {
         let forward = &self.forward;
@@ -749,6 +757,9 @@ impl Plan for Problem {
         caps.check_wg_size(wg_size)?;
         Misfit::at_most("bytes of scratch", self.scratch_bytes(config), caps.binding_bytes())?;
         Misfit::at_most("rows of scratch", self.scratch_bytes(config) / 16, u32::MAX)?;
+        // Invocations past the last are counted, too.
+        let room = u32::MAX.saturating_sub(wg_size.saturating_mul(1 << 16));
+        Misfit::at_most("invocations", self.delta_items(), room)?;
         Misfit::unless((1..=4).contains(&parts), "parts must be 1 to 4", parts)?;
         let one_walk = algorithm == Algorithm::OneWalk;
         Misfit::unless(one_walk || parts == 1, "two walks have one part", parts)?;
@@ -799,7 +810,7 @@ impl Plan for Problem {
             let [left, right] = forward.reach();
             (left as u64 + right as u64 + 1 + config.owned(queries.max(keys))).min(all as u64)
         };
-        // Of a tile of keys in segments: the end of what sees each.
+        // The loop of queries_of_all: a round per segment of a tile of keys, at most one per key.
         let ends = Rounds::plain(if forward.segments.is_some() { config.owned(keys) } else { 0 });
         caps.check_rounds(config.walk_rounds(chunks, keys, seen(forward.seq_q), group) + ends)?;
         caps.check_rounds(config.walk_rounds(chunks, queries, seen(forward.seq_kv), 1))?;
@@ -885,12 +896,7 @@ impl Plan for Problem {
             }
             let add = self.add;
             let (count, tiles, adds) = match step {
-                Step::Delta => {
-                    let rows = product!(forward.batch, forward.heads.max(1), forward.seq_q.max(1));
-                    let keys = if forward.segments.is_some() { product!(forward.batch, forward.seq_kv) } else { 0 };
-                    let all = rows.max(keys);
-                    (all.div_ceil(config.wg_size.into()), 1, [false; 2])
-                }
+                Step::Delta => (self.delta_items().div_ceil(config.wg_size.into()), 1, [false; 2]),
                 Step::Keys => {
                     let tiles = (forward.seq_kv as u64).div_ceil(config.owned(config.keys));
                     (product!(tiles, forward.kv_heads, forward.batch), tiles, [add.dk, add.dv])

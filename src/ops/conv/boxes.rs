@@ -112,6 +112,7 @@ impl Shape {
         sizes_fit([("batch", batch), ("channels", channels), ("size", height), ("size", width)])?;
         sizes_fit([("size", usize::try_from(product!(height, width)).unwrap_or(usize::MAX))])?;
         if let Over::Group(groups) = self.over {
+            sizes_fit([("over", groups)])?;
             let divides = groups > 0 && channels.is_multiple_of(groups);
             ErrorKind::unless(divides, "over", format_args!("{groups} groups of {channels} channels"))?;
         }
@@ -266,7 +267,7 @@ impl Area {
         (axes.map(|n| n as u32), folds.map(|n| n as u32))
     }
 
-    /// Chunks of a set, and invocations side by side that have some of it, at most.
+    /// Chunks of a set.
     fn set_chunks(&self, vec: u32) -> u64 {
         self.shape.elements().div_ceil(vec.into())
     }
@@ -289,7 +290,11 @@ impl Area {
             (false, Some(run)) => {
                 let each = reach.div_ceil(across);
                 match each >= run {
-                    true => (across.saturating_mul(run), down),
+                    // No more parts than `most` along a line, either.
+                    true => {
+                        let run = u64::from(run).max(u64::from(each).div_ceil(most)) as u32;
+                        (across.saturating_mul(run), down)
+                    }
                     false => (reach, down * u64::from(run / each.max(1))),
                 }
             }
@@ -412,7 +417,9 @@ pub(super) fn candidates(
     for (algorithm, boxes) in algorithms.into_iter().filter(|&(algorithm, _)| whole || algorithm == Algorithm::Split) {
         let apart = algorithm == Algorithm::Split;
         // Short sets have fewer invocations each.
-        let wanted = area.set_chunks(vec).div_ceil(FEW).checked_next_power_of_two().unwrap_or(u64::MAX);
+        let [a, b, c] = boxes.lines;
+        let own = area.set_chunks(vec).min(product!(a, b, c, chunks(area.cols, vec)));
+        let wanted = own.div_ceil(FEW).max(1).checked_next_power_of_two().unwrap_or(u64::MAX);
         let wanted = if boxes.columns && software { 1 } else { wanted.min(wg_size.into()) as u32 };
         let mut tiles = vec![(wanted.min(few), Reduce::Shuffle), (wanted, Reduce::Tree), (1, Reduce::None)];
         if !software && wanted > few {

@@ -200,7 +200,8 @@ pub(super) fn check(problem: &Gather, caps: &Caps, config: &Config) -> Result<()
 fn check_coop(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     let Config { tile: [m, n, k], thread: [tm, tn], lanes, native_f16, .. } = *config;
     let size = config.size();
-    Misfit::unless(caps.coop_f16() == Some((size, lanes)), "k must be two matrices, lanes a subgroup, as probed", k)?;
+    let probed = k == 2 * size && caps.coop_f16() == Some((size, lanes));
+    Misfit::unless(probed, "k must be two matrices, lanes a subgroup, as probed", k)?;
     let f16 = problem.format.is_none() && [problem.x.1, problem.weight.1].iter().all(|dtype| *dtype == Dtype::F16);
     Misfit::unless(f16 && native_f16, "matrices need x and weights of native f16", native_f16)?;
     Misfit::unless(problem.phases.is_none(), "matrices need pixels of the same taps", problem.parts() as u64)?;
@@ -223,7 +224,7 @@ fn check_coop(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misf
 /// The same of a tile alone.
 pub(super) fn check_tile(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, .. } = *config;
-    Misfit::unless(algorithm != Algorithm::Coop, "matrices are of convolutions, and of their dx", lanes)?;
+    Misfit::unless(algorithm != Algorithm::Coop, "matrices are of convolutions, not of gradients of weights", lanes)?;
     let sizes = [m, n, k, tm, tn];
     for size in sizes.into_iter().chain([lanes]) {
         Misfit::unless(size > 0, "sizes must be at least 1", size)?;

@@ -241,9 +241,15 @@ impl Problem {
         crate::ops::named::<Self, _>(|| self.of_dx(dtype))
     }
 
+    fn check_format(&self) -> Checked {
+        let reason = format_args!("packed weights have no gradient; decode them by vq_lookup for that of x");
+        ErrorKind::unless(self.forward.format.is_none(), "format", reason)
+    }
+
     fn of_dx(&self, dtype: Dtype) -> Checked<conv_transpose::Problem> {
         let of = &self.forward;
         of.check_sizes()?;
+        self.check_format()?;
         if of.border != Border::Zero && of.sides() != [0; 4] {
             let reason = format!("the gradient by x of a border that is `{}` is not there", of.border.name());
             return Err(ErrorKind::invalid("border", reason));
@@ -409,8 +415,7 @@ impl Plan for Problem {
     type Views = Views;
 
     fn resolve(&self) -> Checked<Views> {
-        let reason = format_args!("packed weights have no gradient; decode them by vq_lookup for that of x");
-        ErrorKind::unless(self.forward.format.is_none(), "format", reason)?;
+        self.check_format()?;
         let plain = conv::Problem {
             bias: None,
             residual: None,

@@ -20,7 +20,8 @@
 //! * [`Algorithm::Whole`]: sets that stay in a cache, several per workgroup where they are short; one step.
 //! * [`Algorithm::Split`]: moments of parts of sets, in scratch; these joined in their order; then y. At most 256 parts a set.
 //!
-//! Both read neighbouring elements by neighbouring invocations, channels first or last. No adapter is measured yet.
+//! Neighbouring invocations read neighbouring elements, but in [`Algorithm::Whole`] of groups, channels last: there those of a group. No adapter is
+//! measured yet.
 
 use super::Order;
 use super::boxes::{self, Area, PARTS, Shape, Walk, merge, vector, vectors, walk_params};
@@ -498,7 +499,7 @@ impl Plan for Problem {
                     Rounds::plain(product!(walk.parts(), fold).div_ceil(config.lanes.into())) + reduced
                 }
                 Step::Whole => walk.rounds().times(2) + reduced,
-                // An output in chunks of two goes through halves.
+                // With what a loop over a chunk's elements stores.
                 Step::Moments | Step::Apply => walk.rounds() + reduced,
             };
             caps.check_rounds(rounds)?;

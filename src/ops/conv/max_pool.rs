@@ -166,7 +166,9 @@ impl Problem {
                 return Err(ErrorKind::invalid("kernel", reason));
             }
         }
-        Ok(())
+        let places = product!(self.size[0], self.size[1]);
+        let reason = format_args!("{places} places of a plane: more than indices of u32 can tell");
+        ErrorKind::unless(self.indices.is_none() || places <= 1 << 32, "size", reason)
     }
 
     /// Where a window starts that has no place in x, if one does: it starts in the padding, and steps over all of x.

@@ -424,10 +424,10 @@ impl Problem {
     /// Packed weights as a matrix `[n, k]`.
     fn packed(&self) -> Checked<Option<(Format, [usize; 2])>> {
         let Some(format) = self.format else { return Ok(None) };
-        let in_rows = self.weight_order != WeightOrder::Hwio && self.weight_layout == Layout::default();
-        let reason =
-            format_args!("packed weights are rows of outputs, without a layout, not `{}`", self.weight_order.name());
-        ErrorKind::unless(in_rows, "weight_order", reason)?;
+        let reason = format_args!("packed weights are rows of outputs, not `{}`", self.weight_order.name());
+        ErrorKind::unless(self.weight_order != WeightOrder::Hwio, "weight_order", reason)?;
+        let reason = format_args!("packed weights lie at the start of their binding, without a layout");
+        ErrorKind::unless(self.weight_layout == Layout::default(), "weight", reason)?;
         let own = self.group_channels().saturating_mul(self.kernel[0]).saturating_mul(self.kernel[1]);
         let (n, k) = (self.outputs, own);
         format.countable(n, k, ["weight", "scales"])?;

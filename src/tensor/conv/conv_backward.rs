@@ -88,9 +88,11 @@ impl Batch {
         }
         let forward = problem_of(x, weight, options, dims).map_err(|kind| kind.of(OP))?;
         if forward.activation != Activation::None || forward.snake.is_some() {
-            let name = forward.snake.map_or(forward.activation.name(), |_| "snake");
-            let reason = format!("{name}: its derivative must be in dy");
-            return Err(ErrorKind::invalid("activation", reason).of(OP));
+            let (arg, name) = match forward.snake {
+                Some(_) => ("snake", "snake"),
+                None => ("activation", forward.activation.name()),
+            };
+            return Err(ErrorKind::invalid(arg, format!("{name}: its derivative must be in dy")).of(OP));
         }
         let want = shown(dims, forward.order, forward.batch, forward.outputs, forward.out());
         if picture(dy.shape(), dims, forward.order).is_none() || dy.shape() != want {

@@ -6,6 +6,7 @@ use loom::kernels::conv::conv_backward::{DIRECT, added, all, sums};
 use loom::kernels::conv::{conv_transpose as transposed, depthwise, shape};
 use tileloom::conv::{self, Border, Order, Padding};
 use tileloom::conv_backward::{self, Buffers, Problem, SUMS_BYTES};
+use tileloom::weights::Format;
 use tileloom::{Context, ConvOptions, Dtype, Error, ErrorKind, Layout, conv_transpose};
 
 use crate::{Depth, Suite, invalid, refused};
@@ -159,6 +160,9 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     ] {
         invalid(arg, prepare(&problem))?;
     }
+    let packed = all(conv::Problem { format: Some(Format::Q8_0), ..forward });
+    invalid("format", prepare(&packed))?;
+    invalid("format", packed.transposed(Dtype::F32))?;
     refused("many pictures", prepare(&all(conv::Problem { batch: 3, ..forward })), |error| {
         matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "dy", need: 1200, have: 800 })
     })?;

@@ -72,6 +72,7 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         (Problem { eps: -1.0, ..good }, "eps"),
         (Problem { slope: f32::NAN, ..good }, "slope"),
         (Problem { channels: 1 << 32, over: Over::Batch, ..good }, "channels"),
+        (Problem { channels: 0, over: Over::Group(1 << 32), order: Order::Nhwc, ..good }, "over"),
         (Problem { size: [1 << 20, 1 << 20], ..good }, "size"),
         (Problem { y_layout: Layout::strided(0, [48, 12, 3]), ..good }, "y_layout"),
         (Problem { statistics: UPDATE, ..good }, "statistics"),

@@ -52,6 +52,10 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         ("padding", Problem { padding: [2, 0, 0, 0], ..good }),
         ("padding", Problem { kernel: [1, 1], padding: [0, 0, 0, 1], ..good }),
         ("size", Problem { kernel: [1 << 30, 1 << 30], dilation: [2, 2], ..good }),
+        (
+            "size",
+            Problem { size: [1 << 17, 1 << 16], stride: [1 << 12; 2], x_layout: Layout::strided(0, [0; 3]), ..good },
+        ),
         ("kernel", Problem { size: [1, 4], dilation: [2, 1], kernel: [2, 3], ..good }),
         ("kernel", Problem { size: [0, 4], kernel: [2, 3], ..good }),
         ("channels", Problem { channels: 1 << 32, ..good }),

@@ -14,9 +14,11 @@ use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};
 use loom::kernels::conv::{DIRECT, line, of, shape};
-use tileloom::conv::{self, Activation, Bias, Border, Buffers, Order, Padding, Problem, Residual, WeightOrder};
+use tileloom::conv::{
+    self, Activation, Algorithm, Bias, Border, Buffers, Config, Order, Padding, Problem, Residual, WeightOrder,
+};
 use tileloom::weights::Format;
-use tileloom::{Context, ConvOptions, Dispatch, Dtype, Error, ErrorKind, Layout, gemm};
+use tileloom::{Context, ConvOptions, Dispatch, Dtype, Error, ErrorKind, Layout, Op, caps, gemm};
 
 use crate::{Depth, Suite, invalid, refused};
 
@@ -242,6 +244,7 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         ("snake", Problem { snake: Some(0), activation: Activation::Relu, ..good }),
         ("weight_order", Problem { format: Some(Format::Q8_0), weight_order: WeightOrder::Hwio, ..good }),
         ("format", Problem { format: Some(Format::Q4_K), ..good }),
+        ("weight", Problem { format: Some(Format::Q8_0), weight_layout: Layout::at(8), ..good }),
         ("y", Problem { y_layout: Layout::strided(0, [100, 25, 4]), ..good }),
     ] {
         invalid(arg, prepare(&problem))?;
@@ -255,6 +258,27 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     refused("no bias", prepare(&Problem { bias: Some(Bias::of(F32)), ..good }), |error| {
         matches!(error.kind, ErrorKind::MissingBuffer { buffer: "bias" })
     })?;
+    // Matrices take x and weights of f16, not packed, by tiles of two matrices of k.
+    let halves = of(good, [Dtype::F16; 3]);
+    let mut found = 0;
+    for caps in caps::presets() {
+        let all = halves.candidates(&caps).map_err(|error| error.to_string())?;
+        let Some(&matrices) = all.iter().find(|config| config.algorithm == Algorithm::Coop) else { continue };
+        found += 1;
+        let [m, n, k] = matrices.tile;
+        for (problem, config) in [
+            (good, matrices),
+            (Problem { format: Some(Format::Q8_0), ..halves }, matrices),
+            (halves, Config { tile: [m, n, k + 1], ..matrices }),
+        ] {
+            refused("matrices", problem.fits(&caps, &config), |error| {
+                matches!(error.kind, ErrorKind::ConfigUnfit { .. })
+            })?;
+        }
+    }
+    if found == 0 {
+        return Err("no preset has matrices".into());
+    }
     refused("no scales", prepare(&Problem { format: Some(Format::Q8_0), ..good }), |error| {
         matches!(error.kind, ErrorKind::MissingBuffer { buffer: "scales" })
     })?;

@@ -184,7 +184,12 @@ impl Listed for Problem {
             case::float(name, tensor).map(Some)
         };
         let (weight, bias) = (vector("weight")?.map(Vector::of), vector("bias")?.map(Vector::of));
-        let running = vector("running_mean")?.and(vector("running_variance")?);
+        let running = vector("running_mean")?.or(vector("running_variance")?);
+        if running.is_some() {
+            ["running_mean", "running_variance"]
+                .into_iter()
+                .try_for_each(|name| reader.tensor(name, "[c]").map(drop))?;
+        }
         let statistics = running.map_or(Statistics::Own, |_| Statistics::Given(Running::default()));
         let mut problem = Problem {
             batch,
@@ -261,6 +266,18 @@ fn everywhere(list: &mut List<Problem>) {
 
 /// Layouts, dtypes, tiles.
 fn wide(list: &mut List<Problem>) {
+    for (over, order) in OVERS.into_iter().flat_map(|over| [(over, Nchw), (over, Nhwc)]) {
+        let strides = if order == Nchw { [10 * 48, 48, 9] } else { [5 * 93, 93, 13] };
+        let x_layout = Layout::strided(3, strides);
+        let strided = Problem { x_layout, stats: Some(1), ..shape(over, 10, [5, 7], order) };
+        list.wide("strided views", strided).config(SPLIT).seed(6);
+    }
+    for (order, size) in [(Nchw, [3, 3]), (Nhwc, [5, 9])] {
+        let problem = Problem { activation: Activation::None, ..shape(Over::Group(2), 10, size, order) };
+        let entry =
+            list.wide("workgroups of no power of two, in place", problem).config(Config { wg_size: 24, ..TEAMS });
+        entry.seed(5).memory(&[&["x", "y"]]).says(&["in_place: true"]);
+    }
     for order in [Nchw, Nhwc] {
         for (dtype, size) in [(F16, [4, 6]), (Bf16, [3, 5])] {
             for (over, channels) in [(Over::Group(2), 24), (Over::Group(7), 14), (Over::Channels, 24), (Over::Batch, 7)]

@@ -116,7 +116,12 @@ impl Listed for Problem {
             case::float(name, tensor).map(Some)
         };
         let (weight, bias) = (vector("weight")?.map(Vector::of), vector("bias")?.map(Vector::of));
-        let running = vector("running_mean")?.and(vector("running_variance")?);
+        let running = vector("running_mean")?.or(vector("running_variance")?);
+        if running.is_some() {
+            ["running_mean", "running_variance"]
+                .into_iter()
+                .try_for_each(|name| reader.tensor(name, "[c]").map(drop))?;
+        }
         let forward = group_norm::Problem {
             batch,
             channels,
@@ -196,6 +201,13 @@ fn everywhere(list: &mut List<Problem>) {
 
 /// Layouts, dtypes, tiles.
 fn wide(list: &mut List<Problem>) {
+    for (over, order) in OVERS.into_iter().flat_map(|over| [(over, Nchw), (over, Nhwc)]) {
+        let strides = if order == Nchw { [10 * 48, 48, 9] } else { [5 * 93, 93, 13] };
+        let x_layout = Layout::strided(3, strides);
+        let strided = shape(over, 10, [5, 7], order);
+        let forward = group_norm::Problem { x_layout, ..strided.forward };
+        list.wide("strided views", Problem { forward, ..strided }).config(SPLIT).seed(6);
+    }
     for order in [Nchw, Nhwc] {
         for (dtype, size) in [(F16, [4, 6]), (Bf16, [3, 5])] {
             for (over, channels) in [(Over::Group(2), 24), (Over::Channels, 24), (Over::Batch, 7)] {

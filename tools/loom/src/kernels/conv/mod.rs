@@ -128,10 +128,10 @@ fn infinite(entry: &mut Entry<Problem>) {
     });
 }
 
-/// Every algorithm, f16 held both ways.
 /// Those of the gradient of weights, and of transposed convolutions.
 const WITHOUT_MATRICES: [Algorithm; 3] = [Algorithm::Direct, Algorithm::Tiled, Algorithm::Depthwise];
 
+/// These algorithms, f16 held both ways.
 fn shipped(algorithms: &[Algorithm]) -> Vec<String> {
     let algorithms = algorithms.iter().map(|algorithm| format!("algorithm={}", algorithm.name()));
     algorithms.chain(["native_f16=true".into(), "native_f16=false".into()]).collect()
@@ -598,6 +598,8 @@ fn coop(list: &mut List<Problem>) {
         let mapped = Problem { border: Border::Reflect, upsample: [2, 2], size: [5, 4], ..first };
         wide(list, 7, whole(Problem { y: F32, ..mapped }, Activation::Gelu));
         wide(list, 8, halves(line(6, 10, 33, 5, order)));
+        let eights = Problem { groups: 2, mask: TapMask::B, ..halves(shape(16, 36, 9, 3, order)) };
+        wide(list, 11, with_snake(eights));
         integers(list.wide(name.clone(), Problem { y: F32, ..first }).candidate(COOP), 9);
         list.wide(name.clone(), Problem { batch: 2, ..first }).seed(10).candidate(COOP).twice();
     }
