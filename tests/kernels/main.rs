@@ -1,11 +1,11 @@
 //! Every case on every adapter of the machine, each as a test named `adapter::kernel::case`: what the kernels' lists hold,
-//! and what is more than to run a Problem and judge. How they are run is told in `loom::runner`: each adapter in a process of
+//! and what is more than to run a Problem and judge. How they are run is told in `loom::runner`: each adapter in processes of
 //! its own, failures again, and what is right twice more for its bits.
 //!
 //! `cargo test --workspace --test kernels -- [ARGUMENTS]`:
 //!
 //! * `TEXT`: only tests whose names contain it; `--exact`, `--skip TEXT`, `--list`, `--test-threads N` as in libtest.
-//! * `--filter REGEX`: only tests whose names match.
+//! * `--filter REGEX`: only tests whose names match. `--partition K/N`: of these, each Nth from the Kth.
 //!
 //! Environment:
 //!
@@ -186,6 +186,14 @@ impl Site for Opened {
     /// compilation of a large shader may take.
     fn alone(&self) -> bool {
         self.gpu.kernels.caps().backend == tileloom::wgpu::Backend::Gl
+    }
+
+    /// A software driver compiles on the one thread of its queue: each core gets a process.
+    fn processes(&self) -> usize {
+        match self.gpu.adapter.get_info().device_type {
+            tileloom::wgpu::DeviceType::Cpu => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            _ => 1,
+        }
     }
 
     fn lost(&self) -> Option<String> {

@@ -1,6 +1,7 @@
 //! The runner on adapters that are made up: this program is what runs, and what is run.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Trial::test("a process that is started again with other cases is ended", changed),
         Trial::test("a closed stdout hides no answer", unread),
         Trial::test("one process runs the same", here),
+        Trial::test("processes share the cases of an adapter", shared),
         Trial::test("names are chosen by regular expressions", filter),
         Trial::test("a waiver cites a thread", waivers),
     ];
@@ -35,9 +37,9 @@ struct Made(PathBuf);
 
 impl Tests for Made {
     fn adapters(&self) -> Vec<String> {
-        let all = ["sound", "unopened", "crashes", "changes"].map(String::from);
+        let all = ["sound", "unopened", "crashes", "changes", "shared"].map(String::from);
         let many = self.0.join("many").exists();
-        all[..if many { 4 } else { 1 }].to_vec()
+        all[..if many { 5 } else { 1 }].to_vec()
     }
 
     fn open(&self, index: usize, _: Option<&Path>) -> Result<Box<dyn Site>, String> {
@@ -45,6 +47,7 @@ impl Tests for Made {
             0 => Ok(Box::new(Sound::new(self.0.clone()))),
             1 => Err("no device".into()),
             2 => std::process::abort(),
+            4 => Ok(Box::new(Shared::new(&self.0))),
             _ => {
                 let mut sound = Sound::new(self.0.clone());
                 let own = std::process::id().to_string();
@@ -163,6 +166,46 @@ impl Sound {
         ];
         let case = |(name, test): (&str, Test)| Case { kernel: "k".into(), name: name.into(), test, again: None };
         Sound { cases: tests.into_iter().map(case).collect(), lost }
+    }
+}
+
+/// An adapter of two processes, each with one case at a time.
+struct Shared(Vec<Case>);
+
+impl Site for Shared {
+    fn cases(&self) -> &[Case] {
+        &self.0
+    }
+
+    fn alone(&self) -> bool {
+        true
+    }
+
+    fn processes(&self) -> usize {
+        2
+    }
+}
+
+impl Shared {
+    /// Each case appends a line to `shared` of the folder: its number and its process.
+    fn new(folder: &Path) -> Shared {
+        let running = Arc::new(AtomicBool::new(false));
+        let case = |number: usize| {
+            let (running, log) = (running.clone(), folder.join("shared"));
+            let test = move || {
+                if running.swap(true, Ordering::SeqCst) {
+                    return failed();
+                }
+                std::thread::sleep(std::time::Duration::from_millis(30));
+                let line = format!("{number} {}\n", std::process::id());
+                let file = std::fs::OpenOptions::new().append(true).create(true).open(&log);
+                file.and_then(|mut file| file.write_all(line.as_bytes())).expect("it can be written");
+                running.store(false, Ordering::SeqCst);
+                passed()
+            };
+            Case { kernel: "k".into(), name: format!("turn {number}"), test: Box::new(test), again: None }
+        };
+        Shared((0..8).map(case).collect())
     }
 }
 
@@ -322,6 +365,23 @@ fn here() -> Result<(), Failed> {
     Ok(())
 }
 
+fn shared() -> Result<(), Failed> {
+    let folder = Folder::new("shared")?;
+    std::fs::write(folder.0.join("many"), "")?;
+    let output = folder.run(&["--test-threads", "4", "--filter", "shared::k::"], &[])?;
+    assert!(output.status.success(), "{}", text(&output));
+    let lines = std::fs::read_to_string(folder.0.join("shared"))?;
+    let mut processes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (number, process) in lines.lines().filter_map(|line| line.split_once(' ')) {
+        processes.entry(number).or_default().push(process);
+    }
+    assert_eq!(processes.len(), 8, "{lines}");
+    assert!(processes.values().all(|of| of.len() == 3 && of.iter().all(|process| *process == of[0])), "{lines}");
+    let firsts: std::collections::BTreeSet<_> = processes.values().map(|of| of[0]).collect();
+    assert_eq!(firsts.len(), 2, "{lines}");
+    Ok(())
+}
+
 fn filter() -> Result<(), Failed> {
     let folder = Folder::new("filter")?;
     let list = |arguments: &[&str]| folder.run(&[&["--list"], arguments].concat(), &[]).map(|output| text(&output));
@@ -330,6 +390,22 @@ fn filter() -> Result<(), Failed> {
     assert!(said.contains("sound::k::wrong: test") && said.contains("sound::k::right: test"), "{said}");
     let said = list(&["once", "--filter", "wrong"])?;
     assert_eq!(said.matches(": test").count(), 1, "{said}");
+    let parts = [["--partition", "1/2"], ["--partition", "2/2"]].map(|part| list(&part));
+    let all = list(&[])?;
+    let named = |text: &str| text.lines().filter(|line| line.ends_with(": test")).map(String::from).collect::<Vec<_>>();
+    let mut joined = Vec::new();
+    for part in parts {
+        let part = named(&part?);
+        assert!(part.len() >= 7, "{part:?}");
+        joined.extend(part);
+    }
+    joined.sort();
+    let mut all = named(&all);
+    all.sort();
+    assert_eq!(joined, all);
+    for wrong in ["0/2", "3/2", "1", "a/b"] {
+        assert_eq!(folder.run(&["--partition", wrong], &[])?.status.code(), Some(2), "{wrong}");
+    }
     assert!(!folder.0.join("report").exists());
     let output = folder.run(&["--filter", "("], &[])?;
     assert!(output.status.code() == Some(2) && text(&output).contains("regex parse error"), "{}", text(&output));

@@ -1,8 +1,9 @@
-//! Runs cases on the adapters of this machine: each adapter in a process of its own, failures again before they are called
+//! Runs cases on the adapters of this machine: each adapter in processes of its own, failures again before they are called
 //! that, what is right again for its bits.
 //!
-//! * **One process per adapter.** This program starts itself with `--child INDEX`; that process opens the adapter, tells its
-//!   cases, and runs those that it is asked for ([`process`]). When it dies, or loses its device, it is started again, with
+//! * **Processes of its own for each adapter.** This program starts itself with `--child INDEX`; that process opens the adapter,
+//!   tells its cases, and runs those that it is asked for ([`process`]). Several share the cases of an adapter that gains by
+//!   it ([`Site::processes`]). When it dies, or loses its device, it is started again, with
 //!   wgpu's pipeline cache on disk, and the cases that were running run again one by one: what kills it alone has failed. A
 //!   case that gives no answer for so long ([`Options::patience`]) has failed, and its process is killed.
 //! * **A failure is run again**, after three others that were right. If it is right then, the case is *flaky*: that
@@ -30,7 +31,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::report::{Outcome, Record, append, junit};
-use process::{Local, Opened, Process};
+use process::{Local, Opened, Process, Several};
 
 /// One Problem of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,9 +103,14 @@ pub struct Case {
 pub trait Site: Send + Sync {
     fn cases(&self) -> &[Case];
 
-    /// Cases must run one at a time.
+    /// Cases must run one at a time in a process.
     fn alone(&self) -> bool {
         false
+    }
+
+    /// How many processes share the cases.
+    fn processes(&self) -> usize {
+        1
     }
 
     /// Why nothing can be run on it any more.
@@ -219,12 +225,34 @@ struct Arguments {
     /// Run only tests whose names match this regular expression
     #[arg(long = "filter", value_name = "REGEX")]
     pattern: Option<Regex>,
+    /// Run only each Nth of the chosen tests, from the Kth
+    #[arg(long, value_name = "K/N")]
+    partition: Option<Partition>,
     /// This is the process of an adapter
     #[arg(long, hide = true, value_name = "INDEX")]
     child: Option<usize>,
     /// Where that process keeps its pipeline cache
     #[arg(long, hide = true, value_name = "DIR")]
     cache: Option<PathBuf>,
+}
+
+/// One of `of` parts of the tests, the `own`th; counted from 1.
+#[derive(Debug, Clone, Copy)]
+struct Partition {
+    own: usize,
+    of: usize,
+}
+
+impl std::str::FromStr for Partition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Partition, String> {
+        let numbers = text.split_once('/').and_then(|(own, of)| Some((own.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((own, of)) if 0 < own && own <= of => Ok(Partition { own, of }),
+            _ => Err(format!("`{text}` is no K/N with 1 <= K <= N")),
+        }
+    }
 }
 
 /// An adapter of a run: in a process of its own, or in this one.
@@ -466,9 +494,9 @@ fn run(tests: Arc<dyn Tests>, mut arguments: Arguments) -> Result<bool, String> 
         }));
     }
     let mut places = Vec::new();
-    for Open { adapter, place, cases, alone } in found.open {
+    for Open { adapter, place, opened: Opened { cases, alone, processes } } in found.open {
         if alone {
-            arguments.mimic.test_threads.get_or_insert(1);
+            arguments.mimic.test_threads.get_or_insert(processes);
         }
         for (index, (kernel, name)) in cases.into_iter().enumerate() {
             let here = |w: &&Waiver| adapter.contains(w.adapter) && w.kernel == kernel && w.case == name;
@@ -485,6 +513,10 @@ fn run(tests: Arc<dyn Tests>, mut arguments: Arguments) -> Result<bool, String> 
     }
     if let Some(pattern) = &arguments.pattern {
         trials.retain(|trial| pattern.is_match(trial.name()));
+    }
+    if let Some(Partition { own, of }) = arguments.partition {
+        let mut at = 0..;
+        trials.retain(|_| at.next().is_some_and(|at: usize| at % of == own - 1));
     }
     let conclusion = libtest_mimic::run(&arguments.mimic, trials);
     let mut right = !conclusion.has_failed();
@@ -517,16 +549,13 @@ struct Found {
 struct Open {
     adapter: String,
     place: Arc<dyn Place>,
-    cases: Vec<(String, String)>,
-    alone: bool,
+    opened: Opened,
 }
 
 impl Found {
     fn push(&mut self, adapter: &str, opened: Result<(Arc<dyn Place>, Opened), String>) {
         match opened {
-            Ok((place, Opened { cases, alone })) => {
-                self.open.push(Open { adapter: adapter.into(), place, cases, alone });
-            }
+            Ok((place, opened)) => self.open.push(Open { adapter: adapter.into(), place, opened }),
             Err(reason) => self.broken.push((adapter.into(), reason)),
         }
     }
@@ -539,7 +568,7 @@ impl Found {
         }
         for (index, adapter) in adapters.iter().enumerate() {
             let opened = tests.open(index, None).map(|site| {
-                let opened = Opened::of(&*site);
+                let opened = Opened { processes: 1, ..Opened::of(&*site) };
                 (Arc::new(Local(site)) as Arc<dyn Place>, opened)
             });
             found.push(adapter, opened);
@@ -547,7 +576,7 @@ impl Found {
         found
     }
 
-    /// Each in a process of its own.
+    /// Each in processes of its own.
     ///
     /// # Errors
     /// Where one cannot be started.
@@ -559,9 +588,9 @@ impl Found {
             if index == 0 {
                 adapters = first.adapters;
             }
-            let opened = first.process.map(|process| {
+            let opened = first.process.and_then(|process| {
                 let opened = process.opened().clone();
-                (Arc::new(process) as Arc<dyn Place>, opened)
+                Ok((Arc::new(Several::beside(process, cache)?) as Arc<dyn Place>, opened))
             });
             found.push(adapters.get(index).map_or(NO_ADAPTER, String::as_str), opened);
             index += 1;

@@ -46,14 +46,17 @@ enum Told {
 pub struct Opened {
     /// Kernels and names.
     pub cases: Vec<(String, String)>,
-    /// They must run one at a time.
+    /// They must run one at a time in a process.
     pub alone: bool,
+    /// How many processes share them.
+    pub processes: usize,
 }
 
 impl Opened {
     pub fn of(site: &dyn Site) -> Opened {
         let name = |case: &super::Case| (case.kernel.clone(), case.name.clone());
-        Opened { cases: site.cases().iter().map(name).collect(), alone: site.alone() }
+        let cases = site.cases().iter().map(name).collect();
+        Opened { cases, alone: site.alone(), processes: site.processes() }
     }
 }
 
@@ -453,6 +456,68 @@ fn spawn(program: &[OsString]) -> Result<(Arc<Live>, Receiver<Told>), String> {
         }
     });
     Ok((live, opening))
+}
+
+/// An adapter in several processes. A case runs in that with the least to do, and in the same one whenever it runs again.
+pub struct Several {
+    processes: Vec<Seat>,
+    /// The process of each case, once it has run.
+    taken: Mutex<Vec<Option<usize>>>,
+}
+
+struct Seat {
+    process: Process,
+    /// How many cases it has that have not ended.
+    busy: AtomicUsize,
+    /// Held by a case that runs, where these must run one at a time.
+    turn: Mutex<()>,
+}
+
+impl Several {
+    /// `first`, and as many beside it as it asks for; each keeps its pipelines in a folder of its own.
+    ///
+    /// # Errors
+    /// Where another cannot be started, or has other cases.
+    pub fn beside(first: Process, cache: &Path) -> Result<Several, String> {
+        let (index, patience, opened) = (first.index, first.patience, first.opened.clone());
+        let mut processes = vec![first];
+        for number in 1..opened.processes {
+            let process = Process::start(index, patience, &cache.join(number.to_string()))?.process?;
+            if process.opened != opened {
+                return Err("two processes of an adapter have other cases".into());
+            }
+            processes.push(process);
+        }
+        let seat = |process| Seat { process, busy: AtomicUsize::new(0), turn: Mutex::new(()) };
+        Ok(Several {
+            processes: processes.into_iter().map(seat).collect(),
+            taken: Mutex::new(vec![None; opened.cases.len()]),
+        })
+    }
+
+    fn seat(&self, index: usize) -> &Seat {
+        let mut taken = lock(&self.taken);
+        let least = || (0..self.processes.len()).min_by_key(|&at| self.processes[at].busy.load(Ordering::Relaxed));
+        let at = taken.get_mut(index).map_or(0, |taken| *taken.get_or_insert_with(|| least().unwrap_or(0)));
+        self.processes[at].busy.fetch_add(1, Ordering::Relaxed);
+        &self.processes[at]
+    }
+}
+
+impl Place for Several {
+    fn ask(&self, index: usize, again: bool) -> Tested {
+        let seat = self.seat(index);
+        let turn = seat.process.opened.alone.then(|| lock(&seat.turn));
+        let tested = seat.process.ask(index, again);
+        drop(turn);
+        seat.busy.fetch_sub(1, Ordering::Relaxed);
+        tested
+    }
+
+    fn closing(&self) -> String {
+        let told: Vec<_> = self.processes.iter().map(|seat| seat.process.closing()).collect();
+        told.join("; ")
+    }
 }
 
 /// An adapter in this process.
