@@ -188,10 +188,12 @@ impl Site for Opened {
         self.gpu.kernels.caps().backend == tileloom::wgpu::Backend::Gl
     }
 
-    /// A software driver compiles on the one thread of its queue: each core gets a process.
+    /// A software driver compiles on the one thread of its queue: each core gets a process, at most four.
     fn processes(&self) -> usize {
         match self.gpu.adapter.get_info().device_type {
-            tileloom::wgpu::DeviceType::Cpu => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            tileloom::wgpu::DeviceType::Cpu => {
+                std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
+            }
             _ => 1,
         }
     }

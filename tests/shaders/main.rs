@@ -10,42 +10,22 @@ mod softmax;
 mod vq_assign;
 mod vq_lookup;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use loom::kernel::{Depth, Kernel, Run, Use};
 use loom::registry;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use tileloom::caps::presets;
-use tileloom::compose::{PARAMS_BINDING, Params, Shader, Slots};
-use tileloom::{Caps, Op, wgpu};
+use tileloom::compose::{PARAMS_BINDING, Shader};
+use tileloom::{Caps, wgpu};
 
-/// What naga has been through: sources, with the backend and the capabilities.
-type Seen = HashSet<(String, wgpu::Backend, u64)>;
+/// Sources that naga is to go through: a shader of each, what it is, and the backends and capabilities of its devices.
+type Held = HashMap<String, (Shader, String, HashSet<(wgpu::Backend, u64)>)>;
 
-/// The candidates of `problem` on `caps`, composed: with inputs in buffers of their own, and with all of them in buffers
-/// that are written.
-pub fn compose<P: Op>(caps: &Caps, problem: &P, seen: &mut Seen) -> Vec<P::Config> {
-    let configs = problem.candidates(caps).unwrap();
-    for config in &configs {
-        for writable in [Slots::NONE, Slots::ALL] {
-            for shader in problem.shaders(config, writable).unwrap() {
-                check_shader(caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name), seen);
-            }
-        }
-    }
-    configs
-}
-
-pub fn check<P: Params>(caps: &Caps, shader: &Shader, what: &str) {
-    assert_eq!(shader.params_fields(), P::FIELDS);
-    check_shader(caps, shader, what, &mut Seen::new());
-}
-
-/// A shader that a Config of `caps` names: fits the device, is valid, and translates.
-fn check_shader(caps: &Caps, shader: &Shader, what: &str, seen: &mut Seen) {
+/// A shader that a Config of `caps` names fits the device; its source is held.
+fn hold(caps: &Caps, shader: &Shader, what: &str, held: &mut Held) {
     let limits = &caps.limits;
-    let stem = shader.stem();
     assert!(
         shader.wg_size() <= limits.max_compute_invocations_per_workgroup,
         "{what}: {} invocations",
@@ -64,26 +44,36 @@ fn check_shader(caps: &Caps, shader: &Shader, what: &str, seen: &mut Seen) {
     allowed.set(Capabilities::SUBGROUP, source.contains("subgroup") && caps.subgroup.is_some());
     allowed.set(Capabilities::SHADER_FLOAT16, shader.needs_f16() && caps.f16);
     allowed.set(Capabilities::COOPERATIVE_MATRIX, shader.needs_coop() && !caps.coop.is_empty());
-    if !seen.insert((source.clone(), caps.backend, allowed.bits())) {
-        return;
-    }
-    let module = naga::front::wgsl::parse_str(&source)
-        .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(&source)));
-    let info = Validator::new(ValidationFlags::all(), allowed)
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-        .validate(&module)
-        .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(&source)));
+    let entry = held.entry(source).or_insert_with(|| (shader.clone(), what.into(), HashSet::new()));
+    entry.2.insert((caps.backend, allowed.bits()));
+}
 
-    assert_eq!(module.entry_points.len(), 1, "{what}");
-    let entry = &module.entry_points[0];
-    assert_eq!(entry.name, stem, "{what}: the entry point bears the file's name");
-    assert_eq!(entry.workgroup_size, [shader.wg_size(), 1, 1], "{what}");
-    assert_eq!(workgroup_bytes(&module, &info), shader.wg_bytes(), "{what}: workgroup memory");
-    params_agree(&module, shader, what);
-    declared_are_used(&module, &info, shader, what);
-    assert_eq!(broken_rule(&module, &info), None, "{what}");
-    translate(&module, &info, caps, what);
+/// Each source is parsed once, is valid by each set of capabilities, and translates for each backend.
+fn check_sources(held: &Held) {
+    for (source, (shader, what, devices)) in held {
+        let module = naga::front::wgsl::parse_str(source)
+            .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(source)));
+        let validate = |allowed: u64| {
+            Validator::new(ValidationFlags::all(), Capabilities::from_bits_retain(allowed))
+                .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+                .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+                .validate(&module)
+                .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(source)))
+        };
+        let allowed: HashSet<u64> = devices.iter().map(|(_, allowed)| *allowed).collect();
+        let info = allowed.into_iter().map(validate).last().expect("a device");
+
+        assert_eq!(module.entry_points.len(), 1, "{what}");
+        let entry = &module.entry_points[0];
+        assert_eq!(entry.name, shader.stem(), "{what}: the entry point bears the file's name");
+        assert_eq!(entry.workgroup_size, [shader.wg_size(), 1, 1], "{what}");
+        assert_eq!(workgroup_bytes(&module, &info), shader.wg_bytes(), "{what}: workgroup memory");
+        params_agree(&module, shader, what);
+        declared_are_used(&module, &info, shader, what);
+        assert_eq!(broken_rule(&module, &info), None, "{what}");
+        let backends: HashSet<_> = devices.iter().map(|(backend, _)| *backend).collect();
+        backends.into_iter().for_each(|backend| translate(&module, &info, backend, what));
+    }
 }
 
 /// What the entry point uses of workgroup memory.
@@ -201,9 +191,9 @@ fn broken_rules_are_found() {
     assert_eq!(found(matrix, lane), Some("a kernel with matrices asks for the number in the subgroup"));
 }
 
-fn translate(module: &naga::Module, info: &ModuleInfo, caps: &Caps, what: &str) {
+fn translate(module: &naga::Module, info: &ModuleInfo, backend: wgpu::Backend, what: &str) {
     let stem = &module.entry_points[0].name;
-    match caps.backend {
+    match backend {
         wgpu::Backend::Vulkan => {
             let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
             let words =
@@ -259,7 +249,7 @@ fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
     let uniforms = presets().into_iter().filter(|caps| caps.f16).take(3).map(uniform);
     let mut list = kernel.list();
     list.retain(|run| run.what() != Use::Test(Depth::Full));
-    let (mut stems, mut words, mut seen) = (HashSet::new(), HashSet::new(), Seen::new());
+    let (mut stems, mut words, mut held) = (HashSet::new(), HashSet::new(), Held::new());
     // Of each run, the Configs that were composed for a backend and limits.
     let mut able: Vec<(bool, HashSet<_>)> = vec![(false, HashSet::new()); list.len()];
     for caps in presets().into_iter().chain(uniforms) {
@@ -282,10 +272,11 @@ fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
             for (config, shader) in run.shaders_of(&caps, &mut wanted).map_err(told).unwrap() {
                 words.extend(config.split_whitespace().map(str::to_string));
                 stems.insert(shader.stem());
-                check_shader(&caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name), &mut seen);
+                hold(&caps, &shader, &format!("{} {config} on {}", shader.stem(), caps.name), &mut held);
             }
         }
     }
+    check_sources(&held);
     for (run, (able, _)) in list.iter().zip(able) {
         let what = || format!("{} {}: {}", kernel.name(), run.name(), run.problem());
         assert!(able, "no preset can run {} as it is meant", what());
