@@ -3,7 +3,7 @@
 //!
 //! # Algorithms
 //! * dx is a transposed convolution of dy with the same weights ([`conv_transpose`](crate::conv_transpose), whose Config is chosen by
-//!   itself): under a stride by phases, without a product with a 0.
+//!   itself): under a stride by phases, without a product with a 0; of a border that is mirrored or repeated, too.
 //! * dweight is a product, whose rows are taps and channels of x, whose columns are the channels of y of a group, and whose k is all pixels of
 //!   y. It runs the shaders of `conv`, from x and dy as they lie; nothing is packed. A row of ones gives dbias. Pixels are split in parts
 //!   where there are few rows and columns: their sums stand in scratch, at most [`SUMS_BYTES`], and are joined in their order.
@@ -29,7 +29,7 @@ defaults! {
     pub struct Problem {
         /// The convolution, of which dy has the dtype and the layout of y. Its bias, its residual and its activation have no part.
         pub forward: conv::Problem = conv::Problem::default(),
-        /// The gradient by x, of this dtype; not where x is mirrored or repeated beyond its edge.
+        /// The gradient by x, of this dtype.
         pub dx: Option<Dtype> = None,
         /// Strides of the three outer axes of dx. Rows must not overlap.
         pub dx_layout: Layout<3> = Layout::default(),
@@ -236,7 +236,7 @@ impl Problem {
     /// The transposed convolution that gives dx, of dy and the weights.
     ///
     /// # Errors
-    /// Where x is mirrored or repeated beyond its edge.
+    /// Those of the Problem.
     pub fn transposed(&self, dtype: Dtype) -> Result<conv_transpose::Problem> {
         crate::ops::named::<Self, _>(|| self.of_dx(dtype))
     }
@@ -250,10 +250,6 @@ impl Problem {
         let of = &self.forward;
         of.check_sizes()?;
         self.check_format()?;
-        if of.border != Border::Zero && of.sides() != [0; 4] {
-            let reason = format!("the gradient by x of a border that is `{}` is not there", of.border.name());
-            return Err(ErrorKind::invalid("border", reason));
-        }
         let (out, places, sides) = (of.out(), of.places(), of.sides());
         let own = conv_transpose::Problem {
             batch: of.batch,
@@ -266,6 +262,7 @@ impl Problem {
             dilation: of.dilation,
             downsample: of.upsample,
             padding: sides,
+            border: of.border,
             mask: of.mask,
             order: of.order,
             x: of.y,
@@ -286,7 +283,8 @@ impl Problem {
             let empty = conv_transpose::Problem { channels: 0, size, kernel, stride, dilation, padding, ..own };
             let empty =
                 conv_transpose::Problem { x_layout: Layout::default(), weight_layout: Layout::default(), ..empty };
-            return Ok(conv_transpose::Problem { output_padding, mask: super::TapMask::None, ..empty });
+            let (border, mask) = (Border::Zero, super::TapMask::None);
+            return Ok(conv_transpose::Problem { output_padding, border, mask, ..empty });
         }
         // What the last windows leave.
         let output_padding = [0, 1].map(|axis| {

@@ -1,12 +1,16 @@
 //! Transposed convolution in one or two dimensions: `y = act(the adjoint of conv with these weights, of x + bias)`, in f32 sums. What
 //! [`conv`](crate::conv) takes from a place of x by a tap, goes there from its pixel by the same tap.
 //!
+//! What [`padding`](Problem::padding) cuts off is lost, or added to the places that it mirrors or repeats: the adjoint of each
+//! [`border`](Problem::border).
+//!
 //! An axis of y has `(size - 1) stride + dilation (kernel - 1) + 1 + output_padding - padding` places, at least 0, over `downsample`.
 //!
 //! # Algorithms
 //! Pixels of y whose places have the same remainder by the stride have the same taps. Those of one such phase are a convolution of x by
 //! these taps, so that nothing is multiplied with a 0 that stands between the pixels of x. All phases are one dispatch of the
-//! shaders of `conv`, whose first step packs the weights phase by phase.
+//! shaders of `conv`, whose first step packs the weights phase by phase. Of a border that is mirrored or repeated each pixel near the
+//! edge is a phase of its own, which has the taps of all places that come to it.
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores shared with other work, 4 x 4 by 2, 64 to 64 channels at 32 x 32 against gemm of the taps that are not 0, 4096 x
@@ -16,7 +20,8 @@
 
 use super::gather::{Axis, Gather, MOST_PHASES, MOST_TAPS, Memory, Phases};
 use super::{
-    Activation, Bias, Border, MOST, Order, TapMask, WeightOrder, alpha_view, check_shape, check_snake, choose as tables,
+    Activation, Bias, Border, MOST, Order, TapMask, WeightOrder, alpha_view, check_border, check_shape, check_snake,
+    choose as tables,
 };
 use crate::activation::check_slope;
 use crate::ops::prelude::*;
@@ -49,6 +54,8 @@ defaults! {
         pub downsample: [usize; 2] = [1, 1],
         /// Places that are cut off: top, bottom, left and right.
         pub padding: [usize; 4] = [0; 4],
+        /// Where what is cut off goes: nowhere, or to the places from which [`conv`](crate::conv::Problem::border) takes it.
+        pub border: Border = Border::Zero,
         /// Places that are added at the end of each axis.
         pub output_padding: [usize; 2] = [0, 0],
         /// Which taps there are.
@@ -132,6 +139,7 @@ pub fn backward(problem: &Problem) -> Result<Backward> {
             dilation,
             upsample: problem.downsample,
             padding: conv::Padding::Sides([top, bottom, left, right]),
+            border: problem.border,
             mask,
             order,
             x: problem.y,
@@ -254,9 +262,16 @@ impl Problem {
             if !places.is_multiple_of(by) {
                 return Err(ErrorKind::invalid("downsample", format!("{} places are no multiple of {by}", places)));
             }
-            let taps = product!(self.kernel[axis], by);
+            check_border(self.border, [before, after], places)?;
+            // Those of the edge have taps of their own.
+            let edge = if self.border == Border::Zero { 0 } else { before + after };
+            let [low, high] = self.edges(axis);
+            let alone = product!(low + (self.out()[axis] - high), by).saturating_add(edge as u64);
+            let taps = product!(self.kernel[axis], alone.saturating_add(by as u64));
             if taps > MOST_TAPS as u64 {
-                let reason = format!("{taps} taps of an axis, those of downsample included: at most {MOST_TAPS}");
+                let reason = format!(
+                    "{taps} taps of an axis, those of downsample and of the border included: at most {MOST_TAPS}"
+                );
                 return Err(ErrorKind::invalid("kernel", reason));
             }
         }
@@ -275,35 +290,96 @@ impl Problem {
         [stride / both, by / both]
     }
 
+    /// The pixels of an axis that have the regular taps of their phase: from the first to behind the last. Others are near an edge
+    /// where places come back.
+    fn edges(&self, axis: usize) -> [usize; 2] {
+        let ([before, after], by) =
+            ([self.padding[2 * axis], self.padding[2 * axis + 1]], self.downsample[axis].max(1));
+        let (places, out) = (self.places()[axis], self.out()[axis]);
+        let last = places.saturating_sub(1);
+        // The places that others come to: up to the first, and from the second on.
+        let [low, high] = match self.border {
+            Border::Zero => return [0, out],
+            Border::Reflect => [before.min(last), last.saturating_sub(after)],
+            Border::Replicate => [0, last],
+        };
+        let low = if before > 0 { (low / by + 1).min(out) } else { 0 };
+        let high = if after > 0 { (high / by).clamp(low, out) } else { out };
+        [low, high]
+    }
+
     fn axis_phases(&self, axis: usize) -> usize {
         let out = self.out();
         // A y of no pixel has none, whatever its other axis has.
-        if out.contains(&0) { 0 } else { self.steps(axis)[0].min(out[axis]) }
+        if out.contains(&0) {
+            return 0;
+        }
+        let [low, high] = self.edges(axis);
+        low + self.steps(axis)[0].min(high - low) + out[axis] - high
     }
 
-    /// The phases of an axis.
+    /// The place of y, before what is cut off has come back: where it comes to.
+    fn comes_to(&self, axis: usize, place: i64) -> Option<i64> {
+        let last = self.places()[axis] as i64 - 1;
+        match self.border {
+            Border::Zero => (0..=last).contains(&place).then_some(place),
+            Border::Reflect => Some(place.abs().min(2 * last - place.abs())),
+            Border::Replicate => Some(place.clamp(0, last)),
+        }
+    }
+
+    /// The phases of an axis: pixels near its first edge, those of each remainder, those near its last edge.
     fn phases(&self, axis: usize) -> Vec<Axis> {
         let [step, along] = self.steps(axis);
         let (stride, by, out) = (self.stride[axis] as i64, self.downsample[axis], self.out()[axis]);
-        let mut all: Vec<Axis> = (0..self.axis_phases(axis))
-            .map(|first| Axis { first, count: (out - first).div_ceil(step), taps: Vec::new() })
-            .collect();
+        if self.out().contains(&0) {
+            return Vec::new();
+        }
+        let [low, high] = self.edges(axis);
+        let alone = |first| Axis { first, count: 1, taps: Vec::new() };
+        let regular = low..low + step.min(high - low);
+        let mut all: Vec<Axis> = (0..low).map(alone).collect();
+        all.extend(regular.clone().map(|first| Axis { first, count: (high - first).div_ceil(step), taps: Vec::new() }));
+        all.extend((high..out).map(alone));
         // Which phase has places of this remainder.
-        let of: HashMap<i64, usize> = (0..all.len()).map(|first| ((first * by) as i64 % stride, first)).collect();
+        let of: HashMap<i64, usize> = regular.map(|first| ((first * by) as i64 % stride, first)).collect();
         // Rows behind the last of a mask have no part.
         let last = match axis {
             0 => self.taps().div_ceil(self.kernel[1]),
             _ => self.kernel[1],
         };
+        let [before, after] = [self.padding[2 * axis] as i64, self.padding[2 * axis + 1] as i64];
+        // Of the phases the first near the last edge.
+        let behind = all.len() - (out - high);
+        let mut push = |one: usize, tap: usize, place: i64| {
+            // What no pixel sees is left out.
+            let reach = place + ((all[one].count - 1) * along) as i64;
+            if reach >= 0 && place < self.size[axis] as i64 {
+                all[one].taps.push((tap, place));
+            }
+        };
         for part in 0..by {
             for tap in 0..last {
-                let moved = part as i64 + self.padding[2 * axis] as i64 - (tap * self.dilation[axis]) as i64;
+                let moved = part as i64 + before - (tap * self.dilation[axis]) as i64;
                 let Some(&first) = of.get(&(-moved).rem_euclid(stride)) else { continue };
-                let place = ((first * by) as i64 + moved) / stride;
-                // What no pixel sees is left out.
-                let reach = place + ((all[first].count - 1) * along) as i64;
-                if reach >= 0 && place < self.size[axis] as i64 {
-                    all[first].taps.push((tap, place));
+                push(first, tap, ((first * by) as i64 + moved) / stride);
+            }
+        }
+        if (low, high) == (0, out) {
+            return all;
+        }
+        let end = self.places()[axis] as i64 + after;
+        for place in (-before..(low * by) as i64).chain((high * by) as i64..end) {
+            let Some(pixel) = self.comes_to(axis, place).map(|place| place as usize / by) else { continue };
+            let one = match pixel {
+                pixel if pixel < low => pixel,
+                pixel if pixel < high => continue,
+                pixel => pixel - high + behind,
+            };
+            for tap in 0..last {
+                let moved = place + before - (tap * self.dilation[axis]) as i64;
+                if moved.rem_euclid(stride) == 0 {
+                    push(one, tap, moved / stride);
                 }
             }
         }
@@ -422,6 +498,34 @@ mod tests {
         // Pairs of places are added up: each tap comes from both.
         let pairs = Problem { stride: [1, 1], downsample: [1, 2], ..of(2, 0, 0) };
         assert_eq!(taps(pairs), [vec![(0, 0), (1, -1), (0, 1), (1, 0)]]);
+    }
+
+    /// Pixels near an edge have the taps of all places that come to them; the others those of their phase.
+    #[test]
+    fn edges_by_hand() {
+        let of = |border, padding: [usize; 2]| {
+            let padding = [0, 0, padding[0], padding[1]];
+            Problem { size: [1, 6], kernel: [1, 3], padding, border, ..Problem::default() }
+        };
+        let told = |problem: Problem| {
+            let phases = problem.phases(1).into_iter();
+            phases.map(|axis| (axis.first, axis.count, axis.taps)).collect::<Vec<_>>()
+        };
+        // Places -1 to 6 of 6: -1 comes to 1 or to 0, 6 to 4 or to 5.
+        let all = || vec![(0, 1), (1, 0), (2, -1)];
+        let mirrored = told(of(Border::Reflect, [1, 1]));
+        let ends = [(0, 1, vec![(0, 1), (1, 0)]), (1, 1, vec![(0, 0), (0, 2), (1, 1), (2, 0)])];
+        assert_eq!(mirrored[..2], ends);
+        assert_eq!(mirrored[2], (2, 2, vec![(0, 3), (1, 2), (2, 1)]));
+        assert_eq!(mirrored[3..], [(4, 1, vec![(0, 5), (1, 4), (2, 3), (2, 5)]), (5, 1, vec![(1, 5), (2, 4)])]);
+        let repeated = told(of(Border::Replicate, [1, 0]));
+        assert_eq!(
+            repeated,
+            [(0, 1, vec![(0, 0), (0, 1), (1, 0)]), (1, 6, all().iter().map(|&(t, p)| (t, p + 1)).collect())]
+        );
+        assert_eq!(told(of(Border::Replicate, [0, 0])), told(of(Border::Zero, [0, 0])));
+        // All pixels are near an edge.
+        assert!(told(of(Border::Reflect, [2, 2])).iter().all(|(_, count, _)| *count == 1));
     }
 
     #[test]

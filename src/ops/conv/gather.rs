@@ -66,8 +66,10 @@ pub(crate) struct Phases {
     /// Pixels of the largest phase, in all batches.
     pub rows: u64,
     /// How many phases, in their order, have no two pixels of a line of y side by side, nor any others of a pair that begins at an even
-    /// place; empty where there are too many turns.
+    /// place; empty where there are too many turns, or pixels near an edge are phases of their own.
     pub turns: Vec<usize>,
+    /// Phases of columns.
+    pub columns: usize,
 }
 
 /// One axis of a phase.
@@ -101,7 +103,16 @@ impl Phases {
         [y_first, y_height, y_width]: [u32; 3],
     ) -> Phases {
         let count = axes[0].len() * axes[1].len();
-        let mut all = Phases { table: Vec::new(), count, step, k: 0, most_k: 0, rows: 0, turns: Vec::new() };
+        let mut all = Phases {
+            table: Vec::new(),
+            count,
+            step,
+            k: 0,
+            most_k: 0,
+            rows: 0,
+            turns: Vec::new(),
+            columns: axes[1].len(),
+        };
         // Columns of y that are even, then odd; of an odd step each phase has both.
         let apart = if step[1].is_multiple_of(2) { 2 } else { step[1] };
         // Where the taps of each axis of each phase begin.
@@ -114,7 +125,7 @@ impl Phases {
             };
             axis.iter().map(start).collect::<Vec<_>>()
         });
-        if (2..=MOST_TURNS).contains(&apart) {
+        if (2..=MOST_TURNS).contains(&apart) && axes[1].len() <= step[1] {
             all.turns = (0..apart).map(|turn| axes[1].iter().skip(turn).step_by(apart).len() * axes[0].len()).collect();
         }
         let turns = all.turns.len().max(1);

@@ -343,6 +343,21 @@ fn check_shape(
     }
 }
 
+/// What lies beyond an axis of so many places is some place of it.
+fn check_border(border: Border, [before, after]: [usize; 2], places: usize) -> Checked {
+    let most = before.max(after);
+    let refused = match border {
+        Border::Zero => false,
+        Border::Reflect => most > 0 && most >= places,
+        Border::Replicate => most > 0 && places == 0,
+    };
+    if refused {
+        let reason = format!("{most} places of {} padding on one side of an axis of {places}", border.name());
+        return Err(ErrorKind::invalid("padding", reason));
+    }
+    Ok(())
+}
+
 impl Problem {
     /// Height and width of x as it is enlarged.
     pub fn places(&self) -> [usize; 2] {
@@ -452,16 +467,7 @@ impl Problem {
                 let reason = format!("{all} places with padding, windows of {}: more than {MOST}", self.span(axis));
                 return Err(ErrorKind::invalid("size", reason));
             }
-            let (most, too_large) = (before.max(after), "padding on one side of an axis of");
-            let refused = match self.border {
-                Border::Zero => false,
-                Border::Reflect => most > 0 && most >= places[axis],
-                Border::Replicate => most > 0 && places[axis] == 0,
-            };
-            if refused {
-                let reason = format!("{most} places of {} {too_large} {}", self.border.name(), places[axis]);
-                return Err(ErrorKind::invalid("padding", reason));
-            }
+            check_border(self.border, [before, after], places[axis])?;
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     // Four pixels follow each other in y, or four channels.
     let whole = match channels_last {
         true => cols.is_multiple_of(4),
-        false => problem.phases.as_ref().is_none_or(|phases| phases.step[1] == 1),
+        false => problem.phases.as_ref().is_none_or(|phases| phases.step[1] == 1 && phases.columns == 1),
     };
     // Neighbours of a line are of other phases.
     let apart = problem.phases.as_ref().is_some_and(|phases| !phases.turns.is_empty());

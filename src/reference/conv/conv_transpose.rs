@@ -1,6 +1,6 @@
 //! Transposed convolution by its definition.
 
-use super::{place, weight_place};
+use super::{place, source, weight_place};
 use crate::conv_transpose::Problem;
 use crate::reference::{Real, activation};
 
@@ -33,8 +33,10 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
     let (mut sums, mut mags) = (vec![R::ZERO; count], vec![0f64; count]);
     // The place of y that a pixel gives to by a tap.
     let of = |axis: usize, pixel: usize, tap: usize| {
-        let at = (pixel * stride[axis] + tap * dilation[axis]).checked_sub(padding[2 * axis])?;
-        (at < places[axis]).then_some(at / downsample[axis])
+        let at = pixel * stride[axis] + tap * dilation[axis];
+        let last = places[axis] + padding[2 * axis] + padding[2 * axis + 1];
+        let from = || source(problem.border, at, padding[2 * axis], out[axis], downsample[axis]);
+        if at < last { from() } else { None }
     };
     for n in 0..batch {
         for (pixel_y, pixel_x) in (0..size[0]).flat_map(|y| (0..size[1]).map(move |x| (y, x))) {
@@ -84,7 +86,7 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conv::{self, Order, Padding, TapMask, WeightOrder};
+    use crate::conv::{self, Border, Order, Padding, TapMask, WeightOrder};
     use crate::reference::conv as forward;
     use crate::reference::numerics::differences::{Input, hold, product, values};
 
@@ -102,6 +104,13 @@ mod tests {
         let apart = Problem { stride: [2, 2], ..plain };
         let all = [1.0, 10.0, 2.0, 20.0, 100.0, 1e3, 200.0, 2e3, 3.0, 30.0, 4.0, 40.0, 300.0, 3e3, 400.0, 4e3];
         assert_eq!(y(&apart, &x, &w), all);
+        // What is cut off at the top comes to the second row, or to the first.
+        let ends = Problem { padding: [1, 0, 0, 0], ..apart };
+        let [mirrored, repeated] =
+            [Border::Reflect, Border::Replicate].map(|border| y(&Problem { border, ..ends }, &x, &w));
+        assert_eq!(mirrored[..4], all[4..8]);
+        assert_eq!(mirrored[4..8], [4.0, 40.0, 6.0, 60.0]);
+        assert_eq!(repeated[..4], [101.0, 1010.0, 202.0, 2020.0]);
         let longer = y(&Problem { output_padding: [1, 0], ..apart }, &x, &w);
         assert_eq!((&longer[..16], &longer[16..]), (&all[..], &[0.0; 4][..]));
         assert_eq!(y(&Problem { downsample: [2, 4], ..apart }, &x, &w), [1111.0 * 3.0, 1111.0 * 7.0]);
@@ -134,6 +143,8 @@ mod tests {
         for of in [
             first,
             conv::Problem { upsample: [2, 3], weight_order: WeightOrder::Hwio, order: Order::Nhwc, ..first },
+            conv::Problem { border: Border::Reflect, upsample: [1, 2], ..first },
+            conv::Problem { border: Border::Replicate, ..first },
             conv::Problem { upsample: [3, 2], mask: TapMask::B, weight_order: WeightOrder::Ohwi, ..first },
         ] {
             let (out, places) = (of.out(), of.places());
@@ -153,6 +164,7 @@ mod tests {
                 dilation: of.dilation,
                 downsample: of.upsample,
                 padding: of.sides(),
+                border: of.border,
                 output_padding: [rest(0, top + bottom), rest(1, left + right)],
                 mask: of.mask,
                 order: of.order,

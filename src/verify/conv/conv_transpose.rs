@@ -2,7 +2,7 @@
 
 use super::{alphas, loud_x};
 use crate::Dtype;
-use crate::conv::{Activation, Algorithm, Bias, Config};
+use crate::conv::{Activation, Algorithm, Bias, Border, Config};
 use crate::conv_transpose::{Buffers, Problem};
 use crate::reference::conv_transpose::{Inputs, Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
@@ -70,8 +70,11 @@ impl Describe for Problem {
         let depthwise = config.algorithm == Algorithm::Depthwise;
         // So many places of a phase, at least; y has the remainder by 8 of the Problem's.
         let side = |axis: usize, places: usize| {
-            let cut = self.padding[2 * axis] + self.padding[2 * axis + 1];
-            let mut size = like(self.size[axis], cut / self.stride[axis] + places * self.downsample[axis]);
+            let [before, after] = [self.padding[2 * axis], self.padding[2 * axis + 1]];
+            // What comes back from behind an edge needs places to come to.
+            let edge = if self.border == Border::Zero { 0 } else { before.max(after) + 1 };
+            let cut = (before + after + edge) / self.stride[axis];
+            let mut size = like(self.size[axis], cut + places * self.downsample[axis]);
             while size < self.size[axis] {
                 let mut own = *self;
                 own.size[axis] = size;

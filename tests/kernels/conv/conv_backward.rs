@@ -155,7 +155,10 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     for (arg, problem) in [
         ("groups", all(conv::Problem { groups: 0, ..forward })),
         ("stride", all(conv::Problem { stride: [1, 0], ..forward })),
-        ("border", all(conv::Problem { border: Border::Reflect, ..forward })),
+        (
+            "padding",
+            all(conv::Problem { border: Border::Reflect, padding: conv::Padding::Sides([0, 0, 5, 0]), ..forward }),
+        ),
         ("dx", Problem { dx_layout: Layout::strided(0, [75, 25, 4]), ..good }),
     ] {
         invalid(arg, prepare(&problem))?;

@@ -3,7 +3,7 @@
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernels::conv::conv_transpose::{of, shape};
-use tileloom::conv::{Activation, Bias, Order};
+use tileloom::conv::{Activation, Bias, Border, Order};
 use tileloom::conv_transpose::{self, Buffers, Problem};
 use tileloom::{Context, ConvTransposeOptions, Dtype, Error, ErrorKind, Layout, gemm};
 
@@ -125,6 +125,12 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
         ("size", Problem { output_padding: [1 << 30, 0], ..good }),
         ("size", Problem { dilation: [1 << 29, 1], ..good }),
         ("padding", Problem { padding: [0, 0, 0, 1 << 31], ..good }),
+        ("padding", Problem { border: Border::Reflect, padding: [0, 0, 0, 7], ..good }),
+        ("padding", Problem { border: Border::Replicate, padding: [12, 0, 0, 0], ..good }),
+        (
+            "kernel",
+            Problem { border: Border::Replicate, size: [1, 1], kernel: [1, 300], padding: [0, 0, 150, 149], ..good },
+        ),
         ("slope", Problem { slope: f32::NAN, ..good }),
         ("y", Problem { y_layout: Layout::strided(0, [400, 100, 9]), ..good }),
     ] {

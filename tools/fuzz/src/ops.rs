@@ -465,8 +465,8 @@ op!(conv_backward: [dy], [x, weight, dx, dweight, dbias, scratch]; |dice, p| {
 
 fields!(conv_transpose::Problem = Self::default();
 conv_transpose::Problem {
-    batch, channels, outputs, groups, size, kernel, stride, dilation, downsample, padding, output_padding, mask, order, x, x_layout,
-    weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope, snake,
+    batch, channels, outputs, groups, size, kernel, stride, dilation, downsample, padding, border, output_padding, mask, order, x,
+    x_layout, weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope, snake,
 });
 op!(conv_transpose: [x, weight, y], [bias, alpha, scratch]; |dice, p| {
     if p.snake.is_some() {

@@ -162,8 +162,13 @@ fn everywhere(list: &mut List<Problem>) {
             integers(list.narrow(name, all(forward)).config(DIRECT), 3);
         }
         for border in [Border::Reflect, Border::Replicate] {
-            let forward = conv::Problem { border, padding: sides([2, 1, 3, 4]), ..first };
-            integers(list.narrow("borders", sums(forward)).config(DIRECT), 4);
+            for forward in [
+                conv::Problem { border, padding: sides([2, 1, 3, 4]), ..first },
+                conv::Problem { border, padding: sides([1, 2, 0, 5]), stride: [2, 3], upsample: [2, 1], ..first },
+            ] {
+                integers(list.narrow("borders", all(forward)).config(DIRECT), 4);
+                integers(list.narrow("borders", added(all(forward))).config(DIRECT), 4);
+            }
         }
         for groups in [2, 6] {
             let forward = conv::Problem { groups, channels: 12, outputs: 18, ..first };

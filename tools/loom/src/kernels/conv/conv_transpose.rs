@@ -1,6 +1,6 @@
 //! Transposed convolution, described.
 
-use tileloom::conv::{Activation, Bias, Config, Order, TapMask, WeightOrder};
+use tileloom::conv::{Activation, Bias, Border, Config, Order, TapMask, WeightOrder};
 use tileloom::conv_transpose::Problem;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
@@ -88,6 +88,7 @@ impl Listed for Problem {
         self.padding = padding.cut(options.op_is("conv_transpose1d"))?;
         options.value("groups", &mut self.groups)?;
         options.word("layout", &mut self.order, &words(Order::ALL, Order::name))?;
+        options.word("padding_mode", &mut self.border, &words(Border::ALL, Border::name))?;
         options.word("mask", &mut self.mask, &words(TapMask::ALL, TapMask::name))?;
         activation(options, &mut self.activation, &mut self.slope, &mut self.snake)?;
         options.value("add", &mut self.add)?;
@@ -190,6 +191,20 @@ fn everywhere(list: &mut List<Problem>) {
         ] {
             let padded = if name == "one dimension" { Problem { output_padding: [0; 2], ..problem } } else { problem };
             integers(list.narrow(name, padded).config(DIRECT), 3);
+        }
+        for border in [Border::Reflect, Border::Replicate] {
+            for problem in [
+                Problem { border, padding: [2, 1, 3, 4], ..first },
+                Problem { border, stride: [1, 3], padding: [0, 3, 2, 2], dilation: [2, 1], ..first },
+                Problem { border, downsample: [3, 2], padding: [1, 1, 2, 0], output_padding: [1, 1], ..first },
+                Problem { border, batch: 2, ..shape(4, 33, 8, 3, 1, order) },
+            ] {
+                integers(list.narrow("borders", problem).config(DIRECT), 3);
+            }
+            let packed = of(Problem { border, ..shape(4, 5, 8, 3, 1, order) }, [F16, Bf16, F16]);
+            let apart = Problem { stride: [1, 2], padding: [2; 4], output_padding: [0, 1], add: true, ..packed };
+            list.narrow("borders, f16", packed).seed(12).config(DIRECT);
+            list.narrow("borders, f16", apart).seed(12).config(DIRECT);
         }
         list.narrow("snake", Problem { snake: Some(3), bias: Some(Bias::of(F32)), ..first }).config(DIRECT).seed(4);
         for groups in [2, 6] {
