@@ -5,7 +5,7 @@
 //! `cargo test --workspace --test kernels -- [ARGUMENTS]`:
 //!
 //! * `TEXT`: only tests whose names contain it; `--exact`, `--skip TEXT`, `--list`, `--test-threads N` as in libtest.
-//! * `--filter REGEX`: only tests whose names match. `--partition K/N`: of these, each Nth from the Kth.
+//! * `--filter REGEX`: only tests whose names match. `--partition K/N`: of these, one of N parts, the Kth.
 //!
 //! Environment:
 //!

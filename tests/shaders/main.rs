@@ -58,7 +58,10 @@ fn check_sources(held: &Held) {
                 .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
                 .subgroup_operations(naga::valid::SubgroupOperationSet::all())
                 .validate(&module)
-                .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(source)))
+                .unwrap_or_else(|error| {
+                    let allowed = Capabilities::from_bits_retain(allowed);
+                    panic!("{what}, with {allowed:?}: {}\n{source}", error.emit_to_string(source))
+                })
         };
         let allowed: HashSet<u64> = devices.iter().map(|(_, allowed)| *allowed).collect();
         let info = allowed.into_iter().map(validate).last().expect("a device");
@@ -72,7 +75,9 @@ fn check_sources(held: &Held) {
         declared_are_used(&module, &info, shader, what);
         assert_eq!(broken_rule(&module, &info), None, "{what}");
         let backends: HashSet<_> = devices.iter().map(|(backend, _)| *backend).collect();
-        backends.into_iter().for_each(|backend| translate(&module, &info, backend, what));
+        backends
+            .into_iter()
+            .for_each(|backend| translate(&module, &info, backend, &format!("{what}, for {backend:?}")));
     }
 }
 

@@ -173,7 +173,9 @@ pub(super) fn candidates(problem: &Gather, caps: &Caps) -> Vec<Config> {
     let mut found: Vec<(f64, Config)> = Vec::new();
     for (cost, config) in coop.chain(tiles) {
         let tile = config.tile;
-        let workgroups = product!(workgroups(problem, &config), problem.parts());
+        let steps = problem.steps().into_iter();
+        let workgroups = steps.map(|(parts, rows)| product!(workgroups(problem, &config, rows), parts));
+        let workgroups = workgroups.fold(0, u64::saturating_add);
         // What is computed, past the ends of y included, as far as it fills the adapter.
         let idle = row.fill as f64 / workgroups.clamp(1, row.fill) as f64;
         let score = cost * idle * product!(workgroups, tile[0], tile[1]) as f64;
@@ -250,11 +252,11 @@ pub(super) fn check_tile(problem: &Gather, caps: &Caps, config: &Config) -> Resu
     caps.check_wg_size(config.wg_size())
 }
 
-/// Workgroups of the second step, of each phase.
-pub(super) fn workgroups(problem: &Gather, config: &Config) -> u64 {
+/// Workgroups of the second step, of a phase of so many pixels.
+pub(super) fn workgroups(problem: &Gather, config: &Config, rows: u64) -> u64 {
     let [m, n, _] = config.tile.map(u64::from);
     let Packing { groups, cols, .. } = problem.packing(config.algorithm);
-    product!(problem.rows().div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups)
+    product!(rows.div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups)
 }
 
 impl Config {

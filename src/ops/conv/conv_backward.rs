@@ -29,7 +29,8 @@ defaults! {
     pub struct Problem {
         /// The convolution, of which dy has the dtype and the layout of y. Its bias, its residual and its activation have no part.
         pub forward: conv::Problem = conv::Problem::default(),
-        /// The gradient by x, of this dtype.
+        /// The gradient by x, of this dtype. Where x is mirrored or repeated beyond its edge, wide padding is refused: at most 4096 phases,
+        /// as each pixel near an edge is one, and 65536 taps of an axis in all of them.
         pub dx: Option<Dtype> = None,
         /// Strides of the three outer axes of dx. Rows must not overlap.
         pub dx_layout: Layout<3> = Layout::default(),

@@ -54,7 +54,8 @@ defaults! {
         pub downsample: [usize; 2] = [1, 1],
         /// Places that are cut off: top, bottom, left and right.
         pub padding: [usize; 4] = [0; 4],
-        /// Where what is cut off goes: nowhere, or to the places from which [`conv`](crate::conv::Problem::border) takes it.
+        /// Where what is cut off goes: nowhere, or to the places from which [`conv`](crate::conv::Problem::border) takes it. Then at most
+        /// 4096 pixels may have taps of their own, and an axis 65536 taps in all phases.
         pub border: Border = Border::Zero,
         /// Places that are added at the end of each axis.
         pub output_padding: [usize; 2] = [0, 0],
@@ -278,7 +279,8 @@ impl Problem {
         let phases = product!(self.axis_phases(0), self.axis_phases(1));
         if phases > MOST_PHASES as u64 {
             let reason = format!("{phases} pixels of y differ in their taps: at most {MOST_PHASES}");
-            return Err(ErrorKind::invalid("stride", reason));
+            let arg = if self.border == Border::Zero { "stride" } else { "padding" };
+            return Err(ErrorKind::invalid(arg, reason));
         }
         Ok(())
     }
@@ -318,7 +320,7 @@ impl Problem {
         low + self.steps(axis)[0].min(high - low) + out[axis] - high
     }
 
-    /// The place of y, before what is cut off has come back: where it comes to.
+    /// Where a place of y comes to; those below 0 and behind the last are what is cut off.
     fn comes_to(&self, axis: usize, place: i64) -> Option<i64> {
         let last = self.places()[axis] as i64 - 1;
         match self.border {

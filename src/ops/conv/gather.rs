@@ -66,8 +66,11 @@ pub(crate) struct Phases {
     /// Pixels of the largest phase, in all batches.
     pub rows: u64,
     /// How many phases, in their order, have no two pixels of a line of y side by side, nor any others of a pair that begins at an even
-    /// place; empty where there are too many turns, or pixels near an edge are phases of their own.
+    /// place; empty where there are too many turns, or more phases of columns than a step has columns, as near an edge.
     pub turns: Vec<usize>,
+    /// Where they take no turns: how many run at a time, in their order, and the pixels of the largest of them; no other has less
+    /// than a quarter.
+    pub steps: Vec<(usize, u64)>,
     /// Phases of columns.
     pub columns: usize,
 }
@@ -111,6 +114,7 @@ impl Phases {
             most_k: 0,
             rows: 0,
             turns: Vec::new(),
+            steps: Vec::new(),
             columns: axes[1].len(),
         };
         // Columns of y that are even, then odd; of an odd step each phase has both.
@@ -129,22 +133,34 @@ impl Phases {
             all.turns = (0..apart).map(|turn| axes[1].iter().skip(turn).step_by(apart).len() * axes[0].len()).collect();
         }
         let turns = all.turns.len().max(1);
+        let mut order = Vec::new();
         for turn in 0..turns {
             let columns = axes[1].iter().zip(&starts[1]).skip(turn).step_by(turns);
             let rows = axes[0].iter().zip(&starts[0]);
-            for ((y, y_start), (x, x_start)) in rows.flat_map(|row| columns.clone().map(move |column| (row, column))) {
-                let taps = product!(y.taps.len(), x.taps.len());
-                let k = padded(product!(taps, group_channels), 4);
-                let rows = product!(batch, y.count, x.count);
-                let first = y_first
-                    .wrapping_add((y.first as u32).wrapping_mul(y_height))
-                    .wrapping_add((x.first as u32).wrapping_mul(y_width));
-                all.table.extend([all.k as u32, all.k.saturating_add(k) as u32, taps as u32, rows as u32]);
-                all.table.extend([y.count as u32, x.count as u32, first, 0]);
-                all.table.extend([x.taps.len() as u32, *y_start, *x_start, 0]);
-                all.k = all.k.saturating_add(k);
-                all.most_k = all.most_k.max(k);
-                all.rows = all.rows.max(rows);
+            order.extend(rows.flat_map(|row| columns.clone().map(move |column| (row, column))));
+        }
+        let pixels = |y: &Axis, x: &Axis| product!(batch, y.count, x.count);
+        if all.turns.is_empty() {
+            order.sort_by_key(|((y, _), (x, _))| std::cmp::Reverse(pixels(y, x)));
+        }
+        for ((y, y_start), (x, x_start)) in order {
+            let taps = product!(y.taps.len(), x.taps.len());
+            let k = padded(product!(taps, group_channels), 4);
+            let rows = pixels(y, x);
+            let first = y_first
+                .wrapping_add((y.first as u32).wrapping_mul(y_height))
+                .wrapping_add((x.first as u32).wrapping_mul(y_width));
+            all.table.extend([all.k as u32, all.k.saturating_add(k) as u32, taps as u32, rows as u32]);
+            all.table.extend([y.count as u32, x.count as u32, first, 0]);
+            all.table.extend([x.taps.len() as u32, *y_start, *x_start, 0]);
+            all.k = all.k.saturating_add(k);
+            all.most_k = all.most_k.max(k);
+            all.rows = all.rows.max(rows);
+            match all.steps.last_mut() {
+                Some((phases, largest)) if !all.turns.is_empty() || rows >= *largest / 4 => {
+                    (*phases, *largest) = (*phases + 1, rows.max(*largest));
+                }
+                _ => all.steps.push((1, rows)),
             }
         }
         for &(tap, place) in axes.into_iter().flatten().flat_map(|axis| &axis.taps) {
@@ -296,6 +312,11 @@ impl Gather {
         self.phases.as_ref().map_or(1, |phases| phases.count)
     }
 
+    /// Phases that run at a time, and the pixels of the largest of them.
+    pub(super) fn steps(&self) -> Vec<(usize, u64)> {
+        self.phases.as_ref().map_or_else(|| vec![(1, self.rows())], |phases| phases.steps.clone())
+    }
+
     /// The longest k of a pixel.
     pub(super) fn most_k(&self) -> u64 {
         self.phases.as_ref().map_or_else(|| self.all_k(), |phases| phases.most_k)
@@ -401,14 +422,15 @@ impl Gather {
         let grid = args.fold(packing.ends[2].div_ceil(PACK_WG.into()))?;
         let packed = args.step(&pack, &Params::of(self, &packing, grid), grid)?;
         let mut steps = vec![packed];
-        let turns = match &self.phases {
-            Some(phases) if main.form.takes_turns() => &phases.turns[..],
-            _ => &[self.parts()],
+        let all: Vec<(usize, u64)> = match &self.phases {
+            Some(phases) if main.form.takes_turns() => phases.turns.iter().map(|&turn| (turn, phases.rows)).collect(),
+            _ => self.steps(),
         };
         let mut first = 0;
-        for &parts in turns.iter().filter(|&&parts| parts > 0) {
-            let grid = args.fold(product!(choose::workgroups(self, config), parts))?;
-            let turn = Params { part: first as u32, parts: parts as u32, ..Params::of(self, &packing, grid) };
+        for (parts, rows) in all.into_iter().filter(|(parts, _)| *parts > 0) {
+            let grid = args.fold(product!(choose::workgroups(self, config, rows), parts))?;
+            let own = Params::of(self, &packing, grid);
+            let turn = Params { part: first as u32, parts: parts as u32, rows: rows as u32, ..own };
             steps.push(args.step(&main, &turn, grid)?);
             first += parts;
         }

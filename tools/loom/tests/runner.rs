@@ -309,6 +309,8 @@ fn broken() -> Result<(), Failed> {
     assert_eq!(folder.records("unopened")?["open"].reason, "no device", "{said}");
     let crash = &folder.records("crashes")?["open"].reason;
     assert!(crash.starts_with("the process ended: "), "{crash}");
+    let output = folder.run(&["--filter", "unopened::device", "--partition", "2/2"], &[])?;
+    assert_eq!(output.status.code(), Some(101), "{}", text(&output));
     Ok(())
 }
 

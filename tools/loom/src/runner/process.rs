@@ -1,4 +1,4 @@
-//! The process of an adapter: what is asked of it and what it tells, a line of JSON each, on its stdin and stdout. What
+//! A process of an adapter: what is asked of it and what it tells, a line of JSON each, on its stdin and stdout. What
 //! else is written to its stdout is passed on.
 
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ fn run(site: &dyn Site, index: usize, again: bool) -> Tested {
     caught(test).unwrap_or_else(|reason| Tested::new(Outcome::Failed, reason))
 }
 
-/// The process of an adapter, until nobody asks any more.
+/// A process of an adapter, until nobody asks any more.
 pub fn serve(tests: &dyn Tests, index: usize, cache: Option<&Path>) -> ExitCode {
     tell(&Told::Adapters(tests.adapters()));
     let site: Arc<dyn Site> = match tests.open(index, cache) {
@@ -484,7 +484,7 @@ impl Several {
         for number in 1..opened.processes {
             let process = Process::start(index, patience, &cache.join(number.to_string()))?.process?;
             if process.opened != opened {
-                return Err("two processes of an adapter have other cases".into());
+                return Err("two processes of an adapter have different cases".into());
             }
             processes.push(process);
         }
@@ -512,6 +512,11 @@ impl Place for Several {
         drop(turn);
         seat.busy.fetch_sub(1, Ordering::Relaxed);
         tested
+    }
+
+    fn together(&self, one: usize, other: usize) -> bool {
+        let taken = lock(&self.taken);
+        taken.get(one) == taken.get(other)
     }
 
     fn closing(&self) -> String {

@@ -289,6 +289,25 @@ fn wide(list: &mut List<Problem>) {
             let problem = Problem { batch: 2, ..shape(8, 68, 5, 4, 2, order) };
             list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, thread, ..TILED });
         }
+        for border in [Border::Reflect, Border::Replicate] {
+            let grouped = Problem { border, groups: 2, activation: Activation::Silu, ..shape(8, 12, 6, 3, 1, order) };
+            list.wide("borders, every candidate", grouped).seed(3).every_candidate();
+            list.wide("borders, every candidate", Problem { border, ..depthwise(9, 5, 3, 1, order) })
+                .seed(3)
+                .every_candidate();
+            list.wide("borders, masks", Problem { border, mask: TapMask::B, ..shape(4, 5, 6, 3, 1, order) })
+                .seed(3)
+                .config(DIRECT);
+        }
+        // All columns are phases, which take turns.
+        let narrow = Problem {
+            size: [3, 1],
+            kernel: [1, 6],
+            stride: [1, 8],
+            padding: [0, 0, 1, 1],
+            ..shape(4, 5, 1, 1, 1, order)
+        };
+        list.wide("borders, f16", of(Problem { border: Border::Replicate, ..narrow }, [F16; 3])).seed(3).config(DIRECT);
         let grouped = Problem { groups: 4, activation: Activation::Gelu, ..shape(16, 16, 5, 4, 2, order) };
         list.wide("as it is chosen", grouped).seed(6);
         list.wide("as it is chosen", depthwise(20, 5, 4, 2, order)).seed(6);
