@@ -295,6 +295,8 @@ impl Process {
                 lock(&live.end).explained = true;
                 self.hangs.fetch_add(1, Ordering::Relaxed);
                 let _ = lock(&live.child).kill(); // it may have died
+                // Its end is heard of later: until then nobody else is to be asked there.
+                lock(&self.live).take_if(|own| Arc::ptr_eq(own, &live));
                 Err(Silence::Hung)
             }
         }
