@@ -290,10 +290,12 @@ impl<'k> Args<'k> {
         })
     }
 
-    /// An argument of `bytes` of scratch, where there are any.
+    /// An argument of `bytes` of scratch, where there are any. Nothing is allocated for more than can be bound.
     pub fn scratch(&mut self, slot: u32, given: Option<Binding>, bytes: u64) -> Checked {
+        let limit = self.caps.binding_bytes();
         match bytes {
             0 => Ok(()),
+            need if need > limit => Err(ErrorKind::BindingTooLarge { buffer: "scratch", need, limit }),
             bytes => self.write(slot, "scratch", self.scratch_memory(given, bytes)?, Reach::to(bytes / 4, WORD)),
         }
     }

@@ -514,17 +514,13 @@ mod tests {
             phases.map(|axis| (axis.first, axis.count, axis.taps)).collect::<Vec<_>>()
         };
         // Places -1 to 6 of 6: -1 comes to 1 or to 0, 6 to 4 or to 5.
-        let all = || vec![(0, 1), (1, 0), (2, -1)];
         let mirrored = told(of(Border::Reflect, [1, 1]));
         let ends = [(0, 1, vec![(0, 1), (1, 0)]), (1, 1, vec![(0, 0), (0, 2), (1, 1), (2, 0)])];
         assert_eq!(mirrored[..2], ends);
         assert_eq!(mirrored[2], (2, 2, vec![(0, 3), (1, 2), (2, 1)]));
         assert_eq!(mirrored[3..], [(4, 1, vec![(0, 5), (1, 4), (2, 3), (2, 5)]), (5, 1, vec![(1, 5), (2, 4)])]);
         let repeated = told(of(Border::Replicate, [1, 0]));
-        assert_eq!(
-            repeated,
-            [(0, 1, vec![(0, 0), (0, 1), (1, 0)]), (1, 6, all().iter().map(|&(t, p)| (t, p + 1)).collect())]
-        );
+        assert_eq!(repeated, [(0, 1, vec![(0, 0), (0, 1), (1, 0)]), (1, 6, vec![(0, 2), (1, 1), (2, 0)])]);
         assert_eq!(told(of(Border::Replicate, [0, 0])), told(of(Border::Zero, [0, 0])));
         // All pixels are near an edge.
         assert!(told(of(Border::Reflect, [2, 2])).iter().all(|(_, count, _)| *count == 1));

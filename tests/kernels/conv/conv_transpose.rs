@@ -153,5 +153,14 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     })?;
     refused("little scratch", conv_transpose::prepare(&gpu.kernels, &good, buffers.scratch(&weight)), |error| {
         matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "scratch", .. })
+    })?;
+    // 225 taps are packed of 9: more than may be bound.
+    let mut caps = (*gpu.kernels.caps()).clone();
+    caps.limits.max_storage_buffer_binding_size = 1 << 20;
+    let small = gpu.kernels.with_caps(caps);
+    let mirrored = Problem { border: Border::Reflect, ..shape(64, 64, 8, 3, 1, Order::Nchw) };
+    let [x, weight, y] = [64 * 64, 9 * 64 * 64, 64 * 64].map(|words| gpu.buffer(&vec![0; words * 4]));
+    refused("much scratch", conv_transpose::prepare(&small, &mirrored, Buffers::new(&x, &weight, &y)), |error| {
+        matches!(error.kind, ErrorKind::BindingTooLarge { buffer: "scratch", limit: 1_048_576, .. })
     })
 }
