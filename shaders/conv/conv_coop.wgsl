@@ -69,8 +69,7 @@ fn conv_coop(
   let phase = phase_of(0u);
   // A workgroup past the end works on the last pixel and stores nothing: matrices need control flow that is uniform to see.
   if at.part >= params.parts { at.row = phase.rows; }
-  var origins: array<Origin, X_LOADS>;
-  for (var l = 0u; l < X_LOADS; l++) { origins[l] = origin_of(phase, at.group, at.row + load_row(local, l)); }
+  let loads = loads_of(at, phase, local);
 
   let subgroups = clamp(num_subgroups, 1u, BLOCKS);
   let own = min(subgroup, BLOCKS - 1u) * PATCH;
@@ -82,7 +81,7 @@ fn conv_coop(
     var acc: array<PRODUCT, MATRICES>;
     for (var o = 0u; o < MATRICES; o++) { acc[o] = PRODUCT(); }
     for (var k0 = phase.first; k0 < phase.end; k0 += TILE_K) {
-      fill_tiles(at, &origins, k0, phase.end, local);
+      fill_tiles(at, loads, k0, phase.end, local);
       workgroupBarrier();
       for (var k = 0u; k < TILE_K; k += SIZE) {
         var x: array<LEFT, ROWS>;

@@ -2,12 +2,20 @@
 
 const W_FOURS: u32 = TILE_N * TILE_K / 4u;
 
-fn fill_tiles(at: Place, origins: ptr<function, array<Origin, X_LOADS>>, k0: u32, end: u32, local: u32) {
+struct Loads { origins: array<Origin, X_LOADS> }
+
+fn loads_of(at: Place, phase: Phase, local: u32) -> Loads {
+  var loads: Loads;
+  for (var l = 0u; l < X_LOADS; l++) { loads.origins[l] = origin_of(phase, at.group, at.row + load_row(local, l)); }
+  return loads;
+}
+
+fn fill_tiles(at: Place, loads: Loads, k0: u32, end: u32, local: u32) {
   for (var l = 0u; l < X_LOADS; l++) {
     if X_RUNS % WG_SIZE == 0u || local + l * WG_SIZE < X_RUNS {
       let k = load_k(local, l);
       var x = vec4<f32>(0.0);
-      if k0 + k < end { x = x_k4((*origins)[l], k0 + k); }
+      if k0 + k < end { x = x_k4(loads.origins[l], k0 + k); }
       let to = load_row(local, l) * K_ROW + k;
       for (var u = 0u; u < 4u; u++) { tiles[to + u] = f16(x[u]); }
     }

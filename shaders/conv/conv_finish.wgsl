@@ -57,6 +57,17 @@ fn w_block(group: u32, k: u32, col: u32) -> mat4x4<f32> {
     bitcast<vec4<f32>>(scratch[i + 2u * params.cols4]), bitcast<vec4<f32>>(scratch[i + 3u * params.cols4]));
 }
 
+// Four pixels of one channel, where channels come first: sums with the bias.
+fn finish_pixels(four: Four, channel: u32, sums: vec4<f32>, alpha: f32) {
+  let v = activate(sums + residual_of(four.residual + channel * params.residual.y), vec4<f32>(alpha));
+  let i = four.y + channel * params.y.y;
+  if all(i == vec4<u32>(0u, 1u, 2u, 3u) + i.x) {
+    y_four(i.x, v);
+  } else {
+    for (var r = 0u; r < four.live; r++) { y_one(i[r], v[r]); }
+  }
+}
+
 // Columns `col` up to `col + 3` of four pixels: sums[r] are those of pixel r.
 fn finish(group: u32, four: Four, col: u32, sums: mat4x4<f32>) {
   if four.live == 0u || col >= params.cols { return; }
@@ -64,11 +75,10 @@ fn finish(group: u32, four: Four, col: u32, sums: mat4x4<f32>) {
   let alpha = alpha_of(group, col);
   let channel = group * params.cols + col;
   let live = min(params.cols - col, 4u);
-  let four_on = vec4<u32>(0u, 1u, 2u, 3u);
   if CHANNELS_LAST {
     var pixels = sums;
     for (var r = 0u; r < four.live; r++) {
-      let on = min(four_on, vec4<u32>(live - 1u)) + channel;
+      let on = min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(live - 1u)) + channel;
       let v = activate(pixels[r] + bias + residual_of(four.residual[r] + on * params.residual.y), alpha);
       let i = four.y[r] + channel;
       if live == 4u {
@@ -79,15 +89,6 @@ fn finish(group: u32, four: Four, col: u32, sums: mat4x4<f32>) {
     }
   } else {
     var channels = transpose(sums);
-    for (var c = 0u; c < live; c++) {
-      let on = channel + c;
-      let v = activate(channels[c] + bias[c] + residual_of(four.residual + on * params.residual.y), vec4<f32>(alpha[c]));
-      let i = four.y + on * params.y.y;
-      if all(i == four_on + i.x) {
-        y_four(i.x, v);
-      } else {
-        for (var r = 0u; r < four.live; r++) { y_one(i[r], v[r]); }
-      }
-    }
+    for (var c = 0u; c < live; c++) { finish_pixels(four, channel + c, channels[c] + bias[c], alpha[c]); }
   }
 }

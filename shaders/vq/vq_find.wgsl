@@ -5,5 +5,5 @@ fn find_code(i: u32, count: bool) -> Found {
   let code = code_index(i);
   if code < params.num_codes { return Found(code, false); }
   if count { note_bad(); }
-  return Found(0u, params.out_of_range == OUT_OF_RANGE_ZERO);
+  return Found(code_instead(code, params.num_codes), params.out_of_range == OUT_OF_RANGE_ZERO);
 }

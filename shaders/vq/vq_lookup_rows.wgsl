@@ -37,7 +37,7 @@ fn move_vector(vector: u32, local: u32, count: bool) {
   let bad = named >= params.num_codes;
   if bad && count { note_bad(); }
   let zero = bad && params.out_of_range == OUT_OF_RANGE_ZERO;
-  let code = book + select(named, 0u, bad) * params.codebook.w;
+  let code = book + select(named, code_instead(named, params.num_codes), bad) * params.codebook.w;
   let chunks = chunk_count(params.cols, 0u);
   for (var part = 0u; part < PARTS; part++) {
     for (var turn = 0u; turn < TURNS; turn++) {

@@ -5,7 +5,12 @@ use crate::{Layout, Mask};
 
 /// The size of at least `small` that has the remainder of `size` by 8, or `size` itself where that is smaller.
 pub fn like(size: usize, small: usize) -> usize {
-    size.min(small - small % 8 + size % 8 + if size % 8 < small % 8 { 8 } else { 0 })
+    like_by(8, size, small)
+}
+
+/// The same with the remainder by another number.
+pub fn like_by(by: usize, size: usize, small: usize) -> usize {
+    size.min(small - small % by + size % by + if size % by < small % by { by } else { 0 })
 }
 
 /// A layout of these sizes with the alignment of another one: its offset and strides have the same remainders by 8.

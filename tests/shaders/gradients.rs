@@ -10,6 +10,27 @@ fn kernels<'a>(cell: &'a str, all: &BTreeSet<&str>) -> Vec<&'a str> {
     quoted.filter(|name| all.contains(name)).collect()
 }
 
+/// Ops whose gradient is a kernel.
+const MUST: [&str; 17] = [
+    "activation",
+    "attention",
+    "attention_bias",
+    "attention_merge",
+    "conv",
+    "conv_transpose",
+    "dropout",
+    "gemm",
+    "group_norm",
+    "grouped_gemm",
+    "lora",
+    "moe_route",
+    "norm",
+    "position_encoding",
+    "rope",
+    "softmax",
+    "vq_lookup",
+];
+
 #[test]
 fn every_kernel_is_in_the_table() {
     let all: BTreeSet<&str> = registry::all().into_iter().map(|kernel| kernel.name()).collect();
@@ -36,6 +57,14 @@ fn every_kernel_is_in_the_table() {
             None => assert!(!named.is_empty(), "{names}: {gradient:?} names no kernel"),
         }
         gradients.extend(named);
+    }
+    for must in MUST {
+        assert!(ops.contains(must), "{must} has no row");
+        assert!(
+            rows.iter()
+                .any(|(names, gradient)| names.split(", ").any(|name| name == must) && !gradient.starts_with("none")),
+            "{must}"
+        );
     }
     // A kernel that is itself a gradient has no row of its own.
     let missing: Vec<_> = all.iter().filter(|name| !ops.contains(*name) && !gradients.contains(*name)).collect();

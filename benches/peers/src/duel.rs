@@ -28,7 +28,7 @@ impl Machine {
     /// What burn or the device request says.
     pub fn open() -> Result<Machine, String> {
         let (burn, setup) = Device::wgpu_options().init_with_setup().map_err(|error| error.to_string())?;
-        Ok(Machine { gpu: Rc::new(Gpu::open(&setup.adapter)?), burn })
+        Ok(Machine { gpu: Rc::new(Gpu::open(&setup.adapter)?.probed()?), burn })
     }
 }
 

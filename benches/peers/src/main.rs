@@ -44,6 +44,9 @@ struct Arguments {
     /// Kernels to measure; all of them if none is named
     #[arg(value_name = "KERNEL")]
     kernels: Vec<String>,
+    /// Only shapes whose name contains NAME
+    #[arg(long, value_name = "NAME")]
+    shape: Option<String>,
     /// Few repeats, of few shapes
     #[arg(long)]
     quick: bool,
@@ -77,7 +80,8 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         .iter()
         .filter(|(name, _)| arguments.kernels.is_empty() || arguments.kernels.iter().any(|wanted| wanted == name))
     {
-        for duel in duels().iter().filter(|duel| duel.quick() || !arguments.quick) {
+        let named = |duel: &&Duel| arguments.shape.as_deref().is_none_or(|name| duel.bench.name().contains(name));
+        for duel in duels().iter().filter(|duel| duel.quick() || !arguments.quick).filter(named) {
             eprintln!("{kernel} {}", duel.bench.name());
             report.lines.extend(duel::fight(&machine, &pool, kernel, duel, arguments.quick)?);
         }

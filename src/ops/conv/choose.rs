@@ -51,10 +51,19 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// The cost in this order of axes: neighbours have what lies side by side.
-    pub fn cost_of(&self, order: Order) -> f64 {
-        let across = (order == Order::Nhwc) != (self.tile[1] > 4);
-        if self.algorithm == Algorithm::Depthwise && across { 2.0 * self.cost } else { self.cost }
+    /// The cost for this problem.
+    pub fn cost_of(&self, problem: &Gather) -> f64 {
+        let factor = match (self.algorithm, problem.strips()) {
+            // Neighbours have what lies side by side.
+            (Algorithm::Depthwise, _) if (problem.order == Order::Nhwc) != (self.tile[1] > 4) => 2.0,
+            // Rows of x are each tried on all lines.
+            (Algorithm::Strips, Some([[height, _], [down, _]])) => {
+                let lines = (self.thread[0] / self.tile[2]) as usize;
+                (((lines - 1) * down + height) as f64 / height as f64).powf(0.25)
+            }
+            _ => 1.0,
+        };
+        factor * self.cost
     }
 }
 
@@ -68,6 +77,13 @@ const fn tiled(tile: [u32; 3], thread: [u32; 2], cost: f64) -> Tile {
 
 const fn depthwise(rows: u32, columns: u32, cost: f64) -> Tile {
     Tile { algorithm: Algorithm::Depthwise, tile: [rows, columns, 4], thread: [4, 4], cost }
+}
+
+/// Blocks of so many lines of pixels, by places of one channel, or where channels are last of four.
+const fn strips([blocks, places]: [u32; 2], [lines, pixels, channels]: [u32; 3], cost: f64) -> Tile {
+    let size = lines * pixels;
+    let (tile, thread) = ([size * blocks, channels * places, pixels], [size, channels]);
+    Tile { algorithm: Algorithm::Strips, tile, thread, cost }
 }
 
 /// As gemm's.
@@ -93,6 +109,10 @@ const INTEGRATED: Row = Row {
         direct(32, 32, [4, 4], 2.5),
         depthwise(16, 64, 0.1),
         depthwise(256, 4, 0.1),
+        strips([64, 1], [4, 4, 1], 0.05),
+        strips([64, 1], [1, 4, 1], 0.07),
+        strips([8, 8], [2, 4, 4], 0.05),
+        strips([8, 8], [1, 4, 4], 0.07),
     ],
     coop: COOP,
     shuffle: u32::MAX,
@@ -111,6 +131,10 @@ const DISCRETE: Row = Row {
         direct(32, 32, [4, 4], 3.0),
         depthwise(16, 64, 0.1),
         depthwise(256, 4, 0.1),
+        strips([64, 1], [4, 4, 1], 0.05),
+        strips([64, 1], [1, 4, 1], 0.07),
+        strips([8, 8], [2, 4, 4], 0.05),
+        strips([8, 8], [1, 4, 4], 0.07),
     ],
     coop: COOP,
     shuffle: u32::MAX,
@@ -131,6 +155,17 @@ const TABLE: [Row; 3] = [
             tiled([64, 64, 16], [4, 4], 5.0),
             depthwise(4, 32, 0.1),
             depthwise(32, 4, 0.1),
+            strips([64, 1], [4, 8, 1], 0.0266),
+            strips([64, 1], [2, 8, 1], 0.0285),
+            strips([64, 1], [1, 8, 1], 0.0345),
+            strips([16, 1], [4, 8, 1], 0.028),
+            strips([16, 1], [2, 8, 1], 0.03),
+            strips([16, 1], [1, 8, 1], 0.036),
+            strips([16, 1], [4, 4, 1], 0.032),
+            strips([16, 1], [1, 4, 1], 0.05),
+            strips([16, 1], [4, 4, 4], 0.026),
+            strips([16, 1], [2, 4, 4], 0.034),
+            strips([16, 1], [1, 4, 4], 0.04),
         ],
         coop: SOFTWARE_COOP,
         shuffle: 8,
@@ -152,6 +187,17 @@ const OLD_MESA: Row = Row {
         tiled([64, 64, 16], [4, 4], 5.0),
         depthwise(4, 32, 0.1),
         depthwise(32, 4, 0.1),
+        strips([64, 1], [4, 8, 1], 0.0266),
+        strips([64, 1], [2, 8, 1], 0.0285),
+        strips([64, 1], [1, 8, 1], 0.0345),
+        strips([16, 1], [4, 8, 1], 0.028),
+        strips([16, 1], [2, 8, 1], 0.03),
+        strips([16, 1], [1, 8, 1], 0.036),
+        strips([16, 1], [4, 4, 1], 0.032),
+        strips([16, 1], [1, 4, 1], 0.05),
+        strips([16, 1], [4, 4, 4], 0.026),
+        strips([16, 1], [2, 4, 4], 0.034),
+        strips([16, 1], [1, 4, 4], 0.04),
     ],
     coop: SOFTWARE_COOP,
     shuffle: u32::MAX,
@@ -162,7 +208,7 @@ const OLD_MESA: Row = Row {
 pub(super) fn candidates(problem: &Gather, caps: &Caps) -> Vec<Config> {
     let row = Row::of(caps);
     let native_f16 = caps.prefers_native_f16(problem.has_f16());
-    let tiles = row.tiles.iter().map(|tile| (tile.cost_of(problem.order), row.config(caps, tile, native_f16)));
+    let tiles = row.tiles.iter().map(|tile| (tile.cost_of(problem), row.config(caps, tile, native_f16)));
     let coop = caps.coop_f16().into_iter().flat_map(|(size, lanes)| {
         row.coop.iter().map(move |&([rows, columns], cost)| {
             let (tile, thread) = ([2 * rows * size, 2 * columns * size, 2 * size], [rows * size, columns * size]);
@@ -188,14 +234,55 @@ pub(super) fn candidates(problem: &Gather, caps: &Caps) -> Vec<Config> {
 /// The first thing that does not fit.
 pub(super) fn check(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     caps.check_native_f16(config.native_f16, problem.has_f16())?;
-    if config.algorithm == Algorithm::Coop {
-        check_coop(problem, caps, config)?;
-    } else {
-        check_tile(problem, caps, config)?;
+    match config.algorithm {
+        Algorithm::Coop => check_coop(problem, caps, config)?,
+        Algorithm::Strips => check_strips(problem, caps, config)?,
+        Algorithm::Direct | Algorithm::Tiled | Algorithm::Depthwise => check_tile(problem, caps, config)?,
     }
     let most = caps.limits.max_compute_workgroup_storage_size;
     Misfit::at_most("bytes of workgroup memory", config.wg_bytes(), most)?;
-    caps.check_rounds(config.rounds(problem.most_k()))
+    let rounds = match problem.strips().filter(|_| config.algorithm == Algorithm::Strips) {
+        Some([[height, width], [down, across]]) => {
+            let pixels = u64::from(config.tile[2]);
+            let lines = u64::from(config.thread[0]) / pixels;
+            let rows = (lines - 1) * down as u64 + height as u64;
+            let span = (pixels - 1) * across as u64 + width as u64;
+            let line = Rounds::nest(lines, Rounds::nest(width as u64, Rounds::plain(pixels)));
+            let four = Rounds::plain(8u32) + Rounds::nest(4u32, Rounds::plain(4u32));
+            let last = Rounds::nest(lines, Rounds::nest(pixels / 4, four));
+            Rounds::plain(pixels * lines) + Rounds::nest(rows, Rounds::plain(span) + line) + last
+        }
+        None => config.rounds(problem.most_k()),
+    };
+    caps.check_rounds(rounds)
+}
+
+/// The same of strips.
+fn check_strips(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+    let Config { tile: [m, n, k], thread: [tm, tn], lanes, .. } = *config;
+    let channels = problem.groups as u64;
+    Misfit::unless(
+        problem.strips().is_some(),
+        "strips need groups of one channel, small kernels, zeros around",
+        channels,
+    )?;
+    let own = if problem.order == Order::Nhwc { 4 } else { 1 };
+    Misfit::unless(tn == own, "strips have one channel, or where channels are last four", tn)?;
+    Misfit::unless(matches!(k, 4 | 8), "strips have lines of 4 or 8 pixels", k)?;
+    Misfit::unless(tm.is_multiple_of(k) && matches!(tm / k, 1 | 2 | 4), "strips have 1, 2 or 4 lines", tm)?;
+    for (size, thread) in [(m, tm), (n, tn)] {
+        Misfit::at_most("a size of a tile", size, 1u32 << 14)?;
+        Misfit::unless(size > 0 && size.is_multiple_of(thread), "thread must divide the tile", thread)?;
+    }
+    Misfit::unless(lanes == 1, "lanes must be 1", lanes)?;
+    caps.check_wg_size(config.wg_size())
+}
+
+/// `Strips`: blocks of a channel, in all batches.
+pub(super) fn blocks(problem: &Gather, config: &Config) -> u64 {
+    let pixels = u64::from(config.tile[2].max(1));
+    let lines = (u64::from(config.thread[0]) / pixels).max(1);
+    product!(problem.batch, (problem.out[0] as u64).div_ceil(lines), (problem.out[1] as u64).div_ceil(pixels))
 }
 
 /// The same of cooperative matrices.
@@ -226,7 +313,8 @@ fn check_coop(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misf
 /// The same of a tile alone.
 pub(super) fn check_tile(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, .. } = *config;
-    Misfit::unless(algorithm != Algorithm::Coop, "matrices are of convolutions, not of gradients of weights", lanes)?;
+    let other = matches!(algorithm, Algorithm::Coop | Algorithm::Strips);
+    Misfit::unless(!other, "matrices and strips are of convolutions, not of gradients of weights", lanes)?;
     let sizes = [m, n, k, tm, tn];
     for size in sizes.into_iter().chain([lanes]) {
         Misfit::unless(size > 0, "sizes must be at least 1", size)?;
@@ -256,6 +344,10 @@ pub(super) fn check_tile(problem: &Gather, caps: &Caps, config: &Config) -> Resu
 pub(super) fn workgroups(problem: &Gather, config: &Config, rows: u64) -> u64 {
     let [m, n, _] = config.tile.map(u64::from);
     let Packing { groups, cols, .. } = problem.packing(config.algorithm);
+    if config.algorithm == Algorithm::Strips {
+        let lanes = m.checked_div(config.thread[0].into()).unwrap_or(0).max(1);
+        return product!(blocks(problem, config).div_ceil(lanes), (cols as u64).div_ceil(n.max(1)));
+    }
     product!(rows.div_ceil(m.max(1)), (cols as u64).div_ceil(n.max(1)), groups)
 }
 
@@ -277,7 +369,7 @@ impl Config {
         let [m, n, k] = self.tile;
         let size = self.size();
         match self.algorithm {
-            Algorithm::Direct | Algorithm::Depthwise => 0,
+            Algorithm::Direct | Algorithm::Depthwise | Algorithm::Strips => 0,
             Algorithm::Tiled => 4 * k * (m + 4 + n),
             Algorithm::Coop => 2 * (m + n) * (k + 8) + 4 * (self.wg_size() / self.lanes.max(1)) * size * (2 * size + 4),
         }
@@ -299,7 +391,8 @@ impl Config {
                     + Rounds::nest(k / 4, step)
                     + Rounds::nest(rows / 4 * vecs, Rounds::plain(rows / 4 * vecs) + four)
             }
-            Algorithm::Coop => Rounds::default(),
+            // Strips are counted by what they see of the kernel.
+            Algorithm::Coop | Algorithm::Strips => Rounds::default(),
             Algorithm::Tiled => {
                 let loads = |size: u64| Rounds::plain((size * tile_k).div_ceil(4 * u64::from(self.wg_size().max(1))));
                 let quad = Rounds::nest(vecs, Rounds::plain(4u32));

@@ -14,21 +14,36 @@
 //! 3 x 3, 64 to 64 channels at 64 x 64: dx 1.03, 1.02; dweight with dbias 1.10, 1.09. The same by 2: 1.28, 1.37; 1.04, 0.96. Depthwise 7 x 7, 96 channels at
 //! 56 x 56: 1.00, 1.32; 0.93, 2.80 (another run: 1.00, 0.62; 0.96, 1.05). Other adapters are not measured.
 //!
-//! The gradient of an activation is yours to multiply into dy before ([`activation_backward`](crate::activation_backward)).
+//! With [`Problem::dz`] a first step takes dy back through the activation: `dz = dy act'(z)`, by
+//! [`activation_backward`](crate::activation_backward). dz is the gradient by the residual, too. Tiles are read several times, and an
+//! activation computed once.
 
 use super::choose::{self, Row, Tile};
 use super::gather::{Gather, Params};
 use super::{Algorithm, Border, Order, conv_transpose};
+use crate::activation_backward;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::conv;
+use crate::dispatch::Step;
 use crate::ops::prelude::*;
 
 defaults! {
     /// What is computed.
     #[derive(Debug, Clone, Copy, PartialEq)]
     pub struct Problem {
-        /// The convolution, of which dy has the dtype and the layout of y. Its bias, its residual and its activation have no part.
+        /// The convolution, of which dy has the dtype and the layout of y. Its bias and its residual have no part; nor has its
+        /// activation, without dz.
         pub forward: conv::Problem = conv::Problem::default(),
+        /// The gradient by what the activation was given, of this dtype: it is written to `dz`, and the other gradients are made of it. Not
+        /// through snake.
+        pub dz: Option<Dtype> = None,
+        /// Strides of the three outer axes of dz. Rows must not overlap.
+        pub dz_layout: Layout<3> = Layout::default(),
+        /// Dtype of `z`, which the activation was given. Of relu, relu6, and leaky relu of a slope above 0, y may stand for it, where
+        /// that is f32: rounding may reach a corner.
+        pub z: Dtype = Dtype::F32,
+        /// Strides of the three outer axes of z.
+        pub z_layout: Layout<3> = Layout::default(),
         /// The gradient by x, of this dtype. Where x is mirrored or repeated beyond its edge, wide padding is refused: at most 4096 phases,
         /// as each pixel near an edge is one, and 65536 taps of an axis in all of them.
         pub dx: Option<Dtype> = None,
@@ -75,7 +90,7 @@ const TILES: [Tile; 1] = [Tile { algorithm: Algorithm::Direct, tile: [32, 64, 4]
 /// Pixels of a part, at least.
 const LEAST_PIXELS: u64 = 256;
 
-slots!(X, DY, DWEIGHT, DBIAS, WEIGHT, SCRATCH, DX);
+slots!(X, DY, DWEIGHT, DBIAS, WEIGHT, SCRATCH, DX, Z, DZ);
 
 /// What follows from the Problem, the device and the buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,6 +125,8 @@ pub(crate) struct Views {
     dbias: Option<View<1>>,
     /// The transposed convolution, and what dx has.
     dx: Option<(conv_transpose::Problem, View<3>, Dtype)>,
+    /// The first step, and views of z, dy and dz.
+    dz: Option<(activation_backward::Problem, [View<3>; 3])>,
 }
 
 /// Invocations of the step that joins.
@@ -130,7 +147,7 @@ impl Config {
     fn wg_bytes(&self) -> u32 {
         match self.algorithm {
             Algorithm::Depthwise => 64u32.saturating_mul(self.wg_size()),
-            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => self.of_tile().wg_bytes(),
+            _ => self.of_tile().wg_bytes(),
         }
     }
 
@@ -138,7 +155,7 @@ impl Config {
     fn unit(&self) -> u64 {
         match self.algorithm {
             Algorithm::Depthwise => self.tile[0].into(),
-            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => self.tile[2].into(),
+            _ => self.tile[2].into(),
         }
     }
 }
@@ -214,6 +231,10 @@ buffers! {
         x,
         /// `weight`, which dx needs.
         weight,
+        /// What the activation was given, where dz is asked for.
+        z,
+        /// The gradient by that. It may be the view of `z` or `dy`, where dtypes and layouts are equal.
+        dz,
         /// The gradient by x that the Problem asks for, which is written, or read and written.
         dx,
         /// That by the weights.
@@ -234,12 +255,55 @@ impl Problem {
         products as f64 * self.forward.flops()
     }
 
-    /// The transposed convolution that gives dx, of dy and the weights.
+    /// The transposed convolution that gives dx, of dy, or dz, and the weights.
     ///
     /// # Errors
     /// Those of the Problem.
     pub fn transposed(&self, dtype: Dtype) -> Result<conv_transpose::Problem> {
-        crate::ops::named::<Self, _>(|| self.of_dx(dtype))
+        crate::ops::named::<Self, _>(|| self.of_sums().of_dx(dtype))
+    }
+
+    /// The gradient of the activation that gives dz.
+    ///
+    /// # Errors
+    /// Those of the Problem.
+    pub fn through(&self, dtype: Dtype) -> Result<activation_backward::Problem> {
+        crate::ops::named::<Self, _>(|| Ok(self.of_dz(dtype)?.0))
+    }
+
+    /// That by the convolution alone, of dz.
+    fn of_sums(&self) -> Problem {
+        let (y, y_layout) = self.dz.map_or((self.forward.y, self.forward.y_layout), |dz| (dz, self.dz_layout));
+        let activation = conv::Activation::None;
+        let forward =
+            conv::Problem { bias: None, residual: None, snake: None, activation, y, y_layout, ..self.forward };
+        Problem { forward, dz: None, ..*self }
+    }
+
+    /// Through the activation.
+    fn of_dz(&self, dtype: Dtype) -> Checked<(activation_backward::Problem, [View<3>; 3])> {
+        let of = &self.forward;
+        of.check_sizes()?;
+        ErrorKind::unless(of.snake.is_none(), "snake", format_args!("its gradient is not among the kernels"))?;
+        let (sizes, cols) = of.y_sizes();
+        let problem = activation_backward::Problem {
+            rows: sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size)),
+            cols,
+            dims: [sizes[1], sizes[2]],
+            activation: of.activation,
+            slope: of.slope,
+            x: self.z,
+            x_layout: self.z_layout,
+            dy: of.y,
+            dy_layout: of.y_layout,
+            dx: dtype,
+            dx_layout: self.dz_layout,
+            ..activation_backward::Problem::default()
+        };
+        let view = |arg, layout: Layout<3>| layout.view(arg, sizes, cols);
+        let views = [view("z", self.z_layout)?, view("dy", of.y_layout)?, view("dz", self.dz_layout)?.apart("dz")?];
+        problem.resolve()?;
+        Ok((problem, views))
     }
 
     fn check_format(&self) -> Checked {
@@ -312,9 +376,7 @@ impl Problem {
     fn columns(&self, algorithm: Algorithm) -> [usize; 2] {
         match algorithm {
             Algorithm::Depthwise => [1, self.forward.outputs],
-            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => {
-                [self.forward.groups, self.forward.group_outputs()]
-            }
+            _ => [self.forward.groups, self.forward.group_outputs()],
         }
     }
 
@@ -368,8 +430,8 @@ impl Problem {
         };
         let stem = match config.algorithm {
             Algorithm::Direct => "conv_direct",
-            // The check refuses matrices.
-            Algorithm::Tiled | Algorithm::Coop => "conv_tiled",
+            // The check refuses others.
+            Algorithm::Tiled | Algorithm::Coop | Algorithm::Strips => "conv_tiled",
             Algorithm::Depthwise => "conv_backward_depthwise",
         };
         // How many parts there are is a parameter.
@@ -406,7 +468,7 @@ impl Problem {
     }
 
     fn has_f16(&self) -> bool {
-        [self.forward.x, self.forward.y].contains(&Dtype::F16)
+        [self.forward.x, self.dz.unwrap_or(self.forward.y)].contains(&Dtype::F16)
     }
 }
 
@@ -415,14 +477,8 @@ impl Plan for Problem {
 
     fn resolve(&self) -> Checked<Views> {
         self.check_format()?;
-        let plain = conv::Problem {
-            bias: None,
-            residual: None,
-            activation: conv::Activation::None,
-            snake: None,
-            ..self.forward
-        };
-        let of = plain.resolve()?;
+        let sums = self.of_sums();
+        let of = sums.forward.resolve()?;
         let [_, rows] = self.rows();
         if rows > super::MOST as u64 || product!(rows, self.forward.outputs) > super::MOST as u64 {
             let reason =
@@ -435,7 +491,7 @@ impl Plan for Problem {
         let dx = match self.dx {
             None => None,
             Some(dtype) => {
-                let problem = self.of_dx(dtype)?;
+                let problem = sums.of_dx(dtype)?;
                 let (sizes, inner) = self.forward.x_sizes();
                 let view = self.dx_layout.view("dx", sizes, inner)?.apart("dx")?;
                 problem.resolve()?;
@@ -448,6 +504,7 @@ impl Plan for Problem {
             dweight,
             dbias: self.dbias.map(bias).transpose()?,
             dx,
+            dz: self.dz.map(|dtype| self.of_dz(dtype)).transpose()?,
         })
     }
 
@@ -467,7 +524,7 @@ impl Plan for Problem {
             let busy = product!(workgroups, parts);
             let idle = row.fill as f64 / busy.clamp(1, row.fill) as f64;
             let rows = if algorithm == Algorithm::Depthwise { 4 } else { size[0] };
-            let score = tile.cost_of(self.forward.order) * idle * product!(workgroups, rows, size[1]) as f64;
+            let score = tile.cost_of(&views.forward) * idle * product!(workgroups, rows, size[1]) as f64;
             found.push((score, Config { parts: parts as u32, ..one }));
             // Where the driver cuts long loops short, more parts.
             if caps.loop_rounds().is_some() {
@@ -498,7 +555,7 @@ impl Plan for Problem {
                 let join = four + Rounds::nest(config.tile[1].div_ceil(config.wg_size().max(1)), lanes + four);
                 own + join + Rounds::nest(4u32, four)
             }
-            Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => config.of_tile().rounds(part),
+            _ => config.of_tile().rounds(part),
         };
         caps.check_rounds(rounds)?;
         caps.check_rounds(Rounds::plain(config.parts) + Rounds::plain(4u32).times(2))
@@ -529,10 +586,39 @@ impl Plan for Problem {
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
-        let Buffers { dy, x, weight, dx, dweight, dbias, scratch } = *buffers;
+        let Some((activation, of)) = &views.dz else {
+            return Ok(Dispatch::of(self.bind_sums(views, config, kernels, buffers)?));
+        };
+        let &Buffers { dy, x, weight, z, dz, .. } = buffers;
+        let [of_z, of_dy, of_dz] = of;
+        let mut args = Args::new(kernels);
+        args.read(Z, "z", z, of_z.of(self.z))?;
+        args.read(DY, "dy", dy, of_dy.of(self.forward.y))?;
+        args.write(DZ, "dz", dz, of_dz.of(activation.dx))?;
+        args.read(X, "x", x, self.dweight.map(|_| views.forward.x.0.of(views.forward.x.1)))?;
+        args.read(WEIGHT, "weight", weight, self.dx.map(|_| views.forward.weight.0.of(views.forward.weight.1)))?;
+        args.in_place(Z, DZ);
+        args.in_place(DY, DZ);
+        args.check()?;
+        // Without elements there need be no buffers.
+        let (z, dz) = (z.unwrap_or(dy), dz.unwrap_or(dy));
+        let found = activation_backward::Buffers::new(z, dy, dz);
+        let mut steps = crate::ops::plan(kernels, activation, None, &found)?.into_steps();
+        let rest = Buffers { dy: dz, z: None, dz: None, ..*buffers };
+        steps.extend(self.bind_sums(views, config, kernels, &rest)?);
+        Ok(Dispatch::of(steps))
+    }
+}
+
+impl Problem {
+    /// The steps behind dz, which is their dy.
+    fn bind_sums(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Vec<Step>> {
+        let Buffers { dy, x, weight, z, dz, dx, dweight, dbias, scratch } = *buffers;
         let of = &views.forward;
         let bytes = self.scratch(views, config);
         let mut args = Args::new(kernels);
+        args.read(Z, "z", z, None)?;
+        args.write(DZ, "dz", dz, None)?;
         args.read(DY, "dy", dy, of.y.0.of(of.y.1))?;
         args.read(X, "x", x, self.dweight.map(|_| of.x.0.of(of.x.1)))?;
         args.read(WEIGHT, "weight", weight, self.dx.map(|_| of.weight.0.of(of.weight.1)))?;
@@ -561,6 +647,6 @@ impl Plan for Problem {
             let found = scratch.map_or(found, |scratch| found.scratch(scratch));
             steps.extend(crate::ops::plan(kernels, problem, None, &found)?.into_steps());
         }
-        Ok(Dispatch::of(steps))
+        Ok(steps)
     }
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::activation::check_slope;
 use crate::ops::prelude::*;
-use crate::{conv, conv_backward};
+use crate::{activation_backward, conv, conv_backward};
 use std::collections::HashMap;
 
 pub use super::Config;
@@ -110,6 +110,9 @@ functions!("conv_transpose");
 /// The gradients of a transposed convolution, of which dy lies as y does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backward {
+    /// By what the activation was given, where there is one. Buffers: (z, dy, dz), of which the last may be one of the others. All of the
+    /// dtype and the layout of y; the others take dz in place of dy.
+    pub dz: Option<activation_backward::Problem>,
     /// By x: a convolution of dy. Buffers: (dy, weight, dx), and [`residual`](conv::Buffers::residual) dx, where it is added.
     pub dx: conv::Problem,
     /// By the weights. Buffers: `dy` is x, `x` is dy.
@@ -118,14 +121,14 @@ pub struct Backward {
     pub dbias: conv_backward::Problem,
 }
 
-/// The gradients of a transposed convolution. An activation's derivative is yours to multiply into dy before. dx has the dtype and the
-/// layout of x, and may have others.
+/// The gradients of a transposed convolution. dx has the dtype and the layout of x, and may have others.
 ///
 /// # Errors
-/// Those of the Problem, and of an `output_padding` of a stride or more, whose places no window sees.
+/// Those of the Problem, snake, and of an `output_padding` of a stride or more, whose places no window sees.
 pub fn backward(problem: &Problem) -> Result<Backward> {
     crate::ops::named::<Problem, _>(|| {
         problem.check_sizes()?;
+        ErrorKind::unless(problem.snake.is_none(), "snake", format_args!("its gradient is not among the kernels"))?;
         let Problem { batch, channels, outputs, groups, kernel, stride, dilation, mask, order, weight_order, .. } =
             *problem;
         let [top, bottom, left, right] = problem.padding;
@@ -169,7 +172,24 @@ pub fn backward(problem: &Problem) -> Result<Backward> {
             ..conv::Problem::default()
         };
         let dbias = conv_backward::Problem { forward: ones, dbias: Some(0), ..conv_backward::Problem::default() };
-        Ok(Backward { dx: plain, dweight, dbias })
+        let (sizes, cols) = problem.y_sizes();
+        let (dtype, layout) = (problem.y, problem.y_layout);
+        let dz = activation_backward::Problem {
+            rows: sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size)),
+            cols,
+            dims: [sizes[1], sizes[2]],
+            activation: problem.activation,
+            slope: problem.slope,
+            x: dtype,
+            x_layout: layout,
+            dy: dtype,
+            dy_layout: layout,
+            dx: dtype,
+            dx_layout: layout,
+            ..activation_backward::Problem::default()
+        };
+        let dz = Some(dz).filter(|_| problem.activation != Activation::None);
+        Ok(Backward { dz, dx: plain, dweight, dbias })
     })
 }
 

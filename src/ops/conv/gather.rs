@@ -332,7 +332,7 @@ impl Gather {
     /// Scratch by an algorithm.
     pub(super) fn packing(&self, algorithm: Algorithm) -> Packing {
         let (groups, cols) = match algorithm {
-            Algorithm::Depthwise => (1, self.outputs()),
+            Algorithm::Depthwise | Algorithm::Strips => (1, self.outputs()),
             Algorithm::Direct | Algorithm::Tiled | Algorithm::Coop => (self.groups, self.group_outputs),
         };
         let k = self.all_k();
@@ -355,6 +355,22 @@ impl Gather {
     /// Four k follow each other in channels.
     pub(super) fn by_fours(&self) -> bool {
         self.group_channels > 0 && self.group_channels.is_multiple_of(4)
+    }
+
+    /// Height and width of the kernel and its stride, where [`Algorithm::Strips`] takes it.
+    pub(super) fn strips(&self) -> Option<[[usize; 2]; 2]> {
+        let alone = self.group_channels == 1 && self.groups > 1 && self.phases.is_none() && !self.mapped();
+        let whole = self.taps > 0 && self.taps.is_multiple_of(self.kernel_w) && self.dilation == [1, 1];
+        let kernel = [self.taps / self.kernel_w.max(1), self.kernel_w];
+        let small = kernel.iter().all(|&n| n <= 9) && self.stride.iter().all(|&n| n <= 2);
+        let last = self.order == Order::Nhwc;
+        let fours = !last || self.group_outputs == 1 && self.x.0.multiple_of(4);
+        (alone && whole && small && fours).then_some([kernel, self.stride])
+    }
+
+    /// Places are mapped into x: enlarged, mirrored or repeated.
+    pub(super) fn mapped(&self) -> bool {
+        self.border != Border::Zero || self.upsample != [1, 1]
     }
 
     /// Eight k follow each other in channels, which lie side by side in x.
@@ -430,7 +446,8 @@ impl Gather {
         for (parts, rows) in all.into_iter().filter(|(parts, _)| *parts > 0) {
             let grid = args.fold(product!(choose::workgroups(self, config, rows), parts))?;
             let own = Params::of(self, &packing, grid);
-            let turn = Params { part: first as u32, parts: parts as u32, rows: rows as u32, ..own };
+            let pixels = choose::blocks(self, config) as u32;
+            let turn = Params { pixels, part: first as u32, parts: parts as u32, rows: rows as u32, ..own };
             steps.push(args.step(&main, &turn, grid)?);
             first += parts;
         }

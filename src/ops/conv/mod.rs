@@ -11,25 +11,32 @@
 //! * [`Algorithm::Direct`]: from storage into registers, for software adapters.
 //! * [`Algorithm::Tiled`]: tiles of x and of the weights go through workgroup memory.
 //! * [`Algorithm::Depthwise`]: groups of one channel of x are no product; all channels of y stand side by side.
+//! * [`Algorithm::Strips`]: the same by blocks of pixels, which share what they load of x. The kernel and its stride are constants.
 //! * [`Algorithm::Coop`]: cooperative matrices of f16 with f32 sums. With channels last, and a multiple of eight of them in a group, tiles are
 //!   filled by eights, of weights that the first step has brought into columns of f16.
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores shared with other work, 3 x 3, 64 to 64 channels at 64 x 64 against gemm of 4096 x 64 x 576 in turns, the best
 //! of 30, GFLOP/s of gemm, NCHW and NHWC; single runs differ by more than two: f32 34.5, 29.5, 19.1; 34.2, 36.0, 36.3; 33.2, 27.5, 34.7; f16 68.6, 37.2,
-//! 44.3; 43.4, 35.6, 38.7; 47.0, 38.2, 43.8. Tiles of other adapters, and depthwise, are not measured.
+//! 44.3; 43.4, 35.6, 38.7; 47.0, 38.2, 43.8. Tiles of other adapters are not measured.
+//!
+//! There, in f32, by `loom tune`, NCHW and NHWC, milliseconds of `Strips` and of `Depthwise` in turns: 3 x 3, 144 channels at 56 x 56: 1.5 and 2.9, 1.1 and
+//! 2.5; by 2, 96 at 112 x 112: 1.8 and 2.1, 1.4 and 2.1; 7 x 7, 96 at 56 x 56: 1.9 and 6.4, 1.4 and 5.7. A quarter to a third of a copy: what limits is the
+//! driver's loads, lane by lane.
 //!
 //! By the compilers of real GPUs, instructions of the main loop per product of matrices of 16 x 16 x 16, on NVIDIA 16 x 8 x 16, of 3 x 3, 256 to 256
 //! channels at 128 x 128 in f16, NHWC and NCHW; then those of gemm, 4096^3, b transposed. No spills.
 //!
 //! | RDNA3 | RDNA3.5 | RDNA4 | Ampere, Ada | Blackwell |
 //! |---|---|---|---|---|
-//! | 9.1, 18.8; 5.2 | 10.2, 17.9 | 7.9, 17.2; 3.4 | 15.3, 26.0; 11.4 | 15.8, 28.1 |
+//! | 7.3, 18.8; 5.2 | 7.8, 17.9 | 5.7, 17.2; 3.4 | 14.1, 26.0; 11.4 | 14.5, 28.1 |
 //!
 //! [`Problem::snake`] (Ziyin et al., "Neural Networks Fail to Learn Periodic Functions and How to Fix It", 2020; DAC, BigVGAN) is within 2^-21 of |z| of
 //! its exact value, whatever its argument `alpha z` is: sines are reduced by multiples of pi, with a polynomial of our own.
 //!
+//! Weights are packed by each call, as what a caller keeps of them may change between two; that of 512 to 512 channels by 3 x 3 moves 9 MiB twice.
 //! Weights of 4 to 8 bits ([`Problem::format`]) are decoded by the first step, once for all pixels; scratch has them as f32.
+//! Matrices are of x and weights in f16, and not of packed weights, of gradients, or of [`conv_transpose`].
 //!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
@@ -301,6 +308,8 @@ words! {
         Tiled = "tiled",
         /// Groups of one channel of x.
         Depthwise = "depthwise",
+        /// Groups of one channel of x, by blocks of pixels that share what they load: no dilation, border of zeros.
+        Strips = "strips",
         /// Cooperative matrices, where `Kernels::probe` has seen them work: x and weights of f16.
         Coop = "coop",
     }

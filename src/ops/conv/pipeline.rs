@@ -37,9 +37,12 @@ pub(super) struct Form {
     fours: bool,
     /// `Coop`: x is read by eight channels, and weights are packed so.
     eights: bool,
+    /// `Coop` by eights: a step of k has one tap.
+    one_tap: bool,
     /// Places are mapped into x: enlarged, mirrored or repeated.
     mapped: bool,
     channels_last: bool,
+    strips: Option<Strips>,
     residual: bool,
     /// In place of an activation.
     snake: bool,
@@ -49,6 +52,16 @@ pub(super) struct Form {
     store: Store,
     /// y is added to.
     add: bool,
+}
+
+/// What `Strips` has as constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Strips {
+    /// Height and width.
+    kernel: [u32; 2],
+    stride: [u32; 2],
+    /// Where x is read by fours along its rows: of a block's first place in its four.
+    shift: u32,
 }
 
 /// How y is written.
@@ -74,7 +87,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     let form = PackForm { weight, bias, snake, phases, eights };
     let pack = Pass { stem: "conv_pack", config: (), form, writable };
     let channels_last = problem.order == Order::Nhwc;
-    let depthwise = config.algorithm == Algorithm::Depthwise;
+    let depthwise = matches!(config.algorithm, Algorithm::Depthwise | Algorithm::Strips);
     let cols = problem.packing(config.algorithm).cols;
     // Four pixels follow each other in y, or four channels.
     let whole = match channels_last {
@@ -87,12 +100,20 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     let fours = problem.by_fours();
     let side_by_side = if depthwise { problem.group_outputs == 1 } else { fours };
     let y = held(problem.y.1);
+    let fours_of_x = problem.x.0.multiple_of(4);
+    let strips = problem.strips().filter(|_| config.algorithm == Algorithm::Strips).map(|[kernel, stride]| Strips {
+        kernel: kernel.map(|n| n as u32),
+        stride: stride.map(|n| n as u32),
+        shift: if channels_last || !fours_of_x { 0 } else { (problem.before[1] as u32).wrapping_neg() % 4 },
+    });
     let form = Form {
-        vec: if side_by_side && channels_last && problem.x.0.multiple_of(4) { 4 } else { 1 },
+        vec: if (side_by_side && channels_last || strips.is_some()) && fours_of_x { 4 } else { 1 },
         fours,
         eights,
-        mapped: problem.border != Border::Zero || problem.upsample != [1, 1],
+        one_tap: eights && problem.group_channels.is_multiple_of(config.tile[2].max(1) as usize),
+        mapped: problem.mapped(),
         channels_last,
+        strips,
         residual: problem.residual.is_some(),
         snake,
         phases,
@@ -110,6 +131,7 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
         Algorithm::Direct => "conv_direct",
         Algorithm::Tiled => "conv_tiled",
         Algorithm::Depthwise => "conv_depthwise",
+        Algorithm::Strips => "conv_strips",
         Algorithm::Coop => "conv_coop",
     };
     (pack, Pass { stem, config: *config, form, writable })
@@ -167,7 +189,9 @@ impl Pipeline for Pass<(), PackForm> {
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
-        let Form { vec, fours, eights, mapped, channels_last, residual, snake, phases, x, add, .. } = self.form;
+        let Form {
+            vec, fours, eights, one_tap, mapped, channels_last, strips, residual, snake, phases, x, add, ..
+        } = self.form;
         let mut shader = self
             .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
             .params::<Params>()
@@ -195,6 +219,9 @@ impl Pipeline for Pass<Config, Form> {
         shader = self.form.store(shader);
         let load = match (algorithm == Algorithm::Depthwise, vec) {
             _ if eights => "conv_coop_eights",
+            _ if strips.is_some() && channels_last => "conv_strips_last",
+            _ if strips.is_some() && vec == 4 => "conv_strips_fours",
+            _ if strips.is_some() => "conv_strips_first",
             (true, 4) => "conv_channels4",
             (true, _) => "conv_channels1",
             (false, 4) => "conv_load4",
@@ -206,9 +233,19 @@ impl Pipeline for Pass<Config, Form> {
             Algorithm::Direct if lanes > 1 => shader.import("conv_direct_shuffle"),
             Algorithm::Direct => shader.import("conv_direct_alone"),
             Algorithm::Tiled | Algorithm::Depthwise => shader,
+            Algorithm::Strips => {
+                let one = Strips { kernel: [1, 1], stride: [1, 1], shift: 0 };
+                let Strips { kernel: [height, width], stride: [down, across], shift } = strips.unwrap_or(one);
+                shader.constants([("LINES", thread[0] / tile_k.max(1)), ("SHIFT", shift)]).constants([
+                    ("KERNEL_H", height),
+                    ("KERNEL_W", width),
+                    ("STRIDE_H", down),
+                    ("STRIDE_W", across),
+                ])
+            }
             Algorithm::Coop => {
                 let size = self.config.size();
-                let shader = if eights { shader } else { shader.import("conv_coop_fours") };
+                let shader = if eights { shader.flag("ONE_TAP", one_tap) } else { shader.import("conv_coop_fours") };
                 let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
                 shader
                     .constant("SIZE", size)

@@ -110,7 +110,7 @@ crate::params! {
         total: u32 = views.total,
         num_keys: u32 = p.num_keys as u32,
         codes: u32 = views.codes,
-        out_of_range: u32 = p.out_of_range as u32,
+        out_of_range: u32 = p.out_of_range.code(p.index),
         shift: u32 = pass * config.digit_bits,
         mask: u32 = if pass + 1 == views.passes(config) { u32::MAX } else { (1 << config.digit_bits) - 1 },
         digits: u32 = views.digits(config, pass),

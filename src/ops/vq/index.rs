@@ -33,12 +33,35 @@ pub enum OutOfRange {
     Zero,
     /// Code 0.
     First,
+    /// The last code; where the index is negative, code 0: as [`position_encoding`](crate::position_encoding) reads tables.
+    Nearest,
 }
+
+/// [`OutOfRange::Nearest`] of signed indices, to shaders.
+const NEAREST_SIGNED: u32 = 3;
 
 impl OutOfRange {
     /// As shaders call them.
-    pub(in crate::ops) const CODES: [(&str, u32); 2] =
-        [("OUT_OF_RANGE_ZERO", OutOfRange::Zero as u32), ("OUT_OF_RANGE_FIRST", OutOfRange::First as u32)];
+    const CODES: [(&str, u32); 3] = [
+        ("OUT_OF_RANGE_ZERO", OutOfRange::Zero as u32),
+        ("OUT_OF_RANGE_NEAREST", OutOfRange::Nearest as u32),
+        ("OUT_OF_RANGE_NEAREST_SIGNED", NEAREST_SIGNED),
+    ];
+
+    /// What shaders are told, for indices of this type.
+    pub(in crate::ops) fn code(self, index: Index) -> u32 {
+        if (self, index) == (OutOfRange::Nearest, Index::I32) { NEAREST_SIGNED } else { self as u32 }
+    }
+
+    /// The code of an index among so many codes, of which there is at least one.
+    pub fn find(self, index: i64, num_codes: usize) -> Option<usize> {
+        match self {
+            _ if (0..num_codes as i64).contains(&index) => Some(index as usize),
+            OutOfRange::Zero => None,
+            OutOfRange::First => Some(0),
+            OutOfRange::Nearest => Some(if index < 0 { 0 } else { num_codes - 1 }),
+        }
+    }
 }
 
 /// The type of indices.
@@ -82,6 +105,6 @@ impl Shader {
     /// The code indices of slot `slot`, as `code_index(i) -> u32`; `short` where they have 16 bits.
     pub(in crate::ops) fn code_indices(self, slot: u32, short: bool) -> Shader {
         let file = if short { "vq_index16" } else { "vq_index32" };
-        self.constants(OutOfRange::CODES).reads(slot, "indices", "u32").import(file)
+        self.constants(OutOfRange::CODES).reads(slot, "indices", "u32").import(file).import("vq_index_instead")
     }
 }

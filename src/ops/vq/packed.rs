@@ -33,7 +33,7 @@ crate::params! {
         rows: u32 = config.rows,
         cols: u32 = p.code_dim as u32,
         num_codes: u32 = p.num_codes as u32,
-        out_of_range: u32 = p.out_of_range as u32,
+        out_of_range: u32 = p.out_of_range.code(p.index),
         first: u32 = part.first as u32,
         end: u32 = part.end as u32,
         code: u32 = of.code,

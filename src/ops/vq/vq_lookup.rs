@@ -129,7 +129,7 @@ crate::params! {
         terms: u32 = if p.sums() { p.books as u32 } else { 1 },
         cols: u32 = views.cols,
         num_codes: u32 = p.num_codes as u32,
-        out_of_range: u32 = p.out_of_range as u32,
+        out_of_range: u32 = p.out_of_range.code(p.index),
         groups: u32 = groups,
         blocks: u32 = blocks as u32,
         grid_x: u32 = grid[0],

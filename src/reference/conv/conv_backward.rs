@@ -1,8 +1,11 @@
 //! Gradients of a convolution by their definition.
 
 use super::{place, source, weight_place};
+use crate::activation_backward;
 use crate::conv_backward::Problem;
 use crate::reference::Real;
+use crate::reference::activation::Inputs as Given;
+use crate::reference::activation_backward::reference as through;
 
 /// A gradient, contiguous, and the largest finite magnitude of each of its rows.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -16,6 +19,8 @@ pub struct Gradient {
 /// What conv_backward gives, in the orders of the Problem; empty where it is not asked for.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Output {
+    /// By what the activation was given.
+    pub dz: Gradient,
     /// By x.
     pub dx: Gradient,
     /// By the weights.
@@ -33,6 +38,8 @@ pub struct Inputs<'a> {
     pub weight: &'a [f64],
     /// The gradient by y.
     pub dy: &'a [f64],
+    /// What the activation was given, where dz is asked for.
+    pub z: &'a [f64],
     /// What dx, dweight and dbias hold, where they are added to.
     pub held: [Option<&'a [f64]>; 3],
 }
@@ -64,9 +71,25 @@ impl<R: Real> Sums<R> {
     }
 }
 
+/// `dz = dy act'(z)`, where it is asked for; it is dy to the others.
+fn dz<R: Real>(problem: &Problem, inputs: &Inputs) -> Gradient {
+    let (of, (sizes, cols)) = (&problem.forward, problem.forward.y_sizes());
+    let rows = sizes.iter().product();
+    let (activation, slope) = (of.activation, of.slope);
+    let own = activation_backward::Problem { rows, cols, activation, slope, ..activation_backward::Problem::default() };
+    let found = through::<R>(&own, &Given { x: inputs.z, ..Given::default() }, inputs.dy, [None; 2]);
+    let [mag, _] = found.mag;
+    Gradient { values: found.dx, mag }
+}
+
 /// `dx = sum of dy w`, `dweight = sum of dy x`, `dbias = sum of dy`, each over what the convolution takes together, and what they
-/// hold. What lies in a padding of zeros has no part.
+/// hold. What lies in a padding of zeros has no part. With dz that is first `dy act'(z)`.
 pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
+    if problem.dz.is_some() {
+        let dz = dz::<R>(problem, inputs);
+        let found = reference::<R>(&Problem { dz: None, ..*problem }, &Inputs { dy: &dz.values, ..*inputs });
+        return Output { dz, ..found };
+    }
     let of = &problem.forward;
     let ([out_h, out_w], [top, _, left, _]) = (of.out(), of.sides());
     let (group_channels, group_outputs) = (of.group_channels(), of.group_outputs());
@@ -113,6 +136,7 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
         dx: dx.done(of.x_sizes().1, held_x),
         dweight: dweight.done(of.weight_sizes().1, held_weight),
         dbias: dbias.done(of.outputs, held_bias),
+        ..Output::default()
     }
 }
 
@@ -120,7 +144,7 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
 mod tests {
     use super::*;
     use crate::Dtype;
-    use crate::conv::{self, Border, Order, Padding, TapMask, WeightOrder};
+    use crate::conv::{self, Activation, Border, Order, Padding, TapMask, WeightOrder};
     use crate::reference::conv as forward;
     use crate::reference::numerics::differences::{Input, hold, product, values};
 
@@ -132,9 +156,14 @@ mod tests {
     #[test]
     fn by_hand() {
         let of = conv::Problem { size: [1, 3], kernel: [1, 2], ..conv::Problem::default() };
-        let inputs =
-            Inputs { x: &[1.0, 2.0, 3.0], weight: &[1.0, 10.0], dy: &[1.0, 2.0], held: [None, Some(&[0.5; 2]), None] };
-        let Output { dx, dweight, dbias } = reference::<f64>(&all(of), &inputs);
+        let inputs = Inputs {
+            x: &[1.0, 2.0, 3.0],
+            weight: &[1.0, 10.0],
+            dy: &[1.0, 2.0],
+            held: [None, Some(&[0.5; 2]), None],
+            ..Inputs::default()
+        };
+        let Output { dx, dweight, dbias, .. } = reference::<f64>(&all(of), &inputs);
         assert_eq!((dx.values, dx.mag), (vec![1.0, 12.0, 20.0], vec![20.0]));
         assert_eq!((dweight.values, dweight.mag), (vec![5.5, 8.5], vec![8.5]));
         assert_eq!((dbias.values, dbias.mag), (vec![3.0], vec![3.0]));
@@ -153,10 +182,13 @@ mod tests {
             dilation: [1, 3],
             padding: Padding::Sides([2, 1, 0, 3]),
             bias: Some(conv::Bias::of(Dtype::F32)),
+            residual: Some(conv::Residual::of(Dtype::F32)),
             ..conv::Problem::default()
         };
         for of in [
             first,
+            conv::Problem { activation: Activation::Silu, ..first },
+            conv::Problem { activation: Activation::Gelu, order: Order::Nhwc, ..first },
             conv::Problem { upsample: [2, 3], weight_order: WeightOrder::Hwio, order: Order::Nhwc, ..first },
             conv::Problem { border: Border::Reflect, mask: TapMask::B, weight_order: WeightOrder::Ohwi, ..first },
             conv::Problem { border: Border::Replicate, padding: Padding::Same, groups: 1, ..first },
@@ -165,16 +197,21 @@ mod tests {
             let [x, dy, weight] = [(of.x_sizes(), 1), (of.y_sizes(), 2), (of.weight_sizes(), 3)]
                 .map(|(sizes, seed)| values(count(sizes), seed));
             let bias = values(of.outputs, 4);
-            let inputs = Inputs { x: &x, weight: &weight, dy: &dy, ..Inputs::default() };
-            let Output { dx, dweight, dbias } = reference::<f64>(&all(of), &inputs);
-            let loss = |all: &[Vec<f64>]| {
-                let inputs = forward::Inputs { x: &all[0], weight: &all[1], bias: Some(&all[2]), ..Default::default() };
-                product(&forward::reference::<f64>(&of, &inputs).y, &dy)
+            let residual = values(dy.len(), 5);
+            let run = |of: &conv::Problem, [x, weight, bias, residual]: [&Vec<f64>; 4]| {
+                let (bias, residual) = (Some(&bias[..]), Some(&residual[..]));
+                forward::reference::<f64>(of, &forward::Inputs { x, weight, bias, residual, ..Default::default() }).y
             };
+            let z = run(&conv::Problem { activation: Activation::None, ..of }, [&x, &weight, &bias, &residual]);
+            let inputs = Inputs { x: &x, weight: &weight, dy: &dy, z: &z, ..Inputs::default() };
+            let problem = Problem { dz: Some(Dtype::F32), ..all(of) };
+            let Output { dz, dx, dweight, dbias } = reference::<f64>(&problem, &inputs);
+            let loss = |all: &[Vec<f64>]| product(&run(&of, [&all[0], &all[1], &all[2], &all[3]]), &dy);
             let gradients = [
                 Input { name: "x", values: &x, gradient: &dx.values },
                 Input { name: "weight", values: &weight, gradient: &dweight.values },
                 Input { name: "bias", values: &bias, gradient: &dbias.values },
+                Input { name: "residual", values: &residual, gradient: &dz.values },
             ];
             hold("conv", &gradients, loss);
         }

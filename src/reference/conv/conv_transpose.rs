@@ -86,9 +86,10 @@ pub fn reference<R: Real>(problem: &Problem, inputs: &Inputs) -> Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conv::{self, Border, Order, Padding, TapMask, WeightOrder};
-    use crate::reference::conv as forward;
+    use crate::conv::{self, Activation, Border, Order, Padding, TapMask, WeightOrder};
     use crate::reference::numerics::differences::{Input, hold, product, values};
+    use crate::reference::{activation_backward, conv as forward, conv_backward};
+    use crate::{Dtype, conv_transpose};
 
     fn y(problem: &Problem, x: &[f64], weight: &[f64]) -> Vec<f64> {
         reference::<f64>(problem, &Inputs { x, weight, ..Inputs::default() }).y
@@ -181,6 +182,57 @@ mod tests {
                 product(&forward::reference::<f64>(&of, &inputs).y, &dy)
             };
             hold("conv", &[Input { name: "x", values: &x, gradient: &gradient }], loss);
+        }
+    }
+    /// The Problems that `backward` gives, by their references, are the slopes of this one.
+    #[test]
+    fn gradients_are_slopes() {
+        let first = Problem {
+            batch: 2,
+            channels: 4,
+            outputs: 6,
+            groups: 2,
+            size: [3, 4],
+            kernel: [4, 3],
+            stride: [2, 3],
+            dilation: [1, 2],
+            padding: [1, 2, 0, 1],
+            output_padding: [1, 0],
+            bias: Some(conv::Bias::of(Dtype::F32)),
+            ..Problem::default()
+        };
+        for of in [
+            first,
+            Problem { activation: Activation::Silu, order: Order::Nhwc, ..first },
+            Problem { activation: Activation::Gelu, weight_order: WeightOrder::Hwio, ..first },
+            Problem { activation: Activation::Tanh, border: Border::Replicate, ..first },
+        ] {
+            let count = |(sizes, cols): ([usize; 3], usize)| sizes.iter().product::<usize>() * cols;
+            let [x, dy, weight] = [(of.x_sizes(), 1), (of.y_sizes(), 2), (of.weight_sizes(), 3)]
+                .map(|(sizes, seed)| values(count(sizes), seed));
+            let bias = values(of.outputs, 4);
+            let run = |of: &Problem, x: &[f64], weight: &[f64], bias: &[f64]| {
+                reference::<f64>(of, &Inputs { x, weight, bias: Some(bias), ..Inputs::default() }).y
+            };
+            let gradients = conv_transpose::backward(&of).unwrap();
+            assert_eq!(gradients.dz.is_some(), of.activation != Activation::None);
+            let z = run(&Problem { activation: Activation::None, ..of }, &x, &weight, &bias);
+            let dz = gradients.dz.map_or(dy.clone(), |problem| {
+                let z = activation::Inputs { x: &z, ..activation::Inputs::default() };
+                activation_backward::reference::<f64>(&problem, &z, &dy, [None; 2]).dx
+            });
+            let dx_inputs = forward::Inputs { x: &dz, weight: &weight, ..forward::Inputs::default() };
+            let dx = forward::reference::<f64>(&gradients.dx, &dx_inputs).y;
+            let sums = conv_backward::Inputs { x: &dz, dy: &x, ..conv_backward::Inputs::default() };
+            let dweight = conv_backward::reference::<f64>(&gradients.dweight, &sums).dweight.values;
+            let sums = conv_backward::Inputs { dy: &dz, ..conv_backward::Inputs::default() };
+            let dbias = conv_backward::reference::<f64>(&gradients.dbias, &sums).dbias.values;
+            let inputs = [
+                Input { name: "x", values: &x, gradient: &dx },
+                Input { name: "weight", values: &weight, gradient: &dweight },
+                Input { name: "bias", values: &bias, gradient: &dbias },
+            ];
+            hold("conv_transpose", &inputs, |all| product(&run(&of, &all[0], &all[1], &all[2]), &dy));
         }
     }
 }

@@ -57,6 +57,9 @@ mod tests {
     use super::*;
     use crate::Dtype;
     use crate::position_encoding::{Order, Positions, Table};
+    use crate::reference::numerics::differences::{Input, hold, product, values};
+    use crate::vq_lookup::{Index, OutOfRange};
+    use crate::vq_scatter;
     use approx::assert_relative_eq;
 
     #[track_caller]
@@ -86,6 +89,40 @@ mod tests {
         let problem = Problem { rows: 2, cols: 2, dim: 4, encoding, positions, ..Problem::default() };
         let y = reference::<f64>(&problem, &[0.0; 16], None, &[]).y;
         near(&y[12..], &[1f64.sin(), 1f64.cos(), 2f64.sin(), 2f64.cos()]);
+    }
+
+    /// Each table's gradient is dy summed by position, those outside by the nearest.
+    #[test]
+    fn gradients_of_tables_are_sums_by_position() {
+        let (batch, tokens, dim, lens) = (2, 5, 3, [4, 3]);
+        let table = |len| Table { len, offset: 0 };
+        let encoding = Encoding::Learned { dtype: Dtype::F32, table: table(lens[0]), row_table: Some(table(lens[1])) };
+        let problem = Problem { batch, cols: tokens, dim, encoding, ..Problem::default() };
+        let positions = [0, 1, 9, -2, 3, 3, 3, 2, 4, 0, -1, 2, 1, 7, 0, 1, 1, 2, 3, 0];
+        let [x, dy] = [1, 2].map(|seed| values(batch * tokens * dim, seed));
+        let tables = [values(lens[0] * dim, 3), values(lens[1] * dim, 4)];
+        let gradients: Vec<Vec<f64>> = (0..2)
+            .map(|axis| {
+                let scatter = vq_scatter::Problem {
+                    batch,
+                    spatial: tokens,
+                    num_codes: lens[axis],
+                    code_dim: dim,
+                    out_of_range: OutOfRange::Nearest,
+                    index: Index::I32,
+                    ..vq_scatter::Problem::default()
+                };
+                let own = &positions[axis * batch * tokens..][..batch * tokens];
+                crate::reference::vq_scatter::reference::<f64>(&scatter, own, &dy).sums
+            })
+            .collect();
+        let loss =
+            |all: &[Vec<f64>]| product(&reference::<f64>(&problem, &x, Some(&positions), &[&all[0], &all[1]]).y, &dy);
+        let inputs = [
+            Input { name: "table", values: &tables[0], gradient: &gradients[0] },
+            Input { name: "row_table", values: &tables[1], gradient: &gradients[1] },
+        ];
+        hold("position_encoding", &inputs, loss);
     }
 
     #[test]

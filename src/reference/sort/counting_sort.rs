@@ -1,6 +1,6 @@
 //! A stable sort by small keys, by its definition.
 
-use crate::counting_sort::{OutOfRange, Problem};
+use crate::counting_sort::Problem;
 
 /// What counting_sort gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +22,8 @@ pub fn reference(problem: &Problem, keys: &[i64]) -> Output {
     let codes = segments * num_keys;
     let bucket = |e: usize| {
         let (segment, position) = (e / n, e % n);
-        match keys[position * segments + segment] {
-            key if (0..num_keys as i64).contains(&key) => segment * num_keys + key as usize,
-            _ if out_of_range == OutOfRange::First => segment * num_keys,
-            _ => codes,
-        }
+        let key = out_of_range.find(keys[position * segments + segment], num_keys);
+        key.map_or(codes, |key| segment * num_keys + key)
     };
     let mut runs = vec![Vec::new(); codes + 1];
     for e in 0..segments * n {
@@ -44,6 +41,7 @@ pub fn reference(problem: &Problem, keys: &[i64]) -> Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counting_sort::OutOfRange;
 
     #[test]
     fn by_hand() {
@@ -53,6 +51,8 @@ mod tests {
         assert_eq!(out, Output { order: vec![1, 5, 0, 3, 2, 4], offsets: vec![0, 2, 2, 4], counts: vec![2, 0, 2] });
         let first = reference(&Problem { out_of_range: OutOfRange::First, ..problem }, &keys);
         assert_eq!((first.order, first.offsets), (vec![1, 2, 4, 5, 0, 3], vec![0, 4, 4, 6]));
+        let nearest = reference(&Problem { out_of_range: OutOfRange::Nearest, ..problem }, &keys);
+        assert_eq!((nearest.order, nearest.offsets), (vec![1, 4, 5, 0, 2, 3], vec![0, 3, 3, 6]));
         // Position 0 has keys 1 and 0, position 1 has 0 and 7.
         let two = reference(&Problem { n: 2, segments: 2, num_keys: 2, ..Problem::default() }, &[1, 0, 0, 7]);
         assert_eq!(two, Output { order: vec![1, 0, 2, 3], offsets: vec![0, 1, 2, 3, 3], counts: vec![1, 1, 1, 0] });

@@ -1,7 +1,7 @@
 //! Vectors of codes by their definition.
 
 use crate::reference::Real;
-use crate::vq_lookup::{Combine, Order, OutOfRange, Problem};
+use crate::vq_lookup::{Combine, Order, Problem};
 
 /// What vq_lookup gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +29,7 @@ pub fn reference<R: Real>(problem: &Problem, indices: &[i64], codebook: &[f64]) 
             let index = indices[i * books + book];
             let known = (0..num_codes as i64).contains(&index);
             out.bad += u32::from(!known);
-            let code = match problem.out_of_range {
-                _ if known => index as usize,
-                OutOfRange::First => 0,
-                OutOfRange::Zero => continue,
-            };
+            let Some(code) = problem.out_of_range.find(index, num_codes) else { continue };
             let vector = &codebook[(book * num_codes + code) * code_dim..][..code_dim];
             for (d, &v) in vector.iter().enumerate() {
                 let channel = match problem.combine {
@@ -62,6 +58,7 @@ pub fn reference<R: Real>(problem: &Problem, indices: &[i64], codebook: &[f64]) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vq_lookup::OutOfRange;
 
     #[test]
     fn by_hand() {
@@ -74,6 +71,8 @@ mod tests {
         let first = Problem { out_of_range: OutOfRange::First, order: Order::ChannelsFirst, ..problem };
         let out = reference::<f64>(&first, &indices, &codebook);
         assert_eq!(out.y, [1.0, 3.0, 1.0, 2.0, 4.0, 2.0, 30.0, 10.0, 10.0, 40.0, 20.0, 20.0]);
+        let nearest = Problem { out_of_range: OutOfRange::Nearest, ..problem };
+        assert_eq!(reference::<f64>(&nearest, &indices, &codebook).y[8..], [1.0, 2.0, 30.0, 40.0]);
         let sum = Problem { combine: Combine::Sum, ..problem };
         assert_eq!(reference::<f64>(&sum, &indices, &codebook).y, [31.0, 42.0, 13.0, 24.0, 0.0, 0.0]);
     }

@@ -1,7 +1,6 @@
 //! Vectors summed by code, by their definition.
 
 use crate::reference::Real;
-use crate::vq_lookup::OutOfRange;
 use crate::vq_scatter::Problem;
 
 /// What vq_scatter gives, contiguous.
@@ -24,11 +23,7 @@ pub fn reference<R: Real>(problem: &Problem, indices: &[i64], x: &[f64]) -> Outp
     let mut mags = vec![0f64; books * num_codes * code_dim];
     let mut counts = vec![0; books * num_codes];
     for (row, (&index, x)) in indices.iter().zip(x.chunks(code_dim)).enumerate() {
-        let code = match problem.out_of_range {
-            _ if (0..num_codes as i64).contains(&index) => index as usize,
-            OutOfRange::First => 0,
-            OutOfRange::Zero => continue,
-        };
+        let Some(code) = problem.out_of_range.find(index, num_codes) else { continue };
         let at = row % books * num_codes + code;
         counts[at] += 1;
         for (d, &v) in x.iter().enumerate() {
@@ -43,6 +38,7 @@ pub fn reference<R: Real>(problem: &Problem, indices: &[i64], x: &[f64]) -> Outp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vq_lookup::OutOfRange;
 
     #[test]
     fn by_hand() {
@@ -52,5 +48,8 @@ mod tests {
         assert_eq!(out.counts, [2, 1, 0, 2]);
         let first = Problem { out_of_range: OutOfRange::First, ..problem };
         assert_eq!(reference::<f64>(&first, &[0, 1, 0, 7, 1, 1], &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]).sums[2], 8.0);
+        let nearest = Problem { out_of_range: OutOfRange::Nearest, ..problem };
+        let out = reference::<f64>(&nearest, &[0, 1, 0, 7, 1, 1], &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
+        assert_eq!(out.sums, [5.0, 16.0, 0.0, 42.0]);
     }
 }

@@ -17,7 +17,7 @@ use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::packed;
 use crate::verify::random::Random;
-use crate::verify::small::{self, laid, like};
+use crate::verify::small::{self, laid, like, like_by};
 use crate::weights::{Format, Scales};
 use crate::{Dtype, Layout};
 
@@ -148,8 +148,10 @@ impl Describe for Problem {
 
 /// Problems of small sizes that run the same shaders by tiles of this size.
 fn shapes(problem: &Problem, algorithm: Algorithm, tile: [u32; 3]) -> [Problem; 5] {
-    let [rows, columns, _] = tile.map(|size| size as usize);
-    let depthwise = algorithm == Algorithm::Depthwise;
+    let [rows, columns, depth] = tile.map(|size| size as usize);
+    // Matrices of channels that a step of k divides have a shader of their own.
+    let by = if algorithm == Algorithm::Coop { depth.next_multiple_of(8) } else { 8 };
+    let depthwise = matches!(algorithm, Algorithm::Depthwise | Algorithm::Strips);
     // Windows, and more lines than a tile has pixels; y has the remainder by 8 of the Problem's.
     let side = |axis: usize, places: usize| {
         let span = problem.dilation[axis] * (problem.kernel[axis] - 1) + 1;
@@ -168,7 +170,8 @@ fn shapes(problem: &Problem, algorithm: Algorithm, tile: [u32; 3]) -> [Problem; 
     let of = |batch: usize, channels, outputs, [height, width]: [usize; 2]| {
         let groups = if depthwise { like(problem.groups, outputs) } else { problem.groups.min(2) };
         let [of_x, of_y] = [problem.group_channels(), problem.group_outputs()];
-        let (mut of_x, of_y) = if depthwise { (of_x, of_y) } else { (like(of_x, channels), like(of_y, outputs)) };
+        let (mut of_x, of_y) =
+            if depthwise { (of_x, of_y) } else { (like_by(by, of_x, channels), like(of_y, outputs)) };
         // Rows of whole blocks of scales.
         let whole = problem.format.is_some_and(|format| matches!(format.scales, Scales::K | Scales::K6));
         let blocks = |of_x: usize| (of_x * problem.kernel[0] * problem.kernel[1]).is_multiple_of(256);
@@ -178,8 +181,9 @@ fn shapes(problem: &Problem, algorithm: Algorithm, tile: [u32; 3]) -> [Problem; 
         smaller(problem, problem.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
     };
     let wide = rows.div_ceil(3) + 1;
+    let [batch, lines] = if by > 8 { [1, 1] } else { [2, 2] };
     [
-        of(2, 9, columns + 1, [2, wide]),
+        of(batch, 9, columns + 1, [lines, wide]),
         of(1, 9, 9, [3, wide]),
         of(2, 33, 9, [2, 3]),
         of(1, 9, 9, [5, 5]),

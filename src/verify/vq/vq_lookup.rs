@@ -161,7 +161,7 @@ impl Describe for Problem {
         // A parameter.
         let out_of_range = match self.out_of_range {
             OutOfRange::Zero => OutOfRange::First,
-            OutOfRange::First => OutOfRange::Zero,
+            OutOfRange::First | OutOfRange::Nearest => OutOfRange::Zero,
         };
         let other = Problem { out_of_range, ..small[0] };
         // All formats have one shader.

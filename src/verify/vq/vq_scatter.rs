@@ -118,7 +118,7 @@ impl Describe for Problem {
         // Parameters: this, and whether sums are added.
         let out_of_range = match self.out_of_range {
             OutOfRange::Zero => OutOfRange::First,
-            OutOfRange::First => OutOfRange::Zero,
+            OutOfRange::First | OutOfRange::Nearest => OutOfRange::Zero,
         };
         let crowded = Telling::new(Problem { out_of_range, add: !self.add, ..small }, 7).set(crowded);
         small::and_own([small], self, 16.0 * (elements + codes)).into_iter().chain([crowded]).collect()

@@ -2,9 +2,9 @@
 
 use loom::Gpu;
 use loom::harness::Call;
-use loom::kernels::conv::conv_backward::{DIRECT, added, all, sums};
+use loom::kernels::conv::conv_backward::{DIRECT, added, all, sums, through};
 use loom::kernels::conv::{conv_transpose as transposed, depthwise, shape};
-use tileloom::conv::{self, Border, Order, Padding};
+use tileloom::conv::{self, Activation, Border, Order, Padding};
 use tileloom::conv_backward::{self, Buffers, Problem, SUMS_BYTES};
 use tileloom::weights::Format;
 use tileloom::{Context, ConvOptions, Dtype, Error, ErrorKind, Layout, conv_transpose};
@@ -44,6 +44,10 @@ fn of_transposed(gpu: &Gpu) -> Result<(), String> {
     for order in [Order::Nchw, Order::Nhwc] {
         let problem = conv_transpose::Problem { batch: 2, groups: 2, ..transposed::shape(4, 6, 5, 4, 2, order) };
         let gradients = conv_transpose::backward(&problem).map_err(|error| error.to_string())?;
+        assert!(gradients.dz.is_none());
+        let through = conv_transpose::Problem { activation: Activation::Relu, ..problem };
+        let dz = conv_transpose::backward(&through).map_err(|error| error.to_string())?.dz.expect("an activation");
+        Call::random(dz, 4).check(gpu, &gpu.kernels, None)?;
         let count = |(sizes, cols): ([usize; 3], usize)| sizes.iter().product::<usize>() * cols;
         assert_eq!(count(gradients.dx.x_sizes()), count(problem.y_sizes()));
         assert_eq!(count(gradients.dx.y_sizes()), count(problem.x_sizes()));
@@ -120,7 +124,7 @@ fn tensors(gpu: &Gpu) -> Result<(), String> {
         let x = context.upload(&[1f32, 2.0, 3.0, 4.0], &[1, 1, 2, 2])?;
         let w = context.upload(&[1f32, 10.0, 100.0, 1000.0], &[1, 1, 2, 2])?;
         let dy = context.upload(&[2f32], &[1, 1, 1, 1])?;
-        let gradients = x.conv2d_backward(&w, &dy, &ConvOptions::default())?;
+        let gradients = x.conv2d_backward(&w, &dy, None, &ConvOptions::default())?;
         assert_eq!((gradients.dx.shape(), read(&gradients.dx)?), (&[1, 1, 2, 2][..], vec![2.0, 20.0, 200.0, 2000.0]));
         assert_eq!(
             (gradients.dweight.shape(), read(&gradients.dweight)?),
@@ -133,11 +137,24 @@ fn tensors(gpu: &Gpu) -> Result<(), String> {
         let bias = context.upload(&[5f32], &[1])?;
         let padding = Padding::Sides([7, 7, 1, 0]);
         let causal = ConvOptions { padding, order: Order::Nhwc, bias: Some(&bias), ..Default::default() };
-        let gradients = sound.conv1d_backward(&kernel, &dy, &causal)?;
+        let gradients = sound.conv1d_backward(&kernel, &dy, None, &causal)?;
         assert_eq!((gradients.dx.shape(), read(&gradients.dx)?), (&[1, 3, 1][..], vec![12.0, 24.0, 40.0]));
         assert_eq!((gradients.dweight.shape(), read(&gradients.dweight)?), (&[1, 1, 2][..], vec![10.0, 17.0]));
         assert_eq!(read(&gradients.dbias.expect("a bias"))?, [7.0]);
-        let error = x.conv2d_backward(&w, &x, &ConvOptions::default()).unwrap_err();
+        // y = relu(z), of z 3 or -3.
+        let relu = ConvOptions { activation: Activation::Relu, ..ConvOptions::default() };
+        for (z, of_z) in [(3.0, 2.0), (-3.0, 0.0)] {
+            let z = context.upload(&[z], &[1, 1, 1, 1])?;
+            let dy = context.upload(&[2f32], &[1, 1, 1, 1])?;
+            let gradients = x.conv2d_backward(&w, &dy, Some(&z), &relu)?;
+            assert_eq!(read(&gradients.dz.expect("z was given"))?, [of_z]);
+            assert_eq!(read(&gradients.dweight)?, [of_z, 2.0 * of_z, 3.0 * of_z, 4.0 * of_z]);
+            let error = x.conv2d_backward(&w, &dy, None, &relu).unwrap_err();
+            assert!(matches!(error.kind, ErrorKind::InvalidProblem { arg: "activation", .. }), "{error}");
+            let error = x.conv2d_backward(&w, &dy, Some(&x), &relu).unwrap_err();
+            assert!(matches!(error.kind, ErrorKind::Shape { arg: "z", .. }), "{error}");
+        }
+        let error = x.conv2d_backward(&w, &x, None, &ConvOptions::default()).unwrap_err();
         assert!(matches!(error.kind, ErrorKind::Shape { arg: "dy", .. }), "{error}");
         Ok(())
     };
@@ -182,6 +199,26 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     refused("dx upon x", conv_backward::prepare(&gpu.kernels, &good, buffers.dx(&x)), |error| {
         matches!(error.kind, ErrorKind::Aliased { .. })
     })?;
+    let [z, dz] = [200, 200].map(|words| gpu.buffer(&vec![0; words * 4]));
+    let whole = through(Activation::Silu, forward);
+    let apart = buffers.z(&z).dz(&dz);
+    for buffers in [apart, apart.dz(&z), apart.dz(&dy)] {
+        conv_backward::prepare(&gpu.kernels, &whole, buffers).map_err(|error| error.to_string())?;
+    }
+    refused("z without dz", conv_backward::prepare(&gpu.kernels, &good, buffers.z(&z)), |error| {
+        matches!(error.kind, ErrorKind::UnusedBuffer { buffer: "z" })
+    })?;
+    refused("dz without a buffer", conv_backward::prepare(&gpu.kernels, &whole, buffers.z(&z)), |error| {
+        matches!(error.kind, ErrorKind::MissingBuffer { buffer: "dz" })
+    })?;
+    refused("dz upon x", conv_backward::prepare(&gpu.kernels, &whole, apart.x(&dz)), |error| {
+        matches!(error.kind, ErrorKind::Aliased { .. })
+    })?;
+    refused("short z", conv_backward::prepare(&gpu.kernels, &whole, apart.z(&weight)), |error| {
+        matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "z", need: 800, have: 432 })
+    })?;
+    let snake = Problem { forward: conv::Problem { snake: Some(0), ..forward }, dz: Some(F32), ..good };
+    invalid("snake", prepare(&snake))?;
     refused("little scratch", conv_backward::prepare(&gpu.kernels, &good, buffers.scratch(&dbias)), |error| {
         matches!(error.kind, ErrorKind::BufferTooSmall { buffer: "scratch", .. })
     })?;

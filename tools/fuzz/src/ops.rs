@@ -442,8 +442,8 @@ op!(space_to_depth: [x, y], [grids]; |dice, p| {
 });
 
 fields!(conv_backward::Problem = Self::default();
-conv_backward::Problem { forward, dx, dx_layout, add_dx, dweight, add_dweight, dbias, add_dbias });
-op!(conv_backward: [dy], [x, weight, dx, dweight, dbias, scratch]; |dice, p| {
+conv_backward::Problem { forward, dz, dz_layout, z, z_layout, dx, dx_layout, add_dx, dweight, add_dweight, dbias, add_dbias });
+op!(conv_backward: [dy], [x, weight, z, dz, dx, dweight, dbias, scratch]; |dice, p| {
     let of = &mut p.forward;
     of.groups = 1 + dice.below(4);
     [of.channels, of.outputs] = [0; 2].map(|_| of.groups * dice.below(20));
@@ -702,7 +702,7 @@ op!(kv_move: [k_cache, v_cache, slots, path], [k_scale, v_scale]; |_dice, p| p.p
 
 one_of!(Combine: |d| Combine::Concat, Combine::Sum);
 one_of!(Order: |d| Order::ChannelsLast, Order::ChannelsFirst);
-one_of!(OutOfRange: |d| OutOfRange::Zero, OutOfRange::First);
+one_of!(OutOfRange: |d| OutOfRange::Zero, OutOfRange::First, OutOfRange::Nearest);
 one_of!(Index: |d| Index::U32, Index::I32, Index::U16);
 fields!(vq_lookup::Problem = Self::default();
 vq_lookup::Problem {

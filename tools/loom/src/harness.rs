@@ -272,7 +272,8 @@ impl<D: Listed> Run for Item<D> {
     }
 
     fn cost(&self) -> Cost {
-        self.0.problem.cost()
+        let cost = self.0.problem.cost();
+        Cost { flops: self.0.sees * cost.flops, ..cost }
     }
 
     fn args(&self) -> Vec<Arg> {

@@ -96,6 +96,8 @@ pub struct Entry<P: Op> {
     pub set: Option<Set<P>>,
     /// Composed with the Config that it means, without the candidates.
     pub alone: bool,
+    /// The share of the operations of its cost that its values leave: of segments, those within one.
+    pub sees: f64,
 }
 
 impl<P: Op> Entry<P> {
@@ -172,6 +174,12 @@ impl<P: Op> Entry<P> {
         self
     }
 
+    /// Its values leave this share of the operations.
+    pub fn sees(&mut self, share: f64) -> &mut Self {
+        self.sees = share;
+        self
+    }
+
     /// `loom bench --quick` measures it.
     pub fn quick(&mut self) -> &mut Self {
         self.what = Use::Bench { quick: true };
@@ -198,6 +206,7 @@ impl<P: Op> List<P> {
             checked: false,
             set: None,
             alone: false,
+            sees: 1.0,
         });
         self.0.last_mut().expect("one was pushed")
     }

@@ -114,8 +114,9 @@ pub struct Effort {
     pub sets: f64,
 }
 
-/// A call of the shipped choice that takes longer is not tuned: a driver's watchdog may end it.
-const SLOWEST: f64 = 4.0;
+/// A call of the shipped choice that takes longer is not tuned: a GPU's watchdog ends it (Windows' after 2 s); a software driver has none.
+const SLOWEST: f64 = 1.0;
+const SLOWEST_SOFTWARE: f64 = 4.0;
 /// A candidate whose first call takes so many times as long as the best one's is not timed.
 const HOPELESS: f64 = 4.0;
 /// A sample is at least so many steps of the clock, and so many seconds.
@@ -138,6 +139,8 @@ pub struct Search<'a> {
     step: f64,
     validated: bool,
     effort: Effort,
+    /// The input set that comes next.
+    next: usize,
     /// Told before each Config that is tried: op, shape, Config.
     begun: &'a mut dyn FnMut(&Wrong),
 }
@@ -152,7 +155,6 @@ struct Lane {
     ratios: Vec<f64>,
     seconds: Vec<f64>,
     finalist: bool,
-    next: usize,
 }
 
 /// Why a candidate is not timed.
@@ -175,7 +177,7 @@ impl<'a> Search<'a> {
     ) -> Result<Search<'a>, String> {
         let mut timer = Timer::new(gpu)?;
         let step = timer.step()?;
-        Ok(Search { gpu, pool, timer, step, validated: false, effort, begun })
+        Ok(Search { gpu, pool, timer, step, validated: false, effort, next: 0, begun })
     }
 
     /// The clock.
@@ -296,7 +298,7 @@ impl<'a> Search<'a> {
                 .map_err(Miss::Skipped)
                 .and_then(|prepared| Ok((self.large(&prepared, &memory, best, &mut judged)?, prepared)));
             match large {
-                Ok((one, prepared)) if lanes.is_empty() && one > SLOWEST => {
+                Ok((one, prepared)) if lanes.is_empty() && one > self.slowest() => {
                     return Err(format!("a call takes {one:.1} s by {}", prepared.config));
                 }
                 Ok((one, prepared)) => lanes.push(Lane {
@@ -306,7 +308,6 @@ impl<'a> Search<'a> {
                     ratios: Vec::new(),
                     seconds: Vec::new(),
                     finalist: false,
-                    next: 0,
                 }),
                 Err(Miss::Lost(reason)) => return Err(reason),
                 Err(Miss::Wrong(reason)) => {
@@ -360,6 +361,10 @@ impl<'a> Search<'a> {
         }
     }
 
+    fn slowest(&self) -> f64 {
+        if self.gpu.is_software() { SLOWEST_SOFTWARE } else { SLOWEST }
+    }
+
     /// Runs and judges a call of the shape itself, twice; seconds of the second. Outputs whose bits were judged before are right.
     fn large(
         &mut self,
@@ -387,7 +392,7 @@ impl<'a> Search<'a> {
             }
             judged.insert(first);
         }
-        if cold > SLOWEST.min(HOPELESS * HOPELESS * best) {
+        if cold > self.slowest().min(HOPELESS * HOPELESS * best) {
             return if best.is_finite() { Err(Miss::Skipped(format!("a call takes {cold:.2} s"))) } else { Ok(cold) };
         }
         let (warm, second) = once(&mut self.timer).map_err(lost)?;
@@ -400,15 +405,16 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Seconds per call of a lane, on the input sets that come next.
+    /// Seconds per call of a lane, on the input sets that come next, whoever has had those before: what one has read may lie in a cache for
+    /// the next.
     fn sample(&mut self, lane: &mut Lane, calls: usize, memory: &Memory) -> Result<f64, String> {
         memory.restore(self.gpu)?;
-        let (dispatches, first) = (&lane.prepared.dispatches, lane.next);
+        let (dispatches, first) = (&lane.prepared.dispatches, self.next);
         let record = |pass: &mut wgpu::ComputePass<'_>| {
             (first..first + calls).for_each(|i| dispatches[i % dispatches.len()].record_in(pass));
         };
         let seconds = median(&self.timer.sample(&[&record as Pass])?) / calls as f64;
-        lane.next = (first + calls) % dispatches.len();
+        self.next = (first + calls) % dispatches.len();
         Ok(seconds)
     }
 

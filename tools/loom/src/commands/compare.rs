@@ -64,6 +64,10 @@ struct Judged {
 /// # Errors
 /// Files that cannot be read, programs that do not run, and nothing to compare.
 pub fn run(options: &Options) -> Result<(bool, String), String> {
+    if options.run && 2.0 / 2f64.powi(options.pairs.min(60) as i32) > options.error {
+        let reason = "too few pairs: however they came out, chance could have done it at this error rate";
+        return Err(format!("--pairs {}: {reason}", options.pairs));
+    }
     let (rows, misses) = if options.run { measured(options)? } else { read(&options.old, &options.new)? };
     if rows.is_empty() && misses.is_empty() {
         return Err("there is no shape that both have measured".into());
@@ -143,12 +147,17 @@ fn read(old: &Path, new: &Path) -> Result<(Vec<Row>, Vec<String>), String> {
                 name: of(name),
                 old: [a.median_s, a.share],
                 new: [b.median_s, b.share],
-                differences: vec![(b.share / a.share).ln()],
+                differences: vec![difference(a, b)],
                 error: error(a).hypot(error(b)),
             });
         }
     }
     Ok((rows, misses))
+}
+
+/// The logarithm of a ratio of shares; of speeds, where the ceilings are not those of the same thing.
+fn difference(old: &figures::Figures, new: &figures::Figures) -> f64 {
+    if old.bound == new.bound { (new.share / old.share).ln() } else { (old.median_s / new.median_s).ln() }
 }
 
 /// The standard error of the logarithm of a share, of medians of some turns in a row: turns that follow each other are alike.
@@ -237,7 +246,7 @@ fn measured(options: &Options) -> Result<(Vec<Row>, Vec<String>), String> {
             misses.extend(more.into_iter().map(of));
             for (name, a, b) in pairs {
                 let (Some(a), Some(b)) = (&a.figures, &b.figures) else { continue };
-                let (name, difference) = (of(name), (b.share / a.share).ln());
+                let (name, difference) = (of(name), difference(a, b));
                 match rows.iter_mut().find(|row| row.name == name) {
                     Some(row) => row.differences.push(difference),
                     None => rows.push(Row {

@@ -288,8 +288,9 @@ impl<'a> Session<'a> {
         self.table.write(out).map_err(|error| error.to_string())?;
         let mut runs = out.clone().into_os_string();
         runs.push(".runs");
-        let slug = self.opened.as_ref().map_or("", |opened| &opened.slug);
-        let line = serde_json::json!({ "key": key, "adapter": slug, "tuned": tuned });
+        let (slug, clock) =
+            self.opened.as_ref().map_or(("", ""), |opened| (opened.slug.as_str(), opened.clock.as_str()));
+        let line = serde_json::json!({ "key": key, "adapter": slug, "clock": clock, "tuned": tuned });
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&runs);
         let written = file.and_then(|mut file| writeln!(file, "{line}"));
         written.map_err(|error| format!("{}: {error}", Path::new(&runs).display()))

@@ -263,7 +263,7 @@ fn segments(list: &mut List<Problem>) {
     list.wide(name, unordered(of(typed(Dtype::F16, shape(33, 65))))).seed(68).candidate(COOP);
 
     let documents = Problem { seq_q: 2048, seq_kv: 2048, ..Problem::new(1, 8, 8, 64) };
-    list.bench("8x2048x64 f32, 4 documents", segmented(4, false, documents)).set(runs(&[(512, 2); 4]));
+    list.bench("8x2048x64 f32, 4 documents", segmented(4, false, documents)).set(runs(&[(512, 2); 4])).sees(0.25);
     let large = typed(Dtype::F16, Problem { seq_q: 4096, seq_kv: 4096, ..Problem::new(1, 32, 8, 128) });
     list.large("32/8x4096x128 f16, segments", of(large));
     list.compose(of(typed(Dtype::F16, Problem { seq_q: 300, seq_kv: 300, ..Problem::new(2, 8, 2, 64) })));
@@ -686,11 +686,11 @@ fn full(list: &mut List<Problem>) {
 }
 
 fn benches(list: &mut List<Problem>) {
-    for seq in [128, 512, 1024, 2048] {
-        let problem = Problem { seq_q: seq, seq_kv: seq, ..Problem::new(1, 8, 8, 64) };
+    for (seq, d) in [(128, 64), (512, 64), (1024, 64), (2048, 64), (512, 128), (2048, 128)] {
+        let problem = Problem { seq_q: seq, seq_kv: seq, ..Problem::new(1, 8, 8, d) };
         for (problem, word) in [(problem, ""), (causal(problem), " causal")] {
-            let entry = list.bench(format!("8x{seq}x64 f32{word}"), problem);
-            if seq == 512 {
+            let entry = list.bench(format!("8x{seq}x{d} f32{word}"), problem);
+            if (seq, d) == (512, 64) {
                 entry.quick();
             }
         }

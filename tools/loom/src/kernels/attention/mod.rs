@@ -120,6 +120,19 @@ pub fn runs(runs: &[(usize, u32)]) -> impl Fn(&Problem, &mut Values) + Send + Sy
     }
 }
 
+/// Queries by keys that they see, causal or in a window: of all heads and batches.
+pub fn pairs(problem: &Problem) -> f64 {
+    let Problem { seq_q, seq_kv, window, causal, .. } = *problem;
+    let [before, behind] =
+        [window[0], if causal { Some(0) } else { window[1] }].map(|far| far.map_or(i64::MAX / 2, |n| n as i64));
+    let seen = |query: usize| {
+        let at = query as i64 + seq_kv as i64 - seq_q as i64;
+        ((at + behind).min(seq_kv as i64 - 1) - (at - before).max(0) + 1).max(0) as f64
+    };
+    let rows = problem.q_sizes().iter().product::<usize>();
+    rows as f64 / seq_q.max(1) as f64 * (0..seq_q).map(seen).sum::<f64>()
+}
+
 #[linkme::distributed_slice(crate::registry::KERNELS)]
 static KERNEL: &dyn crate::kernel::Kernel = &crate::kernel::Of::<Problem>::KERNEL;
 
@@ -134,12 +147,11 @@ impl Listed for Problem {
     fn cost(&self) -> Cost {
         let (d, dv) = (self.head_dim, self.value_dim);
         let [q, kv] = [self.q_sizes(), self.kv_sizes()].map(|sizes| sizes.iter().product::<usize>());
-        let halved = if self.causal { 0.5 } else { 1.0 };
         let stored = self.codes.map_or(self.x.bytes(), |_| 1);
         let scales = self.codes.map_or(0, |_| 2 * 4 * kv as u64);
         let kv = (kv * (d + dv)) as u64 * stored + scales;
         let values = (q * d) as u64 * self.x.bytes() + kv + (q * dv) as u64 * self.o.bytes();
-        Cost { flops: 2.0 * (q * self.seq_kv * (d + dv)) as f64 * halved, bytes: values as f64 }
+        Cost { flops: 2.0 * pairs(self) * (d + dv) as f64, bytes: values as f64 }
     }
 
     fn shipped() -> Vec<String> {
@@ -657,8 +669,14 @@ mod tests {
     }
 
     #[test]
-    fn a_benchmark_counts_halves_of_causal() {
+    fn a_benchmark_counts_what_queries_see() {
         let problem = Problem { seq_q: 4, seq_kv: 4, causal: true, ..Problem::new(1, 2, 1, 8) };
-        assert_eq!(problem.cost(), Cost { flops: 512.0, bytes: 4.0 * (64.0 + 64.0 + 64.0) });
+        // 10 of 16 pairs of each head, and two products of 8.
+        assert_eq!(problem.cost(), Cost { flops: 640.0, bytes: 4.0 * (64.0 + 64.0 + 64.0) });
+        let of = |seq_q, seq_kv, causal, window| pairs(&Problem { seq_q, seq_kv, causal, window, ..problem });
+        assert_eq!(of(1, 8, true, [None; 2]), 16.0);
+        assert_eq!(of(5, 3, true, [None; 2]), 12.0);
+        assert_eq!(of(4, 4, false, [None; 2]), 32.0);
+        assert_eq!(of(4, 4, false, [Some(1), Some(0)]), 14.0);
     }
 }

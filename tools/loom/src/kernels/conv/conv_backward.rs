@@ -1,11 +1,11 @@
 //! Gradients of a convolution, described.
 
-use tileloom::conv::{self, Algorithm, Border, Order, Padding, TapMask, WeightOrder};
+use tileloom::conv::{self, Activation, Algorithm, Border, Order, Padding, TapMask, WeightOrder};
 use tileloom::conv_backward::{Config, Problem};
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{TILES, axes, depthwise, integers, line, of, shape, shown_axes, weight_axes};
+use super::{TILES, axes, depthwise, integers, line, of, shape, shown_axes, weight_axes, words};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values, affordable};
 
@@ -30,6 +30,12 @@ pub fn all(forward: conv::Problem) -> Problem {
 /// Those by the weights and the bias.
 pub fn sums(forward: conv::Problem) -> Problem {
     Problem { dx: None, ..all(forward) }
+}
+
+/// All, through this activation.
+pub fn through(activation: Activation, forward: conv::Problem) -> Problem {
+    let forward = conv::Problem { activation, slope: 0.25, ..forward };
+    Problem { dz: Some(forward.y), z: forward.y, ..all(forward) }
 }
 
 /// All are added to what is there.
@@ -78,6 +84,13 @@ impl Listed for Problem {
     fn options(&mut self, options: &mut Options) -> Result<(), Fault> {
         super::geometry(&mut self.forward, options, "conv1d_backward")?;
         options.value("dy_layout", &mut self.forward.y_layout)?;
+        if let Some(dtype) = &mut self.dz {
+            options.word("activation", &mut self.forward.activation, &words(Activation::ALL, Activation::name))?;
+            options.value("slope", &mut self.forward.slope)?;
+            options.value("dz_dtype", dtype)?;
+            options.value("dz_layout", &mut self.dz_layout)?;
+            options.value("z_layout", &mut self.z_layout)?;
+        }
         options.value("out_dtype", &mut self.dx)?;
         options.value("dx_layout", &mut self.dx_layout)?;
         options.value("add_dx", &mut self.add_dx)?;
@@ -95,6 +108,9 @@ impl Listed for Problem {
         let (dy, dy_dtype) = reader.values("dy", expected)?;
         let forward = conv::Problem { x: x_dtype, weight: weight_dtype, y: dy_dtype, ..conv::Problem::default() };
         let mut problem = all(forward);
+        if let Some(z) = reader.optional("z") {
+            (problem.z, problem.dz) = (case::float("z", z)?, Some(dy_dtype));
+        }
         problem.options(&mut Options::Read(reader))?;
         let of = &mut problem.forward;
         let [batch, channels, height, width] = axes("x", x, dims, of.order)?;
@@ -208,6 +224,13 @@ fn everywhere(list: &mut List<Problem>) {
     let none = conv::Problem { size: [2, 2], padding: Padding::Sides([0; 4]), ..shape(3, 4, 2, 3, Nchw) };
     list.narrow("windows that do not fit: zeros", all(none)).config(DIRECT);
     list.narrow("windows that do not fit: zeros", added(all(none))).config(DIRECT);
+    for (order, activation) in [(Nchw, Activation::Silu), (Nhwc, Activation::LeakyRelu)] {
+        let problem = through(activation, conv::Problem { batch: 2, stride: [2, 1], ..shape(3, 5, 7, 3, order) });
+        list.narrow("through an activation", problem).seed(14).config(DIRECT);
+        for names in [["dy", "dz"], ["z", "dz"]] {
+            list.narrow(format!("dz in place of {}", names[0]), problem).seed(15).config(DIRECT).memory(&[&names]);
+        }
+    }
 }
 
 /// Layouts, dtypes, forms with pipelines of their own.
@@ -256,6 +279,12 @@ fn wide(list: &mut List<Problem>) {
         }
         list.wide("as it is chosen", all(conv::Problem { groups: 4, ..shape(16, 16, 9, 3, order) })).seed(6);
         list.wide("checked modules give the same", all(first)).seed(7).checked();
+        let layouts =
+            Problem { dz_layout: strided(4, 12), z_layout: strided(3, 12), ..through(Activation::Gelu, first) };
+        list.wide("through an activation", layouts).seed(8).config(TILED);
+        let half = Problem { dz: Some(F16), z: Bf16, ..through(Activation::Tanh, of(first, [F16; 3])) };
+        list.wide("through an activation", Problem { dbias: None, ..half }).seed(8).config(DIRECT);
+        list.wide("through an activation", Problem { dx: None, ..half }).seed(8).config(DIRECT);
         list.wide("a patch embedding", all(conv::Problem { stride: [14, 14], ..shape(3, 20, 28, 14, order) })).seed(8);
         list.wide("few rows and columns, many pixels", sums(shape(3, 4, 64, 1, order))).seed(9);
     }

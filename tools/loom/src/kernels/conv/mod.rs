@@ -147,6 +147,7 @@ impl Listed for Problem {
         everywhere(list);
         wide(list);
         coop(list);
+        strips(list);
         benches(list);
         composed(list);
     }
@@ -568,13 +569,17 @@ fn wide(list: &mut List<Problem>) {
         list.wide("as it is chosen", whole(mapped, Activation::Gelu)).seed(5);
         list.wide("as it is chosen", Problem { groups: 4, ..shape(16, 16, 9, 3, order) }).seed(6);
         list.wide("as it is chosen", depthwise(20, 9, 5, order)).seed(6);
+        for size in [14, 16] {
+            let stride = [size; 2];
+            let patches = Problem { stride, padding: Padding::Sides([0; 4]), ..shape(3, 20, 2 * size, size, order) };
+            list.wide("a patch embedding", whole(patches, Activation::None)).seed(7);
+        }
         for (tile, thread) in TILES {
             let problem = Problem { batch: 2, ..shape(8, 68, 9, 3, order) };
             list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, thread, ..TILED });
         }
         list.wide("checked modules give the same", first).seed(7).checked();
         list.wide("snake, tiled", with_snake(shape(8, 36, 8, 3, order))).seed(9).config(TILED);
-        list.wide("a patch embedding", Problem { stride: [14, 14], ..shape(3, 20, 28, 14, order) }).seed(8);
     }
     list.wide("no channels", Problem { bias: Some(Bias::of(F32)), ..shape(0, 3, 4, 3, Nchw) }).seed(9);
     list.wide("an empty picture in padding", Problem { bias: Some(Bias::of(F32)), ..shape(2, 3, 0, 3, Nhwc) }).seed(9);
@@ -603,9 +608,69 @@ fn coop(list: &mut List<Problem>) {
         integers(list.wide(name.clone(), Problem { y: F32, ..first }).candidate(COOP), 9);
         list.wide(name.clone(), Problem { batch: 2, ..first }).seed(10).candidate(COOP).twice();
     }
+    // A step of k is one tap where it divides the channels of a group: 16 by matrices of 8, 32 by those of 16.
+    let halves = |problem| of(problem, [F16; 3]);
+    for (seed, channels, groups) in [(12, 32, 1), (13, 96, 1), (14, 64, 2), (15, 24, 1), (16, 40, 1), (17, 16, 1)] {
+        let first = Problem { groups, ..halves(shape(channels, 36, 9, 3, Nhwc)) };
+        list.wide("matrices, steps of one tap", Problem { batch: 2, ..first }).seed(seed).candidate(COOP);
+    }
+    let first = halves(shape(32, 36, 7, 3, Nhwc));
+    let at = |pad: usize| Layout::strided(pad, [7 * 7 * (32 + pad) + pad, 7 * (32 + pad), 32 + pad]);
+    for (seed, problem) in [
+        (18, Problem { stride: [2, 1], dilation: [1, 2], x_layout: at(8), ..first }),
+        (19, Problem { border: Border::Reflect, upsample: [2, 3], ..first }),
+        (20, Problem { border: Border::Replicate, padding: Padding::Sides([3, 0, 1, 4]), ..first }),
+        (21, with_snake(Problem { mask: TapMask::B, outputs: 68, ..first })),
+        (22, Problem { mask: TapMask::A, kernel: [1, 1], padding: Padding::Sides([0; 4]), ..first }),
+        (23, Problem { x_layout: at(4), ..first }),
+    ] {
+        list.wide("matrices, steps of one tap", problem).seed(seed).candidate(COOP);
+    }
 }
 
 const COOP: &str = "algorithm=coop";
+
+/// Depthwise by blocks of pixels.
+fn strips(list: &mut List<Problem>) {
+    let sides = Padding::Sides;
+    for order in [Nchw, Nhwc] {
+        let first = depthwise(8, 9, 3, order);
+        for (seed, problem) in [
+            (1, first),
+            (2, Problem { stride: [2, 2], batch: 2, ..first }),
+            (3, Problem { stride: [1, 2], padding: sides([0, 3, 2, 0]), ..depthwise(12, 11, 5, order) }),
+        ] {
+            integers(list.narrow("strips", problem).candidate(STRIPS), seed);
+        }
+        for (seed, problem) in [
+            (4, Problem { kernel: [1, 4], padding: sides([0, 0, 3, 0]), size: [1, 37], ..first }),
+            (5, Problem { kernel: [9, 1], padding: sides([4, 4, 0, 0]), size: [5, 3], ..first }),
+            (6, depthwise(20, 13, 7, order)),
+            (7, Problem { size: [2, 70], ..first }),
+            (8, Problem { size: [64, 3], padding: sides([0; 4]), ..first }),
+            (9, Problem { kernel: [2, 2], padding: sides([0; 4]), stride: [2, 1], ..first }),
+            (10, Problem { batch: 3, size: [1, 1], ..first }),
+            (11, Problem { padding: sides([7, 0, 0, 6]), ..first }),
+        ] {
+            list.wide("strips", problem).seed(seed).candidate(STRIPS);
+            list.wide("strips", whole(problem, Activation::Silu)).seed(seed).candidate(STRIPS);
+        }
+        for dtypes in [[F16; 3], [Bf16; 3], [F16, F32, Bf16], [F32, F16, F16]] {
+            for size in [8, 7] {
+                let problem = of(Problem { size: [5, size], batch: 2, ..first }, dtypes);
+                list.wide("strips", with_snake(problem)).seed(12).candidate(STRIPS);
+            }
+        }
+        list.wide("strips", depthwise(68, 17, 3, order)).seed(13).every_candidate().twice();
+        list.wide("checked modules give the same", first).seed(14).candidate(STRIPS).checked();
+    }
+    let twice = Problem { outputs: 15, ..depthwise(5, 7, 3, Nchw) };
+    list.wide("strips", twice).seed(15).candidate(STRIPS);
+    let strided = |channels: usize| Layout::strided(5, [channels * 7 * 9 + 1, 7 * 9, 9]);
+    list.wide("strips", Problem { x_layout: strided(5), y_layout: strided(15), ..twice }).seed(16).candidate(STRIPS);
+}
+
+const STRIPS: &str = "algorithm=strips";
 
 fn benches(list: &mut List<Problem>) {
     for order in [Nchw, Nhwc] {
@@ -617,6 +682,9 @@ fn benches(list: &mut List<Problem>) {
         let halves = of(shape(64, 64, 64, 3, order), [F16; 3]);
         list.bench(format!("3 x 3, 64 to 64 at 64 x 64, f16, {name}"), halves);
         list.bench(format!("depthwise 7 x 7, 96 at 56 x 56, {name}"), depthwise(96, 56, 7, order));
+        list.bench(format!("depthwise 3 x 3, 144 at 56 x 56, {name}"), depthwise(144, 56, 3, order));
+        let by_two = Problem { stride: [2, 2], ..depthwise(96, 112, 3, order) };
+        list.bench(format!("depthwise 3 x 3 by 2, 96 at 112 x 112, {name}"), by_two);
         let stem = Problem { stride: [2, 2], ..shape(3, 64, 224, 7, order) };
         if order == Nchw {
             let codec = with_snake(line(96, 96, 4096, 7, order));

@@ -582,6 +582,13 @@ fn wide(list: &mut List<Problem>) {
         }
     }
     list.wide("[1, 257, 384] x [384, 1152]", f32s(257, 1152, 384)).config(DIRECT);
+    // Packed patches of several pictures or films are rows: 3 channels by 14 x 14, 16 x 16, or 2 x 14 x 14; weights as convolutions have them.
+    for (seed, (m, k)) in [(15, 3 * 14 * 14), (21, 3 * 16 * 16), (13, 3 * 2 * 14 * 14)].into_iter().enumerate() {
+        let epilogue = Epilogue { bias: along(Along::Columns, F32, 0), ..Epilogue::default() };
+        let patches = Problem { trans_b: true, epilogue, ..f32s(m, 24, k) };
+        list.wide("an embedding of packed patches", patches).seed(seed as u64);
+        list.wide("an embedding of packed patches", Problem { epilogue, trans_b: true, ..plain(m, 24, k, [F16; 3]) });
+    }
     list.wide("66,000 columns", f32s(3, 66_000, 20)).config(DIRECT);
     for dtypes in [[F32, F16, F32], [Bf16, F16, F32], [F16, F32, Bf16]] {
         list.wide("a and b of other dtypes", plain(19, 37, 23, dtypes)).seed(5).config(DIRECT);

@@ -21,7 +21,7 @@ impl Listed for Problem {
 
     fn list(list: &mut List<Problem>) {
         for (n, segments, num_keys) in [(1, 1, 1), (0, 1, 3), (4096, 1, 64), (700, 3, 100), (5000, 1, 3)] {
-            for out_of_range in [OutOfRange::Zero, OutOfRange::First] {
+            for out_of_range in [OutOfRange::Zero, OutOfRange::First, OutOfRange::Nearest] {
                 let problem = Problem { out_of_range, ..shape(n, segments, num_keys) };
                 list.narrow("sizes, segments, garbage keys", problem).every_candidate();
             }

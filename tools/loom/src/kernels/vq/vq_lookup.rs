@@ -13,7 +13,8 @@ use crate::weights;
 
 /// Words of options, with their values.
 pub const COMBINE: [(&str, Combine); 2] = [("concat", Combine::Concat), ("sum", Combine::Sum)];
-pub const OUT_OF_RANGE: [(&str, OutOfRange); 2] = [("zero", OutOfRange::Zero), ("first", OutOfRange::First)];
+pub const OUT_OF_RANGE: [(&str, OutOfRange); 3] =
+    [("zero", OutOfRange::Zero), ("first", OutOfRange::First), ("nearest", OutOfRange::Nearest)];
 pub const ORDER: [(&str, Order); 2] =
     [("channels_last", Order::ChannelsLast), ("channels_first", Order::ChannelsFirst)];
 

@@ -24,7 +24,7 @@ impl Listed for Problem {
         for (batch, spatial, books, num_codes, code_dim) in
             [(1, 1, 1, 1, 4), (2, 50, 1, 13, 64), (1, 500, 3, 300, 32), (3, 65, 2, 7, 260), (1, 0, 1, 3, 4)]
         {
-            for out_of_range in [OutOfRange::Zero, OutOfRange::First] {
+            for out_of_range in [OutOfRange::Zero, OutOfRange::First, OutOfRange::Nearest] {
                 let problem = Problem { out_of_range, ..shape(batch, spatial, books, num_codes, code_dim) };
                 list.narrow("f32, sizes, books, garbage indices", problem).says(&["vec: 4", "count: true"]);
             }
