@@ -204,7 +204,7 @@ impl Pipeline for Pass<Config, Form> {
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes)])
             .constants(KINDS.map(|(name, dtype)| (name, kind(dtype))))
             .reads(SCRATCH, "scratch", "vec4<u32>");
-        shader = if eights { shader.eights(X, "x", x) } else { shader.input(X, "x", x) };
+        shader = if eights { shader.words(X, "x", true, false) } else { shader.input(X, "x", x) };
         if residual {
             shader = shader.reads(RESIDUAL, "residual", "u32");
         }

@@ -736,8 +736,10 @@ fn figures_are_shown_and_compared() {
     std::fs::write(folder.file("other.json"), "{}").unwrap();
     let (code, _, err) = loom(&[&"compare", &old, &folder.file("other.json")]);
     assert!(code == 2 && err.contains("other.json: "), "{err}");
-    let (code, _, err) = loom(&[&"compare", &"--run", &"none", &"none", &"--pairs", &"2"]);
+    let (code, _, err) = loom(&[&"compare", &"--run", &"none", &"none"]);
     assert!(code == 2 && err.contains("none: "), "{err}");
+    let (code, _, err) = loom(&[&"compare", &"--run", &"none", &"none", &"--pairs", &"5"]);
+    assert!(code == 2 && err.contains("too few pairs"), "{err}");
     let (code, _, err) = loom(&[&"bench", &"--suite", &"quack"]);
     assert!(code == 2 && err.contains("quick, full, models, sweep"), "{err}");
     let (code, _, err) = loom(&[&"bench", &"softmax", &"--config", &"x"]);
