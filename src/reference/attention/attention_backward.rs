@@ -271,6 +271,9 @@ mod tests {
         let base = Forward { batch: 2, seq_q: 3, seq_kv: 4, value_dim: 2, scale: 0.7, ..Forward::new(2, 4, 2, 3) };
         let kind = MaskKind::Additive(Dtype::F32);
         let of = |strides| Some(Mask { layout: Layout::strided(0, strides), ..Mask::new(kind) });
+        // Of each batch: a full one, one that only itself sees, and others.
+        let segments = attention::Segments { numbers: 3, per_batch: true, flags: 0, count: 3, ordered: true };
+        let (numbers, flags) = ([0, 0, 1, 2, 0, 1, 1, 2], [attention::Segments::FULL, attention::Segments::PRIVATE, 0]);
         let cases = [
             ("plain", base),
             ("causal", Forward { causal: true, ..base }),
@@ -280,6 +283,8 @@ mod tests {
             ("a mask", Forward { mask: Some(Mask::new(kind)), softcap: 2.0, ..base }),
             ("a mask of batches", Forward { mask: of([4, 0, 0]), ..base }),
             ("a mask of heads and queries", Forward { mask: of([0, 12, 4]), causal: true, ..base }),
+            ("segments", Forward { segments: Some(segments), ..base }),
+            ("segments and a window", Forward { segments: Some(segments), window: [Some(2), None], ..base }),
         ];
         for (i, (what, forward)) in cases.into_iter().enumerate() {
             let Forward { batch, heads, kv_heads, seq_q, seq_kv, head_dim, value_dim, .. } = forward;
@@ -316,6 +321,8 @@ mod tests {
                     bias: bias.as_deref(),
                     slopes: Some(&slopes),
                     lengths: Some(&lengths),
+                    segments: forward.segments.map(|_| &numbers[..]),
+                    segment_flags: &flags,
                     ..Default::default()
                 };
                 let out = attention::reference::<f64>(&forward, &x, |v| v);
@@ -333,6 +340,8 @@ mod tests {
                 bias: own_bias.as_deref(),
                 slopes: Some(&slopes),
                 lengths: Some(&lengths),
+                segments: forward.segments.map(|_| &numbers[..]),
+                segment_flags: &flags,
                 ..Default::default()
             };
             let out = run(&problem, &Inputs { forward: x, d_o: &d_o, dlse: Some(&dlse) });
