@@ -2,6 +2,6 @@
 // nearest to the first.
 fn code_instead(index: u32, count: u32) -> u32 {
   let signed = params.out_of_range == OUT_OF_RANGE_NEAREST_SIGNED;
-  let last = params.out_of_range == OUT_OF_RANGE_NEAREST || signed && index < 0x80000000u;
+  let last = params.out_of_range == OUT_OF_RANGE_NEAREST || (signed && index < 0x80000000u);
   return select(0u, count - 1u, last);
 }

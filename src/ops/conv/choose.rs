@@ -248,9 +248,11 @@ pub(super) fn check(problem: &Gather, caps: &Caps, config: &Config) -> Result<()
             let rows = (lines - 1) * down as u64 + height as u64;
             let span = (pixels - 1) * across as u64 + width as u64;
             let line = Rounds::nest(lines, Rounds::nest(width as u64, Rounds::plain(pixels)));
-            let four = Rounds::plain(8u32) + Rounds::nest(4u32, Rounds::plain(4u32));
+            let four = Rounds::plain(12u32) + Rounds::nest(4u32, Rounds::plain(4u32));
             let last = Rounds::nest(lines, Rounds::nest(pixels / 4, four));
-            Rounds::plain(pixels * lines) + Rounds::nest(rows, Rounds::plain(span) + line) + last
+            Rounds::plain(pixels * lines)
+                + Rounds::nest(rows, Rounds::nest(span.div_ceil(4) + 1, Rounds::plain(4u32)) + line)
+                + last
         }
         None => config.rounds(problem.most_k()),
     };
@@ -263,7 +265,7 @@ fn check_strips(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Mi
     let channels = problem.groups as u64;
     Misfit::unless(
         problem.strips().is_some(),
-        "strips need groups of one channel, small kernels, zeros around",
+        "strips need groups of one channel (channels last: of one output, in fours), a kernel of 9, a stride of 2 at most, nothing mapped or dilated",
         channels,
     )?;
     let own = if problem.order == Order::Nhwc { 4 } else { 1 };

@@ -286,10 +286,12 @@ impl Problem {
         of.check_sizes()?;
         ErrorKind::unless(of.snake.is_none(), "snake", format_args!("its gradient is not among the kernels"))?;
         let (sizes, cols) = of.y_sizes();
+        let rows = sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size));
         let problem = activation_backward::Problem {
-            rows: sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size)),
+            rows,
             cols,
-            dims: [sizes[1], sizes[2]],
+            // Without rows their axes tell nothing.
+            dims: if rows == 0 { [1, 1] } else { [sizes[1], sizes[2]] },
             activation: of.activation,
             slope: of.slope,
             x: self.z,
@@ -589,7 +591,7 @@ impl Plan for Problem {
         let Some((activation, of)) = &views.dz else {
             return Ok(Dispatch::of(self.bind_sums(views, config, kernels, buffers)?));
         };
-        let &Buffers { dy, x, weight, z, dz, .. } = buffers;
+        let &Buffers { dy, x, weight, z, dz, dx, dweight, dbias, .. } = buffers;
         let [of_z, of_dy, of_dz] = of;
         let mut args = Args::new(kernels);
         args.read(Z, "z", z, of_z.of(self.z))?;
@@ -597,6 +599,9 @@ impl Plan for Problem {
         args.write(DZ, "dz", dz, of_dz.of(activation.dx))?;
         args.read(X, "x", x, self.dweight.map(|_| views.forward.x.0.of(views.forward.x.1)))?;
         args.read(WEIGHT, "weight", weight, self.dx.map(|_| views.forward.weight.0.of(views.forward.weight.1)))?;
+        args.write(DX, "dx", dx, views.dx.as_ref().map(|(_, view, dtype)| view.of(*dtype)))?;
+        args.write(DWEIGHT, "dweight", dweight, views.dweight.map(|view| view.of(WORD)))?;
+        args.write(DBIAS, "dbias", dbias, views.dbias.map(|view| view.of(WORD)))?;
         args.in_place(Z, DZ);
         args.in_place(DY, DZ);
         args.check()?;

@@ -174,10 +174,11 @@ pub fn backward(problem: &Problem) -> Result<Backward> {
         let dbias = conv_backward::Problem { forward: ones, dbias: Some(0), ..conv_backward::Problem::default() };
         let (sizes, cols) = problem.y_sizes();
         let (dtype, layout) = (problem.y, problem.y_layout);
+        let rows = sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size));
         let dz = activation_backward::Problem {
-            rows: sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size)),
+            rows,
             cols,
-            dims: [sizes[1], sizes[2]],
+            dims: if rows == 0 { [1, 1] } else { [sizes[1], sizes[2]] },
             activation: problem.activation,
             slope: problem.slope,
             x: dtype,

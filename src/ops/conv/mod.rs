@@ -38,7 +38,7 @@
 //!
 //! Weights are packed by each call, as what a caller keeps of them may change between two; that of 512 to 512 channels by 3 x 3 moves 9 MiB twice.
 //! Weights of 4 to 8 bits ([`Problem::format`]) are decoded by the first step, once for all pixels; scratch has them as f32.
-//! Matrices are of x and weights in f16, and not of packed weights, of gradients, or of [`conv_transpose`].
+//! Matrices are of x and weights in f16, and not of packed weights, of [`conv_backward`], or of [`conv_transpose`].
 //!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
@@ -290,9 +290,11 @@ config! {
     pub struct Config {
         /// The algorithm.
         pub algorithm: Algorithm,
-        /// Pixels, channels of y and k that a workgroup works on at a time. `Direct`, `Depthwise`: k is 4; `Coop`: two matrices.
+        /// Pixels, channels of y and k that a workgroup works on at a time. `Direct`, `Depthwise`: k is 4; `Coop`: two matrices;
+        /// `Strips`: pixels of a line of a block, 4 or 8.
         pub tile: [u32; 3],
-        /// Pixels and channels of an invocation, `Coop` of a subgroup; `Depthwise`: 4 and 4.
+        /// Pixels and channels of an invocation, `Coop` of a subgroup; `Depthwise`: 4 and 4; `Strips`: a block of 1, 2 or 4
+        /// lines by a channel, or by four where channels are last.
         pub thread: [u32; 2],
         /// `Direct`: invocations of the subgroup that hands pixels of x round, or 1. `Coop`: those of a subgroup. Else 1.
         pub lanes: u32,
@@ -310,7 +312,8 @@ words! {
         Tiled = "tiled",
         /// Groups of one channel of x.
         Depthwise = "depthwise",
-        /// Groups of one channel of x, by blocks of pixels that share what they load: no dilation, border of zeros.
+        /// Groups of one channel of x, by blocks of pixels that share what they load: kernels of at most 9, strides of at most 2, no dilation, nothing enlarged,
+        /// zeros around; where channels are last, as many of y as of x, and layouts in fours.
         Strips = "strips",
         /// Cooperative matrices, where `Kernels::probe` has seen them work: x and weights of f16.
         Coop = "coop",

@@ -6,6 +6,7 @@ use crate::Dtype;
 use crate::caps::LEAST_INVOCATIONS;
 use crate::compose::{Shader, Slots, Storage, slots};
 use crate::kernels::{Pass, Pipeline};
+use crate::layout::product;
 use crate::weights::{ANY_BYTES, any};
 
 slots!(pub(super) X, WEIGHT, Y, BIAS, RESIDUAL, SCRATCH, PHASES, ALPHA, SCALES);
@@ -39,6 +40,8 @@ pub(super) struct Form {
     eights: bool,
     /// `Coop` by eights: a step of k has one tap.
     one_tap: bool,
+    /// Besides, windows begin at signed numbers of elements, and are not mapped.
+    in_eights: bool,
     /// Places are mapped into x: enlarged, mirrored or repeated.
     mapped: bool,
     channels_last: bool,
@@ -106,11 +109,15 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
         stride: stride.map(|n| n as u32),
         shift: if channels_last || !fours_of_x { 0 } else { (problem.before[1] as u32).wrapping_neg() % 4 },
     });
+    let one_tap = eights && problem.group_channels.is_multiple_of(config.tile[2].max(1) as usize);
+    let [_, _, height, width] = problem.strides(&problem.x.0);
+    let outside = product!(problem.before[0], height).saturating_add(product!(problem.before[1], width));
     let form = Form {
         vec: if (side_by_side && channels_last || strips.is_some()) && fours_of_x { 4 } else { 1 },
         fours,
         eights,
-        one_tap: eights && problem.group_channels.is_multiple_of(config.tile[2].max(1) as usize),
+        one_tap,
+        in_eights: one_tap && !problem.mapped() && outside <= 1 << 31,
         mapped: problem.mapped(),
         channels_last,
         strips,
@@ -190,7 +197,20 @@ impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
         let Form {
-            vec, fours, eights, one_tap, mapped, channels_last, strips, residual, snake, phases, x, add, ..
+            vec,
+            fours,
+            eights,
+            one_tap,
+            in_eights,
+            mapped,
+            channels_last,
+            strips,
+            residual,
+            snake,
+            phases,
+            x,
+            add,
+            ..
         } = self.form;
         let mut shader = self
             .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
@@ -245,7 +265,11 @@ impl Pipeline for Pass<Config, Form> {
             }
             Algorithm::Coop => {
                 let size = self.config.size();
-                let shader = if eights { shader.flag("ONE_TAP", one_tap) } else { shader.import("conv_coop_fours") };
+                let shader = if eights {
+                    shader.flag("ONE_TAP", one_tap).flag("IN_EIGHTS", in_eights)
+                } else {
+                    shader.import("conv_coop_fours")
+                };
                 let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
                 shader
                     .constant("SIZE", size)

@@ -2,7 +2,7 @@
 //! on; the run of key `k` is `order[offsets[k]..offsets[k + 1]]`. The same input gives the same order, bit by bit.
 //!
 //! Keys are taken from a buffer as they are: one that is out of range stands behind all others, from
-//! `offsets[segments * num_keys]` on, or counts for key 0 ([`OutOfRange`]). How many they are is the number of positions less
+//! `offsets[segments * num_keys]` on, or counts for one ([`OutOfRange`]). How many they are is the number of positions less
 //! that offset.
 //!
 //! Several segments are sorted in one call, each with keys of its own: position `i` of segment `s` is element
@@ -34,7 +34,7 @@ defaults! {
         pub index: Index = Index::U32,
         /// Strides of position and segment.
         pub keys: Layout<2> = Layout::default(),
-        /// Where an element stands whose key is out of range: behind all others, or with key 0 of its segment.
+        /// Where an element stands whose key is out of range: behind all others, or with a key of its segment.
         pub out_of_range: OutOfRange = OutOfRange::Zero,
         /// The first element of its binding where the sorted elements are written, u32 `[segments * n]`.
         pub order: usize = 0,

@@ -5,7 +5,7 @@
 //! A book may be a matrix of packed weights: the rows that indices name are decoded.
 //!
 //! Elements are moved bit by bit, unless books are added up (f32, rounded once) or the dtype changes. An
-//! index that is not in the book never reads outside of it: it gives zeros or code 0, and can be counted.
+//! index that is not in the book never reads outside of it: it gives zeros, or the code that [`OutOfRange`] tells, and can be counted.
 
 use super::index::check_books;
 use crate::ops::pointwise::{Clear, clear};

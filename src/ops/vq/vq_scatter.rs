@@ -31,7 +31,7 @@ defaults! {
         pub combine: Combine = Combine::Concat,
         /// Where the channels of `x` stand.
         pub order: Order = Order::ChannelsLast,
-        /// Where the vector of an index that is not in the book goes: nowhere, or to code 0.
+        /// Where the vector of an index that is not in the book goes: nowhere, or to a code.
         pub out_of_range: OutOfRange = OutOfRange::Zero,
         /// The type of indices.
         pub index: Index = Index::U32,

@@ -30,7 +30,12 @@ fn smaller(problem: &Problem, batch: usize, groups: usize, channels: [usize; 2],
     let mut own = Problem { batch, channels, outputs, groups, size, ..*problem };
     if let Padding::Sides(sides) = problem.padding {
         let places = own.places();
-        own.padding = Padding::Sides(std::array::from_fn(|i| sides[i].min(places[i / 2].saturating_sub(1))));
+        // Where rows begin in their fours may be a constant.
+        let least = |side: usize, most: usize| match side <= most {
+            true => side,
+            false => most.checked_sub((most + 4 - side % 4) % 4).unwrap_or(most),
+        };
+        own.padding = Padding::Sides(std::array::from_fn(|i| least(sides[i], places[i / 2].saturating_sub(1))));
     }
     let spread = |layout: Layout<3>, (sizes, cols): ([usize; 3], usize)| laid(layout, sizes, cols);
     if let Some((format, _, k)) = own.packed_matrix().filter(|(format, ..)| format.order > 0) {

@@ -155,9 +155,11 @@ fn read(old: &Path, new: &Path) -> Result<(Vec<Row>, Vec<String>), String> {
     Ok((rows, misses))
 }
 
-/// The logarithm of a ratio of shares; of speeds, where the ceilings are not those of the same thing.
+/// The logarithm of a ratio of shares; of speeds, where the ceilings are not those of the same thing, or the work is counted in another way.
 fn difference(old: &figures::Figures, new: &figures::Figures) -> f64 {
-    if old.bound == new.bound { (new.share / old.share).ln() } else { (old.median_s / new.median_s).ln() }
+    let work = |figures: &figures::Figures| [figures.gflops * figures.median_s, figures.gb_per_s * figures.median_s];
+    let same = work(old).iter().zip(work(new)).all(|(old, new)| (old - new).abs() <= 1e-3 * old.abs());
+    if old.bound == new.bound && same { (new.share / old.share).ln() } else { (old.median_s / new.median_s).ln() }
 }
 
 /// The standard error of the logarithm of a share, of medians of some turns in a row: turns that follow each other are alike.

@@ -224,6 +224,14 @@ fn everywhere(list: &mut List<Problem>) {
     let none = conv::Problem { size: [2, 2], padding: Padding::Sides([0; 4]), ..shape(3, 4, 2, 3, Nchw) };
     list.narrow("windows that do not fit: zeros", all(none)).config(DIRECT);
     list.narrow("windows that do not fit: zeros", added(all(none))).config(DIRECT);
+    for order in [Nchw, Nhwc] {
+        for [height, width] in [[2, 2], [2, 5], [5, 2]] {
+            let none =
+                conv::Problem { size: [height, width], padding: Padding::Sides([0; 4]), ..shape(3, 4, 2, 3, order) };
+            list.narrow("through an activation, windows that do not fit", through(Activation::Silu, none))
+                .config(DIRECT);
+        }
+    }
     for (order, activation) in [(Nchw, Activation::Silu), (Nhwc, Activation::LeakyRelu)] {
         let problem = through(activation, conv::Problem { batch: 2, stride: [2, 1], ..shape(3, 5, 7, 3, order) });
         list.narrow("through an activation", problem).seed(14).config(DIRECT);
