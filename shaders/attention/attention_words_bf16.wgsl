@@ -3,7 +3,7 @@
 fn f16_half(bits: u32) -> u32 {
   let special = (bits & 0x7f800000u) == 0x7f800000u;
   let x = clamp(bitcast<f32>(select(bits, 0u, special)), -65504.0, 65504.0);
-  let infinite = (bits >> 16u & 0x8000u) | 0x7c00u | select(0u, 0x200u, (bits & 0x7fffffu) != 0u);
+  let infinite = ((bits >> 16u) & 0x8000u) | 0x7c00u | select(0u, 0x200u, (bits & 0x7fffffu) != 0u);
   return select(pack2x16float(vec2<f32>(x, 0.0)) & 0xffffu, infinite, special);
 }
 fn f16_word(w: u32) -> u32 { return f16_half(w << 16u) | (f16_half(w & 0xffff0000u) << 16u); }

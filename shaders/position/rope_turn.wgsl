@@ -16,7 +16,7 @@ fn multiply_high(a: U, b: U) -> U {
   let b1 = b >> half;
   let p01 = a0 * b1;
   let p10 = a1 * b0;
-  let middle = (a0 * b0 >> half) + (p01 & low) + (p10 & low);
+  let middle = ((a0 * b0) >> half) + (p01 & low) + (p10 & low);
   return a1 * b1 + (p01 >> half) + (p10 >> half) + (middle >> half);
 }
 

@@ -4,6 +4,7 @@
 mod attention;
 mod gemm;
 mod gradients;
+mod operators;
 mod position_encoding;
 mod rope;
 mod softmax;
