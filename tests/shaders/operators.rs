@@ -64,16 +64,13 @@ fn clashes(source: &str) -> Vec<usize> {
         };
         let token = &rest[..len];
         rest = &rest[len..];
+        let within = stack.len() > 1;
         let top = stack.last_mut().expect("the outermost stays");
         match (token, kind(token)) {
             ("\n", _) => line += 1,
             (" ", _) => continue,
             ("(" | "[", _) => stack.push(String::new()),
-            (")" | "]", _) => {
-                if stack.len() > 1 {
-                    stack.pop();
-                }
-            }
+            (")" | "]", _) if within => drop(stack.pop()),
             ("{" | "}" | ";" | "," | ":" | "return" | "if" | "while", _) => top.clear(),
             (_, None) if token.ends_with('=') => top.clear(),
             (_, Some(kind)) if operand => {
