@@ -12,7 +12,8 @@
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores shared with other work, f32, in turns with the convolution, the best of 30, times over its time, NCHW and NHWC.
 //! 3 x 3, 64 to 64 channels at 64 x 64: dx 1.03, 1.02; dweight with dbias 1.10, 1.09. The same by 2: 1.28, 1.37; 1.04, 0.96. Depthwise 7 x 7, 96 channels at
-//! 56 x 56: 1.00, 1.32; 0.93, 2.80 (another run: 1.00, 0.62; 0.96, 1.05). Other adapters are not measured.
+//! 56 x 56: 1.00, 1.32; 0.93, 2.80 (another run: 1.00, 0.62; 0.96, 1.05), of `Algorithm::Depthwise` forward; `Algorithm::Strips` takes a quarter of that time, and these are 5.1, 4.8 and
+//! 5.7, 6.9 times as long. Other adapters are not measured.
 //!
 //! With [`Problem::dz`] a first step takes dy back through the activation: `dz = dy act'(z)`, by
 //! [`activation_backward`](crate::activation_backward). dz is the gradient by the residual, too. Tiles are read several times, and an
