@@ -2,7 +2,7 @@
 // (conv_pack.wgsl), eight k of a column. Columns past the end repeat the last one: nobody stores what comes of them.
 //
 // Constant: ONE_TAP, where TILE_K divides the channels of a group. Then all k of a step are those of one tap, which is read once, and all are there.
-// IN_EIGHTS: besides, windows begin no further outside of x than a signed number tells: they count eights.
+// IN_EIGHTS: besides, a signed number tells where a window begins, before x or in it: it counts eights.
 
 const W_RUNS: u32 = TILE_N * TILE_K / 8u;
 const W_LOADS: u32 = (W_RUNS + WG_SIZE - 1u) / WG_SIZE;

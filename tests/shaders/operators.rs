@@ -43,6 +43,11 @@ fn plain(source: &str) -> String {
     text
 }
 
+/// Tokens of several signs, the longest first.
+const TOKENS: [&str; 19] = [
+    "<<=", ">>=", "&&", "||", "<<", ">>", "<=", ">=", "==", "!=", "->", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=",
+];
+
 /// The lines, from 1 on, in which operators stand side by side that may not.
 fn clashes(source: &str) -> Vec<usize> {
     let text = plain(source);
@@ -50,17 +55,11 @@ fn clashes(source: &str) -> Vec<usize> {
     let mut rest = text.as_str();
     while let Some(first) = rest.chars().next() {
         let word = first.is_alphanumeric() || first == '_';
-        let len = match () {
-            () if word => rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).unwrap_or(rest.len()),
-            () if ["<<=", ">>="].iter().any(|op| rest.starts_with(op)) => 3,
-            () if rest.len() > 1
-                && rest.is_char_boundary(2)
-                && (kind(&rest[..2]).is_some()
-                    || "+=-=*=/=%=&=|=^=->".contains(&rest[..2]) && rest[1..].starts_with(['=', '>'])) =>
-            {
-                2
+        let len = match word {
+            true => rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).unwrap_or(rest.len()),
+            false => {
+                TOKENS.iter().find(|token| rest.starts_with(**token)).map_or(first.len_utf8(), |token| token.len())
             }
-            () => first.len_utf8(),
         };
         let token = &rest[..len];
         rest = &rest[len..];
@@ -94,7 +93,7 @@ fn clashes(source: &str) -> Vec<usize> {
 
 #[test]
 fn operators_that_clash_are_found() {
-    for wrong in ["a || b && c", "a & b == c", "a >> 1u & 1u", "a + b << 2u", "a | b & c", "a & b && c"] {
+    for wrong in ["a || b && c", "a & b == c", "a >> 1u & 1u", "a + b << 2u", "a | b & c", "a & b && c", "a * b >> c"] {
         assert_eq!(clashes(&format!("fn f() {{ return {wrong}; }}")), [1], "{wrong}");
     }
     for right in [

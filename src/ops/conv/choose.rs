@@ -10,7 +10,9 @@ use crate::{Caps, Dtype, Misfit};
 /// A row of the table: the tiles of one class of adapters.
 pub(super) struct Row {
     adapters: Adapters,
-    pub tiles: &'static [Tile],
+    tiles: &'static [Tile],
+    /// Those of groups of one channel.
+    depthwise: &'static [Tile],
     /// What a subgroup has of cooperative matrices, rows and columns, and the time per product, as of a tile.
     coop: &'static [([u32; 2], f64)],
     /// `Direct`: the subgroup hands pixels round, where it has one trusted width of at least this.
@@ -26,6 +28,10 @@ impl Row {
             Some(_) => &OLD_MESA,
             None => caps.row(&TABLE, |row| row.adapters),
         }
+    }
+
+    pub fn tiles(&self) -> impl Iterator<Item = &'static Tile> {
+        self.tiles.iter().chain(self.depthwise)
     }
 
     /// The Config of a tile.
@@ -86,6 +92,33 @@ const fn strips([blocks, places]: [u32; 2], [lines, pixels, channels]: [u32; 3],
     Tile { algorithm: Algorithm::Strips, tile, thread, cost }
 }
 
+/// Of groups of one channel. Not measured.
+const DEPTHWISE: &[Tile] = &[
+    depthwise(16, 64, 0.1),
+    depthwise(256, 4, 0.1),
+    strips([64, 1], [4, 4, 1], 0.05),
+    strips([64, 1], [1, 4, 1], 0.07),
+    strips([8, 8], [2, 4, 4], 0.05),
+    strips([8, 8], [1, 4, 4], 0.07),
+];
+
+/// The same of a CPU.
+const SOFTWARE_DEPTHWISE: &[Tile] = &[
+    depthwise(4, 32, 0.1),
+    depthwise(32, 4, 0.1),
+    strips([64, 1], [4, 8, 1], 0.0266),
+    strips([64, 1], [2, 8, 1], 0.0285),
+    strips([64, 1], [1, 8, 1], 0.0345),
+    strips([16, 1], [4, 8, 1], 0.028),
+    strips([16, 1], [2, 8, 1], 0.03),
+    strips([16, 1], [1, 8, 1], 0.036),
+    strips([16, 1], [4, 4, 1], 0.032),
+    strips([16, 1], [1, 4, 1], 0.05),
+    strips([16, 1], [4, 4, 4], 0.026),
+    strips([16, 1], [2, 4, 4], 0.034),
+    strips([16, 1], [1, 4, 4], 0.04),
+];
+
 /// As gemm's.
 const COOP: &[([u32; 2], f64)] = &[([4, 4], 0.3), ([4, 2], 0.33), ([2, 2], 0.4)];
 
@@ -107,13 +140,8 @@ const INTEGRATED: Row = Row {
         tiled([128, 16, 16], [8, 4], 1.7),
         tiled([256, 4, 8], [4, 4], 2.5),
         direct(32, 32, [4, 4], 2.5),
-        depthwise(16, 64, 0.1),
-        depthwise(256, 4, 0.1),
-        strips([64, 1], [4, 4, 1], 0.05),
-        strips([64, 1], [1, 4, 1], 0.07),
-        strips([8, 8], [2, 4, 4], 0.05),
-        strips([8, 8], [1, 4, 4], 0.07),
     ],
+    depthwise: DEPTHWISE,
     coop: COOP,
     shuffle: u32::MAX,
     fill: 32,
@@ -129,13 +157,8 @@ const DISCRETE: Row = Row {
         tiled([128, 16, 16], [8, 4], 1.9),
         tiled([256, 4, 8], [4, 4], 3.0),
         direct(32, 32, [4, 4], 3.0),
-        depthwise(16, 64, 0.1),
-        depthwise(256, 4, 0.1),
-        strips([64, 1], [4, 4, 1], 0.05),
-        strips([64, 1], [1, 4, 1], 0.07),
-        strips([8, 8], [2, 4, 4], 0.05),
-        strips([8, 8], [1, 4, 4], 0.07),
     ],
+    depthwise: DEPTHWISE,
     coop: COOP,
     shuffle: u32::MAX,
     fill: 256,
@@ -153,20 +176,8 @@ const TABLE: [Row; 3] = [
             direct(64, 8, [16, 4], 3.0),
             direct(64, 4, [8, 4], 3.5),
             tiled([64, 64, 16], [4, 4], 5.0),
-            depthwise(4, 32, 0.1),
-            depthwise(32, 4, 0.1),
-            strips([64, 1], [4, 8, 1], 0.0266),
-            strips([64, 1], [2, 8, 1], 0.0285),
-            strips([64, 1], [1, 8, 1], 0.0345),
-            strips([16, 1], [4, 8, 1], 0.028),
-            strips([16, 1], [2, 8, 1], 0.03),
-            strips([16, 1], [1, 8, 1], 0.036),
-            strips([16, 1], [4, 4, 1], 0.032),
-            strips([16, 1], [1, 4, 1], 0.05),
-            strips([16, 1], [4, 4, 4], 0.026),
-            strips([16, 1], [2, 4, 4], 0.034),
-            strips([16, 1], [1, 4, 4], 0.04),
         ],
+        depthwise: SOFTWARE_DEPTHWISE,
         coop: SOFTWARE_COOP,
         shuffle: 8,
         fill: 4,
@@ -185,20 +196,8 @@ const OLD_MESA: Row = Row {
         direct(64, 4, [8, 4], 3.0),
         direct(4, 32, [4, 4], 2.0),
         tiled([64, 64, 16], [4, 4], 5.0),
-        depthwise(4, 32, 0.1),
-        depthwise(32, 4, 0.1),
-        strips([64, 1], [4, 8, 1], 0.0266),
-        strips([64, 1], [2, 8, 1], 0.0285),
-        strips([64, 1], [1, 8, 1], 0.0345),
-        strips([16, 1], [4, 8, 1], 0.028),
-        strips([16, 1], [2, 8, 1], 0.03),
-        strips([16, 1], [1, 8, 1], 0.036),
-        strips([16, 1], [4, 4, 1], 0.032),
-        strips([16, 1], [1, 4, 1], 0.05),
-        strips([16, 1], [4, 4, 4], 0.026),
-        strips([16, 1], [2, 4, 4], 0.034),
-        strips([16, 1], [1, 4, 4], 0.04),
     ],
+    depthwise: SOFTWARE_DEPTHWISE,
     coop: SOFTWARE_COOP,
     shuffle: u32::MAX,
     fill: 4,
@@ -208,7 +207,7 @@ const OLD_MESA: Row = Row {
 pub(super) fn candidates(problem: &Gather, caps: &Caps) -> Vec<Config> {
     let row = Row::of(caps);
     let native_f16 = caps.prefers_native_f16(problem.has_f16());
-    let tiles = row.tiles.iter().map(|tile| (tile.cost_of(problem), row.config(caps, tile, native_f16)));
+    let tiles = row.tiles().map(|tile| (tile.cost_of(problem), row.config(caps, tile, native_f16)));
     let coop = caps.coop_f16().into_iter().flat_map(|(size, lanes)| {
         row.coop.iter().map(move |&([rows, columns], cost)| {
             let (tile, thread) = ([2 * rows * size, 2 * columns * size, 2 * size], [rows * size, columns * size]);

@@ -12,8 +12,8 @@
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores shared with other work, f32, in turns with the convolution, the best of 30, times over its time, NCHW and NHWC.
 //! 3 x 3, 64 to 64 channels at 64 x 64: dx 1.03, 1.02; dweight with dbias 1.10, 1.09. The same by 2: 1.28, 1.37; 1.04, 0.96. Depthwise 7 x 7, 96 channels at
-//! 56 x 56: 1.00, 1.32; 0.93, 2.80 (another run: 1.00, 0.62; 0.96, 1.05), of `Algorithm::Depthwise` forward; `Algorithm::Strips` takes a quarter of that time, and these are 5.1, 4.8 and
-//! 5.7, 6.9 times as long. Other adapters are not measured.
+//! 56 x 56: 1.00, 1.32; 0.93, 2.80 (another run: 1.00, 0.62; 0.96, 1.05), over [`Algorithm::Depthwise`].
+//! [`Algorithm::Strips`] takes a quarter of its time: 5.1, 4.8; 5.7, 6.9. Other adapters are not measured.
 //!
 //! With [`Problem::dz`] a first step takes dy back through the activation: `dz = dy act'(z)`, by
 //! [`activation_backward`](crate::activation_backward). dz is the gradient by the residual, too. Tiles are read several times, and an
@@ -287,22 +287,8 @@ impl Problem {
         of.check_sizes()?;
         ErrorKind::unless(of.snake.is_none(), "snake", format_args!("its gradient is not among the kernels"))?;
         let (sizes, cols) = of.y_sizes();
-        let rows = sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size));
-        let problem = activation_backward::Problem {
-            rows,
-            cols,
-            // Without rows their axes tell nothing.
-            dims: if rows == 0 { [1, 1] } else { [sizes[1], sizes[2]] },
-            activation: of.activation,
-            slope: of.slope,
-            x: self.z,
-            x_layout: self.z_layout,
-            dy: of.y,
-            dy_layout: of.y_layout,
-            dx: dtype,
-            dx_layout: self.dz_layout,
-            ..activation_backward::Problem::default()
-        };
+        let all = [(self.z, self.z_layout), (of.y, of.y_layout), (dtype, self.dz_layout)];
+        let problem = super::through((of.activation, of.slope), (sizes, cols), all);
         let view = |arg, layout: Layout<3>| layout.view(arg, sizes, cols);
         let views = [view("z", self.z_layout)?, view("dy", of.y_layout)?, view("dz", self.dz_layout)?.apart("dz")?];
         problem.resolve()?;
@@ -517,7 +503,7 @@ impl Plan for Problem {
         let pixels = views.forward.rows().max(1);
         let mut found: Vec<(f64, Config)> = Vec::new();
         let unrolled = caps.class() == Class::Software && caps.loop_rounds().is_none();
-        let tiles = row.tiles.iter().chain(if unrolled { &TILES[..] } else { &[] });
+        let tiles = row.tiles().chain(if unrolled { &TILES[..] } else { &[] });
         for tile in tiles {
             let super::Config { algorithm, tile: size, thread, lanes, native_f16 } = row.config(caps, tile, native_f16);
             let one = Config { algorithm, tile: size, thread, lanes, parts: 1, native_f16 };

@@ -172,23 +172,8 @@ pub fn backward(problem: &Problem) -> Result<Backward> {
             ..conv::Problem::default()
         };
         let dbias = conv_backward::Problem { forward: ones, dbias: Some(0), ..conv_backward::Problem::default() };
-        let (sizes, cols) = problem.y_sizes();
-        let (dtype, layout) = (problem.y, problem.y_layout);
-        let rows = sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size));
-        let dz = activation_backward::Problem {
-            rows,
-            cols,
-            dims: if rows == 0 { [1, 1] } else { [sizes[1], sizes[2]] },
-            activation: problem.activation,
-            slope: problem.slope,
-            x: dtype,
-            x_layout: layout,
-            dy: dtype,
-            dy_layout: layout,
-            dx: dtype,
-            dx_layout: layout,
-            ..activation_backward::Problem::default()
-        };
+        let all = [(problem.y, problem.y_layout); 3];
+        let dz = super::through((problem.activation, problem.slope), problem.y_sizes(), all);
         let dz = Some(dz).filter(|_| problem.activation != Activation::None);
         Ok(Backward { dz, dx: plain, dweight, dbias })
     })

@@ -43,6 +43,7 @@
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
 
+use crate::activation_backward;
 use crate::config::{config, defaults, words};
 use crate::ops::prelude::*;
 
@@ -318,6 +319,20 @@ words! {
         /// Cooperative matrices, where `Kernels::probe` has seen them work: x and weights of f16.
         Coop = "coop",
     }
+}
+
+/// The gradient of an activation and its slope, of pictures of these sizes: dtypes and layouts of z, dy and dz.
+fn through(
+    (activation, slope): (Activation, f32),
+    (sizes, cols): ([usize; 3], usize),
+    [z, dy, dz]: [(Dtype, Layout<3>); 3],
+) -> activation_backward::Problem {
+    let rows = sizes.iter().fold(1, |rows: usize, &size| rows.saturating_mul(size));
+    // Without rows their axes tell nothing.
+    let dims = if rows == 0 { [1, 1] } else { [sizes[1], sizes[2]] };
+    let own = activation_backward::Problem { rows, cols, dims, activation, slope, ..Default::default() };
+    let own = activation_backward::Problem { x: z.0, x_layout: z.1, dy: dy.0, dy_layout: dy.1, ..own };
+    activation_backward::Problem { dx: dz.0, dx_layout: dz.1, ..own }
 }
 
 /// Refuses snake besides another activation.

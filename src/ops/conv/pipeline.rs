@@ -40,7 +40,7 @@ pub(super) struct Form {
     eights: bool,
     /// `Coop` by eights: a step of k has one tap.
     one_tap: bool,
-    /// Besides, windows begin at signed numbers of elements, and are not mapped.
+    /// Besides, signed numbers tell where windows begin, and they are not mapped.
     in_eights: bool,
     /// Places are mapped into x: enlarged, mirrored or repeated.
     mapped: bool,
@@ -58,7 +58,7 @@ pub(super) struct Form {
 }
 
 /// What `Strips` has as constants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Strips {
     /// Height and width.
     kernel: [u32; 2],
@@ -112,12 +112,13 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     let one_tap = eights && problem.group_channels.is_multiple_of(config.tile[2].max(1) as usize);
     let [_, _, height, width] = problem.strides(&problem.x.0);
     let outside = product!(problem.before[0], height).saturating_add(product!(problem.before[1], width));
+    let signed = outside.max(problem.x.0.end) <= 1 << 31;
     let form = Form {
         vec: if (side_by_side && channels_last || strips.is_some()) && fours_of_x { 4 } else { 1 },
         fours,
         eights,
         one_tap,
-        in_eights: one_tap && !problem.mapped() && outside <= 1 << 31,
+        in_eights: one_tap && !problem.mapped() && signed,
         mapped: problem.mapped(),
         channels_last,
         strips,
@@ -254,8 +255,8 @@ impl Pipeline for Pass<Config, Form> {
             Algorithm::Direct => shader.import("conv_direct_alone"),
             Algorithm::Tiled | Algorithm::Depthwise => shader,
             Algorithm::Strips => {
-                let one = Strips { kernel: [1, 1], stride: [1, 1], shift: 0 };
-                let Strips { kernel: [height, width], stride: [down, across], shift } = strips.unwrap_or(one);
+                // The check refuses what has none.
+                let Strips { kernel: [height, width], stride: [down, across], shift } = strips.unwrap_or_default();
                 shader.constants([("LINES", thread[0] / tile_k.max(1)), ("SHIFT", shift)]).constants([
                     ("KERNEL_H", height),
                     ("KERNEL_W", width),

@@ -54,12 +54,12 @@ impl OutOfRange {
     }
 
     /// The code of an index among so many codes, of which there is at least one.
-    pub fn find(self, index: i64, num_codes: usize) -> Option<usize> {
+    pub(crate) fn find(self, index: i64, num_codes: usize) -> Option<usize> {
         match self {
             _ if (0..num_codes as i64).contains(&index) => Some(index as usize),
             OutOfRange::Zero => None,
             OutOfRange::First => Some(0),
-            OutOfRange::Nearest => Some(if index < 0 { 0 } else { num_codes - 1 }),
+            OutOfRange::Nearest => Some(if index < 0 { 0 } else { num_codes.saturating_sub(1) }),
         }
     }
 }

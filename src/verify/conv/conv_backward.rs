@@ -42,8 +42,16 @@ impl Describe for Problem {
         if self.dx.is_some() {
             buffers = bound.with(buffers.weight(bound.get("weight")), [("dx", Buffers::dx)]);
         }
-        let others = [("z", Buffers::z as fn(_, _) -> _), ("dz", Buffers::dz), ("dweight", Buffers::dweight)];
-        bound.with(bound.with(buffers, others), [("dbias", Buffers::dbias), ("scratch", Buffers::scratch)])
+        bound.with(
+            buffers,
+            [
+                ("z", Buffers::z),
+                ("dz", Buffers::dz),
+                ("dweight", Buffers::dweight),
+                ("dbias", Buffers::dbias),
+                ("scratch", Buffers::scratch),
+            ],
+        )
     }
 
     fn flushed(&self) -> Option<Problem> {

@@ -407,7 +407,7 @@ impl<'a> Search<'a> {
 
     /// Seconds per call of a lane, on the input sets that come next, whoever has had those before: what one has read may lie in a cache for
     /// the next.
-    fn sample(&mut self, lane: &mut Lane, calls: usize, memory: &Memory) -> Result<f64, String> {
+    fn sample(&mut self, lane: &Lane, calls: usize, memory: &Memory) -> Result<f64, String> {
         memory.restore(self.gpu)?;
         let (dispatches, first) = (&lane.prepared.dispatches, self.next);
         let record = |pass: &mut wgpu::ComputePass<'_>| {
@@ -427,7 +427,7 @@ impl<'a> Search<'a> {
         let mut touched = 0;
         while start.elapsed() < 2 * self.effort.budget {
             let calls = ((0.05 / lanes[0].one.max(1e-7)) as usize).clamp(1, sets.max(8));
-            let now = self.sample(&mut lanes[0], calls, memory)?;
+            let now = self.sample(&lanes[0], calls, memory)?;
             touched += calls;
             if touched >= sets && (now / before - 1.0).abs() < 0.03 {
                 break;
@@ -484,7 +484,7 @@ impl<'a> Search<'a> {
     ) -> Result<f64, String> {
         let mut one = |lanes: &mut [Lane], i: usize| {
             let calls = calls(lanes[i].one);
-            self.sample(&mut lanes[i], calls, memory)
+            self.sample(&lanes[i], calls, memory)
         };
         let first = one(lanes, 0)?;
         let mut times = Vec::new();

@@ -662,6 +662,16 @@ fn strips(list: &mut List<Problem>) {
             }
         }
         list.wide("strips", depthwise(68, 17, 3, order)).seed(13).every_candidate().twice();
+        // Places side by side, as on GPUs.
+        let channels = if order == Nhwc { 4 } else { 1 };
+        for [blocks, places, lines, pixels] in [[8, 8, 2, 4], [8, 8, 1, 4], [64, 1, 4, 4], [3, 5, 4, 8]] {
+            let (tile, thread) = ([blocks * lines * pixels, places * channels, pixels], [lines * pixels, channels]);
+            let config = Config { algorithm: Algorithm::Strips, tile, thread, ..DIRECT };
+            for stride in [[1, 1], [2, 2]] {
+                let problem = whole(Problem { stride, batch: 2, ..depthwise(68, 17, 3, order) }, Activation::Silu);
+                list.narrow("strips, tiles of other adapters", problem).seed(17).config(config);
+            }
+        }
         list.wide("checked modules give the same", first).seed(14).candidate(STRIPS).checked();
     }
     let twice = Problem { outputs: 15, ..depthwise(5, 7, 3, Nchw) };
