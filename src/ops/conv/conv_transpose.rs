@@ -10,7 +10,8 @@
 //! Pixels of y whose places have the same remainder by the stride have the same taps. Those of one such phase are a convolution of x by
 //! these taps, so that nothing is multiplied with a 0 that stands between the pixels of x. All phases are one dispatch of the
 //! shaders of `conv`, whose first step packs the weights phase by phase. Of a border that is mirrored or repeated each pixel near the
-//! edge is a phase of its own, which has the taps of all places that come to it.
+//! edge is a phase of its own, which has the taps of all places that come to it. By a stride of 1 there is one phase: a convolution, whose first step
+//! turns the kernel round, by each algorithm of [`conv`](crate::conv).
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores shared with other work, 4 x 4 by 2, 64 to 64 channels at 32 x 32 against gemm of the taps that are not 0, 4096 x
@@ -291,6 +292,14 @@ impl Problem {
         Ok(())
     }
 
+    /// Padding in front of x, where this is a convolution with the kernel turned round: all pixels of y have the same taps.
+    fn before(&self) -> Option<[usize; 2]> {
+        let plain = self.stride == [1, 1] && self.downsample == [1, 1] && self.border == Border::Zero;
+        let before = [0, 1].map(|axis| (self.span(axis) - 1).checked_sub(self.padding[2 * axis]));
+        let [Some(top), Some(left)] = before else { return None };
+        plain.then_some([top, left])
+    }
+
     /// The distance in y of neighbouring places of one phase, and in x of the places that they see.
     fn steps(&self, axis: usize) -> [usize; 2] {
         let (stride, by) = (self.stride[axis], self.downsample[axis]);
@@ -406,16 +415,14 @@ impl Plan for Problem {
         let weight = self.weight_layout.view("weight", weight_sizes, weight_inner)?;
         let y = self.y_layout.view("y", y_sizes, y_inner)?.apart("y")?;
         let [of_x, of_y, height, width] = self.weight_order.strides(&weight);
-        let axes = [0, 1].map(|axis| self.phases(axis));
+        let turned = self.before();
         let [_, _, y_height, y_width] = self.order.strides(&y);
         let [steps_y, steps_x] = [0, 1].map(|axis| self.steps(axis));
-        let phases = Phases::of(
-            [&axes[0], &axes[1]],
-            [steps_y[0], steps_x[0]],
-            self.batch,
-            self.group_channels(),
-            [y.offset as u32, y_height, y_width],
-        );
+        let phases = turned.is_none().then(|| {
+            let [of_y, of_x] = [0, 1].map(|axis| self.phases(axis));
+            let first = [y.offset as u32, y_height, y_width];
+            Phases::of([&of_y, &of_x], [steps_y[0], steps_x[0]], self.batch, self.group_channels(), first)
+        });
         let gather = Gather {
             order: self.order,
             batch: self.batch,
@@ -425,11 +432,12 @@ impl Plan for Problem {
             places: self.size,
             upsample: [1, 1],
             border: Border::Zero,
-            before: [0, 0],
+            before: turned.unwrap_or([0, 0]),
             stride: [steps_y[1], steps_x[1]],
             dilation: self.dilation,
             kernel_w: self.kernel[1],
             taps: self.taps(),
+            turned: turned.map_or(0, |_| self.kernel[0].saturating_mul(self.kernel[1])),
             out: self.out(),
             x: (x, self.x),
             weight: (weight, self.weight),
@@ -443,7 +451,7 @@ impl Plan for Problem {
             slope: self.slope,
             snake: alpha_view(self.snake, self.outputs)?,
             add: self.add,
-            phases: Some(phases),
+            phases,
         };
         gather.checked()
     }

@@ -29,6 +29,8 @@ pub(crate) struct Gather {
     pub kernel_w: usize,
     /// Taps that have a part, the first of the kernel in the order of rows.
     pub taps: usize,
+    /// Of a kernel that is turned round, as of the adjoint: its taps, those without a part included. Else 0.
+    pub turned: usize,
     /// Height and width of y.
     pub out: [usize; 2],
     pub x: (View<3>, Dtype),
@@ -231,6 +233,7 @@ crate::params! {
         in_h: u32 = p.places[0] as u32,
         in_w: u32 = p.places[1] as u32,
         kernel_w: u32 = p.kernel_w as u32,
+        turned: u32 = p.turned as u32,
         stride_h: u32 = p.stride[0] as u32,
         stride_w: u32 = p.stride[1] as u32,
         dilation_h: u32 = p.dilation[0] as u32,
@@ -360,7 +363,9 @@ impl Gather {
     /// Height and width of the kernel and its stride, where [`Algorithm::Strips`] takes it.
     pub(super) fn strips(&self) -> Option<[[usize; 2]; 2]> {
         let alone = self.group_channels == 1 && self.groups > 1 && self.phases.is_none() && !self.mapped();
-        let whole = self.taps > 0 && self.taps.is_multiple_of(self.kernel_w) && self.dilation == [1, 1];
+        let rows = self.taps > 0 && self.taps.is_multiple_of(self.kernel_w) && self.dilation == [1, 1];
+        // Of a kernel that is turned round the first rows have no part.
+        let whole = rows && [0, self.taps].contains(&self.turned);
         let kernel = [self.taps / self.kernel_w.max(1), self.kernel_w];
         let small = kernel.iter().all(|&n| n <= 9) && self.stride.iter().all(|&n| n <= 2);
         let last = self.order == Order::Nhwc;

@@ -548,6 +548,7 @@ impl Plan for Problem {
             dilation: self.dilation,
             kernel_w: self.kernel[1],
             taps: self.taps(),
+            turned: 0,
             out: self.out(),
             x: (x, self.x),
             weight: (weight, if self.format.is_some() { Dtype::F32 } else { self.weight }),
