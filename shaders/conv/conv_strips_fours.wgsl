@@ -1,11 +1,11 @@
-// Places of conv_strips where channels come first and rows of x are whole fours: one channel, loaded by aligned fours, each of which is inside or
-// outside. SHIFT: of the first place in its four.
-#import conv_strips_one
+// Places of conv_strips and conv_backward_strips where channels come first and rows of x are whole fours: one channel, loaded by aligned fours,
+// each of which is inside or outside. SHIFT: of the first place in its four.
+alias Sum = f32;
 
 const FOURS_OF_SPAN: u32 = (SHIFT + SPAN + 3u) / 4u;
 
-fn places_of(line: u32, first: u32, live: bool) -> array<f32, SPAN> {
-  var x: array<f32, SPAN>;
+fn places_of(line: u32, first: u32, live: bool) -> array<Sum, SPAN> {
+  var x: array<Sum, SPAN>;
   for (var c = 0u; c < FOURS_OF_SPAN; c++) {
     let at = first - SHIFT + 4u * c;
     let inside = live && at < params.in_w;

@@ -1,4 +1,4 @@
-// Places of conv_strips where channels are last: four of them, side by side.
+// Places of conv_strips and conv_backward_strips where channels are last and in fours: four of them, side by side.
 alias Sum = vec4<f32>;
 
 fn places_of(line: u32, first: u32, live: bool) -> array<Sum, SPAN> {
@@ -9,7 +9,3 @@ fn places_of(line: u32, first: u32, live: bool) -> array<Sum, SPAN> {
   }
   return x;
 }
-
-fn weight_at(tap: u32, channel: u32) -> Sum { return w_four(0u, tap, channel); }
-
-fn finish_line(four: Four, channel: u32, a: Sum, b: Sum, c: Sum, d: Sum) { finish(0u, four, channel, mat4x4<f32>(a, b, c, d)); }

@@ -1,5 +1,4 @@
 // A place of conv_strips is one channel.
-alias Sum = f32;
 
 fn weight_at(tap: u32, channel: u32) -> f32 {
   return bitcast<f32>(scratch[params.weights_at + tap * params.cols4 + channel / 4u][channel % 4u]);

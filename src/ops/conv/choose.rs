@@ -86,7 +86,7 @@ const fn depthwise(rows: u32, columns: u32, cost: f64) -> Tile {
 }
 
 /// Blocks of so many lines of pixels, by places of one channel, or where channels are last of four.
-const fn strips([blocks, places]: [u32; 2], [lines, pixels, channels]: [u32; 3], cost: f64) -> Tile {
+pub(super) const fn strips([blocks, places]: [u32; 2], [lines, pixels, channels]: [u32; 3], cost: f64) -> Tile {
     let size = lines * pixels;
     let (tile, thread) = ([size * blocks, channels * places, pixels], [size, channels]);
     Tile { algorithm: Algorithm::Strips, tile, thread, cost }
@@ -106,9 +106,8 @@ const DEPTHWISE: &[Tile] = &[
 const SOFTWARE_DEPTHWISE: &[Tile] = &[
     depthwise(4, 32, 0.1),
     depthwise(32, 4, 0.1),
+    strips([16, 1], [2, 16, 1], 0.022),
     strips([64, 1], [4, 8, 1], 0.0266),
-    strips([64, 1], [2, 8, 1], 0.0285),
-    strips([64, 1], [1, 8, 1], 0.0345),
     strips([16, 1], [4, 8, 1], 0.028),
     strips([16, 1], [2, 8, 1], 0.03),
     strips([16, 1], [1, 8, 1], 0.036),
@@ -235,31 +234,39 @@ pub(super) fn check(problem: &Gather, caps: &Caps, config: &Config) -> Result<()
     caps.check_native_f16(config.native_f16, problem.has_f16())?;
     match config.algorithm {
         Algorithm::Coop => check_coop(problem, caps, config)?,
-        Algorithm::Strips => check_strips(problem, caps, config)?,
+        Algorithm::Strips => {
+            check_strips(problem, caps, config)?;
+            let whole = problem.order == Order::Nchw || config.thread[1] == 4;
+            Misfit::unless(whole, "strips of channels that are last have four", config.thread[1])?;
+        }
         Algorithm::Direct | Algorithm::Tiled | Algorithm::Depthwise => check_tile(problem, caps, config)?,
     }
     let most = caps.limits.max_compute_workgroup_storage_size;
     Misfit::at_most("bytes of workgroup memory", config.wg_bytes(), most)?;
-    let rounds = match problem.strips().filter(|_| config.algorithm == Algorithm::Strips) {
-        Some([[height, width], [down, across]]) => {
-            let pixels = u64::from(config.tile[2]);
-            let lines = u64::from(config.thread[0]) / pixels;
-            let rows = (lines - 1) * down as u64 + height as u64;
-            let span = (pixels - 1) * across as u64 + width as u64;
-            let line = Rounds::nest(lines, Rounds::nest(width as u64, Rounds::plain(pixels)));
+    let rounds = match config.algorithm {
+        Algorithm::Strips => {
             let four = Rounds::plain(12u32) + Rounds::nest(4u32, Rounds::plain(4u32));
+            let [lines, pixels] = config.block();
             let last = Rounds::nest(lines, Rounds::nest(pixels / 4, four));
-            Rounds::plain(pixels * lines)
-                + Rounds::nest(rows, Rounds::nest(span.div_ceil(4) + 1, Rounds::plain(4u32)) + line)
-                + last
+            Rounds::plain(pixels * lines) + block_rounds(problem, config) + last
         }
-        None => config.rounds(problem.most_k()),
+        _ => config.rounds(problem.most_k()),
     };
     caps.check_rounds(rounds)
 }
 
+/// `Strips`: those over the rows of x that a block sees.
+pub(super) fn block_rounds(problem: &Gather, config: &Config) -> Rounds {
+    let Some([[height, width], [down, across]]) = problem.strips() else { return Rounds::default() };
+    let [lines, pixels] = config.block();
+    let rows = (lines - 1) * down as u64 + height as u64;
+    let span = (pixels - 1) * across as u64 + width as u64;
+    let line = Rounds::nest(lines, Rounds::nest(width as u64, Rounds::plain(pixels)));
+    Rounds::nest(rows, Rounds::nest(span.div_ceil(4) + 1, Rounds::plain(4u32)) + line)
+}
+
 /// The same of strips.
-fn check_strips(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
+pub(super) fn check_strips(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     let Config { tile: [m, n, k], thread: [tm, tn], lanes, .. } = *config;
     let channels = problem.groups as u64;
     Misfit::unless(
@@ -267,9 +274,9 @@ fn check_strips(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Mi
         "strips need groups of one channel (channels last: of one output, in fours), a kernel of 9, a stride of 2 at most, nothing mapped or dilated",
         channels,
     )?;
-    let own = if problem.order == Order::Nhwc { 4 } else { 1 };
-    Misfit::unless(tn == own, "strips have one channel, or where channels are last four", tn)?;
-    Misfit::unless(matches!(k, 4 | 8), "strips have lines of 4 or 8 pixels", k)?;
+    let last = problem.order == Order::Nhwc;
+    Misfit::unless(tn == 1 || last && tn == 4, "strips have one channel, or where channels are last four", tn)?;
+    Misfit::unless(matches!(k, 4 | 8 | 16), "strips have lines of 4, 8 or 16 pixels", k)?;
     Misfit::unless(tm.is_multiple_of(k) && matches!(tm / k, 1 | 2 | 4), "strips have 1, 2 or 4 lines", tm)?;
     for (size, thread) in [(m, tm), (n, tn)] {
         Misfit::at_most("a size of a tile", size, 1u32 << 14)?;
@@ -281,8 +288,7 @@ fn check_strips(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Mi
 
 /// `Strips`: blocks of a channel, in all batches.
 pub(super) fn blocks(problem: &Gather, config: &Config) -> u64 {
-    let pixels = u64::from(config.tile[2].max(1));
-    let lines = (u64::from(config.thread[0]) / pixels).max(1);
+    let [lines, pixels] = config.block();
     product!(problem.batch, (problem.out[0] as u64).div_ceil(lines), (problem.out[1] as u64).div_ceil(pixels))
 }
 
@@ -358,6 +364,12 @@ impl Config {
         let [m, n] = [0, 1].map(|i| self.tile[i].checked_div(self.thread[i]).unwrap_or(0));
         let each = if self.algorithm == Algorithm::Coop { self.lanes } else { 1 };
         m.saturating_mul(n).saturating_mul(each)
+    }
+
+    /// `Strips`: lines of a block, and pixels of a line.
+    pub(super) fn block(&self) -> [u64; 2] {
+        let pixels = self.tile[2].max(1);
+        [(self.thread[0] / pixels).max(1), pixels].map(u64::from)
     }
 
     /// `Coop`: rows and columns of a matrix.

@@ -3,24 +3,26 @@
 //!
 //! # Algorithms
 //! * dx is a transposed convolution of dy with the same weights ([`conv_transpose`](crate::conv_transpose), whose Config is chosen by
-//!   itself): under a stride by phases, without a product with a 0; of a border that is mirrored or repeated, too.
+//!   itself): by a stride of 1 a convolution with the kernel turned round; under a stride by phases, without a product with a 0; of a border
+//!   that is mirrored or repeated, too.
 //! * dweight is a product, whose rows are taps and channels of x, whose columns are the channels of y of a group, and whose k is all pixels of
 //!   y. It runs the shaders of `conv`, from x and dy as they lie; nothing is packed. A row of ones gives dbias. Pixels are split in parts
 //!   where there are few rows and columns: their sums stand in scratch, at most [`SUMS_BYTES`], and are joined in their order.
 //! * [`Algorithm::Depthwise`]: groups of one channel of x are no product; an invocation has four taps of four channels of y.
+//! * [`Algorithm::Strips`]: the same with all taps of a channel, or of four, over blocks of pixels, which share what they load of x; without a mask.
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores shared with other work, f32, in turns with the convolution, the best of 30, times over its time, NCHW and NHWC.
 //! 3 x 3, 64 to 64 channels at 64 x 64: dx 1.03, 1.02; dweight with dbias 1.10, 1.09. The same by 2: 1.28, 1.37; 1.04, 0.96. Depthwise 7 x 7, 96 channels at
-//! 56 x 56: 1.00, 1.32; 0.93, 2.80 (another run: 1.00, 0.62; 0.96, 1.05), over [`Algorithm::Depthwise`].
-//! [`Algorithm::Strips`] takes a quarter of its time: 5.1, 4.8; 5.7, 6.9. Other adapters are not measured.
+//! 56 x 56, all by [`Algorithm::Strips`]: 0.98, 0.97; 1.2, 1.5; dweight by [`Algorithm::Depthwise`] 5.7, 6.9. Other adapters are not measured.
 //!
 //! With [`Problem::dz`] a first step takes dy back through the activation: `dz = dy act'(z)`, by
 //! [`activation_backward`](crate::activation_backward). dz is the gradient by the residual, too. Tiles are read several times, and an
 //! activation computed once.
 
-use super::choose::{self, Row, Tile};
+use super::choose::{self, Row, Tile, strips};
 use super::gather::{Gather, Params};
+use super::pipeline::Strips;
 use super::{Algorithm, Border, Order, conv_transpose};
 use crate::activation_backward;
 use crate::caps::LEAST_INVOCATIONS;
@@ -69,9 +71,10 @@ config! {
     pub struct Config {
         /// The algorithm.
         pub algorithm: Algorithm,
-        /// Rows, columns and k that a workgroup works on at a time. `Direct`: k is 4. `Depthwise`: pixels, channels of y, and 4.
+        /// Rows, columns and k that a workgroup works on at a time. `Direct`: k is 4. `Depthwise`: pixels, channels of y, and 4. `Strips`: pixels of
+        /// a block, channels of y of all invocations, pixels of a line of a block.
         pub tile: [u32; 3],
-        /// Rows and columns of an invocation; `Depthwise`: 4 and 4.
+        /// Rows and columns of an invocation; `Depthwise`: 4 and 4; `Strips`: a block of 1, 2 or 4 lines by a channel, or where channels are last by four.
         pub thread: [u32; 2],
         /// `Direct`: invocations of the subgroup that hands x round, or 1. Else 1.
         pub lanes: u32,
@@ -87,6 +90,17 @@ pub const SUMS_BYTES: u64 = 16 << 20;
 
 /// Tiles of software adapters that unroll loops, besides those of `conv`: rows share what is computed of a pixel.
 const TILES: [Tile; 1] = [Tile { algorithm: Algorithm::Direct, tile: [32, 64, 4], thread: [32, 8], cost: 1.0 }];
+
+/// Those of groups of one channel. Not measured.
+const STRIPS: [Tile; 2] = [strips([1, 64], [2, 8, 1], 0.05), strips([1, 64], [1, 8, 1], 0.06)];
+
+/// The same of a CPU.
+const SOFTWARE_STRIPS: [Tile; 4] = [
+    strips([1, 16], [4, 8, 1], 0.03),
+    strips([1, 16], [2, 8, 1], 0.035),
+    strips([1, 16], [4, 8, 4], 0.02),
+    strips([1, 16], [1, 4, 4], 0.04),
+];
 
 /// Pixels of a part, at least.
 const LEAST_PIXELS: u64 = 256;
@@ -107,6 +121,7 @@ struct Form {
     dy: Storage,
     /// dy is read by fours: of channels, where these are last, else of pixels.
     dy_fours: bool,
+    strips: Option<Strips>,
 }
 
 /// The form of the step that joins.
@@ -156,6 +171,8 @@ impl Config {
     fn unit(&self) -> u64 {
         match self.algorithm {
             Algorithm::Depthwise => self.tile[0].into(),
+            // They count blocks.
+            Algorithm::Strips => 1,
             _ => self.tile[2].into(),
         }
     }
@@ -164,7 +181,7 @@ impl Config {
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
         let Config { algorithm, tile: [tile_m, tile_n, tile_k], thread, lanes, .. } = self.config;
-        let Form { vec, parts, mapped, channels_last, dweight, dbias, x, dy, dy_fours } = self.form;
+        let Form { vec, parts, mapped, channels_last, dweight, dbias, x, dy, dy_fours, strips } = self.form;
         let depthwise = algorithm == Algorithm::Depthwise;
         let mut shader = self
             .begin(self.config.wg_size(), self.config.wg_bytes(), vec)
@@ -174,10 +191,7 @@ impl Pipeline for Pass<Config, Form> {
             .flag("CHANNELS_LAST", channels_last == depthwise)
             .constants([("TILE_M", tile_m), ("TILE_N", tile_n), ("TILE_K", tile_k)])
             .constants([("THREAD_M", thread[0]), ("THREAD_N", thread[1]), ("LANES", lanes)])
-            .import("conv_place")
-            .import("conv_backward_rows")
             .input(X, "x", x);
-        shader = super::pipeline::window(shader);
         shader = match dy {
             _ if !dy_fours => shader.input(DY, "dy", dy).import("conv_backward_dy1"),
             Storage::F32 => shader.reads(DY, "dy", "vec4<f32>").import("conv_backward_dy4"),
@@ -187,6 +201,15 @@ impl Pipeline for Pass<Config, Form> {
                 shader.flag("Y_BF16", bf16).reads(DY, "dy", "vec2<u32>").import("conv_backward_dy4_words")
             }
         };
+        if let Some(strips) = strips {
+            let by_row = if dy_fours { "conv_backward_strips_fours" } else { "conv_backward_strips_first" };
+            shader = strips.shader(shader).import(if strips.channels() { "conv_backward_strips_last" } else { by_row });
+            if parts {
+                return shader.writes(SCRATCH, "scratch", "f32").import("conv_backward_strips_parts");
+            }
+            return outputs(shader.import("conv_backward_strips_whole"), dweight, dbias);
+        }
+        shader = super::pipeline::window(shader).import("conv_place").import("conv_backward_rows");
         if depthwise {
             shader = shader.import(if vec == 4 { "conv_channels4" } else { "conv_channels1" });
         } else {
@@ -364,7 +387,7 @@ impl Problem {
     /// Groups, and columns of one; those of a depthwise convolution are one group.
     fn columns(&self, algorithm: Algorithm) -> [usize; 2] {
         match algorithm {
-            Algorithm::Depthwise => [1, self.forward.outputs],
+            Algorithm::Depthwise | Algorithm::Strips => [1, self.forward.outputs],
             _ => [self.forward.groups, self.forward.group_outputs()],
         }
     }
@@ -379,17 +402,29 @@ impl Problem {
         product!(groups, self.rows()[1], cols.div_ceil(4), 16u32)
     }
 
-    /// Workgroups of a part.
+    /// Workgroups of all parts.
     fn workgroups(&self, config: &Config) -> u64 {
         let [groups, cols] = self.columns(config.algorithm);
+        if config.algorithm == Algorithm::Strips {
+            let places = cols as u64 / u64::from(config.thread[1].max(1));
+            return product!(places, config.parts).div_ceil(config.wg_size().max(1).into());
+        }
         let tile_m = if config.algorithm == Algorithm::Depthwise { 4 } else { config.tile[0].max(1) };
         let cols = (cols as u64).div_ceil(config.tile[1].max(1).into());
-        product!(groups, self.rows()[1].div_ceil(tile_m.into()), cols)
+        product!(groups, self.rows()[1].div_ceil(tile_m.into()), cols, config.parts)
     }
 
-    /// Pixels of a part.
+    /// Pixels of y in all batches; of `Strips` blocks of a channel.
+    fn pixels(&self, views: &Views, config: &Config) -> u64 {
+        match config.algorithm {
+            Algorithm::Strips => choose::blocks(&views.forward, &config.of_tile()),
+            _ => views.forward.rows(),
+        }
+    }
+
+    /// Those of a part.
     fn part(&self, views: &Views, config: &Config) -> u64 {
-        let part = views.forward.rows().div_ceil(config.parts.max(1).into());
+        let part = self.pixels(views, config).div_ceil(config.parts.max(1).into());
         padded(part.max(1), config.unit().max(1))
     }
 
@@ -401,12 +436,17 @@ impl Problem {
         let dy_fours = of.y.0.multiple_of(4)
             && match (depthwise, channels_last) {
                 (true, _) => channels_last && of.group_outputs == 1 && of.x.0.multiple_of(4),
+                (false, true) if config.algorithm == Algorithm::Strips => config.thread[1] == 4,
                 (false, true) => of.group_outputs.is_multiple_of(4),
-                (false, false) => config.algorithm == Algorithm::Direct,
+                (false, false) => matches!(config.algorithm, Algorithm::Direct | Algorithm::Strips),
             };
+        let strips = Strips::of(of, &config.of_tile()).filter(|_| config.algorithm == Algorithm::Strips);
+        // x and dy are both read by fours.
+        let strips = strips.map(|strips| if dy_fours { strips } else { strips.one_by_one() });
         let form = Form {
-            vec: if depthwise && dy_fours { 4 } else { 1 },
+            vec: strips.map_or(if depthwise && dy_fours { 4 } else { 1 }, Strips::vec),
             dy_fours,
+            strips,
             parts: config.parts > 1,
             // Without dweight nothing is looked for in x.
             mapped: self.dweight.is_some() && (of.border != Border::Zero || of.upsample != [1, 1]),
@@ -419,8 +459,9 @@ impl Problem {
         };
         let stem = match config.algorithm {
             Algorithm::Direct => "conv_direct",
-            // The check refuses others.
-            Algorithm::Tiled | Algorithm::Coop | Algorithm::Strips => "conv_tiled",
+            // The check refuses matrices.
+            Algorithm::Tiled | Algorithm::Coop => "conv_tiled",
+            Algorithm::Strips => "conv_backward_strips",
             Algorithm::Depthwise => "conv_backward_depthwise",
         };
         // How many parts there are is a parameter.
@@ -434,7 +475,7 @@ impl Problem {
 
     fn params(&self, views: &Views, config: &Config, grid: [u32; 3]) -> Params {
         let ([products, rows], [groups, cols]) = (self.rows(), self.columns(config.algorithm));
-        let pixels = views.forward.rows();
+        let pixels = self.pixels(views, config);
         Params {
             weight: views.dweight_strides,
             weight_offset: self.dweight.unwrap_or(0) as u32,
@@ -502,18 +543,33 @@ impl Plan for Problem {
         let native_f16 = caps.prefers_native_f16(self.has_f16());
         let pixels = views.forward.rows().max(1);
         let mut found: Vec<(f64, Config)> = Vec::new();
-        let unrolled = caps.class() == Class::Software && caps.loop_rounds().is_none();
-        let tiles = row.tiles().chain(if unrolled { &TILES[..] } else { &[] });
+        let software = caps.class() == Class::Software;
+        let unrolled = software && caps.loop_rounds().is_none();
+        let tiles = row.tiles().filter(|tile| tile.algorithm != Algorithm::Strips);
+        let tiles = tiles.chain(if unrolled { &TILES[..] } else { &[] });
+        let tiles = tiles.chain(if software { &SOFTWARE_STRIPS[..] } else { &STRIPS });
         for tile in tiles {
             let super::Config { algorithm, tile: size, thread, lanes, native_f16 } = row.config(caps, tile, native_f16);
             let one = Config { algorithm, tile: size, thread, lanes, parts: 1, native_f16 };
-            let workgroups = self.workgroups(&one).max(1);
+            let [_, cols] = self.columns(algorithm);
             let room = (SUMS_BYTES / self.part_bytes(algorithm).max(1)).min(pixels.div_ceil(LEAST_PIXELS)).max(1);
-            let parts = (2 * row.fill).div_ceil(workgroups).min(room);
-            let busy = product!(workgroups, parts);
+            // Of strips what a part has, may fill less than a workgroup.
+            let (parts, products) = match algorithm {
+                Algorithm::Strips => {
+                    let places = (cols as u64 / u64::from(thread[1])).max(1);
+                    let behind = product!(self.pixels(views, &one), size[0]) as f64 / pixels as f64;
+                    (product!(2u32, row.fill, one.wg_size()).div_ceil(places), product!(self.rows()[1], cols) as f64 * behind)
+                }
+                _ => {
+                    let workgroups = self.workgroups(&one).max(1);
+                    let rows = if algorithm == Algorithm::Depthwise { 4 } else { size[0] };
+                    ((2 * row.fill).div_ceil(workgroups), product!(workgroups, rows, size[1]) as f64)
+                }
+            };
+            let parts = parts.min(room);
+            let busy = self.workgroups(&Config { parts: parts as u32, ..one });
             let idle = row.fill as f64 / busy.clamp(1, row.fill) as f64;
-            let rows = if algorithm == Algorithm::Depthwise { 4 } else { size[0] };
-            let score = tile.cost_of(&views.forward) * idle * product!(workgroups, rows, size[1]) as f64;
+            let score = tile.cost_of(&views.forward) * idle * products;
             found.push((score, Config { parts: parts as u32, ..one }));
             // Where the driver cuts long loops short, more parts.
             if caps.loop_rounds().is_some() {
@@ -527,7 +583,19 @@ impl Plan for Problem {
 
     fn check(&self, views: &Views, caps: &Caps, config: &Config) -> Result<(), Misfit> {
         caps.check_native_f16(config.native_f16, self.has_f16())?;
-        choose::check_tile(&views.forward, caps, &config.of_tile())?;
+        match config.algorithm {
+            Algorithm::Strips => {
+                choose::check_strips(&views.forward, caps, &config.of_tile())?;
+                let of = &views.forward;
+                let whole = self.dweight.is_some() && self.forward.mask == super::TapMask::None;
+                Misfit::unless(whole, "strips are of a dweight without a mask", of.taps as u64)?;
+                let fours = config.thread[1] == 1 || of.y.0.multiple_of(4);
+                Misfit::unless(fours, "strips by four channels need a dy in fours", config.thread[1])?;
+                let [block, own] = [config.tile[0], config.thread[0]];
+                Misfit::unless(block == own, "invocations of strips have one block at a time", block)?;
+            }
+            _ => choose::check_tile(&views.forward, caps, &config.of_tile())?,
+        }
         Misfit::unless(config.parts > 0, "parts must be at least 1", config.parts)?;
         Misfit::at_most("parts", config.parts, 1u32 << 16)?;
         if config.parts > 1 {
@@ -543,6 +611,13 @@ impl Plan for Problem {
                 let own = four + Rounds::nest(part.div_ceil(config.tile[0].max(1).into()), Rounds::nest(4u32, four));
                 let join = four + Rounds::nest(config.tile[1].div_ceil(config.wg_size().max(1)), lanes + four);
                 own + join + Rounds::nest(4u32, four)
+            }
+            Algorithm::Strips => {
+                let [lines, pixels] = config.of_tile().block();
+                let dy = Rounds::nest(lines, Rounds::nest(pixels / 4 + 1, Rounds::plain(4u32)).times(2));
+                let block = dy + choose::block_rounds(&views.forward, &config.of_tile());
+                let taps = views.forward.taps as u64;
+                Rounds::plain(taps) + Rounds::nest(part, block) + Rounds::nest(taps + 1, Rounds::plain(4u32))
             }
             _ => config.of_tile().rounds(part),
         };
@@ -624,7 +699,7 @@ impl Problem {
         }
         let mut steps = Vec::new();
         if !self.is_empty() {
-            let grid = args.fold(product!(self.workgroups(config), config.parts))?;
+            let grid = args.fold(self.workgroups(config))?;
             let pass = self.pass(views, config, args.writable());
             steps.push(args.step(&pass, &self.params(views, config, grid), grid)?);
             if config.parts > 1 {

@@ -21,7 +21,7 @@
 //! 44.3; 43.4, 35.6, 38.7; 47.0, 38.2, 43.8. Tiles of other adapters are not measured.
 //!
 //! There, in f32, by `loom tune`, NCHW and NHWC, milliseconds of `Strips` and of `Depthwise` in turns: 3 x 3, 144 channels at 56 x 56: 1.5 and 2.9, 1.1 and
-//! 2.5; by 2, 96 at 112 x 112: 1.8 and 2.1, 1.4 and 2.1; 7 x 7, 96 at 56 x 56: 1.9 and 6.4, 1.4 and 5.7. A quarter to a third of a copy: what limits is the
+//! 2.5; by 2, 96 at 112 x 112: 1.75 and 2.1, 1.4 and 2.1; 7 x 7, 96 at 56 x 56: 1.5 and 6.4, 1.4 and 5.7. A quarter to a third of a copy: what limits is the
 //! driver's loads, lane by lane.
 //!
 //! By the compilers of real GPUs, instructions of the main loop per product of matrices of 16 x 16 x 16, on NVIDIA 16 x 8 x 16, of 3 x 3, 256 to 256
@@ -38,7 +38,7 @@
 //!
 //! Weights are packed by each call, as what a caller keeps of them may change between two; that of 512 to 512 channels by 3 x 3 moves 9 MiB twice.
 //! Weights of 4 to 8 bits ([`Problem::format`]) are decoded by the first step, once for all pixels; scratch has them as f32.
-//! Matrices are of x and weights in f16, and not of packed weights, of [`conv_backward`], or of [`conv_transpose`].
+//! Matrices are of x and weights in f16, and not of packed weights, of dweight, or of [`conv_transpose`] by phases.
 //!
 //! Taps that [`Problem::mask`] leaves out are not computed. A patch embedding of packed patches, of pictures or of video, is a product:
 //! [`gemm`](crate::gemm).
@@ -292,7 +292,7 @@ config! {
         /// The algorithm.
         pub algorithm: Algorithm,
         /// Pixels, channels of y and k that a workgroup works on at a time. `Direct`, `Depthwise`: k is 4; `Coop`: two matrices;
-        /// `Strips`: pixels of a line of a block, 4 or 8.
+        /// `Strips`: pixels of a line of a block, 4, 8 or 16.
         pub tile: [u32; 3],
         /// Pixels and channels of an invocation, `Coop` of a subgroup; `Depthwise`: 4 and 4; `Strips`: a block of 1, 2 or 4
         /// lines by a channel, or by four where channels are last.

@@ -59,12 +59,75 @@ pub(super) struct Form {
 
 /// What `Strips` has as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-struct Strips {
+pub(super) struct Strips {
     /// Height and width.
     kernel: [u32; 2],
     stride: [u32; 2],
-    /// Where x is read by fours along its rows: of a block's first place in its four.
+    lines: u32,
+    /// How x is read.
+    reads: Reads,
+    /// Where that is by fours of a row: of a block's first place in its four.
     shift: u32,
+}
+
+/// How `Strips` reads x.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+enum Reads {
+    /// One by one.
+    #[default]
+    One,
+    /// By fours of a row.
+    Row,
+    /// By fours of channels, which are last.
+    Channels,
+}
+
+impl Strips {
+    /// Those of a Config, where the algorithm takes the problem.
+    pub fn of(problem: &Gather, config: &Config) -> Option<Strips> {
+        let [kernel, stride] = problem.strips()?;
+        let channels_last = problem.order == Order::Nhwc;
+        let reads = match config.thread[1] {
+            4 => Reads::Channels,
+            _ if !channels_last && problem.x.0.multiple_of(4) => Reads::Row,
+            _ => Reads::One,
+        };
+        Some(Strips {
+            kernel: kernel.map(|n| n as u32),
+            stride: stride.map(|n| n as u32),
+            lines: config.thread[0] / config.tile[2].max(1),
+            reads,
+            shift: if reads == Reads::Row { (problem.before[1] as u32).wrapping_neg() % 4 } else { 0 },
+        })
+    }
+
+    /// The same with loads of one element.
+    pub fn one_by_one(self) -> Strips {
+        Strips { reads: Reads::One, shift: 0, ..self }
+    }
+
+    /// Of x, elements of a load.
+    pub fn vec(self) -> u32 {
+        if self.reads == Reads::One { 1 } else { 4 }
+    }
+
+    /// A place is four channels.
+    pub fn channels(self) -> bool {
+        self.reads == Reads::Channels
+    }
+
+    /// With the constants and the loads of x.
+    pub fn shader(self, shader: Shader) -> Shader {
+        let Strips { kernel: [height, width], stride: [down, across], lines, shift, reads } = self;
+        shader
+            .constants([("LINES", lines), ("SHIFT", shift), ("KERNEL_H", height), ("KERNEL_W", width)])
+            .constants([("STRIDE_H", down), ("STRIDE_W", across)])
+            .import(match reads {
+                Reads::One => "conv_strips_first",
+                Reads::Row => "conv_strips_fours",
+                Reads::Channels => "conv_strips_last",
+            })
+    }
 }
 
 /// How y is written.
@@ -103,18 +166,14 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     let fours = problem.by_fours();
     let side_by_side = if depthwise { problem.group_outputs == 1 } else { fours };
     let y = held(problem.y.1);
-    let fours_of_x = problem.x.0.multiple_of(4);
-    let strips = problem.strips().filter(|_| config.algorithm == Algorithm::Strips).map(|[kernel, stride]| Strips {
-        kernel: kernel.map(|n| n as u32),
-        stride: stride.map(|n| n as u32),
-        shift: if channels_last || !fours_of_x { 0 } else { (problem.before[1] as u32).wrapping_neg() % 4 },
-    });
+    let strips = Strips::of(problem, config).filter(|_| config.algorithm == Algorithm::Strips);
+    let fours_of_x = side_by_side && channels_last && problem.x.0.multiple_of(4);
     let one_tap = eights && problem.group_channels.is_multiple_of(config.tile[2].max(1) as usize);
     let [_, _, height, width] = problem.strides(&problem.x.0);
     let outside = product!(problem.before[0], height).saturating_add(product!(problem.before[1], width));
     let signed = outside.max(problem.x.0.end) <= 1 << 31;
     let form = Form {
-        vec: if (side_by_side && channels_last || strips.is_some()) && fours_of_x { 4 } else { 1 },
+        vec: strips.map_or(if fours_of_x { 4 } else { 1 }, Strips::vec),
         fours,
         eights,
         one_tap,
@@ -240,9 +299,8 @@ impl Pipeline for Pass<Config, Form> {
         shader = self.form.store(shader);
         let load = match (algorithm == Algorithm::Depthwise, vec) {
             _ if eights => "conv_coop_eights",
-            _ if strips.is_some() && channels_last => "conv_strips_last",
-            _ if strips.is_some() && vec == 4 => "conv_strips_fours",
-            _ if strips.is_some() => "conv_strips_first",
+            _ if strips.is_some() && channels_last => "conv_strips_four",
+            _ if strips.is_some() => "conv_strips_one",
             (true, 4) => "conv_channels4",
             (true, _) => "conv_channels1",
             (false, 4) => "conv_load4",
@@ -254,16 +312,8 @@ impl Pipeline for Pass<Config, Form> {
             Algorithm::Direct if lanes > 1 => shader.import("conv_direct_shuffle"),
             Algorithm::Direct => shader.import("conv_direct_alone"),
             Algorithm::Tiled | Algorithm::Depthwise => shader,
-            Algorithm::Strips => {
-                // The check refuses what has none.
-                let Strips { kernel: [height, width], stride: [down, across], shift } = strips.unwrap_or_default();
-                shader.constants([("LINES", thread[0] / tile_k.max(1)), ("SHIFT", shift)]).constants([
-                    ("KERNEL_H", height),
-                    ("KERNEL_W", width),
-                    ("STRIDE_H", down),
-                    ("STRIDE_W", across),
-                ])
-            }
+            // The check refuses what has none.
+            Algorithm::Strips => strips.unwrap_or_default().shader(shader),
             Algorithm::Coop => {
                 let size = self.config.size();
                 let shader = if eights {

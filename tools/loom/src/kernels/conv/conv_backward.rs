@@ -22,6 +22,9 @@ pub const TILED: Config = Config { algorithm: Algorithm::Tiled, tile: [32, 32, 1
 /// Groups of one channel, pixels by several invocations.
 pub const DEPTHWISE: Config = Config { algorithm: Algorithm::Depthwise, tile: [32, 4, 4], thread: [4, 4], ..DIRECT };
 
+/// The same by blocks of pixels.
+const STRIPS: Config = Config { algorithm: Algorithm::Strips, tile: [32, 16, 8], thread: [32, 1], ..DIRECT };
+
 /// All gradients; dx in the dtype of x.
 pub fn all(forward: conv::Problem) -> Problem {
     Problem { forward, dx: Some(forward.x), dweight: Some(0), dbias: Some(0), ..Problem::default() }
@@ -194,6 +197,12 @@ fn everywhere(list: &mut List<Problem>) {
             let forward = conv::Problem { outputs: channels * multiplier, ..depthwise(channels, 7, 3, order) };
             integers(list.narrow("depthwise", all(forward)).candidate("algorithm=depthwise"), 6);
             integers(list.narrow("depthwise", all(forward)).config(Config { parts: 3, ..DEPTHWISE }), 6);
+            if order == Nchw || multiplier == 1 && channels % 4 == 0 {
+                for config in [STRIPS, Config { parts: 3, ..STRIPS }] {
+                    integers(list.narrow("strips", all(forward)).config(config), 6);
+                    integers(list.narrow("strips", added(all(forward))).config(config), 6);
+                }
+            }
         }
         for mask in [TapMask::A, TapMask::B] {
             let entry = list.narrow("masks of PixelCNN", all(conv::Problem { mask, ..first })).config(DIRECT);
@@ -280,6 +289,27 @@ fn wide(list: &mut List<Problem>) {
         for (tile, thread) in TILES {
             let problem = all(conv::Problem { batch: 2, ..shape(8, 68, 9, 3, order) });
             list.wide("tiles of other adapters", problem).seed(5).config(Config { tile, thread, ..TILED });
+        }
+        for (seed, forward) in [
+            (1, conv::Problem { stride: [2, 2], batch: 2, ..depthwise(8, 9, 3, order) }),
+            (2, conv::Problem { stride: [1, 2], padding: Padding::Sides([0, 3, 2, 0]), ..depthwise(12, 11, 5, order) }),
+            (3, conv::Problem { kernel: [1, 4], padding: Padding::Sides([0, 0, 3, 0]), ..depthwise(8, 37, 3, order) }),
+            (4, conv::Problem { kernel: [9, 1], padding: Padding::Sides([4, 4, 0, 0]), size: [5, 3], ..depthwise(8, 5, 9, order) }),
+            (5, depthwise(68, 17, 7, order)),
+            (6, of(depthwise(8, 8, 3, order), [F16; 3])),
+            (7, of(conv::Problem { batch: 2, ..depthwise(8, 7, 3, order) }, [Bf16, F32, F16])),
+            (8, conv::Problem { y_layout: strided(3, 8), ..depthwise(8, 8, 3, order) }),
+            (9, conv::Problem { x_layout: strided(4, 8), weight_order: WeightOrder::Hwio, ..depthwise(8, 8, 3, order) }),
+        ] {
+            list.wide("strips", all(forward)).seed(seed).candidate("algorithm=strips");
+        }
+        for [lines, pixels, channels, places] in [[2, 8, 1, 64], [1, 8, 1, 64], [1, 4, 1, 5], [4, 16, 1, 16]] {
+            let (tile, thread) = ([lines * pixels, channels * places, pixels], [lines * pixels, channels]);
+            for parts in [1, 3] {
+                let config = Config { tile, thread, parts, ..STRIPS };
+                let problem = all(conv::Problem { batch: 2, ..depthwise(68, 9, 3, order) });
+                list.wide("strips, tiles of other adapters", problem).seed(17).config(config);
+            }
         }
         for tile in [[16, 64, 4], [256, 4, 4]] {
             let problem = all(depthwise(20, 9, 5, order));

@@ -192,6 +192,18 @@ fn everywhere(list: &mut List<Problem>) {
             let padded = if name == "one dimension" { Problem { output_padding: [0; 2], ..problem } } else { problem };
             integers(list.narrow(name, padded).config(DIRECT), 3);
         }
+        let turned = Problem { kernel: [3, 4], padding: [0, 2, 3, 1], ..shape(3, 5, 6, 3, 1, order) };
+        for problem in [
+            turned,
+            Problem { dilation: [2, 3], batch: 2, ..turned },
+            Problem { output_padding: [2, 0], add: true, ..turned },
+            Problem { mask: TapMask::A, ..turned },
+            Problem { mask: TapMask::B, dilation: [3, 1], ..turned },
+            // More is cut off than a window sees: by phases.
+            Problem { padding: [3, 0, 0, 4], ..turned },
+        ] {
+            integers(list.narrow("a stride of 1", problem).config(DIRECT), 6);
+        }
         for border in [Border::Reflect, Border::Replicate] {
             for problem in [
                 Problem { border, padding: [2, 1, 3, 4], ..first },
@@ -284,6 +296,21 @@ fn wide(list: &mut List<Problem>) {
         }
         for problem in [depthwise(20, 5, 4, 2, order), of(depthwise(9, 5, 4, 2, order), [F16; 3])] {
             list.wide("every candidate", problem).seed(4).every_candidate().twice();
+        }
+        let turned = Problem { kernel: [3, 4], padding: [0, 2, 3, 1], ..depthwise(12, 9, 3, 1, order) };
+        for problem in [turned, Problem { add: true, batch: 2, ..turned }, Problem { outputs: 24, ..turned }] {
+            list.wide("a stride of 1", problem).seed(4).every_candidate().twice();
+        }
+        for (seed, problem) in [
+            (6, Problem { kernel: [3, 1], padding: [0; 4], mask: TapMask::B, ..turned }),
+            (7, Problem { kernel: [3, 1], padding: [0; 4], mask: TapMask::A, ..turned }),
+        ] {
+            list.wide("a stride of 1", problem).seed(seed).every_candidate();
+        }
+        for (channels, add, y) in [(32, true, F32), (24, false, F16), (6, true, F16)] {
+            let halves = of(shape(channels, 36, 9, 3, 1, order), [F16; 3]);
+            let problem = Problem { add, y, bias: Some(Bias::of(F16)), batch: 2, ..halves };
+            list.wide("a stride of 1, matrices", problem).seed(5).candidate("algorithm=coop");
         }
         for (tile, thread) in TILES {
             let problem = Problem { batch: 2, ..shape(8, 68, 5, 4, 2, order) };
