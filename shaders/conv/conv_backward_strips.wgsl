@@ -9,7 +9,6 @@
 
 const SPAN: u32 = (TILE_K - 1u) * STRIDE_W + KERNEL_W;
 const ROWS: u32 = (LINES - 1u) * STRIDE_H + KERNEL_H;
-const TAPS: u32 = KERNEL_H * KERNEL_W;
 
 @compute @workgroup_size(WG_SIZE)
 fn conv_backward_strips(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -22,8 +21,7 @@ fn conv_backward_strips(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_inv
   let down = (params.out_h + LINES - 1u) / LINES;
   let of_x = params.x_offset + channel / params.multiplier * params.x.y;
   let of_dy = params.y_offset + channel * params.y.y;
-  var acc: array<Sum, TAPS>;
-  for (var t = 0u; t < TAPS; t++) { acc[t] = Sum(0.0); }
+  var acc: array<array<Sum, KERNEL_W>, KERNEL_H>;
   var ones = Sum(0.0);
   let end = min((part + 1u) * params.part, params.pixels);
   for (var block = part * params.part; block < end; block++) {
@@ -38,18 +36,22 @@ fn conv_backward_strips(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_inv
     for (var r = 0u; r < ROWS; r++) {
       let y = y0 * params.stride_h - params.pad_top + r;
       let x = places_of(of_x + n * params.x.x + y * params.x.z, x0 * params.stride_w - params.pad_left, y < params.in_h);
-      for (var l = 0u; l < LINES; l++) {
-        let tap_y = r - l * STRIDE_H;
-        if tap_y < KERNEL_H {
-          for (var tap_x = 0u; tap_x < KERNEL_W; tap_x++) {
-            var sum = acc[tap_y * KERNEL_W + tap_x];
-            for (var p = 0u; p < TILE_K; p++) { sum = fma(x[p * STRIDE_W + tap_x], dy[l][p], sum); }
-            acc[tap_y * KERNEL_W + tap_x] = sum;
+      // Arrays are indexed by loops of their length, which compilers unroll: sums stay in registers.
+      for (var tap_y = 0u; tap_y < KERNEL_H; tap_y++) {
+        for (var l = 0u; l < LINES; l++) {
+          if r == l * STRIDE_H + tap_y {
+            for (var tap_x = 0u; tap_x < KERNEL_W; tap_x++) {
+              var sum = acc[tap_y][tap_x];
+              for (var p = 0u; p < TILE_K; p++) { sum = fma(x[p * STRIDE_W + tap_x], dy[l][p], sum); }
+              acc[tap_y][tap_x] = sum;
+            }
           }
         }
       }
     }
   }
-  for (var t = 0u; t < TAPS; t++) { finish_place(part, t, channel, acc[t]); }
-  if params.rows > TAPS { finish_place(part, TAPS, channel, ones); }
+  for (var tap_y = 0u; tap_y < KERNEL_H; tap_y++) {
+    for (var tap_x = 0u; tap_x < KERNEL_W; tap_x++) { finish_place(part, tap_y * KERNEL_W + tap_x, channel, acc[tap_y][tap_x]); }
+  }
+  if params.rows > KERNEL_H * KERNEL_W { finish_place(part, KERNEL_H * KERNEL_W, channel, ones); }
 }
