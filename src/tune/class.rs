@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Names of numbers that tell where an argument starts, or that only a run reads.
+/// Names of numbers and flags that tell where an argument starts, or that only a run reads.
 const PLACES: &[&str] = &[
     // Outputs and inputs of their own.
     "bias",
@@ -20,6 +20,7 @@ const PLACES: &[&str] = &[
     "dweight",
     "gate",
     "indices",
+    "kept_weights",
     "loss",
     "lse",
     "lse_out",
@@ -192,7 +193,7 @@ fn told(value: &Value, name: &str, of: &str, places: &[&str]) -> String {
             part => part.to_string(),
         },
         Value::Whole(n) if of == "strides" => if *n == 0 { 0 } else { alignment(*n) }.to_string(),
-        Value::Whole(_) | Value::Float(_) if place() => String::new(),
+        Value::Whole(_) | Value::Float(_) | Value::Named("true", _) if place() => String::new(),
         // The length of a vector is a constant of most shaders.
         Value::Whole(n) if name.ends_with("_dim") => n.to_string(),
         Value::Whole(n) => size(*n),
@@ -249,7 +250,7 @@ pub(crate) fn class(problem: &str, places: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dtype, Layout, Mask, MaskKind, Op, attention, gemm, norm, rope, sample, softmax, vq_scalar};
+    use crate::{Dtype, Layout, Mask, MaskKind, Op, attention, conv, gemm, norm, rope, sample, softmax, vq_scalar};
 
     #[test]
     fn sizes_and_alignments() {
@@ -302,6 +303,8 @@ mod tests {
             assert_ne!(other.class(), softmax.class(), "{other:?}");
         }
 
+        let conv = conv::Problem { outputs: 64, ..Default::default() };
+        assert_eq!(conv::Problem { kept_weights: true, ..conv }.class(), conv.class());
         let gemm = gemm::Problem { m: 100, n: 1000, k: 1000, alpha: 0.5, ..Default::default() };
         assert_eq!(gemm::Problem { alpha: 3.0, beta: 2.0, ..gemm }.class(), gemm.class());
         assert_ne!(gemm::Problem { alpha: 0.0, ..gemm }.class(), gemm.class());

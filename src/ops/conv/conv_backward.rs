@@ -302,8 +302,8 @@ impl Problem {
     fn of_sums(&self) -> Problem {
         let (y, y_layout) = self.dz.map_or((self.forward.y, self.forward.y_layout), |dz| (dz, self.dz_layout));
         let activation = conv::Activation::None;
-        let forward =
-            conv::Problem { bias: None, residual: None, snake: None, activation, y, y_layout, ..self.forward };
+        let plain = conv::Problem { bias: None, residual: None, snake: None, kept_weights: false, ..self.forward };
+        let forward = conv::Problem { activation, y, y_layout, ..plain };
         Problem { forward, dz: None, ..*self }
     }
 
@@ -562,7 +562,10 @@ impl Plan for Problem {
                 Algorithm::Strips => {
                     let places = (cols as u64 / u64::from(thread[1])).max(1);
                     let behind = product!(self.pixels(views, &one), size[0]) as f64 / pixels as f64;
-                    (product!(2u32, row.fill, one.wg_size()).div_ceil(places), product!(self.rows()[1], cols) as f64 * behind)
+                    (
+                        product!(2u32, row.fill, one.wg_size()).div_ceil(places),
+                        product!(self.rows()[1], cols) as f64 * behind,
+                    )
                 }
                 _ => {
                     let workgroups = self.workgroups(&one).max(1);

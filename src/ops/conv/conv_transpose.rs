@@ -89,6 +89,8 @@ defaults! {
         pub slope: f32 = 0.01,
         /// Snake in place of an activation, as of [`conv`](crate::conv::Problem::snake).
         pub snake: Option<usize> = None,
+        /// As of [`conv`](crate::conv::Problem::kept_weights).
+        pub kept_weights: bool = false,
     }
 }
 
@@ -451,6 +453,7 @@ impl Plan for Problem {
             slope: self.slope,
             snake: alpha_view(self.snake, self.outputs)?,
             add: self.add,
+            kept_weights: self.kept_weights,
             phases,
         };
         gather.checked()

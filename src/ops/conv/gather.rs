@@ -50,6 +50,8 @@ pub(crate) struct Gather {
     pub snake: Option<View<1>>,
     /// Added to what y holds.
     pub add: bool,
+    /// The caller's scratch has the packed weights.
+    pub kept_weights: bool,
     /// Where pixels of y differ in their taps.
     pub phases: Option<Phases>,
 }
@@ -172,6 +174,10 @@ impl Phases {
     }
 }
 
+/// Invocations that should pack weights, before one has several taps of a channel, and these, at most.
+const PACKS: u64 = 1 << 13;
+const MOST_RUN: u64 = 64;
+
 /// How scratch is divided.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packing {
@@ -182,6 +188,8 @@ pub(super) struct Packing {
     pub k: u64,
     /// Vectors of four words: the bias and alpha, these and the weights, all.
     pub ends: [u64; 3],
+    /// Weights are packed for matrices that take eight k of a column at a time.
+    pub eights: bool,
 }
 
 crate::params! {
@@ -252,6 +260,9 @@ crate::params! {
         weights_at: u32 = packing.ends[0] as u32,
         table_at: u32 = packing.ends[1] as u32,
         packed: u32 = packing.ends[2] as u32,
+        // Of the first step: invocations that pack weights, and taps of one.
+        packs: u32 = p.packs(packing) as u32,
+        run: u32 = p.run(packing) as u32,
         grid_x: u32 = grid[0],
     }
 }
@@ -271,7 +282,7 @@ pub(super) struct Memory<'a> {
 impl Params {
     /// Those of a product whose rows, columns and k are others than those of a convolution.
     pub(super) fn begin(p: &Gather, grid: [u32; 3]) -> Params {
-        Params::of(p, &Packing { groups: 1, cols: 0, k: 0, ends: [0; 3] }, grid)
+        Params::of(p, &Packing { groups: 1, cols: 0, k: 0, ends: [0; 3], eights: false }, grid)
     }
 }
 
@@ -343,7 +354,33 @@ impl Gather {
         let bias = if self.snake.is_some() { channels.saturating_mul(2) } else { channels };
         let weights = bias.saturating_add(product!(groups, k, cols.div_ceil(4)));
         let entries = if self.by_fours() { k / 4 } else { k };
-        Packing { groups, cols, k, ends: [bias, weights, weights.saturating_add(entries)] }
+        let eights = algorithm == Algorithm::Coop && self.by_eights();
+        Packing { groups, cols, k, ends: [bias, weights, weights.saturating_add(entries)], eights }
+    }
+
+    /// Taps that an invocation of the first step packs, of a channel of x; where there are phases it has one k.
+    fn run(&self, packing: &Packing) -> usize {
+        let alone = product!(packing.groups, self.group_channels, packing.cols.div_ceil(4));
+        let all = alone.saturating_mul(self.taps as u64);
+        (all / PACKS).clamp(1, MOST_RUN).min(self.taps.max(1) as u64) as usize
+    }
+
+    /// Invocations of the first step that pack weights.
+    fn packs(&self, packing: &Packing) -> u64 {
+        let [first, end, _] = packing.ends;
+        let runs = self.taps.div_ceil(self.run(packing));
+        match packing.eights {
+            _ if self.kept_weights || self.group_channels == 0 => 0,
+            _ if self.phases.is_some() => end.saturating_sub(first),
+            true => product!(packing.groups, packing.cols, runs, self.group_channels / 8),
+            false => product!(packing.groups, self.group_channels, runs, packing.cols.div_ceil(4)),
+        }
+    }
+
+    /// Invocations of the first step.
+    fn pack_grid(&self, packing: &Packing) -> u64 {
+        let [first, end, all] = packing.ends;
+        first.saturating_add(self.packs(packing)).saturating_add(all - end)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -421,6 +458,9 @@ impl Gather {
         args.read(BIAS, "bias", memory.bias, self.bias.map(|(view, dtype)| view.of(dtype)))?;
         args.read(RESIDUAL, "residual", memory.residual, self.residual.map(|(view, dtype)| view.of(dtype)))?;
         args.read(ALPHA, "alpha", memory.alpha, self.snake.map(|view| view.of(WORD)))?;
+        if self.kept_weights && memory.scratch.is_none() {
+            return Err(ErrorKind::MissingBuffer { buffer: "scratch" });
+        }
         args.scratch(SCRATCH, memory.scratch, self.scratch(config.algorithm))?;
         // An invocation reads of the residual what it writes of y, and nothing else of it. Browsers refuse to bind one range
         // twice.
@@ -440,7 +480,7 @@ impl Gather {
         }
         let (pack, main) = pipeline::passes(self, config, writable);
         let packing = self.packing(config.algorithm);
-        let grid = args.fold(packing.ends[2].div_ceil(PACK_WG.into()))?;
+        let grid = args.fold(self.pack_grid(&packing).div_ceil(PACK_WG.into()))?;
         let packed = args.step(&pack, &Params::of(self, &packing, grid), grid)?;
         let mut steps = vec![packed];
         let all: Vec<(usize, u64)> = match &self.phases {

@@ -1,6 +1,6 @@
 //! What names a pipeline, and the shader that it gives.
 
-use super::gather::{Gather, Params};
+use super::gather::{Gather, Packing, Params};
 use super::{Activation, Algorithm, Border, Config, Order};
 use crate::Dtype;
 use crate::caps::LEAST_INVOCATIONS;
@@ -148,13 +148,12 @@ pub(super) fn passes(problem: &Gather, config: &Config, writable: Slots) -> (Pas
     let held = |dtype| Storage::held(dtype, config.native_f16);
     let bias = problem.bias.map(|(_, dtype)| held(dtype));
     let (snake, phases) = (problem.snake.is_some(), problem.phases.is_some());
-    let eights = config.algorithm == Algorithm::Coop && problem.by_eights();
+    let Packing { cols, eights, .. } = problem.packing(config.algorithm);
     let weight = problem.format.is_none().then(|| held(problem.weight.1));
     let form = PackForm { weight, bias, snake, phases, eights };
     let pack = Pass { stem: "conv_pack", config: (), form, writable };
     let channels_last = problem.order == Order::Nhwc;
     let depthwise = matches!(config.algorithm, Algorithm::Depthwise | Algorithm::Strips);
-    let cols = problem.packing(config.algorithm).cols;
     // Four pixels follow each other in y, or four channels.
     let whole = match channels_last {
         true => cols.is_multiple_of(4),

@@ -21,6 +21,7 @@ fn smaller(problem: &Problem, batch: usize, groups: usize, channels: [usize; 2],
     own.weight_layout = laid(problem.weight_layout, own.weight_sizes().0, own.weight_sizes().1);
     own.y_layout = laid(problem.y_layout, own.y_sizes().0, own.y_sizes().1);
     own.snake = problem.snake.map(|at| at % 8);
+    own.kept_weights = false;
     own.bias = problem.bias.map(|bias| Bias { offset: bias.offset % 8, ..bias });
     own
 }

@@ -46,6 +46,7 @@ fn smaller(problem: &Problem, batch: usize, groups: usize, channels: [usize; 2],
     own.y_layout = spread(problem.y_layout, own.y_sizes());
     own.bias = problem.bias.map(|bias| Bias { offset: bias.offset % 8, ..bias });
     own.snake = problem.snake.map(|at| at % 8);
+    own.kept_weights = false;
     own.residual =
         problem.residual.map(|residual| Residual { layout: spread(residual.layout, own.y_sizes()), ..residual });
     own

@@ -17,6 +17,7 @@ static SUITE: (&str, crate::Cases) = ("conv_transpose", cases);
 fn cases(suite: &mut Suite) {
     suite.case("errors", errors);
     suite.case("tensors", tensors);
+    suite.case("weights that are kept", kept);
     suite.case("nothing to compute takes no step", nothing);
     if suite.depth >= Depth::Full && suite.gpu.is_software() {
         suite.case("against the product of its size", speed);
@@ -40,6 +41,17 @@ fn speed(gpu: &Gpu) -> Result<(), String> {
         if rates[1].min(rates[2]) < 0.4 * rates[0] {
             return Err(format!("{dtype}: gemm, conv_transpose NCHW, NHWC: {rates:.1?} GFLOP/s"));
         }
+    }
+    Ok(())
+}
+
+/// By phases, and by a stride of 1.
+fn kept(gpu: &Gpu) -> Result<(), String> {
+    for problem in [shape(8, 12, 5, 4, 2, Order::Nhwc), shape(3, 4, 5, 3, 1, Order::Nchw)] {
+        let kept = Problem { kept_weights: true, ..problem };
+        super::kept_alike(gpu, [&problem, &kept], |problem, config, [x, w, y, scratch]| {
+            conv_transpose::prepare_with(&gpu.kernels, problem, config, Buffers::new(x, w, y).scratch(scratch))
+        })?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ mod conv_transpose;
 use loom::Gpu;
 use loom::harness::Call;
 use loom::kernel::{Describe, Values};
-use loom::kernels::conv::{DIRECT, line, of, shape};
+use loom::kernels::conv::{DIRECT, depthwise, line, of, shape};
 use tileloom::conv::{
     self, Activation, Algorithm, Bias, Border, Buffers, Config, Order, Padding, Problem, Residual, WeightOrder,
 };
@@ -33,7 +33,9 @@ fn cases(suite: &mut Suite) {
     suite.case("functions over their range", functions);
     suite.case("nothing to compute takes no step", nothing);
     suite.case("snake over its range", snake);
+    suite.case("weights that are kept", kept);
     if suite.depth >= Depth::Full && suite.gpu.is_software() {
+        suite.case("weights that are kept, against packing", kept_speed);
         suite.case("against the product of its size", speed);
     }
 }
@@ -184,6 +186,73 @@ fn functions(gpu: &Gpu) -> Result<(), String> {
     Ok(())
 }
 
+/// What a call gives that finds its weights kept, and NaN in their place, is what the call before gave. Buffers: x, weights, y, scratch.
+fn kept_alike<P: Op>(
+    gpu: &Gpu,
+    [whole, kept]: [&P; 2],
+    prepare: impl Fn(&P, &P::Config, [&wgpu::Buffer; 4]) -> Result<Dispatch, Error>,
+) -> Result<(), String> {
+    let told = |error: Error| error.to_string();
+    let config = whole.chosen(&gpu.kernels).map_err(told)?;
+    assert_eq!(kept.chosen(&gpu.kernels).map_err(told)?, config);
+    let scratch = gpu.buffer(&vec![0xff; whole.scratch_bytes(&config).map_err(told)? as usize]);
+    let x = gpu.buffer(&vec![0x3c; 65536]);
+    let [weights, nans] = [0x3c, 0xff].map(|byte| gpu.buffer(&vec![byte; 65536]));
+    let run = |problem, weights| {
+        let y = gpu.buffer(&vec![0; 65536]);
+        let dispatch = prepare(problem, &config, [&x, weights, &y, &scratch]).map_err(told)?;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        dispatch.record(&mut encoder);
+        gpu.queue.submit([encoder.finish()]);
+        gpu.read(&y)
+    };
+    let first = run(whole, &weights)?;
+    if run(kept, &nans)? != first || first.iter().all(|&byte| byte == 0) {
+        return Err(format!("{kept:?} gives something else"));
+    }
+    if run(whole, &nans)? == first { Err(format!("{whole:?} does not read its weights")) } else { Ok(()) }
+}
+
+/// Of products, depthwise, matrices.
+fn kept(gpu: &Gpu) -> Result<(), String> {
+    let bias = gpu.buffer(&vec![0x3c; 512]);
+    let first = Problem { batch: 2, ..shape(8, 20, 7, 3, Order::Nhwc) };
+    let halves = of(Problem { channels: 32, outputs: 36, ..first }, [Dtype::F16; 3]);
+    for problem in [first, depthwise(12, 9, 3, Order::Nchw), halves, shape(3, 5, 6, 3, Order::Nchw)] {
+        let problem = Problem { bias: Some(Bias::of(F32)), ..problem };
+        kept_alike(
+            gpu,
+            [&problem, &Problem { kept_weights: true, ..problem }],
+            |problem, config, [x, w, y, scratch]| {
+                conv::prepare_with(&gpu.kernels, problem, config, Buffers::new(x, w, y).bias(&bias).scratch(scratch))
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Late layers, whose weights are more than their pixels.
+fn kept_speed(gpu: &Gpu) -> Result<(), String> {
+    let told = |error: Error| error.to_string();
+    let [x, y, weight] = [1 << 20, 1 << 20, 512 * 512 * 9].map(|words| gpu.buffer(&vec![0x3c; words * 4]));
+    for size in [7, 16] {
+        let problem = shape(512, 512, size, 3, Order::Nchw);
+        let config = problem.chosen(&gpu.kernels).map_err(told)?;
+        let scratch = gpu.buffer(&vec![0; problem.scratch_bytes(&config).map_err(told)? as usize]);
+        let buffers = Buffers::new(&x, &weight, &y).scratch(&scratch);
+        let call =
+            |kept_weights| conv::prepare_with(&gpu.kernels, &Problem { kept_weights, ..problem }, &config, buffers);
+        let dispatches = [call(false).map_err(told)?, call(true).map_err(told)?];
+        let best = best(gpu, &dispatches, 30)?;
+        let [packed, kept] = [1e3 * best[0], 1e3 * best[1]];
+        told_by(gpu, &format!("3 x 3, 512 to 512 at {size} x {size}: {packed:.2} ms, with kept weights {kept:.2}"));
+        if kept > packed {
+            return Err(format!("{kept} ms with kept weights, {packed} without"));
+        }
+    }
+    Ok(())
+}
+
 /// Snake of every magnitude of its argument, within 2^-21 of x (`snake.wgsl`); an alpha of 0 gives x.
 fn snake(gpu: &Gpu) -> Result<(), String> {
     let (n, alphas) = (4096, [0.0, 1e-4, -0.03, 1.0, 2.0, 37.5, 1e3, -1e6]);
@@ -281,6 +350,9 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     }
     refused("no scales", prepare(&Problem { format: Some(Format::Q8_0), ..good }), |error| {
         matches!(error.kind, ErrorKind::MissingBuffer { buffer: "scales" })
+    })?;
+    refused("no scratch", prepare(&Problem { kept_weights: true, ..good }), |error| {
+        matches!(error.kind, ErrorKind::MissingBuffer { buffer: "scratch" })
     })?;
     refused("no alpha", prepare(&Problem { snake: Some(0), ..good }), |error| {
         matches!(error.kind, ErrorKind::MissingBuffer { buffer: "alpha" })

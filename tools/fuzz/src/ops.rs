@@ -328,7 +328,7 @@ fields!(conv::Residual = conv::Residual::of(Dtype::F32); conv::Residual { dtype,
 fields!(conv::Problem = Self::default();
 conv::Problem {
     batch, channels, outputs, groups, size, kernel, stride, dilation, upsample, padding, border, mask, order, x, x_layout, weight,
-    weight_order, weight_layout, format, y, y_layout, bias, residual, activation, slope, snake,
+    weight_order, weight_layout, format, y, y_layout, bias, residual, activation, slope, snake, kept_weights,
 });
 op!(conv: [x, weight, y], [bias, residual, alpha, scales, scratch]; |dice, p| {
     if p.format.is_some() {
@@ -466,7 +466,7 @@ op!(conv_backward: [dy], [x, weight, z, dz, dx, dweight, dbias, scratch]; |dice,
 fields!(conv_transpose::Problem = Self::default();
 conv_transpose::Problem {
     batch, channels, outputs, groups, size, kernel, stride, dilation, downsample, padding, border, output_padding, mask, order, x,
-    x_layout, weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope, snake,
+    x_layout, weight, weight_order, weight_layout, y, y_layout, add, bias, activation, slope, snake, kept_weights,
 });
 op!(conv_transpose: [x, weight, y], [bias, alpha, scratch]; |dice, p| {
     if p.snake.is_some() {

@@ -294,12 +294,23 @@ fn wide(list: &mut List<Problem>) {
             (1, conv::Problem { stride: [2, 2], batch: 2, ..depthwise(8, 9, 3, order) }),
             (2, conv::Problem { stride: [1, 2], padding: Padding::Sides([0, 3, 2, 0]), ..depthwise(12, 11, 5, order) }),
             (3, conv::Problem { kernel: [1, 4], padding: Padding::Sides([0, 0, 3, 0]), ..depthwise(8, 37, 3, order) }),
-            (4, conv::Problem { kernel: [9, 1], padding: Padding::Sides([4, 4, 0, 0]), size: [5, 3], ..depthwise(8, 5, 9, order) }),
+            (
+                4,
+                conv::Problem {
+                    kernel: [9, 1],
+                    padding: Padding::Sides([4, 4, 0, 0]),
+                    size: [5, 3],
+                    ..depthwise(8, 5, 9, order)
+                },
+            ),
             (5, depthwise(68, 17, 7, order)),
             (6, of(depthwise(8, 8, 3, order), [F16; 3])),
             (7, of(conv::Problem { batch: 2, ..depthwise(8, 7, 3, order) }, [Bf16, F32, F16])),
             (8, conv::Problem { y_layout: strided(3, 8), ..depthwise(8, 8, 3, order) }),
-            (9, conv::Problem { x_layout: strided(4, 8), weight_order: WeightOrder::Hwio, ..depthwise(8, 8, 3, order) }),
+            (
+                9,
+                conv::Problem { x_layout: strided(4, 8), weight_order: WeightOrder::Hwio, ..depthwise(8, 8, 3, order) },
+            ),
         ] {
             list.wide("strips", all(forward)).seed(seed).candidate("algorithm=strips");
         }
