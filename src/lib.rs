@@ -22,6 +22,7 @@
 //! | [`space_to_depth`] | blocks of pixels to channels and back; merging of packed patches | `src/ops/conv/space_to_depth.rs` |
 //! | [`conv_transpose`] | transposed convolution, by phases | `src/ops/conv/conv_transpose.rs` |
 //! | [`conv_backward`] | gradients of a convolution by x, weights and bias | `src/ops/conv/conv_backward.rs` |
+//! | [`snake_backward`] | gradients of snake, the activation of audio codecs | `src/ops/conv/snake_backward.rs` |
 //! | [`attention_merge_backward`] | the gradients of the parts and of their LSE | `src/ops/attention/attention_merge_backward.rs` |
 //! | [`gemm`] | matrix product with epilogue: batched, transposed, gated, split k, cooperative matrices | `src/ops/gemm/mod.rs` |
 //! | [`gemm_quant`] | matrix product with packed weights: GGUF, GPTQ, AWQ, NF4, int8, FP8; one row to many, gated | `src/ops/gemm/gemm_quant.rs` |

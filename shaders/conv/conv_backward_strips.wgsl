@@ -28,6 +28,9 @@ fn conv_backward_strips(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_inv
     let n = block / across / down;
     let y0 = block / across % down * LINES;
     let x0 = block % across * TILE_K;
+    // Places and rows that pixels see which are there.
+    let seen = (min(params.out_w - x0, TILE_K) - 1u) * STRIDE_W + KERNEL_W;
+    let rows = (min(params.out_h - y0, LINES) - 1u) * STRIDE_H + KERNEL_H;
     var dy: array<array<Sum, TILE_K>, LINES>;
     for (var l = 0u; l < LINES; l++) {
       dy[l] = line_of(of_dy + n * params.y.x + (y0 + l) * params.y.z, x0, y0 + l < params.out_h);
@@ -35,7 +38,11 @@ fn conv_backward_strips(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_inv
     }
     for (var r = 0u; r < ROWS; r++) {
       let y = y0 * params.stride_h - params.pad_top + r;
-      let x = places_of(of_x + n * params.x.x + y * params.x.z, x0 * params.stride_w - params.pad_left, y < params.in_h);
+      var x = places_of(of_x + n * params.x.x + y * params.x.z, x0 * params.stride_w - params.pad_left, y < params.in_h && r < rows);
+      // What is not seen may not be a number.
+      if seen < SPAN {
+        for (var s = 0u; s < SPAN; s++) { x[s] = select(x[s], Sum(0.0), s >= seen); }
+      }
       // Arrays are indexed by loops of their length, which compilers unroll: sums stay in registers.
       for (var tap_y = 0u; tap_y < KERNEL_H; tap_y++) {
         for (var l = 0u; l < LINES; l++) {

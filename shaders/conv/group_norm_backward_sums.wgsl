@@ -12,6 +12,7 @@
 #import group_norm_walk
 #import group_norm_values
 #import group_norm_backward_acc
+#import group_norm_backward_put
 #import group_norm_backward_slope
 
 fn sums_of(item: Item) -> Acc {
@@ -45,19 +46,5 @@ fn sums_of(item: Item) -> Acc {
 @compute @workgroup_size(WG_SIZE)
 fn group_norm_backward_sums(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let item = item_of(wg, local);
-  let all = reduced(sums_of(item), local);
-  if !item.live { return; }
-  if COLUMNS {
-    if item.lane < params.across && item.c < chunk_count(params.cols, 0u) {
-      let to = 2u * item.part * params.results + item.number * params.cols + item.c * VEC;
-      for (var k = 0u; k < VEC; k++) {
-        sums[to + k] = pick(all.gn, k);
-        sums[to + params.results + k] = pick(all.g, k);
-      }
-    }
-  } else if item.lane == 0u {
-    let to = 2u * (item.part * params.chunk_parts + item.piece) * params.results + item.number;
-    sums[to] = h_sum(all.gn);
-    sums[to + params.results] = h_sum(all.g);
-  }
+  put_sums(item, reduced(sums_of(item), local));
 }

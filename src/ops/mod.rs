@@ -451,7 +451,8 @@ pub use attention::{
     kv_move,
 };
 pub use conv::{
-    conv_backward, conv_transpose, group_norm, group_norm_backward, max_pool, max_pool_backward, resize, space_to_depth,
+    conv_backward, conv_transpose, group_norm, group_norm_backward, max_pool, max_pool_backward, resize,
+    snake_backward, space_to_depth,
 };
 pub use gemm::{gemm_quant, grouped_gemm, grouped_gemm_backward, lora, lora_backward};
 pub use pointwise::{activation, activation_backward, axpby, column_sums, dropout};

@@ -15,7 +15,7 @@ pub use attention::kv_append::{KvAppendOptions, KvCache, KvRope};
 pub use attention::{AttentionGradients, AttentionOptions, AttentionResults};
 pub use conv::conv_backward::ConvGradients;
 pub use conv::conv_transpose::ConvTransposeOptions;
-pub use conv::{ConvOptions, GroupNormGradients, GroupNormOptions, MaxPoolOptions, ResizeOptions};
+pub use conv::{ConvOptions, GroupNormGradients, GroupNormOptions, MaxPoolOptions, ResizeOptions, SnakeGradients};
 pub use gemm::grouped_gemm::{GroupedOptions, RowOffsets};
 pub use gemm::grouped_gemm_backward::GroupedGradients;
 pub use gemm::lora::{LoraGradients, LoraOptions};

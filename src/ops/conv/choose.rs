@@ -245,24 +245,25 @@ pub(super) fn check(problem: &Gather, caps: &Caps, config: &Config) -> Result<()
     Misfit::at_most("bytes of workgroup memory", config.wg_bytes(), most)?;
     let rounds = match config.algorithm {
         Algorithm::Strips => {
-            let four = Rounds::plain(12u32) + Rounds::nest(4u32, Rounds::plain(4u32));
             let [lines, pixels] = config.block();
+            let four = Rounds::plain(pixels * lines / 4 + 4) + Rounds::nest(4u32, Rounds::plain(4u32));
             let last = Rounds::nest(lines, Rounds::nest(pixels / 4, four));
-            Rounds::plain(pixels * lines) + block_rounds(problem, config) + last
+            Rounds::plain(pixels * lines) + block_rounds(problem, config, lines) + last
         }
         _ => config.rounds(problem.most_k()),
     };
     caps.check_rounds(rounds)
 }
 
-/// `Strips`: those over the rows of x that a block sees.
-pub(super) fn block_rounds(problem: &Gather, config: &Config) -> Rounds {
+/// `Strips`: those over the rows of x that a block sees, each of which tries so many lines of pixels.
+pub(super) fn block_rounds(problem: &Gather, config: &Config, tried: u64) -> Rounds {
     let Some([[height, width], [down, across]]) = problem.strips() else { return Rounds::default() };
     let [lines, pixels] = config.block();
     let rows = (lines - 1) * down as u64 + height as u64;
     let span = (pixels - 1) * across as u64 + width as u64;
-    let line = Rounds::nest(lines, Rounds::nest(width as u64, Rounds::plain(pixels)));
-    Rounds::nest(rows, Rounds::nest(span.div_ceil(4) + 1, Rounds::plain(4u32)) + line)
+    let line = Rounds::nest(tried, Rounds::nest(width as u64, Rounds::plain(pixels)));
+    let places = Rounds::nest(span.div_ceil(4) + 1, Rounds::plain(4u32)) + Rounds::plain(span);
+    Rounds::nest(rows, places + line)
 }
 
 /// The same of strips.
@@ -321,7 +322,7 @@ fn check_coop(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misf
 pub(super) fn check_tile(problem: &Gather, caps: &Caps, config: &Config) -> Result<(), Misfit> {
     let Config { algorithm, tile: [m, n, k], thread: [tm, tn], lanes, .. } = *config;
     let other = matches!(algorithm, Algorithm::Coop | Algorithm::Strips);
-    Misfit::unless(!other, "matrices and strips are of convolutions, not of gradients of weights", lanes)?;
+    Misfit::unless(!other, "matrices are of convolutions, not of gradients of weights", lanes)?;
     let sizes = [m, n, k, tm, tn];
     for size in sizes.into_iter().chain([lanes]) {
         Misfit::unless(size > 0, "sizes must be at least 1", size)?;

@@ -3,7 +3,7 @@
 //!
 //! # Algorithms
 //! * dx is a transposed convolution of dy with the same weights ([`conv_transpose`](crate::conv_transpose), whose Config is chosen by
-//!   itself): by a stride of 1 a convolution with the kernel turned round; under a stride by phases, without a product with a 0; of a border
+//!   itself): by a stride of 1 mostly a convolution with the kernel turned round; under a stride by phases, without a product with a 0; of a border
 //!   that is mirrored or repeated, too.
 //! * dweight is a product, whose rows are taps and channels of x, whose columns are the channels of y of a group, and whose k is all pixels of
 //!   y. It runs the shaders of `conv`, from x and dy as they lie; nothing is packed. A row of ones gives dbias. Pixels are split in parts
@@ -39,8 +39,8 @@ defaults! {
         /// The convolution, of which dy has the dtype and the layout of y. Its bias and its residual have no part; nor has its
         /// activation, without dz.
         pub forward: conv::Problem = conv::Problem::default(),
-        /// The gradient by what the activation was given, of this dtype: it is written to `dz`, and the other gradients are made of it. Not
-        /// through snake.
+        /// The gradient by what the activation was given, of this dtype: it is written to `dz`, and the other gradients are made of it. Snake
+        /// has [`snake_backward`](crate::snake_backward) instead.
         pub dz: Option<Dtype> = None,
         /// Strides of the three outer axes of dz. Rows must not overlap.
         pub dz_layout: Layout<3> = Layout::default(),
@@ -311,7 +311,11 @@ impl Problem {
     fn of_dz(&self, dtype: Dtype) -> Checked<(activation_backward::Problem, [View<3>; 3])> {
         let of = &self.forward;
         of.check_sizes()?;
-        ErrorKind::unless(of.snake.is_none(), "snake", format_args!("its gradient is not among the kernels"))?;
+        ErrorKind::unless(
+            of.snake.is_none(),
+            "snake",
+            format_args!("its gradient is a call of its own, `snake_backward`"),
+        )?;
         let (sizes, cols) = of.y_sizes();
         let all = [(self.z, self.z_layout), (of.y, of.y_layout), (dtype, self.dz_layout)];
         let problem = super::through((of.activation, of.slope), (sizes, cols), all);
@@ -444,7 +448,7 @@ impl Problem {
                 (false, false) => matches!(config.algorithm, Algorithm::Direct | Algorithm::Strips),
             };
         let strips = Strips::of(of, &config.of_tile()).filter(|_| config.algorithm == Algorithm::Strips);
-        // x and dy are both read by fours.
+        // x is read by fours only where dy is.
         let strips = strips.map(|strips| if dy_fours { strips } else { strips.one_by_one() });
         let form = Form {
             vec: strips.map_or(if depthwise && dy_fours { 4 } else { 1 }, Strips::vec),
@@ -622,8 +626,10 @@ impl Plan for Problem {
             Algorithm::Strips => {
                 let [lines, pixels] = config.of_tile().block();
                 let dy = Rounds::nest(lines, Rounds::nest(pixels / 4 + 1, Rounds::plain(4u32)).times(2));
-                let block = dy + choose::block_rounds(&views.forward, &config.of_tile());
                 let taps = views.forward.taps as u64;
+                // Each row of x tries all rows of taps on all lines.
+                let tried = lines.saturating_mul(self.forward.kernel[0] as u64 + 1);
+                let block = dy + choose::block_rounds(&views.forward, &config.of_tile(), tried);
                 Rounds::nest(part, block) + Rounds::nest(taps + 1, Rounds::plain(4u32)).times(2)
             }
             _ => config.of_tile().rounds(part),

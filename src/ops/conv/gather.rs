@@ -458,7 +458,7 @@ impl Gather {
         args.read(BIAS, "bias", memory.bias, self.bias.map(|(view, dtype)| view.of(dtype)))?;
         args.read(RESIDUAL, "residual", memory.residual, self.residual.map(|(view, dtype)| view.of(dtype)))?;
         args.read(ALPHA, "alpha", memory.alpha, self.snake.map(|view| view.of(WORD)))?;
-        if self.kept_weights && memory.scratch.is_none() {
+        if self.kept_weights && memory.scratch.is_none() && self.scratch(config.algorithm) > 0 {
             return Err(ErrorKind::MissingBuffer { buffer: "scratch" });
         }
         args.scratch(SCRATCH, memory.scratch, self.scratch(config.algorithm))?;

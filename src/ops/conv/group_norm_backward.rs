@@ -80,13 +80,13 @@ crate::params! {
 }
 
 /// Which results an output has: from `o * first` on `each`, `step` apart.
-struct Joined {
-    outputs: u64,
-    first: usize,
-    step: usize,
-    each: usize,
+pub(super) struct Joined {
+    pub outputs: u64,
+    pub first: usize,
+    pub step: usize,
+    pub each: usize,
     /// By which a sum is divided for a mean.
-    elements: u64,
+    pub elements: u64,
 }
 
 /// What is summed, and what for.
@@ -250,6 +250,10 @@ impl Problem {
             (Step::Sets, Over::Channels) => Joined { outputs: shape.sets(), each: 1, ..of_channels },
             _ => of_channels,
         }
+    }
+
+    pub(super) fn join_params(&self, joined: &Joined, walk: &Walk, grid_x: u32) -> JoinParams {
+        JoinParams::of(self, joined, walk, grid_x)
     }
 
     /// Bytes of scratch: of sums of parts, and of means of sets.
@@ -543,7 +547,7 @@ impl Plan for Problem {
                 let joined = self.joined(step);
                 let joined = if empty { Joined { each: 0, ..joined } } else { joined };
                 let grid = args.fold(joined.outputs.div_ceil((config.wg_size / config.lanes).into()))?;
-                return args.step(&pass, &JoinParams::of(self, &joined, &walk, grid[0]), grid);
+                return args.step(&pass, &self.join_params(&joined, &walk, grid[0]), grid);
             }
             let input = |view: &View<3>, in_place| if in_place && step == Step::Apply { dx } else { view.params() };
             let inputs = [input(&views.x, in_place[0]), input(&views.dy, in_place[1]), dx];

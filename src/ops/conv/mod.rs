@@ -61,6 +61,7 @@ pub mod max_pool_backward;
 mod pipeline;
 mod planes;
 pub mod resize;
+pub mod snake_backward;
 pub mod space_to_depth;
 mod taps;
 

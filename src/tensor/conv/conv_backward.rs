@@ -95,7 +95,11 @@ impl Batch {
         }
         let forward = problem_of(x, weight, options, dims).map_err(|kind| kind.of(OP))?;
         if forward.snake.is_some() {
-            return Err(ErrorKind::invalid("snake", "its derivative must be in dy").of(OP));
+            return Err(ErrorKind::invalid(
+                "snake",
+                "its gradient is a call of its own, `snake_backward`, whose dx is dy here",
+            )
+            .of(OP));
         }
         if forward.activation != Activation::None && z.is_none() {
             let reason = format!("{}: without z its derivative must be in dy", forward.activation.name());

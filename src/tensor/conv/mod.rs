@@ -4,12 +4,14 @@ mod group_norm;
 mod group_norm_backward;
 mod max_pool;
 mod resize;
+mod snake_backward;
 mod space_to_depth;
 
 pub use group_norm::GroupNormOptions;
 pub use group_norm_backward::GroupNormGradients;
 pub use max_pool::MaxPoolOptions;
 pub use resize::ResizeOptions;
+pub use snake_backward::SnakeGradients;
 
 pub(super) mod conv_backward;
 pub(super) mod conv_transpose;

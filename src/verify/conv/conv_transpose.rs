@@ -8,7 +8,7 @@ use crate::reference::conv_transpose::{Inputs, Output, reference};
 use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
-use crate::verify::small::{self, laid, like};
+use crate::verify::small::{self, laid, like, like_by};
 
 /// Multiply-adds of a small call, at most.
 const WORK: f64 = 2e6;
@@ -67,8 +67,12 @@ impl Describe for Problem {
     }
 
     fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
-        let [rows, columns, _] = config.tile.map(|size| size as usize);
-        let depthwise = config.algorithm == Algorithm::Depthwise;
+        // Scratch is poisoned.
+        let own = Problem { kept_weights: false, ..*self };
+        let [rows, columns, depth] = config.tile.map(|size| size as usize);
+        // Matrices of channels that a step of k divides have a shader of their own.
+        let by = if config.algorithm == Algorithm::Coop { depth.next_multiple_of(8) } else { 8 };
+        let depthwise = matches!(config.algorithm, Algorithm::Depthwise | Algorithm::Strips);
         // So many places of a phase, at least; y has the remainder by 8 of the Problem's.
         let side = |axis: usize, places: usize| {
             let [before, after] = [self.padding[2 * axis], self.padding[2 * axis + 1]];
@@ -90,7 +94,8 @@ impl Describe for Problem {
         let of = |batch: usize, channels, outputs, [height, width]: [usize; 2]| {
             let groups = if depthwise { like(self.groups, outputs) } else { self.groups.min(2) };
             let [of_x, of_y] = [self.group_channels(), self.group_outputs()];
-            let (of_x, of_y) = if depthwise { (of_x, of_y) } else { (like(of_x, channels), like(of_y, outputs)) };
+            let (of_x, of_y) =
+                if depthwise { (of_x, of_y) } else { (like_by(of_x, channels, by), like(of_y, outputs)) };
             smaller(self, self.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
         };
         let wide = rows.div_ceil(3) + 1;
@@ -102,7 +107,7 @@ impl Describe for Problem {
             of(1, 9, 9, [5, 5]),
             Problem { activation: silu, ..of(2, 9, 9, [2, 9]) },
         ];
-        let mut all = small::and_own(all.into_iter().filter(|own| own.flops() / 2.0 <= WORK), self, self.flops() / 2.0);
+        let mut all = small::and_own(all.into_iter().filter(|own| own.flops() / 2.0 <= WORK), &own, self.flops() / 2.0);
         all.iter_mut().for_each(|telling| telling.set = Some(loud));
         all
     }

@@ -9,6 +9,7 @@ mod space_to_depth;
 pub mod conv_backward;
 pub mod conv_transpose;
 pub mod group_norm_backward;
+pub mod snake_backward;
 
 use crate::conv::{Activation, Algorithm, Bias, Buffers, Config, Padding, Problem, Residual};
 use crate::reference::conv::{Inputs, Output, reference};
@@ -143,10 +144,12 @@ impl Describe for Problem {
     }
 
     fn telling(&self, config: &Config) -> Vec<Telling<Problem>> {
+        // Scratch is poisoned.
+        let own = Problem { kept_weights: false, ..*self };
         let [first, others @ ..] = shapes(self, config.algorithm, config.tile);
         let silu = if self.snake.is_some() { others[3] } else { Problem { activation: Activation::Silu, ..others[3] } };
         let all = [first, others[0], others[1], others[2], silu].into_iter();
-        let mut all = small::and_own(all.filter(|own| own.flops() / 2.0 <= WORK), self, self.flops() / 2.0);
+        let mut all = small::and_own(all.filter(|own| own.flops() / 2.0 <= WORK), &own, self.flops() / 2.0);
         all.iter_mut().for_each(|telling| telling.set = Some(loud));
         all
     }

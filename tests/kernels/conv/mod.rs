@@ -5,6 +5,7 @@ mod group_norm_backward;
 mod max_pool;
 mod max_pool_backward;
 mod resize;
+mod snake_backward;
 mod space_to_depth;
 
 mod conv_backward;

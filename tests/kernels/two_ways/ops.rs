@@ -18,8 +18,8 @@ use tileloom::{
     attention_merge, attention_merge_backward, axpby, beam_step, column_sums, conv, conv_backward, conv_transpose,
     counting_sort, dropout, gemm_quant, group_norm, group_norm_backward, grouped_gemm, grouped_gemm_backward,
     kv_append, kv_move, lora, lora_backward, max_pool, max_pool_backward, moe_balance, moe_bias, moe_route,
-    moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, softmax,
-    softmax_backward, space_to_depth, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
+    moe_route_backward, norm, norm_backward, position_encoding, quantize, resize, rope, sample, snake_backward,
+    softmax, softmax_backward, space_to_depth, speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar,
     vq_scatter, vq_train,
 };
 
@@ -76,6 +76,7 @@ ops![
     resize::Problem,
     rope::Problem,
     sample::Problem,
+    snake_backward::Problem,
     softmax::Problem,
     softmax_backward::Problem,
     space_to_depth::Problem,
@@ -672,6 +673,21 @@ impl TwoWays for group_norm::Problem {
 
     fn cuts(&self) -> Vec<Cut<Self>> {
         let args = [("x", 1), ("y", 1), ("stats", 3)];
+        vec![Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
+    }
+}
+
+impl TwoWays for snake_backward::Problem {
+    fn problems() -> Vec<Self> {
+        use loom::kernels::conv::snake_backward::{of, shape};
+        [shape(12, [6, 6], conv::Order::Nhwc), of(F16, shape(12, [6, 6], conv::Order::Nchw))]
+            .map(|problem| Self { batch: 3, ..problem })
+            .into()
+    }
+
+    /// Gradients of alpha and the bias are sums over pictures.
+    fn cuts(&self) -> Vec<Cut<Self>> {
+        let args = [("x", 1), ("dy", 1), ("dx", 1)];
         vec![Cut::at("batches", 1, self.batch, &args, |some| Self { batch: some.len(), ..*self })]
     }
 }

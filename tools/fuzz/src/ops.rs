@@ -15,8 +15,8 @@ use tileloom::{
     axpby, beam_step, column_sums, conv, conv_backward, conv_transpose, counting_sort, dropout, gemm, gemm_quant,
     group_norm, group_norm_backward, grouped_gemm, grouped_gemm_backward, kv_append, kv_move, lora, lora_backward,
     max_pool, max_pool_backward, moe_balance, moe_bias, moe_route, moe_route_backward, norm, norm_backward,
-    position_encoding, quantize, resize, rope, sample, softmax, softmax_backward, space_to_depth, speculative_tree,
-    speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
+    position_encoding, quantize, resize, rope, sample, snake_backward, softmax, softmax_backward, space_to_depth,
+    speculative_tree, speculative_verify, vq_assign, vq_lookup, vq_scalar, vq_scatter, vq_train,
 };
 
 use crate::call::{self, Get, Tally, Target};
@@ -28,7 +28,7 @@ use crate::{fields, one_of, tensors};
 pub type Case = fn(&mut Dice, &Gpu, &Kernels, &mut Tally) -> std::result::Result<call::End, String>;
 
 /// The ops by name.
-pub const OPS: [(&str, Case); 51] = [
+pub const OPS: [(&str, Case); 52] = [
     ("attention", call::case::<attention::Problem>),
     ("attention_backward", call::case::<attention_backward::Problem>),
     ("attention_bias", call::case::<attention_bias::Problem>),
@@ -69,6 +69,7 @@ pub const OPS: [(&str, Case); 51] = [
     ("resize", call::case::<resize::Problem>),
     ("rope", call::case::<rope::Problem>),
     ("sample", call::case::<sample::Problem>),
+    ("snake_backward", call::case::<snake_backward::Problem>),
     ("softmax", call::case::<softmax::Problem>),
     ("softmax_backward", call::case::<softmax_backward::Problem>),
     ("space_to_depth", call::case::<space_to_depth::Problem>),
@@ -403,6 +404,14 @@ op!(group_norm_backward: [x, dy], [weight, bias, stats, running_mean, running_va
         group_norm::Statistics::Given(_) => None,
         _ => Some(0),
     };
+});
+
+fields!(snake_backward::Problem = Self::default();
+snake_backward::Problem {
+    batch, channels, size, order, x, x_layout, dy, dy_layout, alpha, dx, dx_layout, dalpha, dbias, add,
+});
+op!(snake_backward: [x, dy, alpha], [dx, dalpha, dbias, scratch]; |dice, p| {
+    p.size = [0; 2].map(|_| 1 + dice.below(20));
 });
 
 fields!(max_pool::Problem = Self::default();

@@ -204,6 +204,14 @@ fn everywhere(list: &mut List<Problem>) {
                 }
             }
         }
+        // Behind the last window stands what is no number.
+        let unseen = conv::Problem { stride: [2, 2], padding: sides([0; 4]), ..depthwise(8, 8, 3, order) };
+        list.narrow("strips, places that no window sees", sums(unseen)).config(STRIPS).set(move |_, values| {
+            let x = values.get_mut("x").into_iter().flatten().enumerate();
+            let last =
+                |i: usize| if order == Nchw { i % 8 == 7 || i / 8 % 8 == 7 } else { i / 8 % 8 == 7 || i / 64 % 8 == 7 };
+            x.filter(|(i, _)| last(*i)).for_each(|(i, v)| *v = [f64::NAN, f64::INFINITY][i % 2]);
+        });
         for mask in [TapMask::A, TapMask::B] {
             let entry = list.narrow("masks of PixelCNN", all(conv::Problem { mask, ..first })).config(DIRECT);
             entry.set(|problem, values| {

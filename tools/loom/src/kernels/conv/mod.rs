@@ -5,6 +5,7 @@ pub mod group_norm_backward;
 pub mod max_pool;
 pub mod max_pool_backward;
 pub mod resize;
+pub mod snake_backward;
 pub mod space_to_depth;
 
 pub mod conv_backward;
