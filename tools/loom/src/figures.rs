@@ -157,9 +157,38 @@ impl Report {
         )
     }
 
+    /// What is known of the adapter and the run: name and text.
+    pub fn told(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![("adapter", format!("{}, {}", self.name, self.backend)), ("driver", self.driver.clone())];
+        if let Some(facts) = &self.facts {
+            let commit = facts.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
+            let Facts { tileloom, wgpu, naga, .. } = facts;
+            all.extend([
+                ("system", facts.os.clone()),
+                ("kind", facts.device_type.clone()),
+                ("versions", format!("tileloom {tileloom}{commit}; wgpu {wgpu}, naga {naga}")),
+                ("runtime checks", facts.checks.clone()),
+                ("power", facts.power.clone().unwrap_or("not known".into())),
+            ]);
+            all.extend(facts.load.map(|load| ("load at the start", format!("{load} processes ran or waited"))));
+            all.push(("command", facts.command.clone()));
+            all.push(("seed", facts.seed.to_string()));
+        }
+        let ratio =
+            self.timestamps_to_wall.map(|ratio| format!("; {:.0} % of wall time over a long copy", 100.0 * ratio));
+        all.push(("clock", self.clock.clone() + &ratio.unwrap_or_default()));
+        if let (Some(step), Some(dispatch), Some(submit)) = (self.step_s, self.dispatch_s, self.submit_s) {
+            all.push(("step of the clock", duration(step)));
+            all.push(("dispatch", format!("{} from one to the next", duration(dispatch))));
+            all.push(("submission", format!("{} until its end is seen", duration(submit))));
+        }
+        all
+    }
+
     /// What measures a line of it again.
     pub fn command(&self, line: &Line) -> String {
-        let seed = self.facts.as_ref().map_or(String::new(), |facts| format!(" --seed {}", facts.seed));
+        let of = |Facts { suite, seed, .. }: &Facts| format!(" --suite {suite} --seed {seed}");
+        let seed = self.facts.as_ref().filter(|facts| !facts.suite.is_empty()).map_or(String::new(), of);
         let config = if line.config.is_empty() { String::new() } else { format!(" --config '{}'", line.config) };
         format!("loom bench {} --adapter {} --shape '{}'{config}{seed}", line.kernel, self.adapter, line.shape)
     }
@@ -172,7 +201,13 @@ impl Report {
 pub fn read(file: &Path) -> Result<Vec<Report>, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let text = std::fs::read_to_string(file).map_err(|error| told(&error))?;
-    serde_json::from_str(&text).map_err(|error| told(&error))
+    let reports: Vec<Report> = serde_json::from_str(&text).map_err(|error| told(&error))?;
+    match reports.iter().find(|report| report.schema > SCHEMA) {
+        None => Ok(reports),
+        Some(Report { schema, .. }) => Err(told(&format!(
+            "written by a later loom: version {schema} of the format, this one reads up to {SCHEMA}"
+        ))),
+    }
 }
 
 /// `1.23 ms`, in three digits.

@@ -19,7 +19,6 @@ use crate::kernel::{
     affordable,
 };
 use crate::pool::Pool;
-use crate::random::Random;
 
 /// One call, and the name of the file that a failure leaves.
 #[derive(Debug, Clone)]
@@ -397,7 +396,7 @@ impl<D: Listed> Entry<D> {
                     (Access::Write, _) => vec![POISON; arg.view.bytes()],
                     (_, Number::F(dtype)) if len > LARGE && !D::follows() => pool.bytes(dtype, len, seed),
                     _ => {
-                        filled.insert(arg.name, problem.fill(arg.name, len, &filled, &mut Random::new(seed as u64)));
+                        filled.insert(arg.name, problem.fill(arg.name, len, &filled, &mut pool.random(seed)));
                         if let Some(set) = &self.set {
                             set(&problem, &mut filled);
                         }

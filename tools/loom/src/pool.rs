@@ -6,6 +6,7 @@ use crate::random::Random;
 
 /// Random values that input sets are cut from, each set at a place of its own.
 pub struct Pool {
+    seed: u64,
     values: Vec<f64>,
     encoded: [Vec<u8>; 3],
 }
@@ -23,7 +24,17 @@ impl Pool {
             bytes.truncate(POOL * dtype.bytes() as usize); // `encode` pads to words
             bytes
         });
-        Pool { values, encoded }
+        Pool { seed, values, encoded }
+    }
+
+    /// What it was made of.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Of the random values of argument `set`, which are not cut from it.
+    pub fn random(&self, set: usize) -> Random {
+        Random::new(self.seed.rotate_left(32) ^ set as u64)
     }
 
     fn start(set: usize) -> usize {
@@ -67,5 +78,7 @@ mod tests {
             }
         }
         assert_ne!(pool.values(Dtype::F32, 8, 0), pool.values(Dtype::F32, 8, 1));
+        let drawn = |seed, set| Pool::new(seed).random(set).normal();
+        assert!(drawn(3, 1) == drawn(3, 1) && drawn(3, 1) != drawn(3, 2) && drawn(3, 1) != drawn(4, 1));
     }
 }

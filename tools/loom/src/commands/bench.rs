@@ -88,9 +88,9 @@ pub struct Options {
     /// By the choices of a table of `loom tune`
     #[arg(long, value_name = "TABLE")]
     pub table: Option<PathBuf>,
-    /// Of the random inputs
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
+    /// Of the random inputs [default: the time]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Write the JSON to FILE, too
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -210,7 +210,7 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, options: &Option
         progress.step(&what);
         progress.line(&what);
     };
-    let facts = facts(gpu, options);
+    let facts = facts(gpu, options, pool.seed());
     told("ceilings");
     let mut timer = Timer::new(gpu)?;
     let suite = options.suite();
@@ -491,7 +491,12 @@ fn locked(name: &str) -> String {
     version.unwrap_or("unknown").into()
 }
 
-fn facts(gpu: &Gpu, options: &Options) -> Facts {
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+fn facts(gpu: &Gpu, options: &Options, seed: u64) -> Facts {
     let line = |file: &str| std::fs::read_to_string(file).ok().map(|text| text.trim().to_string());
     let system = line("/etc/os-release").and_then(|text| {
         let pretty = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
@@ -525,8 +530,8 @@ fn facts(gpu: &Gpu, options: &Options) -> Facts {
         load: load(),
         command: format!("loom {}", arguments.join(" ")),
         suite: options.suite().name().into(),
-        seed: options.seed,
-        time: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        seed,
+        time: now(),
     }
 }
 

@@ -429,7 +429,7 @@ fn folder(out: &mut Pipe, dir: &std::path::Path, file: Option<PathBuf>, name: Op
 fn measure(out: &mut Pipe, options: &bench::Options) -> Result {
     let kernels = registry::named(&options.kernels)?;
     let adapters = gpu::select(options.adapter.as_deref())?;
-    let pool = Pool::new(options.seed);
+    let pool = Pool::new(options.seed.unwrap_or_else(bench::now));
     let (mut reports, mut right) = (Vec::new(), true);
     for adapter in &adapters {
         let measured = Gpu::open_with(adapter, options.kernels_options())

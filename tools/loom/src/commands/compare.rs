@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::commands::bench::Suite;
 use crate::figures::{self, Line, Report, duration};
 use crate::stats::{holm, mad, median, normal_quantile, normal_tail, signs};
 use crate::table::table;
@@ -30,6 +31,12 @@ pub struct Options {
     /// What they measure, with --run: kernels; all of them if none is named
     #[arg(long, value_name = "KERNEL")]
     pub kernel: Vec<String>,
+    /// Of which suite, with --run [default: quick; with --shape any]
+    #[arg(long, value_enum)]
+    pub suite: Option<Suite>,
+    /// Only the shape of this name, with --run
+    #[arg(long, value_name = "NAME")]
+    pub shape: Option<String>,
     /// Only adapters whose name contains NAME, with --run
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
@@ -282,7 +289,15 @@ fn once(program: &Path, options: &Options, folder: &Path) -> Result<Vec<Report>,
     let path = std::fs::canonicalize(program).map_err(|error| format!("{}: {error}", program.display()))?;
     all.push(path.into());
     let mut command = Command::new(&all[0]);
-    command.args(&all[1..]).arg("bench").args(&options.kernel).args(["--quick", "--out"]).arg(&out);
+    command.args(&all[1..]).arg("bench").args(&options.kernel).arg("--out").arg(&out);
+    match (&options.suite, &options.shape) {
+        (Some(suite), _) => command.args(["--suite", suite.name()]),
+        (None, Some(_)) => &mut command,
+        (None, None) => command.arg("--quick"),
+    };
+    if let Some(shape) = &options.shape {
+        command.args(["--shape", shape]);
+    }
     if let Some(name) = &options.adapter {
         command.args(["--adapter", name]);
     }

@@ -6,14 +6,14 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tileloom::tune::{Entry, Table};
-use tileloom::verify::{Tried, Verdicts};
+use tileloom::verify::{Known, Tried, Verdicts};
 use tileloom::wgpu;
 
 use super::bench::Suite;
@@ -44,7 +44,7 @@ pub struct Options {
     /// Only the shape of this name
     #[arg(long, value_name = "NAME")]
     pub shape: Option<String>,
-    /// Write the table to TABLE, or add to it; what was timed is appended to TABLE.runs, for --export
+    /// Write the table to TABLE, or add to it; what was timed, and what a process was lost by, is appended to TABLE.runs, for --export and --resume
     #[arg(long, value_name = "TABLE")]
     pub out: Option<PathBuf>,
     /// Leave out what TABLE has of this adapter and driver
@@ -155,6 +155,8 @@ fn serve(options: &Options, adapter: &wgpu::Adapter, side: &mut dyn Side) -> Res
     let opened = Opened { key, slug, clock: search.clock(), groups: groups.len() };
     let Some(work) = side.borrow_mut().opened(opened) else { return Ok(()) };
     let mut verdicts = options.verdicts.as_ref().map(|file| Verdicts::open(&gpu.kernels, file));
+    let before = verdicts.iter().flat_map(Verdicts::iter).filter(|(_, known)| matches!(known, Known::Banned(_)));
+    let before: Vec<Tried> = before.map(|(tried, _)| tried.clone()).collect();
     let mut ban = |wrong: &Wrong| match &mut verdicts {
         Some(verdicts) => {
             let tried = Tried { op: wrong.op.clone(), config: wrong.config.clone(), sources: wrong.sources };
@@ -166,7 +168,10 @@ fn serve(options: &Options, adapter: &wgpu::Adapter, side: &mut dyn Side) -> Res
     work.bans.iter().try_for_each(&mut ban)?;
     let skip = |op: &str| -> HashSet<(String, u64)> {
         let own = work.bans.iter().filter(|wrong| wrong.op == op);
-        own.map(|wrong| (wrong.config.clone(), wrong.sources)).collect()
+        let before = before.iter().filter(|tried| tried.op == op);
+        own.map(|wrong| (wrong.config.clone(), wrong.sources))
+            .chain(before.map(|tried| (tried.config.clone(), tried.sources)))
+            .collect()
     };
     let (start, mut known, mut left) = (Instant::now(), 0, 0);
     for group in &groups {
@@ -266,6 +271,11 @@ impl<'a> Session<'a> {
     fn died(&mut self, how: &str) {
         let Some(wrong) = self.running.take() else { return };
         let reason = how.to_string();
+        // Without a Config it tells the class.
+        let told = if wrong.config.is_empty() { wrong.reason.clone() } else { reason.clone() };
+        if let Err(reason) = self.note(Came::Lost(Wrong { reason: told, ..wrong.clone() })) {
+            self.failed.get_or_insert(reason);
+        }
         if wrong.config.is_empty() {
             let skipped = vec![format!("{}: {reason} while its candidates were timed", wrong.shape)];
             self.all.push(Tuned { op: wrong.op.clone(), gain: 1.0, skipped, ..Tuned::default() });
@@ -284,16 +294,39 @@ impl<'a> Session<'a> {
         }
         let Tuned { op, class, config, sources, .. } = tuned.clone();
         self.table.insert(&key, Entry { op, class, config, sources, facts: tuned.facts() });
-        let Some(out) = &self.options.out else { return Ok(()) };
-        self.table.write(out).map_err(|error| error.to_string())?;
-        let mut runs = out.clone().into_os_string();
+        if let Some(out) = &self.options.out {
+            self.table.write(out).map_err(|error| error.to_string())?;
+        }
+        self.note(Came::Tuned(tuned.clone()))
+    }
+
+    /// TABLE.runs.
+    fn runs(&self) -> Option<PathBuf> {
+        let mut runs = self.options.out.clone()?.into_os_string();
         runs.push(".runs");
-        let (slug, clock) =
-            self.opened.as_ref().map_or(("", ""), |opened| (opened.slug.as_str(), opened.clock.as_str()));
-        let line = serde_json::json!({ "key": key, "adapter": slug, "clock": clock, "tuned": tuned });
+        Some(runs.into())
+    }
+
+    /// Adds a line to TABLE.runs: what was timed, or what a process was lost by.
+    fn note(&self, came: Came) -> Result<(), String> {
+        let (Some(runs), Some(Opened { key, slug, clock, .. })) = (self.runs(), self.opened.clone()) else {
+            return Ok(());
+        };
+        let line =
+            serde_json::to_string(&Line { key, adapter: slug, clock, came }).map_err(|error| error.to_string())?;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&runs);
         let written = file.and_then(|mut file| writeln!(file, "{line}"));
-        written.map_err(|error| format!("{}: {error}", Path::new(&runs).display()))
+        written.map_err(|error| format!("{}: {error}", runs.display()))
+    }
+
+    /// What an earlier search of this adapter was lost by.
+    fn lost_before(&self) -> Vec<Wrong> {
+        let text = self.runs().filter(|_| self.options.resume).and_then(|runs| std::fs::read_to_string(runs).ok());
+        let lost = |line: &str| match serde_json::from_str(line).ok()? {
+            Line { key, came: Came::Lost(wrong), .. } if key == self.key() => Some(wrong),
+            _ => None,
+        };
+        text.iter().flat_map(|text| text.lines().filter_map(lost)).collect()
     }
 }
 
@@ -305,6 +338,15 @@ impl Side for Session<'_> {
             self.say(&format!("{}: {} classes, by {}", opened.slug, opened.groups, opened.clock));
         }
         self.opened = Some(opened);
+        if first {
+            for lost in self.lost_before() {
+                // Without a Config it is a class.
+                match lost.config.is_empty() {
+                    true => self.given_up.push((lost.op, lost.reason)),
+                    false => self.bans.push(lost),
+                }
+            }
+        }
         let own = self.all.iter().map(|tuned| (tuned.op.clone(), tuned.class.clone()));
         let mut done: Vec<(String, String)> = own.collect();
         done.extend(self.given_up.iter().cloned());
@@ -556,11 +598,22 @@ fn render(session: &Session) -> String {
 }
 
 /// A line of TABLE.runs.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Line {
     key: String,
     adapter: String,
-    tuned: Tuned,
+    #[serde(default)]
+    clock: String,
+    #[serde(flatten)]
+    came: Came,
+}
+
+/// What came of a group, or what a process was lost by: a Config, or without one a class.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Came {
+    Tuned(Tuned),
+    Lost(Wrong),
 }
 
 /// Per op and class, the Config that is best in the mean of all adapters and shapes, among those that were right on all of them.
@@ -569,23 +622,33 @@ struct Line {
 /// Files that cannot be read, or that hold something else.
 fn export(files: &[PathBuf]) -> Result<String, String> {
     // What was measured last of an adapter counts.
-    let mut last: BTreeMap<(String, String), BTreeMap<String, Line>> = BTreeMap::new();
+    let mut last: BTreeMap<(String, String), BTreeMap<String, (String, Tuned)>> = BTreeMap::new();
+    let mut lost = HashSet::new();
     for file in files {
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
         for line in text.lines().filter(|line| !line.is_empty()) {
             let line: Line = serde_json::from_str(line).map_err(|error| format!("{}: {error}", file.display()))?;
-            let at = (line.tuned.op.clone(), line.tuned.class.clone());
-            last.entry(at).or_default().insert(line.key.clone(), line);
+            match line.came {
+                Came::Tuned(tuned) => {
+                    let at = (tuned.op.clone(), tuned.class.clone());
+                    last.entry(at).or_default().insert(line.key, (line.adapter, tuned));
+                }
+                Came::Lost(wrong) => {
+                    lost.insert((wrong.op, wrong.config));
+                }
+            }
         }
     }
     let rows = last.iter().filter_map(|((op, class), lines)| {
-        let wrong =
-            |config: &str| lines.values().flat_map(|line| &line.tuned.wrong).any(|wrong| wrong.config == config);
+        let wrong = |config: &str| {
+            let told = lines.values().flat_map(|(_, tuned)| &tuned.wrong).any(|wrong| wrong.config == config);
+            told || lost.contains(&(op.clone(), config.to_string()))
+        };
         // Per adapter and shape, what was timed.
         let mut sides: Vec<(&str, Vec<&Timed>)> = Vec::new();
-        for line in lines.values() {
-            for shape in &line.tuned.shapes {
-                sides.push((&line.adapter, line.tuned.timed.iter().filter(|timed| timed.shape == *shape).collect()));
+        for (adapter, tuned) in lines.values() {
+            for shape in &tuned.shapes {
+                sides.push((adapter, tuned.timed.iter().filter(|timed| timed.shape == *shape).collect()));
             }
         }
         let shares = |config: &str| {
@@ -607,7 +670,7 @@ fn export(files: &[PathBuf]) -> Result<String, String> {
         choices.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(b.2)));
         let (mean, (worst, adapter), config) = choices.into_iter().next()?;
         let shipped: Vec<&str> =
-            lines.values().filter_map(|line| line.tuned.shipped.first().map(String::as_str)).collect();
+            lines.values().filter_map(|(_, tuned)| tuned.shipped.first().map(String::as_str)).collect();
         let ships = shipped.iter().all(|other| *other == config);
         let adapters = lines.len();
         Some(vec![
@@ -675,6 +738,26 @@ mod tests {
         std::fs::write(&file, format!("{first}{}", line("y", &[("a", 1.0), ("b", 2.0)], &["c"]))).unwrap();
         let text = export(std::slice::from_ref(&file)).unwrap();
         assert!(text.contains("| a ") && text.contains("shipped"), "{text}");
+        // Nor is what a process was lost by.
+        let lost = Wrong {
+            op: "softmax".into(),
+            config: "c".into(),
+            sources: 1,
+            shape: "s".into(),
+            reason: "it was silent".into(),
+        };
+        let key = || "y".to_string();
+        let lost = Line { key: key(), adapter: key(), clock: String::new(), came: Came::Lost(lost) };
+        let lost = serde_json::to_string(&lost).unwrap();
+        std::fs::write(&file, format!("{first}{second}{lost}\n")).unwrap();
+        let text = export(std::slice::from_ref(&file)).unwrap();
+        assert!(text.contains("| a ") && !text.contains("| c "), "{text}");
+        // A search that goes on leaves it out, on that adapter.
+        let options = Options { out: Some(dir.join("a")), resume: true, ..Options::default() };
+        let mut session = Session::new(&options);
+        let opened = |key: &str| Opened { key: key.into(), slug: key.into(), clock: String::new(), groups: 1 };
+        assert_eq!(session.opened(opened("y")).unwrap().bans[0].config, "c");
+        assert!(Session::new(&options).opened(opened("x")).unwrap().bans.is_empty());
         assert!(export(&[dir.join("none")]).unwrap_err().contains("none"));
         std::fs::remove_dir_all(&dir).unwrap();
     }

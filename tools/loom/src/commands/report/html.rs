@@ -53,33 +53,8 @@ fn adapter(page: &mut String, report: &Report, name: &str, number: usize) {
     let _ =
         writeln!(page, "<h2><span class=\"c{}\"><span class=\"key\"></span></span>{}</h2>", number % 6, escaped(name));
     *page += "<div class=\"wide\"><table>\n";
-    row(page, "adapter", &format!("{}, {}", report.name, report.backend));
-    row(page, "driver", &report.driver);
-    if let Some(facts) = &report.facts {
-        row(page, "system", &facts.os);
-        row(page, "kind", &facts.device_type);
-        let commit = facts.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
-        row(
-            page,
-            "versions",
-            &format!("tileloom {}{commit}; wgpu {}, naga {}", facts.tileloom, facts.wgpu, facts.naga),
-        );
-        row(page, "runtime checks", &facts.checks);
-        row(page, "power", facts.power.as_deref().unwrap_or("not known"));
-        if let Some(load) = facts.load {
-            row(page, "load at the start", &format!("{load} processes ran or waited"));
-        }
-        row(page, "command", &facts.command);
-    }
-    let mut clock = report.clock.clone();
-    if let Some(ratio) = report.timestamps_to_wall {
-        let _ = write!(clock, "; {:.0} % of wall time over a long copy", 100.0 * ratio);
-    }
-    row(page, "clock", &clock);
-    if let (Some(step), Some(dispatch), Some(submit)) = (report.step_s, report.dispatch_s, report.submit_s) {
-        row(page, "step of the clock", &duration(step));
-        row(page, "dispatch", &format!("{} from one to the next", duration(dispatch)));
-        row(page, "submission", &format!("{} until its end is seen", duration(submit)));
+    for (name, text) in report.told() {
+        row(page, name, &text);
     }
     for word in ["strict", "fast"] {
         let shares = shares(report, word);
@@ -155,7 +130,7 @@ fn roofline(page: &mut String, report: &Report) {
     let (Some(low), Some(high)) = (xs().reduce(f64::min), xs().reduce(f64::max)) else { return };
     let mut series = Vec::new();
     let mut titles = Vec::new();
-    let peaks = report.ceilings.iter().filter(|c| c.name == "fma" || c.name.starts_with("matrix"));
+    let peaks = report.ceilings.iter().filter(|c| c.name.starts_with("fma") || c.name.starts_with("matrix"));
     let mut peaks: Vec<(String, f64)> = peaks.filter_map(|c| Some((c.name.clone(), c.rate?))).collect();
     if peaks.is_empty() {
         peaks.push(("fma".into(), report.fma_gflops));

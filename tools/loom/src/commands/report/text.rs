@@ -59,7 +59,9 @@ pub fn markdown(reports: &[Report]) -> String {
         let rendered = bench::render(report);
         let (head, table) = rendered.split_once("\n\n").unwrap_or((&rendered, ""));
         text += &format!("\n## {}\n\n", report.adapter);
-        text += &head.lines().map(|line| format!("* {line}\n")).collect::<String>();
+        text += &report.told().iter().map(|(name, told)| format!("* {name}: {told}\n")).collect::<String>();
+        // Behind the adapter and its clock, the ceilings.
+        text += &head.lines().skip(2).map(|line| format!("* {line}\n")).collect::<String>();
         text += &format!("\n{table}");
     }
     text
@@ -70,6 +72,14 @@ pub fn csv(reports: &[Report]) -> String {
     let header = [
         "adapter",
         "driver",
+        "backend",
+        "system",
+        "tileloom",
+        "commit",
+        "wgpu",
+        "suite",
+        "seed",
+        "time",
         "kernel",
         "shape",
         "contract",
@@ -101,9 +111,19 @@ pub fn csv(reports: &[Report]) -> String {
         let of = |get: fn(&crate::figures::Figures) -> f64| number(f.map(get));
         let some = |text: &Option<String>| text.clone().unwrap_or_default();
         let count = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+        let facts = report.facts.clone().unwrap_or_default();
+        let told = |number: u64| if report.facts.is_some() { number.to_string() } else { String::new() };
         let row = [
             report.adapter.clone(),
             report.driver.clone(),
+            report.backend.clone(),
+            facts.os,
+            facts.tileloom,
+            facts.commit.unwrap_or_default(),
+            facts.wgpu,
+            facts.suite,
+            told(facts.seed),
+            told(facts.time),
             line.kernel.clone(),
             line.shape.clone(),
             if f.is_some() { contract(line).into() } else { String::new() },
