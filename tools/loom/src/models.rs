@@ -317,19 +317,97 @@ pub fn codebooks() -> Vec<(String, usize, usize, usize)> {
     vec![of(1), of(8)]
 }
 
+/// A convolution of pictures, height and width alike.
+pub struct Convolved {
+    pub name: String,
+    pub batch: usize,
+    pub channels: usize,
+    pub outputs: usize,
+    pub size: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    /// Repeated so often in front.
+    pub upsample: usize,
+    pub dtype: Dtype,
+}
+
+/// The decoder of VQGAN from 16 x 16 to 256 x 256 pixels, a layer of each kind: channels of x and y, size, repeats in front.
+const VQGAN_LAYERS: [[usize; 4]; 10] = [
+    [256, 512, 16, 1],
+    [512, 512, 16, 1],
+    [512, 512, 16, 2],
+    [512, 256, 32, 1],
+    [256, 256, 32, 2],
+    [256, 256, 64, 2],
+    [256, 128, 128, 1],
+    [128, 128, 128, 2],
+    [128, 128, 256, 1],
+    [128, 3, 256, 1],
+];
+
+pub fn convolutions() -> Vec<Convolved> {
+    let vqgan = VQGAN_LAYERS.map(|[channels, outputs, size, upsample]| {
+        let enlarged = if upsample > 1 { format!(" enlarged to {}", size * upsample) } else { String::new() };
+        let name = format!("{VQGAN}, {channels} to {outputs} at {size}{enlarged}");
+        let dtype = Dtype::F32;
+        Convolved { name, batch: 1, channels, outputs, size, kernel: 3, stride: 1, upsample, dtype }
+    });
+    let patches = Convolved {
+        name: "ViT-B/16, 8 pictures to patches".into(),
+        batch: 8,
+        channels: 3,
+        outputs: 768,
+        size: 224,
+        kernel: 16,
+        stride: 16,
+        upsample: 1,
+        dtype: Dtype::F16,
+    };
+    vqgan.into_iter().chain([patches]).collect()
+}
+
+/// Channels and sizes of the norms of VQGAN's decoder, over 32 groups, with SiLU.
+pub fn group_norms() -> Vec<(String, usize, usize)> {
+    let of = |(channels, size)| (format!("{VQGAN}, {channels} at {size}"), channels, size);
+    [(512, 16), (512, 32), (256, 64), (128, 128), (128, 256)].map(of).into()
+}
+
+/// Rows, n and k of an expert's products of DeepSeek-V3 by a device that has this many of the 256, with their share of the tokens.
+pub const DEEPSEEK_EXPERTS: usize = 8;
+
+pub fn experts() -> Vec<(String, [usize; 3])> {
+    let mut all = Vec::new();
+    for (phase, tokens) in [("prefill of 4096", 4096), ("decode of 128", 128)] {
+        for (what, n, k) in DEEPSEEK_EXPERT {
+            let rows = tokens * 8 * DEEPSEEK_EXPERTS / 256;
+            let name = format!("{DEEPSEEK} {phase}, {what}, {DEEPSEEK_EXPERTS} of 256, {rows}x{n}x{k}");
+            all.push((name, [rows, n, k]));
+        }
+    }
+    all
+}
+
+/// Tokens that are routed to the experts of DeepSeek-V3.
+pub fn routed() -> [(String, usize); 2] {
+    [("prefill", 4096), ("decode", 128)].map(|(phase, tokens)| (format!("{DEEPSEEK} {phase}, {tokens} tokens"), tokens))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_tell_shapes_apart() {
-        let all: [Vec<String>; 6] = [
+        let all: [Vec<String>; 9] = [
             products().into_iter().map(|own| own.name).collect(),
             attentions().into_iter().map(|own| own.name).collect(),
             norms().into_iter().map(|own| own.name).collect(),
             softmaxes().into_iter().map(|own| own.name).collect(),
             ropes().into_iter().map(|own| own.name).collect(),
             codebooks().into_iter().map(|own| own.0).collect(),
+            convolutions().into_iter().map(|own| own.name).collect(),
+            group_norms().into_iter().map(|own| own.0).collect(),
+            experts().into_iter().map(|own| own.0).collect(),
         ];
         for names in all {
             let mut once = names.clone();

@@ -684,6 +684,10 @@ fn full(list: &mut List<Problem>) {
 }
 
 fn benches(list: &mut List<Problem>) {
+    for n in [64, 128, 256, 512, 1024] {
+        let forward = attention::Problem { seq_q: n, seq_kv: n, lse: Some(0), ..attention::Problem::new(1, 8, 8, 64) };
+        list.sweep("8 x n x 64 f32 causal", n, of(causal(forward))).unless(cut_short);
+    }
     for (seq, d) in [(512, 64), (512, 128), (2048, 64), (2048, 128)] {
         let forward =
             attention::Problem { seq_q: seq, seq_kv: seq, lse: Some(0), ..attention::Problem::new(1, 8, 8, d) };

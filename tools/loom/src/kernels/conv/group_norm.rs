@@ -10,6 +10,7 @@ use tileloom::{Caps, Dtype, Layout};
 
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values, affordable};
+use crate::models;
 use crate::random::Random;
 
 use Dtype::{Bf16, F16, F32};
@@ -323,6 +324,9 @@ fn benches(list: &mut List<Problem>) {
             entry.quick();
         }
         list.bench(format!("group 32, silu, 128 at 256, {name}, f16"), of(F16, vqgan));
+        for (model, channels, size) in models::group_norms() {
+            list.model(format!("{model}, {name}"), one(Over::Group(32), channels, size));
+        }
         list.bench(format!("group 32, silu, 512 at 16, {name}"), one(Over::Group(32), 512, 16));
         let plain = |problem| Problem { activation: Activation::None, ..problem };
         list.bench(format!("instance, 64 at 128, {name}"), plain(one(Over::Group(64), 64, 128)));

@@ -20,6 +20,7 @@ use tileloom::{Dtype, Layout};
 
 use crate::case::{self, Case, Fault, OptionValue, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Entry, Given, List, Listed, Values, affordable};
+use crate::models;
 use crate::packed::FORMATS;
 use crate::random::Random;
 use crate::weights;
@@ -706,6 +707,16 @@ fn benches(list: &mut List<Problem>) {
         let large = shape(256, 256, 128, 3, order);
         list.large(format!("3 x 3, 256 to 256 at 128 x 128, {name}"), large);
         list.large(format!("3 x 3, 256 to 256 at 128 x 128, f16, {name}"), of(large, [F16; 3]));
+        for own in models::convolutions() {
+            let (padding, size) = (Padding::Sides([own.kernel / 2 * usize::from(own.stride == 1); 4]), [own.size; 2]);
+            let first = shape(own.channels, own.outputs, own.size, own.kernel, order);
+            let problem = Problem { batch: own.batch, size, padding, upsample: [own.upsample; 2], ..first };
+            let problem = of(Problem { stride: [own.stride; 2], ..problem }, [own.dtype; 3]);
+            list.model(format!("{} {}, {name}", own.name, own.dtype), problem);
+        }
+    }
+    for n in [8, 16, 32, 64, 128, 256] {
+        list.sweep("3 x 3, 64 to 64 at n x n, nhwc", n, shape(64, 64, n, 3, Nhwc));
     }
 }
 

@@ -13,6 +13,7 @@ use super::{COOP, DIRECT, GATED, SHUFFLED, TILED, VECTOR, loud, no_coop, shuffle
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Entry, Given, List, Listed, Values, affordable};
 use crate::kernels::vq::vq_lookup::read_indices;
+use crate::models;
 use crate::packed;
 use crate::random::Random;
 
@@ -335,5 +336,9 @@ fn benches(list: &mut List<Problem>) {
     let packed = |m| Problem { format: Some(Format::Q4_0), ..moe(m) };
     routed(list.bench("64 of 512x1024, 4096 rows f16, q4_0", packed(4096)));
     routed(list.bench("64 of 512x1024, 64 rows f16, q4_0", packed(64)));
+    for (name, [m, n, k]) in models::experts() {
+        let halves = of(models::DEEPSEEK_EXPERTS, m, n, k, F16);
+        routed(list.model(format!("{name} fp8 f16"), Problem { format: Some(Format::FP8), ..halves }));
+    }
     list.large("64 of 2048x4096, 16384 rows f16", of(64, 16384, 2048, 4096, F16));
 }

@@ -195,6 +195,9 @@ fn wide(list: &mut List<Problem>) {
 
 fn benches(list: &mut List<Problem>) {
     list.bench("4096x4096 f32, x and z", both(4096, 4096)).quick();
+    for n in [1 << 10, 1 << 14, 1 << 18, 1 << 22] {
+        list.sweep("n f32, x and z", n, both(1, n));
+    }
     list.bench("4096x4096 f32 to f16", Problem::cast(4096, 4096, F32, F16)).quick();
     list.bench("4096x4096 bf16 to f32", Problem::cast(4096, 4096, Bf16, F32));
     list.bench("4096x4096 f16, x and z", typed([F16; 3], both(4096, 4096)));

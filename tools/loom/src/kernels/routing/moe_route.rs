@@ -6,6 +6,7 @@ use tileloom::{Dtype, Layout};
 
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
+use crate::models;
 
 pub const SCORE: [(&str, Score); 2] = [("softmax", Score::Softmax), ("sigmoid", Score::Sigmoid)];
 
@@ -69,6 +70,12 @@ impl Listed for Problem {
         list.bench("4096 tokens, 256 experts in 8 groups, biased", deepseek(4096)).quick();
         list.bench("4096 tokens, 128 experts", shape(4096, 128, 8));
         list.bench("1 token, 256 experts in 8 groups, biased", deepseek(1));
+        for (name, tokens) in models::routed() {
+            list.model(name, deepseek(tokens));
+        }
+        for n in [1, 16, 256, 4096, 65_536] {
+            list.sweep("n tokens, 256 experts in 8 groups", n, deepseek(n));
+        }
         list.large("16384 tokens, 256 experts in 8 groups, biased", deepseek(16_384));
         for logits in Dtype::ALL {
             list.compose(Problem { logits, ..deepseek(9) });

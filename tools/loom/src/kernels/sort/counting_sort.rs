@@ -63,6 +63,9 @@ impl Listed for Problem {
                 entry.quick();
             }
         }
+        for n in [1 << 10, 1 << 13, 1 << 16, 1 << 19, 1 << 22] {
+            list.sweep("n by 4096", n, Problem { counts: None, ..shape(n, 1, 4096) });
+        }
         list.large("16777216 by 32000", Problem { counts: None, ..shape(1 << 24, 1, 32_000) });
         for index in [Index::U32, Index::U16] {
             list.compose(Problem { index, ..shape(100, 2, 3000) });
