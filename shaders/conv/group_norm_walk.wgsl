@@ -14,7 +14,9 @@ struct Item {
   low: vec3<u32>,    // the first line of the box
   first: vec3<u32>,  // that of the part, from there
   at: vec3<u32>,     // that of the invocation, from there
+  step: vec3<u32>,   // to its next line
   line: u32,         // the same, counted
+  lines: u32,        // from one to the next
   end: u32,          // one past the last
   c: u32,            // the first chunk of the invocation
   c_end: u32,
@@ -41,27 +43,28 @@ fn item_of(wg: vec3<u32>, local: u32) -> Item {
   );
   let lane = local % LANES;
   let first = part * params.part_lines;
+  let lines = LANES / params.across;
   let line = first + lane / params.across;
   // Of LANES that `across` does not divide the last have nothing.
-  let busy = team < params.items && lane / params.across < LANES / params.across;
+  let busy = team < params.items && lane / params.across < lines;
   let end = select(0u, min(first + params.part_lines, params.lines), busy);
   let c = piece * params.part_chunks;
-  return Item(number, part, piece, lane, team < params.items, low, axes_in_box(first), axes_in_box(line), line, end,
-    c + lane % params.across, c + params.part_chunks);
+  return Item(number, part, piece, lane, team < params.items, low, axes_in_box(first), axes_in_box(line), axes_in_box(lines),
+    line, lines, end, c + lane % params.across, c + params.part_chunks);
 }
 
+// Without a division: software drivers take one lane by lane.
 fn next_line(item: Item) -> Item {
   var own = item;
-  let step = LANES / params.across;
-  own.line += step;
-  own.at.z += step;
+  own.line += own.lines;
+  own.at += own.step;
   if own.at.z >= params.box_2 {
-    own.at.y += own.at.z / params.box_2;
-    own.at.z %= params.box_2;
-    if own.at.y >= params.box_1 {
-      own.at.x += own.at.y / params.box_1;
-      own.at.y %= params.box_1;
-    }
+    own.at.z -= params.box_2;
+    own.at.y += 1u;
+  }
+  if own.at.y >= params.box_1 {
+    own.at.y -= params.box_1;
+    own.at.x += 1u;
   }
   return own;
 }

@@ -59,6 +59,9 @@ const TABLE: [Row; 3] = [
 /// Parts of a set, at most.
 pub(super) const PARTS: u64 = 256;
 
+/// Chunks whose moments are found one after the other.
+pub(super) const BLOCK: u64 = 128;
+
 /// Chunks of an invocation for which it pays to have fewer lanes.
 const FEW: u64 = 4;
 
@@ -347,6 +350,15 @@ impl Walk {
         if self.boxes.columns { self.line_parts } else { product!(self.line_parts, self.chunk_parts) }
     }
 
+    /// Those of an invocation that finds moments, in blocks (`group_norm_own.wgsl`).
+    pub fn moment_rounds(&self) -> Rounds {
+        let chunks = u64::from(self.part_chunks.div_ceil(self.across)).max(1);
+        let lines = (BLOCK / chunks).max(1);
+        let block = Rounds::nest(lines, Rounds::plain(chunks.min(BLOCK)));
+        let blocks = self.part_lines.div_ceil(self.down).div_ceil(lines);
+        Rounds::nest(blocks, Rounds::nest(chunks.div_ceil(BLOCK), block))
+    }
+
     /// Those of an invocation's loops.
     pub fn rounds(&self) -> Rounds {
         let chunks = u64::from(self.part_chunks.div_ceil(self.across));
@@ -420,7 +432,11 @@ pub(super) fn candidates(
         let [a, b, c] = boxes.lines;
         let own = area.set_chunks(vec).min(product!(a, b, c, chunks(area.cols, vec)));
         let wanted = own.div_ceil(FEW).max(1).checked_next_power_of_two().unwrap_or(u64::MAX);
-        let wanted = if boxes.columns && software { 1 } else { wanted.min(wg_size.into()) as u32 };
+        // Neighbours have what lies side by side: other columns, or other sets of a line.
+        let apart_by_lane = boxes.columns || boxes.pieces > 1;
+        let wanted = if apart_by_lane && software { 1 } else { wanted.min(wg_size.into()) as u32 };
+        // A line has one chunk of each set, and the next of these is lines away.
+        let thin = boxes.pieces > 1 && chunks(area.cols, vec) as usize <= boxes.pieces;
         let mut tiles = vec![(wanted.min(few), Reduce::Shuffle), (wanted, Reduce::Tree), (1, Reduce::None)];
         if !software && wanted > few {
             tiles.swap(0, 1);
@@ -436,8 +452,8 @@ pub(super) fn candidates(
             while apart && run > least && busy_with(Some(run)) < fill {
                 run /= 2;
             }
-            // What does not fit a cache, or leaves the adapter idle, comes after what is split.
-            let last = !apart && (product!(area.shape.elements(), bytes) > held || busy_with(None) < busy);
+            // What does not fit a cache, leaves the adapter idle, or reads little of a line, comes after what is split.
+            let last = !apart && (product!(area.shape.elements(), bytes) > held || busy_with(None) < busy || thin);
             found.push((last, Config { algorithm, wg_size, lanes, reduce, run, native_f16 }));
         }
     }

@@ -359,6 +359,9 @@ impl Pipeline for Pass<Config, Form> {
         if step != Step::Join {
             shader = shader.flag("COLUMNS", self.form.columns);
         }
+        if matches!(step, Step::Moments | Step::Whole) {
+            shader = shader.constant("BLOCK", boxes::BLOCK as u32);
+        }
         if matches!(step, Step::Moments | Step::Join) {
             // Regions of scratch are always declared read_write: they share a buffer.
             shader = shader.writes(PARTIALS, "partials", "vec4<f32>");
@@ -498,9 +501,10 @@ impl Plan for Problem {
                     let fold = if walk.boxes.columns { self.area(views).set_places().1[1] } else { 1 };
                     Rounds::plain(product!(walk.parts(), fold).div_ceil(config.lanes.into())) + reduced
                 }
-                Step::Whole => walk.rounds().times(2) + reduced,
+                Step::Whole => walk.moment_rounds() + walk.rounds() + reduced,
+                Step::Moments => walk.moment_rounds() + reduced,
                 // With what a loop over a chunk's elements stores.
-                Step::Moments | Step::Apply => walk.rounds() + reduced,
+                Step::Apply => walk.rounds() + reduced,
             };
             caps.check_rounds(rounds)?;
             config.check_items(&walk)?;

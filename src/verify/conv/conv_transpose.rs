@@ -95,7 +95,7 @@ impl Describe for Problem {
             let groups = if depthwise { like(self.groups, outputs) } else { self.groups.min(2) };
             let [of_x, of_y] = [self.group_channels(), self.group_outputs()];
             let (of_x, of_y) =
-                if depthwise { (of_x, of_y) } else { (like_by(of_x, channels, by), like(of_y, outputs)) };
+                if depthwise { (of_x, of_y) } else { (like_by(by, of_x, channels), like(of_y, outputs)) };
             smaller(self, self.batch.min(batch), groups, [of_x, of_y], [side(0, height), side(1, width)])
         };
         let wide = rows.div_ceil(3) + 1;

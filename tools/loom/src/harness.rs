@@ -13,7 +13,7 @@ use tileloom::{Caps, Error, ErrorKind, Kernels, wgpu};
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Reader, Shown, Tensor, float};
 use crate::commands::run::Finding;
-use crate::image::{Number, POISON, Rows};
+use crate::image::{Image, Number, POISON, Rows};
 use crate::kernel::{
     Access, Arg, Bound, Cost, Entry, List, Listed, Memory, Pick, Prepared, Ran, Replay, Rule, Run, Use, Values,
     affordable,
@@ -376,13 +376,30 @@ struct Sets<D> {
     kept: Rc<Values>,
 }
 
+/// The bytes of a binding that holds contiguous values by this view.
+fn laid(view: &Rows, values: &[f64]) -> Vec<u8> {
+    if view.is_dense() {
+        return view.number.encode(values);
+    }
+    let mut image = Image { bytes: vec![POISON; view.bytes()] };
+    image.scatter(0, view, values);
+    image.bytes
+}
+
+/// The contiguous values of this view of a binding.
+fn found(view: &Rows, bytes: Vec<u8>) -> Vec<f64> {
+    if !view.is_dense() {
+        return Image { bytes }.gather(0, view);
+    }
+    let mut values = view.number.decode(&bytes);
+    values.truncate(view.len());
+    values
+}
+
 impl<D: Listed> Entry<D> {
     fn loaded(&self, gpu: &Gpu, pool: &Pool, sets: usize) -> Result<Sets<D>, String> {
         let problem = self.problem.clone();
         let args = problem.args();
-        if let Some(arg) = args.iter().find(|arg| !arg.view.is_dense()) {
-            return Err(format!("`{}` is not dense: what is measured is", arg.name));
-        }
         let (mut kept, mut all) = (Values::new(), Vec::<Vec<(Arg, wgpu::Buffer)>>::new());
         for set in 0..sets {
             let (mut filled, mut buffers) = (Values::new(), Vec::new());
@@ -394,18 +411,23 @@ impl<D: Listed> Entry<D> {
                 let (len, seed) = (arg.view.len(), set * args.len() + i);
                 let mut bytes = match (arg.access, arg.view.number) {
                     (Access::Write, _) => vec![POISON; arg.view.bytes()],
-                    (_, Number::F(dtype)) if len > LARGE && !D::follows() => pool.bytes(dtype, len, seed),
+                    (_, Number::F(dtype)) if len > LARGE && !D::follows() && arg.view.is_dense() => {
+                        pool.bytes(dtype, len, seed)
+                    }
+                    (_, Number::F(dtype)) if len > LARGE && !D::follows() => {
+                        laid(&arg.view, &pool.values(dtype, len, seed))
+                    }
                     _ => {
                         filled.insert(arg.name, problem.fill(arg.name, len, &filled, &mut pool.random(seed)));
                         if let Some(set) = &self.set {
                             set(&problem, &mut filled);
                         }
-                        arg.view.number.encode(&filled[arg.name])
+                        laid(&arg.view, &filled[arg.name])
                     }
                 };
                 bytes.resize(bytes.len().next_multiple_of(4), 0);
                 if set == 0 && arg.access == Access::Update {
-                    kept.insert(arg.name, arg.view.number.decode(&bytes)[..len].to_vec());
+                    kept.insert(arg.name, found(&arg.view, bytes.clone()));
                 }
                 buffers.push((*arg, gpu.buffer(&bytes)));
             }
@@ -429,8 +451,7 @@ impl<D: Listed> Sets<D> {
             let (mut values, mut written) = ((*kept).clone(), Values::new());
             for (arg, buffer) in &first {
                 if arg.access == Access::Read || outputs.is_none() {
-                    let mut read = arg.view.number.decode(&gpu.read(buffer)?);
-                    read.truncate(arg.view.len());
+                    let read = found(&arg.view, gpu.read(buffer)?);
                     let to = if arg.access == Access::Read { &mut values } else { &mut written };
                     to.insert(arg.name, read);
                 }
