@@ -9,8 +9,8 @@ fn moments(item: Item) -> Acc {
   let c_end = min(item.c_end, chunks);
   let pivot = x_chunk(start_of(params.x, item.low + item.first), min(item.c, chunks - 1u), 0u, params.cols);
   var all = Acc(0.0, pivot, V(0.0), V(0.0));
-  // Lines of a block, or blocks of a line.
-  let lines = max(BLOCK * params.across / max(c_end - min(item.c, c_end), 1u), 1u);
+  // Lines of a block, the same for all lanes; one where a line has several blocks.
+  let lines = max(BLOCK / max((params.part_chunks + params.across - 1u) / params.across, 1u), 1u);
   var l = item;
   while l.line < l.end {
     var next = l;

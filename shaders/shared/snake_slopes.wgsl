@@ -12,7 +12,7 @@ fn cosine_of(r: vec4<f32>) -> vec4<f32> {
 }
 
 fn snake_slopes(x: vec4<f32>, alpha: vec4<f32>) -> SnakeSlopes {
-  let t = alpha * x;
+  let t = select(alpha * x, vec4<f32>(0.0), alpha == vec4<f32>(0.0));
   let r = less_pis(t);
   let s = sine_of(r);
   let double = 2.0 * s * cosine_of(r);

@@ -9,7 +9,7 @@
 //! Sums of parts of each channel of a picture, to scratch; these joined in their order; then dx, which may take the place of `x` or of `dy`.
 //!
 //! # Numerics
-//! Arguments `t = alpha x` are reduced by multiples of pi in two parts. Their own rounding moves dx by `|dy t| 2^-23`, and dalpha by
+//! Arguments `t = alpha x` are reduced by multiples of pi in two parts. Their own rounding moves dx by `|dy t| 2^-22`, and dalpha by
 //! `|dy| x^2 2^-22`; beyond 2^24 the sine could be anything.
 
 use super::Order;

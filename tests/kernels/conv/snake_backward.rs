@@ -80,7 +80,7 @@ fn errors(gpu: &Gpu) -> Result<(), String> {
     let buffer = |elements: usize| gpu.buffer(&vec![0; elements * 4]);
     let (x, dy, dx, vector) = (buffer(96), buffer(96), buffer(96), buffer(5));
     let (dalpha, short) = (buffer(6), buffer(4));
-    let good = Problem { dbias: None, ..shape(4, [3, 4], Order::Nhwc) };
+    let good = Problem { dalpha: Some(1), dbias: None, ..shape(4, [3, 4], Order::Nhwc) };
     let buffers = Buffers::new(&x, &dy, &vector).dx(&dx).dalpha(&dalpha);
     let prepare = |problem: &Problem| snake_backward::prepare(&gpu.kernels, problem, buffers);
     prepare(&good).map_err(|error| error.to_string())?;

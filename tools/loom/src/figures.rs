@@ -187,8 +187,11 @@ impl Report {
 
     /// What measures a line of it again.
     pub fn command(&self, line: &Line) -> String {
-        let of = |Facts { suite, seed, .. }: &Facts| format!(" --suite {suite} --seed {seed}");
-        let seed = self.facts.as_ref().filter(|facts| !facts.suite.is_empty()).map_or(String::new(), of);
+        let of = |Facts { suite, seed, .. }: &Facts| {
+            let suite = if suite.is_empty() { String::new() } else { format!(" --suite {suite}") };
+            format!("{suite} --seed {seed}")
+        };
+        let seed = self.facts.as_ref().map_or(String::new(), of);
         let config = if line.config.is_empty() { String::new() } else { format!(" --config '{}'", line.config) };
         format!("loom bench {} --adapter {} --shape '{}'{config}{seed}", line.kernel, self.adapter, line.shape)
     }
@@ -201,13 +204,13 @@ impl Report {
 pub fn read(file: &Path) -> Result<Vec<Report>, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let text = std::fs::read_to_string(file).map_err(|error| told(&error))?;
-    let reports: Vec<Report> = serde_json::from_str(&text).map_err(|error| told(&error))?;
-    match reports.iter().find(|report| report.schema > SCHEMA) {
-        None => Ok(reports),
-        Some(Report { schema, .. }) => Err(told(&format!(
-            "written by a later loom: version {schema} of the format, this one reads up to {SCHEMA}"
-        ))),
+    let reports: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| told(&error))?;
+    let schemas = reports.iter().filter_map(|report| report["schema"].as_u64());
+    if let Some(schema) = schemas.max().filter(|&schema| schema > SCHEMA.into()) {
+        let reason = format!("written by a later loom: version {schema} of the format, this one reads up to {SCHEMA}");
+        return Err(told(&reason));
     }
+    serde_json::from_value(reports.into()).map_err(|error| told(&error))
 }
 
 /// `1.23 ms`, in three digits.

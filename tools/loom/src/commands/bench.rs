@@ -106,11 +106,16 @@ impl Options {
         if self.quick { Suite::Quick } else { self.suite.unwrap_or_default() }
     }
 
+    /// A shape of whichever suite.
+    fn of_any(&self) -> bool {
+        self.shape.is_some() && self.suite.is_none() && !self.quick
+    }
+
     fn wants(&self, run: &dyn Run) -> bool {
         let named = self.shape.as_deref().is_none_or(|name| name == run.name());
-        let any = self.shape.is_some() && self.suite.is_none() && !self.quick;
         let all = [Suite::Full, Suite::Models, Suite::Sweep];
-        named && if any { all.iter().any(|suite| suite.has(run.what())) } else { self.suite().has(run.what()) }
+        named
+            && if self.of_any() { all.iter().any(|suite| suite.has(run.what())) } else { self.suite().has(run.what()) }
     }
 }
 
@@ -529,7 +534,8 @@ fn facts(gpu: &Gpu, options: &Options, seed: u64) -> Facts {
         power: (!power.is_empty()).then(|| power.join(", ")),
         load: load(),
         command: format!("loom {}", arguments.join(" ")),
-        suite: options.suite().name().into(),
+        // Of a shape that is named alone it is not told: any suite may have it.
+        suite: if options.of_any() { String::new() } else { options.suite().name().into() },
         seed,
         time: now(),
     }

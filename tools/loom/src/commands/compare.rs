@@ -245,7 +245,7 @@ fn measured(options: &Options) -> Result<(Vec<Row>, Vec<String>), String> {
         let mut found: [Vec<Report>; 2] = Default::default();
         for (side, program) in if pair % 2 == 0 { sides } else { [sides[1], sides[0]] } {
             eprintln!("pair {} of {}: {}", pair + 1, options.pairs, program.display());
-            found[side] = once(program, options, &folder)?;
+            found[side] = once(program, options, &folder, pair)?;
         }
         let [old, new] = &found;
         let adapters = matched(old, new);
@@ -279,7 +279,7 @@ fn measured(options: &Options) -> Result<(Vec<Row>, Vec<String>), String> {
 }
 
 /// What one program measures; options are those that earlier versions have, too.
-fn once(program: &Path, options: &Options, folder: &Path) -> Result<Vec<Report>, String> {
+fn once(program: &Path, options: &Options, folder: &Path, pair: u32) -> Result<Vec<Report>, String> {
     let out = folder.join("figures.json");
     let _ = std::fs::remove_file(&out);
     // A driver may come with a loader of its own, which has started this process: the words before the program.
@@ -290,6 +290,8 @@ fn once(program: &Path, options: &Options, folder: &Path) -> Result<Vec<Report>,
     all.push(path.into());
     let mut command = Command::new(&all[0]);
     command.args(&all[1..]).arg("bench").args(&options.kernel).arg("--out").arg(&out);
+    // The two of a pair have the same inputs.
+    command.args(["--seed", &(pair + 1).to_string()]);
     match (&options.suite, &options.shape) {
         (Some(suite), _) => command.args(["--suite", suite.name()]),
         (None, Some(_)) => &mut command,

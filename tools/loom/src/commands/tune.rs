@@ -339,13 +339,9 @@ impl Side for Session<'_> {
         }
         self.opened = Some(opened);
         if first {
-            for lost in self.lost_before() {
-                // Without a Config it is a class.
-                match lost.config.is_empty() {
-                    true => self.given_up.push((lost.op, lost.reason)),
-                    false => self.bans.push(lost),
-                }
-            }
+            // A class is tried again: its shaders may be others by now.
+            let lost = self.lost_before();
+            self.bans.extend(lost.into_iter().filter(|lost| !lost.config.is_empty()));
         }
         let own = self.all.iter().map(|tuned| (tuned.op.clone(), tuned.class.clone()));
         let mut done: Vec<(String, String)> = own.collect();
@@ -630,11 +626,15 @@ fn export(files: &[PathBuf]) -> Result<String, String> {
             let line: Line = serde_json::from_str(line).map_err(|error| format!("{}: {error}", file.display()))?;
             match line.came {
                 Came::Tuned(tuned) => {
+                    // Those that ran are right by now.
+                    for timed in &tuned.timed {
+                        lost.remove(&(line.key.clone(), tuned.op.clone(), timed.config.clone()));
+                    }
                     let at = (tuned.op.clone(), tuned.class.clone());
                     last.entry(at).or_default().insert(line.key, (line.adapter, tuned));
                 }
                 Came::Lost(wrong) => {
-                    lost.insert((wrong.op, wrong.config));
+                    lost.insert((line.key, wrong.op, wrong.config));
                 }
             }
         }
@@ -642,7 +642,7 @@ fn export(files: &[PathBuf]) -> Result<String, String> {
     let rows = last.iter().filter_map(|((op, class), lines)| {
         let wrong = |config: &str| {
             let told = lines.values().flat_map(|(_, tuned)| &tuned.wrong).any(|wrong| wrong.config == config);
-            told || lost.contains(&(op.clone(), config.to_string()))
+            told || lines.keys().any(|key| lost.contains(&(key.clone(), op.clone(), config.to_string())))
         };
         // Per adapter and shape, what was timed.
         let mut sides: Vec<(&str, Vec<&Timed>)> = Vec::new();

@@ -15,8 +15,13 @@ use Order::{Nchw, Nhwc};
 
 /// All gradients, of two pictures.
 pub fn shape(channels: usize, size: [usize; 2], order: Order) -> Problem {
-    let sums = Problem { alpha: 1, dalpha: Some(1), dbias: Some(2), ..Problem::default() };
+    let sums = Problem { dalpha: Some(0), dbias: Some(0), ..Problem::default() };
     Problem { batch: 2, channels, size, order, dx: Some(F32), ..sums }
+}
+
+/// The same where alpha and sums begin behind others.
+pub fn behind(problem: Problem) -> Problem {
+    Problem { alpha: 1, dalpha: Some(1), dbias: Some(2), ..problem }
 }
 
 /// The same of this dtype.
@@ -118,7 +123,10 @@ fn everywhere(list: &mut List<Problem>) {
         }
         let none = Problem { batch: 0, dalpha: None, dbias: None, ..first };
         list.narrow("nothing", none).config(SPLIT).alone();
-        list.narrow("by teams", shape(12, [6, 6], order)).config(TEAMS).seed(5).alone();
+        for problem in [shape(12, [6, 6], order), behind(shape(12, [6, 6], order))] {
+            list.narrow("by teams", problem).config(TEAMS).seed(5).alone();
+            list.narrow("by fours", problem).config(SPLIT).seed(6).alone();
+        }
     }
     let halves = of(F16, shape(6, [3, 5], Nchw));
     let entry = list.narrow("f16 lines that share words, over dy", halves).config(SPLIT).seed(7);
@@ -138,6 +146,7 @@ fn wide(list: &mut List<Problem>) {
             list.wide("dtypes", of(dtype, shape(channels, size, order))).seed(1).every_candidate();
         }
         list.wide("every candidate", shape(20, [9, 4], order)).seed(3).every_candidate();
+        list.wide("every candidate", behind(of(F16, shape(20, [9, 4], order)))).seed(3).every_candidate();
         let first = shape(16, [8, 8], order);
         list.wide("one arena", first).config(SPLIT).seed(4).arena();
         list.wide("in place", first).config(SPLIT).seed(5).memory(&[&["x", "dx"]]).says(&["in_place: [true, false]"]);
