@@ -107,7 +107,6 @@ const SOFTWARE_DEPTHWISE: &[Tile] = &[
     depthwise(4, 32, 0.1),
     depthwise(32, 4, 0.1),
     strips([16, 1], [2, 16, 1], 0.022),
-    strips([64, 1], [4, 8, 1], 0.0266),
     strips([16, 1], [4, 8, 1], 0.028),
     strips([16, 1], [2, 8, 1], 0.03),
     strips([16, 1], [1, 8, 1], 0.036),

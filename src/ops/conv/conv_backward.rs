@@ -14,9 +14,9 @@
 //!
 //! # Measured
 //! On Mesa 26.2's lavapipe, 2 cores shared with other work, f32, in turns with the convolution, the best of 30, times over its time, NCHW and NHWC.
-//! 3 x 3, 64 to 64 channels at 64 x 64: dx 1.03, 1.02; dweight with dbias 1.10, 1.09. The same by 2: 1.28, 1.37; 1.04, 0.96. Depthwise 7 x 7, 96 channels at
+//! 3 x 3, 64 to 64 channels at 64 x 64: dx 0.99, 1.00; dweight with dbias 1.12, 1.02. The same by 2: 1.5, 1.44; 1.03, 0.91. Depthwise 7 x 7, 96 channels at
 //! 56 x 56, all by [`Algorithm::Strips`]: 0.97, 1.00; 0.75, 0.90; dweight by
-//! [`Algorithm::Depthwise`] 5.7, 6.9. Other adapters are not measured. There, by their compilers, it takes 850 to 1150 instructions for 784 multiply-adds of
+//! [`Algorithm::Depthwise`] 5.7, 6.9. Other adapters are not measured. There, by their compilers, it takes 900 to 1190 instructions for 784 multiply-adds of
 //! an invocation, by `Depthwise` 670 to 1350 for 64.
 //!
 //! With [`Problem::dz`] a first step takes dy back through the activation: `dz = dy act'(z)`, by

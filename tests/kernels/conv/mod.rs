@@ -244,11 +244,15 @@ fn kept_speed(gpu: &Gpu) -> Result<(), String> {
         let call =
             |kept_weights| conv::prepare_with(&gpu.kernels, &Problem { kept_weights, ..problem }, &config, buffers);
         let dispatches = [call(false).map_err(told)?, call(true).map_err(told)?];
-        let best = best(gpu, &dispatches, 30)?;
-        let [packed, kept] = [1e3 * best[0], 1e3 * best[1]];
+        // What else runs on the machine comes and goes: the median of neighbours in time.
+        let mut times = Vec::new();
+        for _ in 0..40 {
+            times.push(best(gpu, &dispatches, 1)?);
+        }
+        times.sort_by(|a, b| (a[1] / a[0]).total_cmp(&(b[1] / b[0])));
+        let [packed, kept] = [0, 1].map(|i| 1e3 * times[times.len() / 2][i]);
         told_by(gpu, &format!("3 x 3, 512 to 512 at {size} x {size}: {packed:.2} ms, with kept weights {kept:.2}"));
-        // Where there are many pixels, packing is little beside other work of the machine.
-        if kept > 1.5 * packed {
+        if kept > packed {
             return Err(format!("{kept} ms with kept weights, {packed} without"));
         }
     }

@@ -271,11 +271,6 @@ impl<'a> Session<'a> {
     fn died(&mut self, how: &str) {
         let Some(wrong) = self.running.take() else { return };
         let reason = how.to_string();
-        // Without a Config it tells the class.
-        let told = if wrong.config.is_empty() { wrong.reason.clone() } else { reason.clone() };
-        if let Err(reason) = self.note(Came::Lost(Wrong { reason: told, ..wrong.clone() })) {
-            self.failed.get_or_insert(reason);
-        }
         if wrong.config.is_empty() {
             let skipped = vec![format!("{}: {reason} while its candidates were timed", wrong.shape)];
             self.all.push(Tuned { op: wrong.op.clone(), gain: 1.0, skipped, ..Tuned::default() });
@@ -283,7 +278,11 @@ impl<'a> Session<'a> {
             self.given_up.push((wrong.op, wrong.reason));
         } else {
             self.say(&format!("{} {} {}: {reason}", wrong.op, wrong.shape, wrong.config));
-            self.bans.push(Wrong { reason, ..wrong });
+            let wrong = Wrong { reason, ..wrong };
+            if let Err(reason) = self.note(Came::Lost(wrong.clone())) {
+                self.failed.get_or_insert(reason);
+            }
+            self.bans.push(wrong);
         }
     }
 
@@ -339,9 +338,7 @@ impl Side for Session<'_> {
         }
         self.opened = Some(opened);
         if first {
-            // A class is tried again: its shaders may be others by now.
-            let lost = self.lost_before();
-            self.bans.extend(lost.into_iter().filter(|lost| !lost.config.is_empty()));
+            self.bans.extend(self.lost_before());
         }
         let own = self.all.iter().map(|tuned| (tuned.op.clone(), tuned.class.clone()));
         let mut done: Vec<(String, String)> = own.collect();
@@ -604,7 +601,7 @@ struct Line {
     came: Came,
 }
 
-/// What came of a group, or what a process was lost by: a Config, or without one a class.
+/// What came of a group, or the Config that a process was lost by.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Came {

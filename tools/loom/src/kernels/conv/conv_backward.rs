@@ -198,9 +198,11 @@ fn everywhere(list: &mut List<Problem>) {
             integers(list.narrow("depthwise", all(forward)).candidate("algorithm=depthwise"), 6);
             integers(list.narrow("depthwise", all(forward)).config(Config { parts: 3, ..DEPTHWISE }), 6);
             if order == Nchw || multiplier == 1 && channels % 4 == 0 {
-                for config in [STRIPS, Config { parts: 3, ..STRIPS }] {
+                let fours = Config { tile: [16, 64, 8], thread: [16, 4], ..STRIPS };
+                for config in if order == Nchw { vec![STRIPS] } else { vec![STRIPS, fours] } {
                     integers(list.narrow("strips", all(forward)).config(config), 6);
-                    integers(list.narrow("strips", added(all(forward))).config(config), 6);
+                    integers(list.narrow("strips", added(all(forward))).config(Config { parts: 3, ..config }), 6);
+                    list.narrow("strips, f16", all(of(forward, [F16; 3]))).config(config).seed(7);
                 }
             }
         }
