@@ -1,7 +1,7 @@
 // The gradient of snake by what it was given: dx = dy (1 + sin(2 alpha x)).
 //
 // Bindings (group 0): those of snake_backward_sums.wgsl, x and dy absent in place, and
-//   4 dx     [a0, a1, a2, cols] by strides
+//   9 dx     [a0, a1, a2, cols] by strides
 #import group_norm_walk
 #import snake_slopes
 

@@ -4,7 +4,7 @@
 //   0 x      [a0, a1, a2, cols] by strides
 //   1 dy     the same shape, own strides and dtype
 //   2 alpha  f32 [channels]
-//   3 sums   f32 [parts, 2, results]: a result is a box, or with COLUMNS a column of one
+//   7 sums   f32 [parts, 2, results]: a result is a box, or with COLUMNS a column of one
 #import group_norm_walk
 #import group_norm_backward_acc
 #import group_norm_backward_put

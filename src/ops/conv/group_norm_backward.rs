@@ -124,8 +124,15 @@ struct Form {
     columns: bool,
     by_column_set: bool,
     by_column_channel: bool,
-    dweight: bool,
-    dbias: bool,
+}
+
+/// The form of a step that joins sums: of sets, else of channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct JoinForm {
+    pub sets: bool,
+    pub weight: Option<Storage>,
+    pub dweight: bool,
+    pub dbias: bool,
 }
 
 /// The views that a Problem's layouts resolve to.
@@ -280,71 +287,81 @@ impl Problem {
     ) -> Pass<Config, Form> {
         let held = |dtype| Storage::held(dtype, config.native_f16);
         let (area, (vec, edge)) = (self.area(views), self.chunking(views, config.native_f16, step));
-        let joins = matches!(step, Step::Sets | Step::Channels);
         let storage = |vector: Option<Vector>| vector.map(|vector| held(vector.dtype));
         let (weight, bias) = match step {
-            // Sums over channels have their weights.
-            Step::Sets if self.forward.over != Over::Channels => (self.forward.weight, None),
-            Step::Sets | Step::Channels => (None, None),
             Step::Sums if !self.bent() => (None, None),
             _ => (self.weight(), self.bias()),
         };
         let form = Form {
             step,
             vec,
-            x: if joins { Storage::F32 } else { held(self.forward.x) },
-            dy: if joins { Storage::F32 } else { held(self.forward.y) },
+            x: held(self.forward.x),
+            dy: held(self.forward.y),
             dx: if step == Step::Apply { held(self.dx.unwrap_or_default()) } else { Storage::F32 },
             edge,
             in_place: if step == Step::Apply { in_place } else { [false; 2] },
             weight: storage(weight),
             bias: storage(bias),
-            activation: if joins { Activation::None } else { self.forward.activation },
-            given: !joins && self.given(),
-            columns: !joins && self.boxes(views, step).columns,
-            by_column_set: !joins && area.by_column_set(),
-            by_column_channel: !joins && area.by_column_channel(),
-            dweight: step == Step::Channels && self.dweight.is_some(),
-            dbias: step == Step::Channels && self.dbias.is_some(),
+            activation: self.forward.activation,
+            given: self.given(),
+            columns: self.boxes(views, step).columns,
+            by_column_set: area.by_column_set(),
+            by_column_channel: area.by_column_channel(),
         };
-        Pass { stem: stem(step), config: config.key(), form, writable }
+        let stem = if step == Step::Apply { "group_norm_backward_apply" } else { "group_norm_backward_sums" };
+        Pass { stem, config: config.key(), form, writable }
+    }
+
+    /// That of a step that joins.
+    fn join(&self, config: &Config, step: Step, writable: Slots) -> Pass<Config, JoinForm> {
+        let sets = step == Step::Sets;
+        // Sums over channels have their weights.
+        let weight = self.forward.weight.filter(|_| sets && self.forward.over != Over::Channels);
+        let weight = weight.map(|weight| Storage::held(weight.dtype, config.native_f16));
+        let (dweight, dbias) = (!sets && self.dweight.is_some(), !sets && self.dbias.is_some());
+        JoinForm { sets, weight, dweight, dbias }.pass(config, writable)
     }
 }
 
-fn stem(step: Step) -> &'static str {
-    match step {
-        Step::Sums | Step::SetSums => "group_norm_backward_sums",
-        Step::Sets | Step::Channels => "group_norm_backward_join",
-        Step::Apply => "group_norm_backward_apply",
+impl JoinForm {
+    pub fn pass(self, config: &Config, writable: Slots) -> Pass<Config, JoinForm> {
+        Pass { stem: "group_norm_backward_join", config: config.key(), form: self, writable }
     }
 }
 
-slots!(X, DY, WEIGHT, BIAS, STATS, MEAN, VARIANCE, SUMS, MEANS, DX, DWEIGHT, DBIAS);
+slots!(pub(super) X, DY, WEIGHT, BIAS, STATS, MEAN, VARIANCE, SUMS, MEANS, DX, DWEIGHT, DBIAS);
 
 /// Fields of what a team joins: two chunks.
-const FIELDS: u32 = 2;
+pub(super) const FIELDS: u32 = 2;
+
+/// With what teams of a step that sums or joins find.
+pub(super) fn summing(config: &Config, shader: Shader) -> Shader {
+    let shader = config.reduction(shader).writes(SUMS, "sums", "f32");
+    if config.reduce == Reduce::Shuffle { shader.import("group_norm_backward_shuffled") } else { shader }
+}
+
+impl Pipeline for Pass<Config, JoinForm> {
+    fn shader(&self) -> Shader {
+        let JoinForm { sets, weight, dweight, dbias } = self.form;
+        let shader = self.begin(self.config.wg_size, self.config.wg_bytes(1, FIELDS), 1);
+        let shader = summing(&self.config, shader).params::<JoinParams>().flag("SETS", sets);
+        vector(shader, WEIGHT, ("weight", "HAS_WEIGHT"), weight, false)
+            .writes_if(sets, MEANS, "means_of_sets", "f32", "group_norm_backward_means")
+            .writes_if(dweight, DWEIGHT, "dweight", "f32", "group_norm_backward_dweight")
+            .writes_if(dbias, DBIAS, "dbias", "f32", "group_norm_backward_dbias")
+    }
+}
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Form { step, vec, weight, dweight, dbias, .. } = self.form;
-        let wg_bytes = if step == Step::Apply { 0 } else { self.config.wg_bytes(vec, FIELDS) };
-        let mut shader = self.begin(self.config.wg_size, wg_bytes, vec);
-        if step == Step::Apply {
-            shader = shader.constant("LANES", self.config.wg_size);
-        } else {
-            shader = self.config.reduction(shader).writes(SUMS, "sums", "f32");
-            if self.config.reduce == Reduce::Shuffle {
-                shader = shader.import("group_norm_backward_shuffled");
+        let Form { step, vec, .. } = self.form;
+        let shader = match step {
+            Step::Apply => self.begin(self.config.wg_size, 0, vec).constant("LANES", self.config.wg_size),
+            _ => {
+                let bytes = self.config.wg_bytes(vec, FIELDS);
+                summing(&self.config, self.begin(self.config.wg_size, bytes, vec))
             }
-        }
-        if matches!(step, Step::Sets | Step::Channels) {
-            shader = shader.params::<JoinParams>().flag("SETS", step == Step::Sets);
-            shader = vector(shader, WEIGHT, ("weight", "HAS_WEIGHT"), weight, false);
-            return shader
-                .writes_if(step == Step::Sets, MEANS, "means_of_sets", "f32", "group_norm_backward_means")
-                .writes_if(dweight, DWEIGHT, "dweight", "f32", "group_norm_backward_dweight")
-                .writes_if(dbias, DBIAS, "dbias", "f32", "group_norm_backward_dbias");
-        }
+        };
         let shader = self.values(shader.params::<Params>());
         let Form { x, dy, dx, edge, in_place, given, .. } = self.form;
         if step != Step::Apply {
@@ -495,8 +512,11 @@ impl Plan for Problem {
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
-        let pass = |step| self.pass(views, config, step, writable, [false; 2]).shader();
-        self.steps().into_iter().map(pass).collect()
+        let shader = |step| match step {
+            Step::Sets | Step::Channels => self.join(config, step, writable).shader(),
+            _ => self.pass(views, config, step, writable, [false; 2]).shader(),
+        };
+        self.steps().into_iter().map(shader).collect()
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
@@ -542,13 +562,14 @@ impl Plan for Problem {
         let dx = views.dx.map_or([0; 4], |view| view.params());
         let steps = steps.into_iter().map(|step| {
             let walk = self.walk(views, config, step);
-            let pass = self.pass(views, config, step, args.writable(), in_place);
             if matches!(step, Step::Sets | Step::Channels) {
                 let joined = self.joined(step);
                 let joined = if empty { Joined { each: 0, ..joined } } else { joined };
                 let grid = args.fold(joined.outputs.div_ceil((config.wg_size / config.lanes).into()))?;
+                let pass = self.join(config, step, args.writable());
                 return args.step(&pass, &self.join_params(&joined, &walk, grid[0]), grid);
             }
+            let pass = self.pass(views, config, step, args.writable(), in_place);
             let input = |view: &View<3>, in_place| if in_place && step == Step::Apply { dx } else { view.params() };
             let inputs = [input(&views.x, in_place[0]), input(&views.dy, in_place[1]), dx];
             let grid = args.fold(walk.workgroups(config.wg_size))?;

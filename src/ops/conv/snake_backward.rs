@@ -14,11 +14,12 @@
 
 use super::Order;
 use super::boxes::{self, Area, Boxes, Over, PARTS, Shape, Walk, merge, vector, walk_params};
-use super::group_norm_backward::{self, JoinParams, Joined};
+use super::group_norm_backward::{
+    self, DBIAS, DWEIGHT as DALPHA, DX, DY, FIELDS, JoinForm, Joined, SUMS, WEIGHT as ALPHA, X, summing,
+};
 use crate::activation::Activation;
 use crate::layout::chunking;
 use crate::ops::prelude::*;
-use crate::softmax::Reduce;
 
 pub use super::boxes::Config;
 
@@ -91,8 +92,6 @@ struct Form {
     in_place: [bool; 2],
     columns: bool,
     by_column: bool,
-    dalpha: bool,
-    dbias: bool,
 }
 
 /// The views that a Problem's layouts resolve to.
@@ -198,54 +197,38 @@ impl Problem {
     ) -> Pass<Config, Form> {
         let held = |dtype| Storage::held(dtype, config.native_f16);
         let (area, (vec, edge)) = (self.area(views), self.chunking(views, config.native_f16, step));
-        let joins = step == Step::Channels;
         let form = Form {
             step,
             vec,
-            x: if joins { Storage::F32 } else { held(self.x) },
-            dy: if joins { Storage::F32 } else { held(self.dy) },
+            x: held(self.x),
+            dy: held(self.dy),
             dx: if step == Step::Apply { held(self.dx.unwrap_or_default()) } else { Storage::F32 },
             edge,
             in_place: if step == Step::Apply { in_place } else { [false; 2] },
-            columns: !joins && self.boxes(views, step).columns,
-            by_column: !joins && area.by_column_channel(),
-            dalpha: joins && self.dalpha.is_some(),
-            dbias: joins && self.dbias.is_some(),
+            columns: self.boxes(views, step).columns,
+            by_column: area.by_column_channel(),
         };
-        let stem = match step {
-            Step::Sums => "snake_backward_sums",
-            Step::Channels => "group_norm_backward_join",
-            Step::Apply => "snake_backward_apply",
-        };
+        let stem = if step == Step::Apply { "snake_backward_apply" } else { "snake_backward_sums" };
         Pass { stem, config: config.key(), form, writable }
+    }
+
+    /// That of the step that joins.
+    fn join(&self, config: &Config, writable: Slots) -> Pass<Config, JoinForm> {
+        let (dweight, dbias) = (self.dalpha.is_some(), self.dbias.is_some());
+        JoinForm { sets: false, weight: None, dweight, dbias }.pass(config, writable)
     }
 }
 
-slots!(X, DY, ALPHA, SUMS, DX, DALPHA, DBIAS);
-
-/// Fields of what a team joins: two chunks.
-const FIELDS: u32 = 2;
-
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Form { step, vec, x, dy, dx, edge, in_place, columns, by_column, dalpha, dbias } = self.form;
-        let wg_bytes = if step == Step::Apply { 0 } else { self.config.wg_bytes(vec, FIELDS) };
-        let mut shader = self.begin(self.config.wg_size, wg_bytes, vec);
-        if step == Step::Apply {
-            shader = shader.constant("LANES", self.config.wg_size);
-        } else {
-            shader = self.config.reduction(shader).writes(SUMS, "sums", "f32");
-            if self.config.reduce == Reduce::Shuffle {
-                shader = shader.import("group_norm_backward_shuffled");
+        let Form { step, vec, x, dy, dx, edge, in_place, columns, by_column } = self.form;
+        let mut shader = match step {
+            Step::Apply => self.begin(self.config.wg_size, 0, vec).constant("LANES", self.config.wg_size),
+            _ => {
+                let bytes = self.config.wg_bytes(vec, FIELDS);
+                summing(&self.config, self.begin(self.config.wg_size, bytes, vec))
             }
-        }
-        if step == Step::Channels {
-            shader = shader.params::<JoinParams>().flag("SETS", false);
-            return vector(shader, ALPHA, ("weight", "HAS_WEIGHT"), None, false)
-                .writes_if(false, SUMS, "means_of_sets", "f32", "group_norm_backward_means")
-                .writes_if(dalpha, DALPHA, "dweight", "f32", "group_norm_backward_dweight")
-                .writes_if(dbias, DBIAS, "dbias", "f32", "group_norm_backward_dbias");
-        }
+        };
         shader = Activation::None.declare(shader.params::<Params>(), vec);
         shader = vector(shader, ALPHA, ("alpha", "HAS_ALPHA"), Some(Storage::F32), by_column);
         shader = shader.import(if by_column { "snake_backward_by_column" } else { "snake_backward_by_line" });
@@ -347,8 +330,11 @@ impl Plan for Problem {
     }
 
     fn compose(&self, views: &Views, config: &Config, writable: Slots) -> Vec<Shader> {
-        let pass = |step| self.pass(views, config, step, writable, [false; 2]).shader();
-        self.steps().into_iter().map(pass).collect()
+        let shader = |step| match step {
+            Step::Channels => self.join(config, writable).shader(),
+            _ => self.pass(views, config, step, writable, [false; 2]).shader(),
+        };
+        self.steps().into_iter().map(shader).collect()
     }
 
     fn bind(&self, views: &Views, config: &Config, kernels: &Kernels, buffers: &Buffers) -> Checked<Dispatch> {
@@ -380,12 +366,13 @@ impl Plan for Problem {
         let (area, dx) = (self.area(views), views.dx.map_or([0; 4], |view| view.params()));
         let steps = steps.into_iter().map(|step| {
             let walk = self.walk(views, config, step);
-            let pass = self.pass(views, config, step, args.writable(), in_place);
             if step == Step::Channels {
                 let joined = self.joined(if empty { 0 } else { self.batch });
                 let grid = args.fold(joined.outputs.div_ceil((config.wg_size / config.lanes).into()))?;
+                let pass = self.join(config, args.writable());
                 return args.step(&pass, &self.of_join().join_params(&joined, &walk, grid[0]), grid);
             }
+            let pass = self.pass(views, config, step, args.writable(), in_place);
             let input = |view: &View<3>, in_place| if in_place && step == Step::Apply { dx } else { view.params() };
             let inputs = [input(&views.x, in_place[0]), input(&views.dy, in_place[1]), dx];
             let grid = args.fold(walk.workgroups(config.wg_size))?;

@@ -22,6 +22,20 @@ pub fn stats_of(of: &group_norm::Problem, x: &[f64]) -> Vec<f64> {
     [rounded, out.rstd, lost].concat()
 }
 
+/// Small calls, by pictures, channels (groups, those of one, all), places, and whether sums are added, which is a parameter.
+pub(super) fn calls<P: Clone + PartialEq>(
+    add: bool,
+    small: impl Fn(usize, [usize; 3], usize, bool) -> (usize, P),
+) -> Vec<Telling<P>> {
+    small::few([
+        small(3, [2, 9, 33], 40, add),
+        small(2, [3, 3, 9], 700, !add),
+        small(2, [2, 17, 250], 9, add),
+        small(1, [2, 5, 9], 9000, add),
+        small(2, [70, 3, 40], 3, !add),
+    ])
+}
+
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
         let of = &self.forward;
@@ -138,14 +152,6 @@ impl Describe for Problem {
             };
             (batch * channels * size[0] * size[1], own)
         };
-        // Whether sums are added is a parameter.
-        let add = self.add;
-        small::few([
-            small(3, [2, 9, 33], 40, add),
-            small(2, [3, 3, 9], 700, !add),
-            small(2, [2, 17, 250], 9, add),
-            small(1, [2, 5, 9], 9000, add),
-            small(2, [70, 3, 40], 3, !add),
-        ])
+        calls(self.add, small)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::alphas;
 use super::group_norm::smaller;
+use super::group_norm_backward::calls;
 use crate::Dtype;
 use crate::group_norm::Over;
 use crate::reference::conv::snake_backward::reference;
@@ -10,7 +11,7 @@ use crate::verify::call::{Arg, Bound, Describe, Rule, Telling, Values};
 use crate::verify::image::Rows;
 use crate::verify::random::Random;
 use crate::verify::rule::on_top;
-use crate::verify::small::{self, laid};
+use crate::verify::small::laid;
 
 impl Describe for Problem {
     fn args(&self) -> Vec<Arg> {
@@ -81,14 +82,6 @@ impl Describe for Problem {
             };
             (batch * channels * size[0] * size[1], own)
         };
-        // Whether sums are added is a parameter.
-        let add = self.add;
-        small::few([
-            small(3, [2, 9, 33], 40, add),
-            small(2, [3, 3, 9], 700, !add),
-            small(2, [2, 17, 250], 9, add),
-            small(1, [2, 5, 9], 9000, add),
-            small(2, [70, 3, 40], 3, !add),
-        ])
+        calls(self.add, small)
     }
 }

@@ -17,6 +17,12 @@ use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values, affordable};
 use Dtype::{Bf16, F16, F32};
 use Order::{Nchw, Nhwc};
 
+/// What tables have for sums of parts.
+pub fn split() -> Vec<String> {
+    let words = ["algorithm=split", "reduce=none", "reduce=tree", "reduce=shuffle"];
+    words.into_iter().chain(["native_f16=true", "native_f16=false"]).map(String::from).collect()
+}
+
 /// All gradients of this, whose statistics are there.
 pub fn all(forward: group_norm::Problem) -> Problem {
     let forward = group_norm::Problem { stats: Some(1), ..forward };
@@ -63,8 +69,7 @@ impl Listed for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        let words = ["algorithm=split", "reduce=none", "reduce=tree", "reduce=shuffle"];
-        words.into_iter().chain(["native_f16=true", "native_f16=false"]).map(String::from).collect()
+        split()
     }
 
     fn follows() -> bool {

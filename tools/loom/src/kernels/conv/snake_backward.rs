@@ -7,6 +7,7 @@ use tileloom::verify::Describe;
 use tileloom::{Caps, Dtype, Layout};
 
 use super::group_norm::{SPLIT, TEAMS, axes, orders};
+use super::group_norm_backward::split;
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values, affordable};
 
@@ -51,8 +52,7 @@ impl Listed for Problem {
     }
 
     fn shipped() -> Vec<String> {
-        let words = ["algorithm=split", "reduce=none", "reduce=tree", "reduce=shuffle"];
-        words.into_iter().chain(["native_f16=true", "native_f16=false"]).map(String::from).collect()
+        split()
     }
 
     fn follows() -> bool {
