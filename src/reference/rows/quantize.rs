@@ -30,9 +30,15 @@ pub fn code(format: Format, v: f64) -> u8 {
     if format == Format::Int8 {
         return v.round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
     }
-    let far = |&code: &u8| (value(format, code) - v.abs()).abs();
-    let nearest = (0..127).min_by(|a, b| far(a).total_cmp(&far(b)).then((a & 1).cmp(&(b & 1))));
-    nearest.unwrap_or(0) | if v.is_sign_negative() { 128 } else { 0 }
+    // Values rise with their codes: `below` is the last that is not above |v|, so that it or the next is nearest.
+    let (mut below, mut above) = (0, 127);
+    while above - below > 1 {
+        let middle = (below + above) / 2;
+        if value(format, middle) <= v.abs() { below = middle } else { above = middle }
+    }
+    let far = |code| (value(format, code) - v.abs()).abs();
+    let next = above < 127 && (far(above) < far(below) || (far(above) == far(below) && above & 1 == 0));
+    (if next { above } else { below }) | if v.is_sign_negative() { 128 } else { 0 }
 }
 
 /// The scale of a group whose largest magnitude this is, in f64.
@@ -98,6 +104,12 @@ mod tests {
         let to = |v| code(Format::E4m3, v);
         // Ties: 1.0625 between 1 and 1.125, 1.1875 between 1.125 and 1.25, half a step of 2^-9.
         assert_eq!([1.0625, 1.1875, 2f64.powi(-10), 1e9, -448.0].map(to), [0x38, 0x3a, 0x00, 0x7e, 0xfe]);
+        for below in 0..126 {
+            let (first, second) = (of(below), of(below + 1));
+            let (middle, even) = (0.5 * (first + second), below + (below & 1));
+            let near = [first, 0.999 * middle + 0.001 * first, middle, 0.999 * middle + 0.001 * second, second];
+            assert_eq!(near.map(to), [below, below, even, below + 1, below + 1]);
+        }
     }
 
     #[test]
