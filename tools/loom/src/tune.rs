@@ -141,8 +141,16 @@ pub struct Search<'a> {
     effort: Effort,
     /// The input set that comes next.
     next: usize,
-    /// Told before each Config that is tried: op, shape, Config.
-    begun: &'a mut dyn FnMut(&Wrong),
+    /// Told of each step.
+    tell: &'a mut dyn FnMut(Step),
+}
+
+/// What comes next.
+pub enum Step<'a> {
+    /// Calls of this Config, or of several where it has none, and the class as the reason: op, shape, Config.
+    Calls(&'a Wrong),
+    /// Work of the CPU, which takes as long as it takes: inputs, the oracle. Without a Config.
+    Cpu(&'a Wrong),
 }
 
 /// A candidate of a shape.
@@ -173,11 +181,11 @@ impl<'a> Search<'a> {
         gpu: &'a Gpu,
         pool: &'a Pool,
         effort: Effort,
-        begun: &'a mut dyn FnMut(&Wrong),
+        tell: &'a mut dyn FnMut(Step),
     ) -> Result<Search<'a>, String> {
         let mut timer = Timer::new(gpu)?;
         let step = timer.step()?;
-        Ok(Search { gpu, pool, timer, step, validated: false, effort, next: 0, begun })
+        Ok(Search { gpu, pool, timer, step, validated: false, effort, next: 0, tell })
     }
 
     /// The clock.
@@ -258,7 +266,7 @@ impl<'a> Search<'a> {
             if skip.contains(&(config.clone(), sources)) {
                 continue;
             }
-            (self.begun)(&wrong);
+            (self.tell)(Step::Calls(&wrong));
             match self.small(subject, &config) {
                 Ok(()) => right.push(config),
                 Err(Miss::Lost(reason)) => return Err(reason),
@@ -277,6 +285,14 @@ impl<'a> Search<'a> {
         }
         let sets = ((self.effort.sets / run.cost().bytes.max(1.0)).ceil() as usize).clamp(2, 32);
         let texts: Vec<&str> = right.iter().map(String::as_str).collect();
+        let several = Wrong {
+            op: subject.op().into(),
+            config: String::new(),
+            sources: 0,
+            shape: run.name().into(),
+            reason: subject.tune_class(),
+        };
+        (self.tell)(Step::Cpu(&several));
         let prepared = run.prepare_each(gpu, self.pool, sets, &texts)?;
         let mut lanes: Vec<Lane> = Vec::new();
         let memory = match prepared.iter().flatten().next() {
@@ -292,11 +308,11 @@ impl<'a> Search<'a> {
                 shape: run.name().into(),
                 reason: String::new(),
             };
-            (self.begun)(&wrong);
+            (self.tell)(Step::Calls(&wrong));
             let best = lanes.iter().map(|lane| lane.one).fold(f64::INFINITY, f64::min);
-            let large = prepared
-                .map_err(Miss::Skipped)
-                .and_then(|prepared| Ok((self.large(&prepared, &memory, best, &mut judged)?, prepared)));
+            let large = prepared.map_err(Miss::Skipped).and_then(|prepared| {
+                Ok((self.large(&prepared, &memory, best, &mut judged, [&wrong, &several])?, prepared))
+            });
             match large {
                 Ok((one, prepared)) if lanes.is_empty() && one > self.slowest() => {
                     return Err(format!("a call takes {one:.1} s by {}", prepared.config));
@@ -321,13 +337,7 @@ impl<'a> Search<'a> {
             return Err("no candidate is right".into());
         }
         // Whatever happens now is no single Config's.
-        (self.begun)(&Wrong {
-            op: subject.op().into(),
-            config: String::new(),
-            sources: 0,
-            shape: run.name().into(),
-            reason: subject.tune_class(),
-        });
+        (self.tell)(Step::Calls(&several));
         let noise = if lanes.len() > 1 { self.turns(&mut lanes, &memory)? } else { 0.0 };
         tuned.shapes.push(run.name().into());
         tuned.shipped.push(lanes[0].config.clone());
@@ -372,6 +382,7 @@ impl<'a> Search<'a> {
         memory: &Memory,
         best: f64,
         judged: &mut HashSet<u64>,
+        [own, several]: [&Wrong; 2],
     ) -> Result<f64, Miss> {
         let gpu = self.gpu;
         let lost = |reason: String| match gpu.lost() {
@@ -386,11 +397,13 @@ impl<'a> Search<'a> {
         };
         let (cold, first) = once(&mut self.timer).map_err(lost)?;
         if !judged.contains(&first) {
+            (self.tell)(Step::Cpu(several));
             let verdict = (prepared.check)(gpu, None, (0.0, 0.0)).map_err(lost)?;
             if !verdict.ok() {
                 return Err(Miss::Wrong(verdict.to_string()));
             }
             judged.insert(first);
+            (self.tell)(Step::Calls(own));
         }
         if cold > self.slowest().min(HOPELESS * HOPELESS * best) {
             return if best.is_finite() { Err(Miss::Skipped(format!("a call takes {cold:.2} s"))) } else { Ok(cold) };

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,9 +13,10 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tileloom::caps::Class;
 use tileloom::tune::{Entry, Table};
 use tileloom::verify::{Known, Tried, Verdicts};
-use tileloom::wgpu;
+use tileloom::{Caps, wgpu};
 
 use super::bench::Suite;
 use crate::figures::duration;
@@ -22,7 +24,7 @@ use crate::kernel::{Kernel, Run};
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::table::table;
-use crate::tune::{Effort, Group, Search, Timed, Tuned, Wrong, groups};
+use crate::tune::{Effort, Group, Search, Step, Timed, Tuned, Wrong, groups};
 use crate::{Gpu, gpu, registry};
 
 /// Measure the candidates of each op, and write a table of those that are faster than the shipped choices
@@ -56,8 +58,8 @@ pub struct Options {
     /// Keep what is banned in FILE, as `loom verify` does
     #[arg(long, value_name = "FILE")]
     pub verdicts: Option<PathBuf>,
-    /// Measure nothing: print from files TABLE.runs, of one adapter or several, the Config of each class that is best on all of them,
-    /// with the worst share of the best
+    /// Measure nothing: print from files TABLE.runs, by kind of adapter, the Config of each class that is best on all adapters of the
+    /// kind, with the worst share of the best
     #[arg(long, value_name = "RUNS", num_args = 1..)]
     pub export: Vec<PathBuf>,
     /// In this process, which nothing watches over
@@ -99,10 +101,11 @@ impl Options {
 }
 
 /// What an adapter's search says when it has its device.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Opened {
     key: String,
     slug: String,
+    kind: String,
     clock: String,
     groups: usize,
 }
@@ -126,6 +129,8 @@ enum Told {
     Opened(Opened),
     /// This Config runs next; without a Config, several do.
     Begun(Wrong),
+    /// The CPU works, and no Config runs: silence means nothing.
+    Cpu(Wrong),
     Done(Tuned),
     /// So many groups are left, and why.
     Left(usize, String),
@@ -149,10 +154,15 @@ fn serve(options: &Options, adapter: &wgpu::Adapter, side: &mut dyn Side) -> Res
     let groups = options.groups()?;
     let pool = Pool::new(1);
     let side = RefCell::new(side);
-    let mut begun = |wrong: &Wrong| side.borrow_mut().told(Told::Begun(wrong.clone()));
-    let mut search = Search::new(&gpu, &pool, options.effort(&gpu), &mut begun)?;
+    let mut tell = |step: Step| {
+        side.borrow_mut().told(match step {
+            Step::Calls(wrong) => Told::Begun(wrong.clone()),
+            Step::Cpu(several) => Told::Cpu(several.clone()),
+        });
+    };
+    let mut search = Search::new(&gpu, &pool, options.effort(&gpu), &mut tell)?;
     let (key, slug) = (Table::key(&gpu.kernels), gpu.slug.clone());
-    let opened = Opened { key, slug, clock: search.clock(), groups: groups.len() };
+    let opened = Opened { key, slug, kind: kind(&gpu.kernels.caps()), clock: search.clock(), groups: groups.len() };
     let Some(work) = side.borrow_mut().opened(opened) else { return Ok(()) };
     let mut verdicts = options.verdicts.as_ref().map(|file| Verdicts::open(&gpu.kernels, file));
     let before = verdicts.iter().flat_map(Verdicts::iter).filter(|(_, known)| matches!(known, Known::Banned(_)));
@@ -202,6 +212,15 @@ fn serve(options: &Options, adapter: &wgpu::Adapter, side: &mut dyn Side) -> Res
         side.borrow_mut().told(Told::Left(left, "the budget is spent".into()));
     }
     Ok(())
+}
+
+/// What tables of Configs in the source are looked up by, and whether there are cooperative matrices.
+fn kind(caps: &Caps) -> String {
+    let adapters = match caps.class() {
+        Class::Software => "Class::Software.any()".to_string(),
+        class => format!("Class::{class:?}.of(Vendor::{:?})", caps.vendor),
+    };
+    if caps.coop.is_empty() { adapters } else { format!("{adapters}, with matrices") }
 }
 
 /// Whether the table has the group, of the shaders that there are now.
@@ -308,11 +327,10 @@ impl<'a> Session<'a> {
 
     /// Adds a line to TABLE.runs: what was timed, or what a process was lost by.
     fn note(&self, came: Came) -> Result<(), String> {
-        let (Some(runs), Some(Opened { key, slug, clock, .. })) = (self.runs(), self.opened.clone()) else {
-            return Ok(());
-        };
+        let (Some(runs), Some(opened)) = (self.runs(), self.opened.clone()) else { return Ok(()) };
+        let Opened { key, slug: adapter, kind, clock, .. } = opened;
         let line =
-            serde_json::to_string(&Line { key, adapter: slug, clock, came }).map_err(|error| error.to_string())?;
+            serde_json::to_string(&Line { key, adapter, kind, clock, came }).map_err(|error| error.to_string())?;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&runs);
         let written = file.and_then(|mut file| writeln!(file, "{line}"));
         written.map_err(|error| format!("{}: {error}", runs.display()))
@@ -357,7 +375,7 @@ impl Side for Session<'_> {
     fn told(&mut self, told: Told) {
         match told {
             Told::Opened(_) | Told::Ended => {}
-            Told::Begun(wrong) => {
+            Told::Begun(wrong) | Told::Cpu(wrong) => {
                 if let Some(progress) = &self.progress
                     && self.running.as_ref().is_none_or(|last| last.shape != wrong.shape)
                 {
@@ -393,13 +411,11 @@ fn patience() -> Duration {
 /// So often the process of an adapter is started again.
 const MOST_DEATHS: usize = 12;
 
-/// Searches the adapter of this number in processes of their own.
+/// Searches an adapter in processes of this program and its arguments, which may be silent for so long.
 ///
 /// # Errors
 /// Where none can be started, or none opens it.
-fn watched(index: usize, session: &mut Session) -> Result<(), String> {
-    let mut program = crate::runner::process::own()?;
-    program.extend(["--child".into(), index.to_string().into()]);
+fn watched(program: &[OsString], patience: Duration, session: &mut Session) -> Result<(), String> {
     for _ in 0..=MOST_DEATHS {
         let mut command = Command::new(&program[0]);
         command.args(&program[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -416,9 +432,14 @@ fn watched(index: usize, session: &mut Session) -> Result<(), String> {
                 }
             }
         });
-        let mut ended = false;
+        let (mut ended, mut cpu) = (false, false);
         let silence = loop {
-            match lines.recv_timeout(patience()) {
+            let told = match cpu {
+                true => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => lines.recv_timeout(patience),
+            };
+            cpu = matches!(told, Ok(Told::Cpu(_)));
+            match told {
                 Ok(Told::Opened(opened)) => {
                     let work = serde_json::to_string(&session.opened(opened)).map_err(|error| error.to_string())?;
                     let _ = writeln!(stdin, "{work}"); // if it has died, that is told next
@@ -436,7 +457,7 @@ fn watched(index: usize, session: &mut Session) -> Result<(), String> {
             return Ok(());
         }
         let how = match silence {
-            RecvTimeoutError::Timeout => format!("hung: no answer in {} s", patience().as_secs()),
+            RecvTimeoutError::Timeout => format!("hung: no answer in {} s", patience.as_secs()),
             RecvTimeoutError::Disconnected => format!("it ended the process: {status}"),
         };
         if session.opened.is_none() || session.running.is_none() {
@@ -490,7 +511,11 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, String> {
         let mut session = Session::new(options);
         let result = match options.alone {
             true => serve(options, adapter, &mut session),
-            false => watched(index, &mut session),
+            false => {
+                let mut program = crate::runner::process::own()?;
+                program.extend(["--child".into(), index.to_string().into()]);
+                watched(&program, patience(), &mut session)
+            }
         };
         session.progress = None;
         if let Err(reason) = result {
@@ -596,6 +621,8 @@ struct Line {
     key: String,
     adapter: String,
     #[serde(default)]
+    kind: String,
+    #[serde(default)]
     clock: String,
     #[serde(flatten)]
     came: Came,
@@ -609,37 +636,63 @@ enum Came {
     Lost(Wrong),
 }
 
-/// Per op and class, the Config that is best in the mean of all adapters and shapes, among those that were right on all of them.
+/// By kind of adapter, op and class, the Config that is best in the mean of all its adapters and shapes, among those that were right on
+/// all of them.
 ///
 /// # Errors
 /// Files that cannot be read, or that hold something else.
 fn export(files: &[PathBuf]) -> Result<String, String> {
-    // What was measured last of an adapter counts.
-    let mut last: BTreeMap<(String, String), BTreeMap<String, (String, Tuned)>> = BTreeMap::new();
-    let mut lost = HashSet::new();
+    let mut kinds: BTreeMap<String, Runs> = BTreeMap::new();
     for file in files {
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
         for line in text.lines().filter(|line| !line.is_empty()) {
             let line: Line = serde_json::from_str(line).map_err(|error| format!("{}: {error}", file.display()))?;
-            match line.came {
-                Came::Tuned(tuned) => {
-                    // Those that ran are right by now.
-                    for timed in &tuned.timed {
-                        lost.remove(&(line.key.clone(), tuned.op.clone(), timed.config.clone()));
-                    }
-                    let at = (tuned.op.clone(), tuned.class.clone());
-                    last.entry(at).or_default().insert(line.key, (line.adapter, tuned));
+            kinds.entry(line.kind.clone()).or_default().add(line);
+        }
+    }
+    let header = ["op", "class", "Config", ">mean share", ">worst share", ">adapters", ""];
+    let parts = kinds.iter().map(|(kind, runs)| {
+        let kind = if kind.is_empty() { "a kind that is not told" } else { kind };
+        format!("{kind}\n\n{}", table(&header, runs.rows()))
+    });
+    Ok(parts.collect::<Vec<_>>().join("\n"))
+}
+
+/// Lines of adapters of one kind.
+#[derive(Default)]
+struct Runs {
+    /// By op and class, then by key, what was measured last: the adapter and the rest.
+    last: BTreeMap<(String, String), BTreeMap<String, (String, Tuned)>>,
+    /// Key, op and Config of what a process was lost by.
+    lost: HashSet<(String, String, String)>,
+}
+
+impl Runs {
+    fn add(&mut self, line: Line) {
+        match line.came {
+            Came::Tuned(tuned) => {
+                // Those that ran are right by now.
+                for timed in &tuned.timed {
+                    self.lost.remove(&(line.key.clone(), tuned.op.clone(), timed.config.clone()));
                 }
-                Came::Lost(wrong) => {
-                    lost.insert((line.key, wrong.op, wrong.config));
-                }
+                let at = (tuned.op.clone(), tuned.class.clone());
+                self.last.entry(at).or_default().insert(line.key, (line.adapter, tuned));
+            }
+            Came::Lost(wrong) => {
+                self.lost.insert((line.key, wrong.op, wrong.config));
             }
         }
     }
-    let rows = last.iter().filter_map(|((op, class), lines)| {
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        self.last.iter().filter_map(|((op, class), lines)| self.row(op, class, lines)).collect()
+    }
+
+    fn row(&self, op: &str, class: &str, lines: &BTreeMap<String, (String, Tuned)>) -> Option<Vec<String>> {
+        let lost = |key: &String, config: &str| self.lost.contains(&(key.clone(), op.into(), config.into()));
         let wrong = |config: &str| {
             let told = lines.values().flat_map(|(_, tuned)| &tuned.wrong).any(|wrong| wrong.config == config);
-            told || lines.keys().any(|key| lost.contains(&(key.clone(), op.clone(), config.to_string())))
+            told || lines.keys().any(|key| lost(key, config))
         };
         // Per adapter and shape, what was timed.
         let mut sides: Vec<(&str, Vec<&Timed>)> = Vec::new();
@@ -666,26 +719,25 @@ fn export(files: &[PathBuf]) -> Result<String, String> {
         let mut choices: Vec<_> = choices.collect();
         choices.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(b.2)));
         let (mean, (worst, adapter), config) = choices.into_iter().next()?;
-        let shipped: Vec<&str> =
-            lines.values().filter_map(|(_, tuned)| tuned.shipped.first().map(String::as_str)).collect();
-        let ships = shipped.iter().all(|other| *other == config);
-        let adapters = lines.len();
+        let mut shipped = lines.values().filter_map(|(_, tuned)| tuned.shipped.first());
+        let ships = shipped.all(|other| other == config);
         Some(vec![
-            op.clone(),
-            class.clone(),
-            config.to_string(),
+            op.into(),
+            class.into(),
+            config.into(),
             format!("{:.0} %", 100.0 * mean),
             format!("{:.0} % ({adapter})", 100.0 * worst),
-            adapters.to_string(),
+            lines.len().to_string(),
             if ships { "shipped" } else { "" }.into(),
         ])
-    });
-    Ok(table(&["op", "class", "Config", ">mean share", ">worst share", ">adapters", ""], rows.collect::<Vec<_>>()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(unix)]
+    use std::path::Path;
 
     fn line(adapter: &str, configs: &[(&str, f64)], wrong: &[&str]) -> String {
         let timed = configs.iter().map(|&(config, ratio)| Timed {
@@ -698,13 +750,7 @@ mod tests {
             turns: 7,
             finalist: true,
         });
-        let wrong = wrong.iter().map(|config| Wrong {
-            op: "softmax".into(),
-            config: config.to_string(),
-            sources: 1,
-            shape: "s".into(),
-            reason: "wrong".into(),
-        });
+        let wrong = wrong.iter().map(|config| Wrong { reason: "wrong".into(), ..one(config) });
         let tuned = Tuned {
             op: "softmax".into(),
             class: "rows=1".into(),
@@ -735,16 +781,16 @@ mod tests {
         std::fs::write(&file, format!("{first}{}", line("y", &[("a", 1.0), ("b", 2.0)], &["c"]))).unwrap();
         let text = export(std::slice::from_ref(&file)).unwrap();
         assert!(text.contains("| a ") && text.contains("shipped"), "{text}");
+        // Adapters of another kind have a table of their own.
+        let other = second.replacen("{", "{\"kind\":\"Class::Discrete.of(Vendor::Amd)\",", 1);
+        std::fs::write(&file, format!("{first}{other}")).unwrap();
+        let text = export(std::slice::from_ref(&file)).unwrap();
+        assert!(text.contains("| b ") && text.contains("| c ") && text.contains("Vendor::Amd"), "{text}");
         // Nor is what a process was lost by.
-        let lost = Wrong {
-            op: "softmax".into(),
-            config: "c".into(),
-            sources: 1,
-            shape: "s".into(),
-            reason: "it was silent".into(),
-        };
+        let lost = Wrong { reason: "it was silent".into(), ..one("c") };
         let key = || "y".to_string();
-        let lost = Line { key: key(), adapter: key(), clock: String::new(), came: Came::Lost(lost) };
+        let none = String::new;
+        let lost = Line { key: key(), adapter: key(), kind: none(), clock: none(), came: Came::Lost(lost) };
         let lost = serde_json::to_string(&lost).unwrap();
         std::fs::write(&file, format!("{first}{second}{lost}\n")).unwrap();
         let text = export(std::slice::from_ref(&file)).unwrap();
@@ -752,10 +798,64 @@ mod tests {
         // A search that goes on leaves it out, on that adapter.
         let options = Options { out: Some(dir.join("a")), resume: true, ..Options::default() };
         let mut session = Session::new(&options);
-        let opened = |key: &str| Opened { key: key.into(), slug: key.into(), clock: String::new(), groups: 1 };
+        let opened = |key: &str| Opened { key: key.into(), slug: key.into(), groups: 1, ..Opened::default() };
         assert_eq!(session.opened(opened("y")).unwrap().bans[0].config, "c");
         assert!(Session::new(&options).opened(opened("x")).unwrap().bans.is_empty());
         assert!(export(&[dir.join("none")]).unwrap_err().contains("none"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+    fn one(config: &str) -> Wrong {
+        Wrong { op: "softmax".into(), config: config.into(), sources: 1, shape: "s".into(), reason: String::new() }
+    }
+
+    /// A process that speaks as an adapter's does: `first` hears of no ban, `then` of one.
+    #[cfg(unix)]
+    fn searched(first: &str, then: &str, dir: &Path) -> (Result<(), String>, Vec<Wrong>, Vec<Tuned>) {
+        let told = |told: &Told| serde_json::to_string(told).unwrap();
+        let opened = Opened { key: "k".into(), slug: "k".into(), groups: 1, ..Opened::default() };
+        let begun =
+            Wrong { op: "softmax".into(), config: "c".into(), sources: 1, shape: "s".into(), reason: "".into() };
+        let tuned = Tuned { op: "softmax".into(), class: "rows=1".into(), gain: 1.0, ..Tuned::default() };
+        let say = |text: &str| text.replace("BEGIN", &format!("echo '{}'", told(&Told::Begun(begun.clone()))));
+        let script = format!(
+            "echo '{}'; read work; case $work in *'\"config\":\"c\"'*) {};; *) {};; esac; echo '{}'; echo '{}'",
+            told(&Told::Opened(opened)),
+            say(then),
+            say(first),
+            told(&Told::Done(tuned)),
+            told(&Told::Ended)
+        );
+        let options = Options { out: Some(dir.join("table")), ..Options::default() };
+        let mut session = Session::new(&options);
+        let program = ["sh".into(), "-c".into(), script.into()];
+        let result = watched(&program, Duration::from_secs(2), &mut session);
+        (result, session.bans, session.all)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_hangs_or_kills_a_process_is_banned_and_the_search_goes_on() {
+        let dir = std::env::temp_dir().join(format!("loom-watched-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        for (fault, reason) in [("exec sleep 60", "hung"), ("kill -9 $$", "ended the process")] {
+            let (result, bans, all) = searched(&format!("BEGIN; {fault}"), ":", &dir);
+            result.unwrap();
+            let [ban] = &bans[..] else { panic!("{bans:?}") };
+            assert!(ban.config == "c" && ban.reason.contains(reason), "{ban:?}");
+            assert_eq!(all.len(), 1);
+            let runs = std::fs::read_to_string(dir.join("table.runs")).unwrap();
+            assert!(runs.contains("\"lost\"") && runs.contains(reason), "{runs}");
+        }
+        // The CPU may work as long as it takes.
+        let cpu = serde_json::to_string(&Told::Cpu(one(""))).unwrap();
+        let (result, bans, all) = searched(&format!("BEGIN; echo '{cpu}'; sleep 3"), ":", &dir);
+        assert!(result.is_ok() && bans.is_empty() && all.len() == 1, "{bans:?}");
+        // What nothing is to blame for ends the search.
+        let (result, bans, _) = searched("exit 3", ":", &dir);
+        assert!(result.unwrap_err().contains("exit status: 3") && bans.is_empty());
+        // What dies again and again, too.
+        let (result, ..) = searched("BEGIN; kill -9 $$", "BEGIN; kill -9 $$", &dir);
+        assert!(result.unwrap_err().contains("has died"));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }
