@@ -177,6 +177,7 @@ pub fn compare(reports: &[Report]) -> String {
 pub fn rate(figures: &Figures) -> (f64, &'static str) {
     match figures.bound.as_str() {
         "copy" | "read" => (figures.gb_per_s, "GB/s"),
+        "dispatch" => (1e-3 / figures.median_s, "calls/ms"),
         _ => (figures.gflops, "GFLOP/s"),
     }
 }
@@ -252,7 +253,7 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, options: &Option
         fma,
         facts: Some(facts),
         step_s: Some(bench.step),
-        dispatch_s: Some(roofline.dispatch_s),
+        dispatch_s: roofline.rate(Limit::Dispatch).map(f64::recip),
         submit_s: Some(roofline.submit_s),
         ceilings: roofline.ceilings,
         lines,
@@ -270,8 +271,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// The ceiling of these bytes or operations that takes longest, and how long.
-    fn bound(&self, cost: Cost, written: f64, units: Units) -> (Limit, f64) {
+    /// The ceiling of these bytes, operations or dispatches that takes longest, and how long.
+    fn bound(&self, cost: Cost, written: f64, units: Units, dispatches: usize) -> (Limit, f64) {
         let rate = |limit| self.roofline.rate(limit).unwrap_or(f64::INFINITY);
         let memory = if written < 0.1 * cost.bytes { Limit::Read } else { Limit::Copy };
         let compute = match units {
@@ -279,8 +280,9 @@ impl Bench<'_> {
             Units::Bytes if self.roofline.rate(Limit::Dot8).is_some() => Limit::Dot8,
             _ => Limit::Fma,
         };
-        let (by_memory, by_compute) = (cost.bytes / rate(memory), cost.flops / rate(compute));
-        if by_memory >= by_compute { (memory, by_memory) } else { (compute, by_compute) }
+        let by_dispatch = dispatches as f64 / rate(Limit::Dispatch);
+        let all = [(compute, cost.flops / rate(compute)), (memory, cost.bytes / rate(memory))];
+        all.into_iter().fold((Limit::Dispatch, by_dispatch), |best, one| if one.1 >= best.1 { one } else { best })
     }
 
     fn shape(
@@ -302,7 +304,7 @@ impl Bench<'_> {
             return Err(Miss::Skipped(reason));
         }
         let written: usize = args.iter().filter(|arg| arg.access != Access::Read).map(|arg| arg.view.bytes()).sum();
-        let least = self.bound(cost, written as f64, Units::Floats).1;
+        let least = self.bound(cost, written as f64, Units::Floats, 0).1;
         if least > effort.patience {
             return Err(Miss::Skipped(format!("a call takes {} at least on this adapter", duration(least))));
         }
@@ -313,7 +315,8 @@ impl Bench<'_> {
         };
         *config = prepared.config.clone();
         let units = Units::of(&prepared);
-        let (limit, _) = self.bound(cost, written as f64, units);
+        let dispatches = prepared.dispatches[0].steps().count();
+        let (limit, _) = self.bound(cost, written as f64, units, dispatches);
         let program = roofline.program(limit).ok_or_else(|| format!("the ceiling `{}` is not known", limit.name()))?;
 
         let poisoned = Poisoned::of(gpu, &prepared)?;
@@ -344,7 +347,11 @@ impl Bench<'_> {
         let rate = roofline.rate(limit).unwrap_or(f64::INFINITY);
         let bound = |pass: &mut wgpu::ComputePass<'_>| program.record(pass);
         let (spans, bounds) = (together(one * calls as f64), together(program.work / rate));
-        let work = if limit.of_bytes() { cost.bytes } else { cost.flops };
+        let work = match limit {
+            Limit::Dispatch => dispatches as f64,
+            limit if limit.of_bytes() => cost.bytes,
+            _ => cost.flops,
+        };
         let (mut own, mut walls, mut rates, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         poisoned.poison(gpu);
         let (start, mut next, mut turns) = (Instant::now(), 0, 0);
@@ -384,7 +391,7 @@ impl Bench<'_> {
             gflops: cost.flops / median_s * 1e-9,
             gb_per_s: cost.bytes / median_s * 1e-9,
             bound: limit.name(),
-            roofline: median(&rates) * 1e-9,
+            roofline: median(&rates) * limit.unit().0,
             share,
             error_ratio: verdict.ratio,
             best_s: Some(quantile(&own, 0.0)),

@@ -31,6 +31,8 @@ pub enum Limit {
     Dot8,
     /// Products of cooperative matrices.
     Matrix(CoopShape),
+    /// Dispatches, one after the other in a pass.
+    Dispatch,
 }
 
 impl Limit {
@@ -45,6 +47,17 @@ impl Limit {
             Limit::FmaF16 => "fma f16".into(),
             Limit::Dot8 => "dot of bytes".into(),
             Limit::Matrix(s) => format!("matrix {}x{}x{} {} to {}", s.m, s.n, s.k, scalar(s.ab), scalar(s.acc)),
+            Limit::Dispatch => "dispatch".into(),
+        }
+    }
+
+    /// How its rates are told: a factor, and the unit that they then have.
+    pub fn unit(self) -> (f64, &'static str) {
+        match self {
+            Limit::Dot8 => (1e-9, "Gop/s"),
+            Limit::Dispatch => (1e-6, "M/s"),
+            limit if limit.of_bytes() => (1e-9, "GB/s"),
+            _ => (1e-9, "GFLOP/s"),
         }
     }
 
@@ -58,7 +71,7 @@ impl Limit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ceiling {
     pub name: String,
-    /// `GB/s`, `GFLOP/s` or `Gop/s`.
+    /// `GB/s`, `GFLOP/s`, `Gop/s` or `M/s`.
     pub unit: String,
     /// Of the fastest shape.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,8 +97,6 @@ pub struct Tried {
 pub struct Roofline {
     best: Vec<(Limit, Program, f64)>,
     pub ceilings: Vec<Ceiling>,
-    /// Seconds from one tiny dispatch to the next, in a pass.
-    pub dispatch_s: f64,
     /// Seconds of wall time from the submission of a tiny dispatch to its end.
     pub submit_s: f64,
 }
@@ -98,7 +109,7 @@ impl Roofline {
     /// A lost device, or that memory or f32 has no program that runs.
     pub fn of(gpu: &Gpu, pool: &Pool, timer: &mut Timer, quick: bool) -> Result<Roofline, String> {
         let builder = Builder::new(gpu, pool);
-        let mut roofline = Roofline { best: Vec::new(), ceilings: Vec::new(), dispatch_s: 0.0, submit_s: 0.0 };
+        let mut roofline = Roofline { best: Vec::new(), ceilings: Vec::new(), submit_s: 0.0 };
         let repeats = if quick { 3 } else { 5 };
         let some = |all: &[(u32, u32)]| all[..if quick { 2 } else { all.len() }].to_vec();
 
@@ -175,8 +186,10 @@ impl Roofline {
                 shapes: Vec::new(),
             });
         }
-        roofline.latencies(&builder, timer)?;
-        for limit in [Limit::Copy, Limit::Read, Limit::Fma] {
+        let many = [256, 64].map(|times| builder.touch(times)).into();
+        roofline.add(gpu, timer, Limit::Dispatch, many, repeats)?;
+        roofline.submit_s = submission(&builder.touch(1)?, timer)?;
+        for limit in [Limit::Copy, Limit::Read, Limit::Fma, Limit::Dispatch] {
             roofline.program(limit).ok_or_else(|| roofline.why(limit))?;
         }
         Ok(roofline)
@@ -207,7 +220,7 @@ impl Roofline {
             }
         }
         for ceiling in self.ceilings.iter_mut().filter(|ceiling| ceiling.name == limit.name()) {
-            ceiling.rate = Some(rate * 1e-9);
+            ceiling.rate = Some(rate * limit.unit().0);
         }
     }
 
@@ -223,12 +236,7 @@ impl Roofline {
     }
 
     fn push(&mut self, limit: Limit, rate: Option<f64>, reason: Option<String>, shapes: Vec<Tried>) {
-        let unit = match limit {
-            Limit::Dot8 => "Gop/s",
-            limit if limit.of_bytes() => "GB/s",
-            _ => "GFLOP/s",
-        };
-        self.ceilings.push(Ceiling { name: limit.name(), unit: unit.into(), rate, reason, shapes });
+        self.ceilings.push(Ceiling { name: limit.name(), unit: limit.unit().1.into(), rate, reason, shapes });
     }
 
     /// Checks and times the programs of a ceiling, and keeps the fastest.
@@ -257,14 +265,14 @@ impl Roofline {
                 continue;
             }
             let rate = program.work / seconds;
-            shapes.push(Tried { shape, rate: Some(rate * 1e-9), reason: None });
+            shapes.push(Tried { shape, rate: Some(rate * limit.unit().0), reason: None });
             if best.as_ref().is_none_or(|(_, fastest)| rate > *fastest) {
                 best = Some((program, rate));
             }
         }
         match best {
             Some((program, rate)) => {
-                self.push(limit, Some(rate * 1e-9), None, shapes);
+                self.push(limit, Some(rate * limit.unit().0), None, shapes);
                 self.best.push((limit, program, rate));
             }
             None => {
@@ -274,25 +282,16 @@ impl Roofline {
         }
         Ok(())
     }
+}
 
-    fn latencies(&mut self, builder: &Builder, timer: &mut Timer) -> Result<(), String> {
-        const MANY: usize = 257;
-        let tiny = builder.touch()?;
-        let one = |pass: &mut wgpu::ComputePass<'_>| tiny.record(pass);
-        let all = |pass: &mut wgpu::ComputePass<'_>| (0..MANY).for_each(|_| tiny.record(pass));
-        let (mut ones, mut alls, mut walls) = (Vec::new(), Vec::new(), Vec::new());
-        for i in 0..12 {
-            ones.extend(timer.sample(&[&one as Pass])?);
-            walls.push(timer.wall);
-            alls.extend(timer.sample(&[&all as Pass])?);
-            if i == 0 {
-                (ones, alls, walls) = (Vec::new(), Vec::new(), Vec::new()); // the first is not warm
-            }
-        }
-        self.dispatch_s = (median(&alls) - median(&ones)).max(0.0) / (MANY - 1) as f64;
-        self.submit_s = median(&walls);
-        Ok(())
+/// Seconds of wall time from the submission of a dispatch to its end.
+fn submission(tiny: &Program, timer: &mut Timer) -> Result<f64, String> {
+    let mut walls = Vec::new();
+    for _ in 0..12 {
+        timer.sample(&[&(|pass: &mut wgpu::ComputePass<'_>| tiny.record(pass)) as Pass])?;
+        walls.push(timer.wall);
     }
+    Ok(median(&walls[1..])) // the first is not warm
 }
 
 /// Median seconds of a program, after one pass that does not count.

@@ -38,6 +38,8 @@ pub struct Program {
     count: wgpu::Buffer,
     turn: Cell<usize>,
     grid: [u32; 2],
+    /// Dispatches of a pass.
+    times: u32,
     pub work: f64,
     /// How it was built, for the report.
     pub variant: String,
@@ -53,9 +55,11 @@ pub struct Program {
 impl Program {
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         pass.set_pipeline(&self.pipeline);
-        self.turn.set(1 - self.turn.get());
-        pass.set_bind_group(0, &self.bind_groups[self.turn.get()], &[]);
-        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+        for _ in 0..self.times {
+            self.turn.set(1 - self.turn.get());
+            pass.set_bind_group(0, &self.bind_groups[self.turn.get()], &[]);
+            pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+        }
     }
 
     pub fn rounds(&self) -> u32 {
@@ -251,6 +255,7 @@ impl<'a> Builder<'a> {
             count,
             turn: Cell::new(0),
             grid: [(plan.workgroups / fold) as u32, fold as u32],
+            times: 1,
             work: plan.per_round[0] + plan.per_round[1] * plan.rounds as f64,
             variant: plan.variant,
             rounds: plan.rounds,
@@ -302,11 +307,12 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// A dispatch of next to nothing.
-    pub fn touch(&self) -> Result<Program, String> {
-        let mut program = self.copy(64, 1)?;
-        program.grid = [1, 1];
-        Ok(program)
+    /// So many dispatches of one workgroup, which copies 64 vec4.
+    pub fn touch(&self, times: u32) -> Result<Program, String> {
+        let first: Vec<_> = (0..256).map(|i| (i, self.words[i])).collect();
+        let program = self.copy(64, 1)?;
+        let (work, variant) = (times.into(), format!("{times} of a workgroup each"));
+        Ok(Program { grid: [1, 1], times, work, variant, expect: Box::new(move |_| first.clone()), ..program })
     }
 
     /// Lanes whose results are checked.
