@@ -228,17 +228,26 @@ def gate(test):
 
 @covers("Add", "Sub", "Sum", "Mean", "Neg")
 def sums(test):
-    x, count = test.values(), len(test.inputs)
+    x, y, count = test.values(), test.output(0), len(test.inputs)
     if count > 2:
-        raise Left("more than two terms")
+        return stacked(test, np.stack([test.values(i).reshape(-1) for i in range(count)]), y.reshape(-1))
     z = test.values(1) if count == 2 else None
     if test.op == "Add" and z.shape == x.shape[-1:] != x.shape:
-        return Case("activation", activation="none").put(x=x, bias=z).expect(y=test.output(0))
+        return Case("activation", activation="none").put(x=x, bias=z).expect(y=y)
     first, second = {"Sub": (1, -1), "Mean": (1 / count, 1 / count), "Neg": (-1, None)}.get(test.op, (1, 1))
     case = Case("axpby", a=first, b=second if count == 2 else None)
     if z is not None:
         case.note(REPEATED, z.shape != x.shape).put(z=np.broadcast_to(z, x.shape))
-    return case.put(x=x).expect(y=test.output(0))
+    return case.put(x=x).expect(y=y)
+
+
+def stacked(test, x, y):
+    """The sum or the mean of the rows of x."""
+    if test.op == "Sum":
+        case = Case("column_sums").put(x=x).expect(y=y)
+    else:
+        case = Case("resize", mode="adaptive_average", size="1,1").put(x=x.T[None, :, None]).expect(y=y[None, :, None, None])
+    return case.note("terms stacked")
 
 
 @covers("Cast", "CastLike")
@@ -294,7 +303,7 @@ def maxima(test):
     x = reduced(case, test, "last")
     if not x.size:
         raise Left("the largest of no elements")
-    return case.set(kernel=f"1,{x.shape[1]}").put(x=x[None]).expect(y=test.output(0).reshape(1, len(x), 1))
+    return case.set(kernel=x.shape[1]).put(x=x[None]).expect(y=test.output(0).reshape(1, len(x), 1))
 
 
 # Attention and position.
@@ -640,24 +649,22 @@ def conv_transpose(test):
 @covers("MaxPool", "GlobalMaxPool")
 def max_pool(test):
     x, places = test.values(), test.output(1)
-    size = spatial(test, x)
-    kernel = test.get("kernel_shape") or size
-    case = Case("max_pool", ceil_mode=bool(test.get("ceil_mode", 0)))
+    kernel = test.get("kernel_shape") or spatial(test, x)
+    case = Case("max_pool", kernel=in_pairs(kernel), ceil_mode=bool(test.get("ceil_mode", 0)))
     sides = windows(case, test, x, kernel)
+    # A window takes half of itself as padding at most; the rest is padded here.
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, test.get("dilations") or [1] * len(kernel))]
-    case.set(**{n: f"1,{v}" for n, v in case.options.items() if n in ("stride", "dilation") and len(size) == 1})
-    case.set(kernel=in_pairs(kernel if len(size) == 2 else (1, *kernel)))
-    if len(size) == 1:
-        case.set(padding=in_sides([(0, 0), *sides]))
+    outside = [tuple(max(p - s // 2, 0) for p in side) for side, s in zip(sides, spans)]
+    if any(map(any, outside)):
+        x = np.pad(x, [(0, 0)] * 2 + outside, constant_values=-np.inf)
+        sides = [(a - c, b - d) for (a, b), (c, d) in zip(sides, outside)]
+        case.note("padding beyond half of a window made of -inf")
+    case.set(padding=in_sides([(0, 0)] * (2 - len(kernel)) + sides)).put(x=x).expect(y=test.output(0))
     if places is None:
-        # What is more than half of a window is padded here.
-        outside = [tuple(max(p - s // 2, 0) for p in side) for side, s in zip(sides, spans)]
-        if any(map(any, outside)):
-            x = np.pad(x, [(0, 0)] * 2 + outside, constant_values=-np.inf)
-            case.set(padding=in_sides([(a - c, b - d) for (a, b), (c, d) in zip(sides, outside)]))
-            case.note("padding beyond half of a window made of -inf")
-        return case.set(indices_layout="none").put(x=x).expect(y=test.output(0))
-    return case.put(x=x).expect(y=test.output(0), indices=in_planes(case, test, places, x.shape))
+        return case.set(indices_layout="none")
+    if any(map(any, outside)):
+        raise Left("places in padding that is not the kernel's")
+    return case.expect(indices=in_planes(case, test, places, x.shape))
 
 
 def in_planes(case, test, places, shape):
@@ -800,11 +807,12 @@ def collect():
 PAGE = """# ONNX
 
 The node tests of the Python package onnx {version} as [case files](CASES.md), written by `tools/onnx_cases.py` and replayed by
-`loom run`. What is expected is what the package expects. A test is covered where one kernel call gives all of its outputs. On
-the host data are only moved, and constants and options computed; the table says what, and so does the metadata `host` of a case.
+`loom run`. What is expected is what the package expects. A test is covered where one kernel call gives all outputs that are no
+copies of inputs. On the host data are only moved, and constants and options computed; the table says what, and so does the
+metadata `host` of a case.
 
-{covered} of the {tests} tests of {operators} operators are covered. The package's `_expanded` tests, which have the same data,
-do not count.
+{covered} of the {tests} tests of {operators} operators are covered. The package's `_expanded` tests, which have the same data, do not
+count.
 
 ```sh
 tools/onnx                                      # fetches the package, and writes the cases into target/onnx/cases

@@ -723,6 +723,7 @@ mod tests {
             reader.option("scale", 1f32).map(drop)
         };
         assert_eq!(text(&all, &case), "");
+        assert_eq!(text(&all, &case.clone().option("host", "axes moved")), "");
         assert_eq!(
             text(&|_| Ok(()), &case),
             "option `scale` is not known, expected one of: format, host, layout, op, rtolerance, tolerance"
