@@ -504,7 +504,7 @@ pub struct Expected {
 
 impl<'a> Reader<'a> {
     pub fn new(case: &'a Case) -> Reader<'a> {
-        Reader { case, tensors: BTreeSet::new(), options: ["op", "format"].into() }
+        Reader { case, tensors: BTreeSet::new(), options: ["op", "format", "host"].into() }
     }
 
     /// The most bytes that one argument of the case may take, be it an output or moved apart by a layout: so much, or many times
@@ -723,9 +723,10 @@ mod tests {
             reader.option("scale", 1f32).map(drop)
         };
         assert_eq!(text(&all, &case), "");
+        assert_eq!(text(&all, &case.clone().option("host", "axes moved")), "");
         assert_eq!(
             text(&|_| Ok(()), &case),
-            "option `scale` is not known, expected one of: format, layout, op, rtolerance, tolerance"
+            "option `scale` is not known, expected one of: format, host, layout, op, rtolerance, tolerance"
         );
         let only_scale = |reader: &mut Reader| reader.option("scale", 1f32).map(drop);
         assert_eq!(text(&only_scale, &case), "tensor `empty` is not used by this op, expected only: expected.y");
