@@ -9,14 +9,6 @@ use tileloom::Dtype;
 
 use crate::duel::{Inputs, Machine, Peer, Side};
 
-/// Which burn, and how.
-pub fn describe() -> String {
-    let version = include_str!("../Cargo.lock")
-        .split("[[package]]")
-        .find_map(|package| package.trim_start().strip_prefix("name = \"burn\"\nversion = \"")?.split('"').next());
-    format!("burn {} (wgpu, WGSL, autotune, fusion)", version.unwrap_or("of no version"))
-}
-
 /// An input set, and the device that it goes to.
 pub struct Set<'a> {
     pub device: &'a Device,
@@ -25,19 +17,28 @@ pub struct Set<'a> {
 }
 
 impl Set<'_> {
-    /// An input of tileloom's as a tensor.
+    /// An input of tileloom's as a tensor; what is beyond it is 0.
     ///
     /// # Errors
     /// A lost device.
     pub fn upload<const D: usize>(&self, name: &str, dtype: Dtype, shape: [usize; D]) -> Result<Tensor<D>, String> {
         let mut bytes = self.inputs.bytes(self.set, name)?;
-        bytes.truncate(shape.iter().product::<usize>() * dtype.bytes() as usize);
+        bytes.resize(shape.iter().product::<usize>() * dtype.bytes() as usize, 0);
         let dtype = match dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::Bf16 => DType::BF16,
         };
         Ok(Tensor::from_data(TensorData::from_bytes_vec(bytes, shape, dtype), (self.device, dtype)))
+    }
+
+    /// Words of an input of tileloom's.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn words(&self, name: &str, len: usize) -> Result<Vec<u32>, String> {
+        let bytes = self.inputs.bytes(self.set, name)?;
+        Ok(bytes.as_chunks::<4>().0[..len].iter().map(|&word| u32::from_le_bytes(word)).collect())
     }
 }
 

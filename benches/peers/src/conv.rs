@@ -1,6 +1,8 @@
 //! Convolutions of one picture, x `[1, channels, height, width]`, weights `[outputs, channels / groups, height, width]`; tileloom also with
 //! channels last.
 
+use std::rc::Rc;
+
 use burn::tensor::Tensor;
 use burn::tensor::module::{conv2d, interpolate};
 use burn::tensor::ops::{ConvOptions, InterpolateMode, InterpolateOptions};
@@ -9,7 +11,8 @@ use tileloom::Dtype;
 use tileloom::conv::{Order, Padding, Problem};
 
 use crate::burn_side::{Set, burn};
-use crate::duel::{Duel, Machine, Peer, tileloom};
+use crate::candle_side::{Input, candle};
+use crate::duel::{Duel, Inputs, Machine, Peer, tileloom};
 
 fn shapes() -> [(&'static str, Problem); 13] {
     [
@@ -51,19 +54,23 @@ fn depthwise(channels: usize, size: usize) -> Problem {
 }
 
 pub fn duels() -> Vec<Duel> {
-    shapes().map(|(name, problem)| Duel::new(bench(name, problem), vec![channels_last(problem), peer(problem)])).into()
+    let duel = |(name, problem)| {
+        let peers = [channels_last(problem), by_burn(problem)].into_iter().chain(by_candle(problem));
+        Duel::new(bench(name, problem), peers.collect())
+    };
+    shapes().map(duel).into()
 }
 
 /// tileloom's, with channels last, on inputs of its own.
 fn channels_last(problem: Problem) -> Peer {
-    let prepare = move |machine: &Machine, _: &_| {
+    let prepare = move |machine: &Machine, inputs: &Rc<Inputs>| {
         let run = bench("nhwc", Problem { order: Order::Nhwc, ..problem });
-        Ok(tileloom(&machine.gpu, None, &*run, &loom::pool::Pool::new(1), 4)?.1)
+        Ok(tileloom(&machine.gpu, None, &*run, &loom::pool::Pool::new(1), inputs.sets())?.1)
     };
     Peer { name: "tileloom NHWC", prepare: Box::new(prepare) }
 }
 
-fn peer(p: Problem) -> Peer {
+fn by_burn(p: Problem) -> Peer {
     let upload = move |set: &Set| {
         let x = set.upload::<4>("x", Dtype::F32, [1, p.channels, p.size[0], p.size[1]])?;
         let kernel = [p.outputs, p.channels / p.groups, p.kernel[0], p.kernel[1]];
@@ -77,4 +84,13 @@ fn peer(p: Problem) -> Peer {
         conv2d(x, weight, None, ConvOptions::new(p.stride, padding, [1, 1], p.groups))
     };
     burn(upload, op, "y", 0.0)
+}
+
+/// candle pads all sides alike.
+fn by_candle(p: Problem) -> Option<Peer> {
+    let kernel = vec![p.outputs, p.channels / p.groups, p.kernel[0], p.kernel[1]];
+    let x = Input::Tensor("x", Dtype::F32, vec![1, p.channels, p.size[0], p.size[1]]);
+    let options = format!("{} {} {} {}", p.kernel[0] / 2, p.stride[0], p.groups, p.upsample[0]);
+    let inputs = vec![x, Input::Tensor("weight", Dtype::F32, kernel)];
+    (p.kernel[0] == p.kernel[1]).then(|| candle("conv2d", &options, inputs, "y"))
 }

@@ -15,14 +15,6 @@ pub fn duels() -> Vec<Duel> {
         .into()
 }
 
-/// Which lampshade.
-pub fn describe() -> String {
-    let version = include_str!("../Cargo.lock")
-        .split("[[package]]")
-        .find_map(|package| package.trim_start().strip_prefix("name = \"lampshade\"\nversion = \"")?.split('"').next());
-    format!("lampshade {} (KeyValueSorter)", version.unwrap_or("of no version"))
-}
-
 /// Pairs of an input set: keys that are out of range follow all others, as in tileloom.
 fn pairs(bytes: &[u8], keys: u32) -> Vec<u8> {
     let words = bytes.as_chunks::<4>().0.iter().map(|&word| u32::from_le_bytes(word).min(keys));

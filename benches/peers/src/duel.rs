@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use loom::Gpu;
-use loom::figures::{digits, duration};
-use loom::kernel::{Cost, Prepared, Run, Use, Values};
+use loom::commands::bench::{Bench, facts, locked};
+use loom::figures::{ByBench, Facts, Peers, SCHEMA, Side as Line, SideFigures};
+use loom::kernel::{Access, Cost, Prepared, Run, Use, Values};
 use loom::pool::Pool;
 use loom::registry;
 use loom::stats::{median, quantile};
-use loom::table::table;
-use serde::Serialize;
 use tileloom::reference::Verdict;
 
 /// One adapter, with a device of tileloom's and one of burn's, as each of them asks for it.
@@ -95,11 +94,18 @@ impl Inputs {
         self.judge_all([(name, values)].into(), widen)
     }
 
-    /// The same of an op that has several outputs.
+    /// The same of an op that has several outputs. What is not among them is as tileloom gave it.
     ///
     /// # Errors
     /// A lost device.
-    pub fn judge_all(&self, outputs: Values, widen: f64) -> Result<Verdict, String> {
+    pub fn judge_all(&self, mut outputs: Values, widen: f64) -> Result<Verdict, String> {
+        for (arg, buffer) in self.prepared.sets[0].iter().filter(|(arg, _)| arg.access == Access::Write) {
+            if !outputs.contains_key(arg.name) {
+                let mut values = arg.view.number.decode(&self.gpu.read(buffer)?);
+                values.truncate(arg.view.len());
+                outputs.insert(arg.name, values);
+            }
+        }
         (self.prepared.check)(&self.gpu, Some(outputs), (widen, 0.0))
     }
 }
@@ -115,7 +121,7 @@ pub struct Side {
     pub config: String,
 }
 
-/// A bench of tileloom's, behind another, on so many input sets: all calls in one encoder, one submit, one wait.
+/// A bench of tileloom's, behind another, on so many input sets: all calls in one compute pass, one submit, one wait.
 ///
 /// # Errors
 /// What `prepare` says.
@@ -130,12 +136,15 @@ pub fn tileloom(
     let inputs = Rc::new(Inputs { gpu: gpu.clone(), prepared: bench.prepare(gpu, pool, sets, None)? });
     let (own, other) = (inputs.clone(), inputs.clone());
     let run = move |range: Range<usize>| {
-        let Inputs { gpu, prepared: Prepared { dispatches, .. } } = &*own;
+        let Inputs { gpu, prepared } = &*own;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
         for i in range {
-            before.iter().for_each(|first| first.dispatches[i % first.dispatches.len()].record(&mut encoder));
-            dispatches[i % dispatches.len()].record(&mut encoder);
+            for Prepared { dispatches, .. } in before.iter().chain([prepared]) {
+                dispatches[i % dispatches.len()].record_in(&mut pass);
+            }
         }
+        drop(pass);
         gpu.queue.submit([encoder.finish()]);
         gpu.wait()
     };
@@ -144,59 +153,33 @@ pub fn tileloom(
     Ok((inputs, Side { run: Box::new(run), check: Box::new(check), config }))
 }
 
-/// What one side achieved on one shape.
-#[derive(Debug, Serialize)]
-pub struct Line {
-    pub kernel: &'static str,
-    pub shape: String,
-    pub who: &'static str,
-    pub config: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
-    #[serde(flatten)]
-    pub figures: Option<Figures>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Figures {
-    pub samples: usize,
-    pub calls_per_sample: usize,
-    pub median_s: f64,
-    pub p10_s: f64,
-    pub p90_s: f64,
-    pub gflops: f64,
-    pub gb_per_s: f64,
-    /// The median over that of tileloom.
-    pub times_tileloom: f64,
-    /// The largest error over what the numerics rule allows.
-    pub error_ratio: f64,
-}
-
-/// Bytes that the input sets shall have together at least, and the outputs of a sample at most.
-const SETS: f64 = 256e6;
+/// Seconds of a sample at least, so that submitting and waiting is little of it.
+const SPAN: f64 = 0.02;
+/// Samples of tileloom in a turn, each beside one by the method of `loom bench`.
+const PAIRS: usize = 3;
+/// Bytes that the outputs of a sample have at most: there are peers who allocate theirs.
 const OUTPUTS: f64 = 1e9;
 
-/// All sides of `duel`, in turns: a sample is some calls and a wait, by the wall clock.
+/// All sides of `duel`, in turns: a sample is some calls and a wait, by the wall clock. tileloom is measured by the method of
+/// `loom bench`, too.
 ///
 /// # Errors
 /// Of a device that fails while it is timed; what fails before stands in its side's line.
 pub fn fight(
     machine: &Machine,
+    bench: &mut Bench,
     pool: &Pool,
-    kernel: &'static str,
+    kernel: &str,
     duel: &Duel,
     quick: bool,
 ) -> Result<Vec<Line>, String> {
-    let bench = &*duel.bench;
-    let mut cost = bench.cost();
-    if let Some(Cost { flops, bytes, .. }) = duel.before.as_ref().map(|run| run.cost()) {
-        cost.flops += flops;
-        cost.bytes += bytes;
-    }
-    let sets = ((SETS / cost.bytes).ceil() as usize).clamp(2, 16);
+    let runs: Vec<&dyn Run> = duel.before.as_deref().into_iter().chain([&*duel.bench]).collect();
+    let costs = || runs.iter().map(|run| run.cost());
+    let cost = Cost { flops: costs().map(|cost| cost.flops).sum(), bytes: costs().map(|cost| cost.bytes).sum() };
+    let sets = bench.input_sets(cost);
     let prepare = |name, side: Result<Side, String>| (name, side.and_then(|side| ready(side, sets)));
     let mut sides = Vec::new();
-    match tileloom(&machine.gpu, duel.before.as_deref(), bench, pool, sets) {
+    match tileloom(&machine.gpu, duel.before.as_deref(), &*duel.bench, pool, sets) {
         Ok((inputs, side)) => {
             // Before anything has run: what a call updates is as it was.
             let peers: Vec<_> = duel.peers.iter().map(|peer| (peer.name, (peer.prepare)(machine, &inputs))).collect();
@@ -206,35 +189,56 @@ pub fn fight(
         // Nobody has inputs then.
         Err(reason) => sides.push(("tileloom", Err(reason))),
     }
+    let begun = |run: &&dyn Run| bench.begin(*run, None, &mut String::new()).map_err(|miss| miss.to_string());
+    let mut shapes = runs.iter().map(begun).collect::<Result<Vec<_>, String>>().unwrap_or_else(|reason| {
+        sides[0].1 = Err(reason);
+        Vec::new()
+    });
 
-    let alive = || sides.iter().filter_map(|(_, side)| side.as_ref().ok());
-    let fastest = alive().map(|side| side.once).fold(f64::INFINITY, f64::min);
-    // The same for all: long enough for the clock, short enough for the memory of those who allocate their outputs.
-    let calls = (0.005 / fastest).ceil().min(OUTPUTS / cost.bytes).clamp(1.0, 32.0) as usize;
-    let (least, most, budget) = if quick { (3, 20, 1.0) } else { (7, 200, 6.0) };
-    let (start, mut turns) = (Instant::now(), 0);
+    let (least, most, budget) = if quick { (3, 20, 1.0) } else { (5, 200, 6.0) };
+    let (start, mut turns, mut apart) = (Instant::now(), 0, Vec::new());
     while turns < least || (turns < most && start.elapsed() < Duration::from_secs_f64(budget)) {
         let count = sides.len();
         for i in 0..count {
             // Nobody always follows the same other.
-            if let Ok(side) = &mut sides[(i + turns) % count].1 {
-                let seconds = clock(|| (side.run)(turns * calls..(turns + 1) * calls))?;
-                side.samples.push(seconds / calls as f64);
+            let who = (i + turns) % count;
+            let Ok(side) = &mut sides[who].1 else { continue };
+            for _ in 0..if who == 0 { PAIRS } else { 1 } {
+                let (calls, first) = (side.calls(cost), side.samples.len() * side.calls(cost));
+                let seconds = clock(|| (side.run)(first..first + calls))? / calls as f64;
+                side.samples.push(seconds);
+                if who == 0 {
+                    let by_bench = shapes.iter_mut().map(|shape| bench.turn(shape)).sum::<Result<f64, String>>()?;
+                    apart.push(seconds / by_bench - 1.0);
+                }
             }
         }
         turns += 1;
     }
-    let own = sides[0].1.as_ref().map_or(f64::NAN, |side| median(&side.samples));
-    Ok(sides
-        .into_iter()
-        .map(|(who, side)| {
-            let (config, failed, figures) = match side {
-                Ok(side) => (side.config.clone(), None, Some(side.figures(cost, calls, own))),
-                Err(reason) => (String::new(), Some(reason), None),
-            };
-            Line { kernel, shape: bench.name().into(), who, config, failed, figures }
-        })
-        .collect())
+    let figures = shapes.into_iter().map(|shape| bench.end(shape).map_err(|miss| miss.to_string()));
+    let figures = figures.collect::<Result<Vec<_>, String>>().unwrap_or_else(|reason| {
+        sides[0].1 = Err(reason);
+        Vec::new()
+    });
+    // Of a call and the one before it the times are added; bound and share are the call's own.
+    let by_bench = figures.last().map(|own| ByBench {
+        median_s: figures.iter().map(|figures| figures.median_s).sum(),
+        apart: median(&apart),
+        bound: own.bound.clone(),
+        share: own.share,
+    });
+    let own = sides[0].1.as_ref().ok().map(|side| median(&side.samples));
+    let line = |(i, (who, side)): (usize, (&str, Result<Ready, String>))| {
+        let (config, failed, figures) = match side {
+            Ok(side) => {
+                let bench = by_bench.clone().filter(|_| i == 0);
+                (side.config.clone(), None, Some(SideFigures { bench, ..side.figures(cost, own) }))
+            }
+            Err(reason) => (String::new(), Some(reason), None),
+        };
+        Line { kernel: kernel.into(), shape: duel.bench.name().into(), who: who.into(), config, failed, figures }
+    };
+    Ok(sides.into_iter().enumerate().map(line).collect())
 }
 
 /// A side that has been right, warmed up.
@@ -254,7 +258,7 @@ fn clock(run: impl FnOnce() -> Result<(), String>) -> Result<f64, String> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Checks `side`, and runs it until it has compiled and tuned itself.
+/// Checks `side`, and runs it until it has compiled and tuned itself, and touched each input set.
 fn ready(mut side: Side, sets: usize) -> Result<Ready, String> {
     (side.run)(0..1)?;
     let verdict = (side.check)()?;
@@ -262,11 +266,11 @@ fn ready(mut side: Side, sets: usize) -> Result<Ready, String> {
         return Err(format!("wrong: {verdict}"));
     }
     let mut once = f64::INFINITY;
-    for _ in 0..2 {
-        (side.run)(0..sets)?;
-        once = once.min(clock(|| (side.run)(0..1))?);
+    for calls in [sets, 2] {
+        once = once.min(clock(|| (side.run)(0..calls))? / calls as f64);
     }
     // What tuning has chosen is held to the same.
+    (side.run)(0..1)?;
     let verdict = (side.check)()?;
     if !verdict.ok() {
         return Err(format!("wrong once warm: {verdict}"));
@@ -275,81 +279,52 @@ fn ready(mut side: Side, sets: usize) -> Result<Ready, String> {
 }
 
 impl Ready {
-    fn figures(&self, cost: Cost, calls_per_sample: usize, tileloom: f64) -> Figures {
+    /// Calls of a sample.
+    fn calls(&self, cost: Cost) -> usize {
+        (SPAN / self.once).ceil().min(OUTPUTS / cost.bytes).clamp(1.0, 256.0) as usize
+    }
+
+    fn figures(&self, cost: Cost, tileloom: Option<f64>) -> SideFigures {
         let median_s = median(&self.samples);
-        Figures {
+        SideFigures {
             samples: self.samples.len(),
-            calls_per_sample,
+            calls_per_sample: self.calls(cost),
             median_s,
             p10_s: quantile(&self.samples, 0.1),
             p90_s: quantile(&self.samples, 0.9),
-            gflops: cost.flops / median_s * 1e-9,
-            gb_per_s: cost.bytes / median_s * 1e-9,
-            times_tileloom: median_s / tileloom,
-            error_ratio: self.error_ratio,
+            gflops: Some(cost.flops / median_s * 1e-9),
+            gb_per_s: Some(cost.bytes / median_s * 1e-9),
+            times_tileloom: tileloom.map(|own| median_s / own),
+            error_ratio: Some(self.error_ratio),
+            ..SideFigures::default()
         }
     }
 }
 
-/// What `--out` writes.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    pub adapter: String,
-    pub name: String,
-    pub driver: String,
-    pub backend: String,
-    pub clock: &'static str,
-    /// Who was measured, and as what.
-    pub peers: Vec<String>,
-    pub lines: Vec<Line>,
-}
+const LOCK: &str = include_str!("../Cargo.lock");
 
-impl Report {
-    pub fn new(machine: &Machine) -> Report {
-        let caps = machine.gpu.kernels.caps();
-        Report {
-            adapter: machine.gpu.slug.clone(),
-            name: caps.name.clone(),
-            driver: caps.driver.clone(),
-            backend: format!("{:?}", caps.backend),
-            clock: "wall time of submitted calls and a wait, per call",
-            peers: vec![crate::burn_side::describe(), crate::counting_sort::describe()],
-            lines: Vec::new(),
-        }
-    }
-
-    /// A heading, then a line per shape and side.
-    pub fn render(&self) -> String {
-        let rows = self.lines.iter().map(|line| {
-            let mut row = vec![line.kernel.into(), line.shape.clone(), line.who.into()];
-            match (&line.figures, &line.failed) {
-                (Some(f), _) => row.extend([
-                    duration(f.median_s),
-                    duration(f.p10_s),
-                    duration(f.p90_s),
-                    digits(f.gb_per_s),
-                    digits(f.gflops),
-                    digits(f.times_tileloom),
-                    digits(f.error_ratio),
-                ]),
-                (None, reason) => {
-                    row.extend(vec![String::new(); 6]);
-                    row.push(format!("FAILED: {}", reason.as_deref().unwrap_or("no figure")));
-                }
-            }
-            row
-        });
-        let header =
-            ["kernel", "shape", "who", ">median", ">p10", ">p90", ">GB/s", ">GFLOP/s", ">of tileloom", ">error"];
-        format!(
-            "{} ({}, {}, {})\n{}; {}\nof tileloom: the median over tileloom's; error: the largest over what is allowed\n\n{}",
-            self.adapter,
-            self.name,
-            self.backend,
-            self.driver,
-            self.clock,
-            self.peers.join(", "),
-            table(&header, rows)
-        )
+/// A report without lines.
+pub fn report(machine: &Machine, seed: u64, quick: bool) -> Peers {
+    let caps = machine.gpu.kernels.caps();
+    let [wgpu, naga] = ["wgpu", "naga"].map(|name| locked(LOCK, name));
+    let suite = if quick { "quick" } else { "" };
+    let peer = |(name, how): (&str, &str)| format!("{name} {} ({how})", locked(LOCK, name));
+    Peers {
+        schema: SCHEMA,
+        adapter: machine.gpu.slug.clone(),
+        name: caps.name.clone(),
+        driver: caps.driver.clone(),
+        backend: format!("{:?}", caps.backend),
+        clock: "wall time of submitted calls and a wait, per call".into(),
+        facts: Some(Facts { wgpu, naga, ..facts(&machine.gpu, "peers", suite, seed) }),
+        peers: [
+            ("burn", "wgpu, WGSL, autotune, fusion"),
+            ("lampshade", "KeyValueSorter"),
+            ("candle-core", "CPU"),
+            ("gemm", "CPU"),
+        ]
+        .map(peer)
+        .into(),
+        lines: Vec::new(),
     }
 }

@@ -1,28 +1,46 @@
-//! d `[m, n]` = a `[m, k]` b `[k, n]`, row-major.
+//! d `[m, n]` = a `[m, k]` b `[k, n]`, row-major; `NT`: b is `[n, k]`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use burn::tensor::Tensor;
 use gemm::Parallelism;
 use tileloom::Dtype;
 
 use crate::burn_side::{Set, burn};
+use crate::candle_side::{Input, candle};
 use crate::duel::{Duel, Inputs, Machine, Peer, Side, known};
 
 pub fn duels() -> Vec<Duel> {
-    [(256, Dtype::F32), (512, Dtype::F32), (1024, Dtype::F32), (512, Dtype::F16), (1024, Dtype::F16)].map(duel).into()
+    let square = |n, dtype| duel([n, n, n], dtype, false);
+    vec![
+        square(256, Dtype::F32),
+        square(512, Dtype::F32),
+        square(1024, Dtype::F32),
+        square(512, Dtype::F16),
+        square(1024, Dtype::F16),
+        duel([1, 2048, 2048], Dtype::F32, false),
+        duel([1, 2048, 2048], Dtype::F32, true),
+        duel([1, 4096, 4096], Dtype::F16, true),
+    ]
 }
 
-fn duel((n, dtype): (usize, Dtype)) -> Duel {
-    let upload = move |set: &Set| {
-        let operand = |name| set.upload::<2>(name, dtype, [n, n]);
-        Ok((operand("a")?, operand("b")?))
-    };
-    let mut peers = vec![burn(upload, |(a, b)| a.matmul(b), "d", 0.0)];
+fn duel([m, n, k]: [usize; 3], dtype: Dtype, transposed: bool) -> Duel {
+    let [rows, cols] = if transposed { [n, k] } else { [k, n] };
+    let upload =
+        move |set: &Set| Ok((set.upload::<2>("a", dtype, [m, k])?, set.upload::<2>("b", dtype, [rows, cols])?));
+    let op = move |(a, b): (Tensor<2>, Tensor<2>)| a.matmul(if transposed { b.transpose() } else { b });
+    let mut peers = vec![burn(upload, op, "d", 0.0)];
     if dtype == Dtype::F32 {
+        let tensor = |name, shape: [usize; 2]| Input::Tensor(name, dtype, shape.into());
+        let op = if transposed { "matmul_transposed" } else { "matmul" };
+        peers.push(candle(op, "", vec![tensor("a", [m, k]), tensor("b", [rows, cols])], "d"));
+    }
+    if m == n && dtype == Dtype::F32 {
         peers.push(cpu(n));
     }
-    Duel::new(known("gemm", &format!("{n}x{n}x{n} {dtype}")), peers)
+    let name = if transposed { " NT" } else { "" };
+    Duel::new(known("gemm", &format!("{m}x{n}x{k} {dtype}{name}")), peers)
 }
 
 /// The `gemm` crate on all cores.

@@ -4,20 +4,27 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use loom::commands::bench::{Bench, Suite, now};
+use loom::commands::results::beside;
 use loom::pool::Pool;
 
-use crate::duel::{Duel, Machine, Report};
+use crate::duel::{Duel, Machine};
 
 mod attention;
 mod attention_backward;
 mod burn_side;
+mod candle_side;
 mod conv;
 mod counting_sort;
 mod duel;
 mod gemm;
+mod gemm_quant;
+mod group_norm;
+mod norm;
 mod rope;
 mod softmax;
 mod vq_assign;
+mod vq_lookup;
 
 /// A kernel by its stem, and its duels.
 type Kernel = (&'static str, fn() -> Vec<Duel>);
@@ -29,9 +36,13 @@ const ALL: &[Kernel] = &[
     ("conv", conv::duels),
     ("counting_sort", counting_sort::duels),
     ("gemm", gemm::duels),
+    ("gemm_quant", gemm_quant::duels),
+    ("group_norm", group_norm::duels),
+    ("norm", norm::duels),
     ("rope", rope::duels),
     ("softmax", softmax::duels),
     ("vq_assign", vq_assign::duels),
+    ("vq_lookup", vq_lookup::duels),
 ];
 
 /// Measures tileloom and its peers on one adapter, in turns.
@@ -50,7 +61,10 @@ struct Arguments {
     /// Few repeats, of few shapes
     #[arg(long)]
     quick: bool,
-    /// Write the figures to FILE, as JSON
+    /// Of the random inputs [default: the time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Write the figures to FILE, as JSON, which `loom report` reads
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -74,8 +88,9 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         return Err(format!("kernel `{name}` is not known, expected one of: {}", known.join(", ")));
     }
     let machine = Machine::open()?;
-    let pool = Pool::new(1);
-    let mut report = Report::new(&machine);
+    let pool = Pool::new(arguments.seed.unwrap_or_else(now));
+    let mut report = duel::report(&machine, pool.seed(), arguments.quick);
+    let mut bench = Bench::new(&machine.gpu, &pool, if arguments.quick { Suite::Quick } else { Suite::Full })?;
     for (kernel, duels) in ALL
         .iter()
         .filter(|(name, _)| arguments.kernels.is_empty() || arguments.kernels.iter().any(|wanted| wanted == name))
@@ -83,13 +98,13 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         let named = |duel: &&Duel| arguments.shape.as_deref().is_none_or(|name| duel.bench.name().contains(name));
         for duel in duels().iter().filter(|duel| duel.quick() || !arguments.quick).filter(named) {
             eprintln!("{kernel} {}", duel.bench.name());
-            report.lines.extend(duel::fight(&machine, &pool, kernel, duel, arguments.quick)?);
+            report.lines.extend(duel::fight(&machine, &mut bench, &pool, kernel, duel, arguments.quick)?);
         }
     }
-    print!("{}", report.render());
+    println!("{}", beside(&report));
     if let Some(path) = &arguments.out {
         let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    Ok(report.lines.iter().all(|line| line.failed.is_none()))
+    Ok(report.ok())
 }

@@ -108,6 +108,25 @@ pub struct Facts {
     pub time: u64,
 }
 
+impl Facts {
+    /// Name and text.
+    fn told(&self) -> Vec<(&'static str, String)> {
+        let commit = self.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
+        let Facts { tileloom, wgpu, naga, .. } = self;
+        let mut all = vec![
+            ("system", self.os.clone()),
+            ("kind", self.device_type.clone()),
+            ("versions", format!("tileloom {tileloom}{commit}; wgpu {wgpu}, naga {naga}")),
+            ("runtime checks", self.checks.clone()),
+            ("power", self.power.clone().unwrap_or("not known".into())),
+        ];
+        all.extend(self.load.map(|load| ("load at the start", format!("{load} processes ran or waited"))));
+        all.push(("command", self.command.clone()));
+        all.push(("seed", self.seed.to_string()));
+        all
+    }
+}
+
 /// All of one adapter.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
@@ -160,20 +179,7 @@ impl Report {
     /// What is known of the adapter and the run: name and text.
     pub fn told(&self) -> Vec<(&'static str, String)> {
         let mut all = vec![("adapter", format!("{}, {}", self.name, self.backend)), ("driver", self.driver.clone())];
-        if let Some(facts) = &self.facts {
-            let commit = facts.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
-            let Facts { tileloom, wgpu, naga, .. } = facts;
-            all.extend([
-                ("system", facts.os.clone()),
-                ("kind", facts.device_type.clone()),
-                ("versions", format!("tileloom {tileloom}{commit}; wgpu {wgpu}, naga {naga}")),
-                ("runtime checks", facts.checks.clone()),
-                ("power", facts.power.clone().unwrap_or("not known".into())),
-            ]);
-            all.extend(facts.load.map(|load| ("load at the start", format!("{load} processes ran or waited"))));
-            all.push(("command", facts.command.clone()));
-            all.push(("seed", facts.seed.to_string()));
-        }
+        all.extend(self.facts.iter().flat_map(Facts::told));
         let ratio =
             self.timestamps_to_wall.map(|ratio| format!("; {:.0} % of wall time over a long copy", 100.0 * ratio));
         all.push(("clock", self.clock.clone() + &ratio.unwrap_or_default()));
@@ -197,20 +203,159 @@ impl Report {
     }
 }
 
+/// tileloom beside others on one adapter, as `peers --out` writes it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Peers {
+    #[serde(default)]
+    pub schema: u32,
+    pub adapter: String,
+    pub name: String,
+    pub driver: String,
+    pub backend: String,
+    pub clock: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Facts>,
+    /// Who was measured beside tileloom, and as what.
+    pub peers: Vec<String>,
+    pub lines: Vec<Side>,
+}
+
+/// One shape by tileloom or by a peer.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Side {
+    pub kernel: String,
+    pub shape: String,
+    pub who: String,
+    #[serde(default)]
+    pub config: String,
+    /// Why there is no figure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    #[serde(flatten)]
+    pub figures: Option<SideFigures>,
+}
+
+/// What one of them achieved.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SideFigures {
+    pub samples: usize,
+    pub calls_per_sample: usize,
+    pub median_s: f64,
+    pub p10_s: f64,
+    pub p90_s: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gflops: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gb_per_s: Option<f64>,
+    /// Of a language model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_s: Option<f64>,
+    /// The median over tileloom's; none where tileloom has no figure.
+    pub times_tileloom: Option<f64>,
+    /// The largest error over what is allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_ratio: Option<f64>,
+    /// tileloom's figure by the method of `loom bench`, each of its samples beside one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bench: Option<ByBench>,
+}
+
+/// A call by the method of `loom bench`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ByBench {
+    pub median_s: f64,
+    /// How much longer a call takes by the method of `peers`, pair by pair: the median.
+    pub apart: f64,
+    /// The ceiling that bounds it, and the share of it.
+    pub bound: String,
+    pub share: f64,
+}
+
+/// How far figures of one call by two methods may lie apart.
+const AGREEMENT: f64 = 0.1;
+
+impl ByBench {
+    /// Whether the two methods agree.
+    pub fn agrees(&self) -> bool {
+        self.apart.abs() <= AGREEMENT
+    }
+}
+
+impl Peers {
+    pub fn ok(&self) -> bool {
+        self.lines.iter().all(|line| line.failed.is_none())
+    }
+
+    /// The lines of each shape, in their order.
+    pub fn shapes(&self) -> Vec<&[Side]> {
+        self.lines.chunk_by(|a, b| a.kernel == b.kernel && a.shape == b.shape).collect()
+    }
+
+    /// Who computes a shape in less time than tileloom, the fastest of each shape, the largest difference first.
+    pub fn losses(&self) -> Vec<&Side> {
+        let times = |side: &&Side| side.figures.as_ref().and_then(|f| f.times_tileloom).unwrap_or(f64::INFINITY);
+        let fastest = self.shapes().into_iter().filter_map(|sides| {
+            let others = sides.iter().filter(|side| !side.who.starts_with("tileloom"));
+            others.min_by(|a, b| times(a).total_cmp(&times(b)))
+        });
+        let mut all: Vec<&Side> = fastest.filter(|side| times(side) < 1.0).collect();
+        all.sort_by(|a, b| times(a).total_cmp(&times(b)));
+        all
+    }
+
+    /// What is known of the adapter and the run: name and text.
+    pub fn told(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![("adapter", format!("{}, {}", self.name, self.backend)), ("driver", self.driver.clone())];
+        all.extend(self.facts.iter().flat_map(Facts::told));
+        all.push(("clock", self.clock.clone()));
+        all.push(("peers", self.peers.join(", ")));
+        all
+    }
+}
+
+/// What files hold.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    pub reports: Vec<Report>,
+    pub peers: Vec<Peers>,
+}
+
+impl Files {
+    /// Adds what a file of `loom bench --out` or of `peers --out` holds.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that holds something else.
+    pub fn add(&mut self, file: &Path) -> Result<(), String> {
+        let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let text = std::fs::read_to_string(file).map_err(|error| told(&error))?;
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| told(&error))?;
+        let schema = |value: &serde_json::Value| value["schema"].as_u64();
+        let schemas = value.as_array().map_or(schema(&value), |reports| reports.iter().filter_map(schema).max());
+        if let Some(schema) = schemas.filter(|&schema| schema > SCHEMA.into()) {
+            let reason =
+                format!("written by a later loom: version {schema} of the format, this one reads up to {SCHEMA}");
+            return Err(told(&reason));
+        }
+        if value.is_array() {
+            self.reports.extend(serde_json::from_value::<Vec<Report>>(value).map_err(|error| told(&error))?);
+        } else {
+            self.peers.push(serde_json::from_value(value).map_err(|error| told(&error))?);
+        }
+        Ok(())
+    }
+}
+
 /// The reports of a file of `loom bench --out`.
 ///
 /// # Errors
 /// A file that cannot be read, or that holds something else.
 pub fn read(file: &Path) -> Result<Vec<Report>, String> {
-    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| told(&error))?;
-    let reports: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| told(&error))?;
-    let schemas = reports.iter().filter_map(|report| report["schema"].as_u64());
-    if let Some(schema) = schemas.max().filter(|&schema| schema > SCHEMA.into()) {
-        let reason = format!("written by a later loom: version {schema} of the format, this one reads up to {SCHEMA}");
-        return Err(told(&reason));
+    let mut files = Files::default();
+    files.add(file)?;
+    match files.peers.is_empty() {
+        true => Ok(files.reports),
+        false => Err(format!("{}: figures of `peers`, not of `loom bench`", file.display())),
     }
-    serde_json::from_value(reports.into()).map_err(|error| told(&error))
 }
 
 /// `1.23 ms`, in three digits.

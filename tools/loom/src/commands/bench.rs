@@ -183,7 +183,7 @@ pub fn rate(figures: &Figures) -> (f64, &'static str) {
 }
 
 /// Why a shape has no figure.
-enum Miss {
+pub enum Miss {
     /// The adapter cannot run it, or not in time.
     Skipped(String),
     Failed(String),
@@ -216,17 +216,16 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, options: &Option
         progress.step(&what);
         progress.line(&what);
     };
-    let facts = facts(gpu, options, pool.seed());
+    // Of a shape that is named alone it is not told: any suite may have it.
+    let suite = if options.of_any() { "" } else { options.suite().name() };
+    let facts = facts(gpu, "loom", suite, pool.seed());
     told("ceilings");
-    let mut timer = Timer::new(gpu)?;
-    let suite = options.suite();
-    let roofline = Roofline::of(gpu, pool, &mut timer, suite.effort().least < FULL.least)?;
-    let bench = Bench { gpu, pool, roofline: &roofline, effort: suite.effort(), step: timer.step()? };
+    let mut bench = Bench::new(gpu, pool, options.suite())?;
     let mut lines = Vec::new();
     for (kernel, run) in &benches {
         told(&format!("{kernel} {}", run.name()));
         let mut line = Line { kernel: kernel.to_string(), shape: run.name().to_string(), ..Line::default() };
-        match bench.shape(&**run, &mut timer, options.config.as_deref(), &mut line.config) {
+        match bench.shape(&**run, options.config.as_deref(), &mut line.config) {
             Ok(figures) => line.figures = Some(figures),
             Err(Miss::Failed(reason)) => line.failed = Some(reason),
             Err(Miss::Skipped(reason)) => line.skipped = Some(reason),
@@ -234,6 +233,7 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, options: &Option
         lines.push(line);
     }
     let caps = gpu.kernels.caps();
+    let Bench { timer, roofline, step, .. } = bench;
     let of = |limit| {
         let variant = roofline.program(limit).map(|program| program.variant.clone());
         (roofline.rate(limit).unwrap_or_default() * 1e-9, variant.unwrap_or_default())
@@ -252,7 +252,7 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, options: &Option
         fma_gflops,
         fma,
         facts: Some(facts),
-        step_s: Some(bench.step),
+        step_s: Some(step),
         dispatch_s: roofline.rate(Limit::Dispatch).map(f64::recip),
         submit_s: Some(roofline.submit_s),
         ceilings: roofline.ceilings,
@@ -261,16 +261,62 @@ pub fn measure(gpu: &Gpu, kernels: &[&dyn Kernel], pool: &Pool, options: &Option
 }
 
 /// What shapes are measured with.
-struct Bench<'a> {
+pub struct Bench<'a> {
     gpu: &'a Gpu,
     pool: &'a Pool,
-    roofline: &'a Roofline,
+    timer: Timer<'a>,
+    roofline: Roofline,
     effort: Effort,
     /// Of the clock, in seconds.
     step: f64,
 }
 
-impl Bench<'_> {
+/// A shape that is being measured.
+pub struct Shape {
+    cost: Cost,
+    prepared: Prepared,
+    poisoned: Poisoned,
+    limit: Limit,
+    /// Bytes, operations or dispatches of a call, as the ceiling counts.
+    work: f64,
+    strict: bool,
+    /// Of all arguments.
+    argument_bytes: u64,
+    /// Input sets that are used.
+    sets: usize,
+    /// Calls in a sample, and how long a sample is at least.
+    calls: usize,
+    least_span: f64,
+    /// Samples of the kernel in a turn, and of the ceiling.
+    spans: usize,
+    bounds: usize,
+    least_turns: usize,
+    /// The input set that the next turn begins with.
+    next: usize,
+    turns: usize,
+    seconds: Vec<f64>,
+    walls: Vec<f64>,
+    rates: Vec<f64>,
+    shares: Vec<f64>,
+}
+
+/// Records calls on the input sets from `first` on.
+fn record(prepared: &Prepared, first: usize, calls: usize, sets: usize) -> impl Fn(&mut wgpu::ComputePass<'_>) {
+    move |pass| (first..first + calls).for_each(|i| prepared.dispatches[i % sets].record_in(pass))
+}
+
+impl<'a> Bench<'a> {
+    /// With the ceilings of this adapter.
+    ///
+    /// # Errors
+    /// A lost device, or that memory or f32 has no ceiling.
+    pub fn new(gpu: &'a Gpu, pool: &'a Pool, suite: Suite) -> Result<Bench<'a>, String> {
+        let (mut timer, effort) = (Timer::new(gpu)?, suite.effort());
+        let roofline = Roofline::of(gpu, pool, &mut timer, effort.least < FULL.least)?;
+        let step = timer.step()?;
+        Ok(Bench { gpu, pool, timer, roofline, effort, step })
+    }
+
     /// The ceiling of these bytes, operations or dispatches that takes longest, and how long.
     fn bound(&self, cost: Cost, written: f64, units: Units, dispatches: usize) -> (Limit, f64) {
         let rate = |limit| self.roofline.rate(limit).unwrap_or(f64::INFINITY);
@@ -285,14 +331,28 @@ impl Bench<'_> {
         all.into_iter().fold((Limit::Dispatch, by_dispatch), |best, one| if one.1 >= best.1 { one } else { best })
     }
 
-    fn shape(
-        &self,
-        run: &dyn Run,
-        timer: &mut Timer,
-        wanted: Option<&str>,
-        config: &mut String,
-    ) -> Result<Figures, Miss> {
-        let Bench { gpu, roofline, effort, .. } = self;
+    /// How many input sets calls of this cost go through: together they are more than caches hold.
+    pub fn input_sets(&self, cost: Cost) -> usize {
+        ((self.effort.sets / cost.bytes).ceil() as usize).clamp(2, 128)
+    }
+
+    fn shape(&mut self, run: &dyn Run, wanted: Option<&str>, config: &mut String) -> Result<Figures, Miss> {
+        let mut shape = self.begin(run, wanted, config)?;
+        let start = Instant::now();
+        while shape.turns < shape.least_turns
+            || (shape.turns < self.effort.most && start.elapsed() < self.effort.budget)
+        {
+            self.turn(&mut shape)?;
+        }
+        self.end(shape)
+    }
+
+    /// Prepares a shape, by this Config or the chosen one, which `config` tells, and touches its input sets.
+    ///
+    /// # Errors
+    /// Why it has no figure.
+    pub fn begin(&mut self, run: &dyn Run, wanted: Option<&str>, config: &mut String) -> Result<Shape, Miss> {
+        let (gpu, effort) = (self.gpu, self.effort);
         let (caps, cost) = (gpu.kernels.caps(), run.cost());
         if let Some(lack) = run.lack(&caps)? {
             return Err(Miss::Skipped(lack));
@@ -308,7 +368,7 @@ impl Bench<'_> {
         if least > effort.patience {
             return Err(Miss::Skipped(format!("a call takes {} at least on this adapter", duration(least))));
         }
-        let input_sets = ((effort.sets / cost.bytes).ceil() as usize).clamp(2, 128);
+        let input_sets = self.input_sets(cost);
         let prepared = match run.prepare(gpu, self.pool, input_sets, wanted) {
             Err(reason) if reason.to_lowercase().contains("out of memory") => return Err(Miss::Skipped(reason)),
             prepared => prepared?,
@@ -317,16 +377,12 @@ impl Bench<'_> {
         let units = Units::of(&prepared);
         let dispatches = prepared.dispatches[0].steps().count();
         let (limit, _) = self.bound(cost, written as f64, units, dispatches);
-        let program = roofline.program(limit).ok_or_else(|| format!("the ceiling `{}` is not known", limit.name()))?;
+        let program =
+            self.roofline.program(limit).ok_or_else(|| format!("the ceiling `{}` is not known", limit.name()))?;
 
         let poisoned = Poisoned::of(gpu, &prepared)?;
-        let record = |first: usize, calls: usize, sets: usize| {
-            let dispatches = &prepared.dispatches;
-            move |pass: &mut wgpu::ComputePass<'_>| {
-                (first..first + calls).for_each(|i| dispatches[i % sets].record_in(pass));
-            }
-        };
-        let first = median(&timer.sample(&[&record(0, 1, 1)])?);
+        let timer = &mut self.timer;
+        let first = median(&timer.sample(&[&record(&prepared, 0, 1, 1)])?);
         // Each set once, so that no page is touched for the first time below; the first is warm. What is slow has
         // fewer sets and turns.
         let slow = first > 4.0 * effort.budget.as_secs_f64();
@@ -335,7 +391,7 @@ impl Bench<'_> {
         let (mut seconds, mut sets, begin) = (vec![first], 1, Instant::now());
         while sets < input_sets && (sets < least_sets || (!slow && begin.elapsed() < 4 * effort.budget)) {
             let calls = at_once.min(input_sets - sets);
-            let span = timer.sample(&[&record(sets, calls, input_sets)])?;
+            let span = timer.sample(&[&record(&prepared, sets, calls, input_sets)])?;
             seconds.extend(span.iter().map(|span| span / calls as f64));
             sets += calls;
         }
@@ -344,67 +400,100 @@ impl Bench<'_> {
         let least_span = LEAST_SPAN.max(LEAST_STEPS * self.step);
         let calls = (least_span / one).ceil().clamp(1.0, 4096.0) as usize;
         let together = |seconds: f64| (0.005 / seconds).ceil().clamp(1.0, 32.0) as usize;
-        let rate = roofline.rate(limit).unwrap_or(f64::INFINITY);
-        let bound = |pass: &mut wgpu::ComputePass<'_>| program.record(pass);
+        let rate = self.roofline.rate(limit).unwrap_or(f64::INFINITY);
         let (spans, bounds) = (together(one * calls as f64), together(program.work / rate));
-        let work = match limit {
-            Limit::Dispatch => dispatches as f64,
-            limit if limit.of_bytes() => cost.bytes,
-            _ => cost.flops,
-        };
-        let (mut own, mut walls, mut rates, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         poisoned.poison(gpu);
-        let (start, mut next, mut turns) = (Instant::now(), 0, 0);
-        // In turns: the machine may be shared, and clocks move.
-        while turns < least_turns || (turns < effort.most && start.elapsed() < effort.budget) {
-            let ceiling = program.work / median(&timer.sample(&vec![&bound as Pass; bounds])?);
-            let passes: Vec<_> = (0..spans).map(|i| record(next + i * calls, calls, sets)).collect();
-            let passes: Vec<Pass> = passes.iter().map(|pass| pass as Pass).collect();
-            let turn: Vec<f64> = timer.sample(&passes)?.iter().map(|span| span / calls as f64).collect();
-            walls.push(timer.wall / calls as f64);
-            rates.push(ceiling);
-            shares.push(work / median(&turn) / ceiling);
-            own.extend(turn);
-            next = (next + spans * calls) % sets;
-            turns += 1;
-        }
+        let floats = |dtype| args.iter().any(|arg| arg.view.number == Number::F(dtype));
+        Ok(Shape {
+            cost,
+            prepared,
+            poisoned,
+            limit,
+            work: match limit {
+                Limit::Dispatch => dispatches as f64,
+                limit if limit.of_bytes() => cost.bytes,
+                _ => cost.flops,
+            },
+            strict: units == Units::Floats && !floats(Dtype::F16) && !floats(Dtype::Bf16),
+            argument_bytes: args.iter().map(|arg| arg.view.bytes() as u64).sum(),
+            sets,
+            calls,
+            least_span,
+            spans,
+            bounds,
+            least_turns,
+            next: 0,
+            turns: 0,
+            seconds: Vec::new(),
+            walls: Vec::new(),
+            rates: Vec::new(),
+            shares: Vec::new(),
+        })
+    }
+
+    /// Samples of the ceiling and of the kernel, in turns: the machine may be shared, and clocks move. Gives seconds of a call.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn turn(&mut self, shape: &mut Shape) -> Result<f64, String> {
+        let Shape { prepared, limit, work, sets, calls, spans, bounds, .. } = shape;
+        let program = self.roofline.program(*limit).expect("the ceiling that the shape began with");
+        let bound = |pass: &mut wgpu::ComputePass<'_>| program.record(pass);
+        let ceiling = program.work / median(&self.timer.sample(&vec![&bound as Pass; *bounds])?);
+        let passes: Vec<_> = (0..*spans).map(|i| record(prepared, shape.next + i * *calls, *calls, *sets)).collect();
+        let passes: Vec<Pass> = passes.iter().map(|pass| pass as Pass).collect();
+        let turn: Vec<f64> = self.timer.sample(&passes)?.iter().map(|span| span / *calls as f64).collect();
+        shape.walls.push(self.timer.wall / *calls as f64);
+        shape.rates.push(ceiling);
+        let one = median(&turn);
+        shape.shares.push(*work / one / ceiling);
+        shape.seconds.extend(turn);
+        shape.next = (shape.next + *spans * *calls) % *sets;
+        shape.turns += 1;
+        Ok(one)
+    }
+
+    /// Judges what was timed, and tells the figures.
+    ///
+    /// # Errors
+    /// A result that is wrong.
+    pub fn end(&mut self, shape: Shape) -> Result<Figures, Miss> {
+        let Shape { cost, prepared, limit, sets, calls, seconds, walls, rates, shares, .. } = &shape;
         // The timed outputs themselves, unless a call goes on from what it finds: then a call after the timed ones.
-        if poisoned.restore(gpu) {
-            timer.sample(&[&record(0, 1, 1)])?;
+        if shape.poisoned.restore(self.gpu) {
+            self.timer.sample(&[&record(prepared, 0, 1, 1)])?;
         }
-        let verdict = (prepared.check)(gpu, None, (0.0, 0.0))?;
+        let verdict = (prepared.check)(self.gpu, None, (0.0, 0.0))?;
         if !verdict.ok() {
             return Err(Miss::Failed(format!("wrong: {verdict}")));
         }
-        let (median_s, share) = (median(&own), median(&shares));
-        let third = own.len().div_ceil(3);
-        let floats = |dtype| args.iter().any(|arg| arg.view.number == Number::F(dtype));
-        let strict = units == Units::Floats && !floats(Dtype::F16) && !floats(Dtype::Bf16);
-        let arguments: u64 = args.iter().map(|arg| arg.view.bytes() as u64).sum();
+        let median_s = median(seconds);
+        let third = seconds.len().div_ceil(3);
         let mut figures = Figures {
-            input_sets: sets,
-            samples: own.len(),
+            input_sets: *sets,
+            samples: seconds.len(),
             median_s,
-            wall_s: median(&walls),
-            p10_s: quantile(&own, 0.1),
-            p90_s: quantile(&own, 0.9),
+            wall_s: median(walls),
+            p10_s: quantile(seconds, 0.1),
+            p90_s: quantile(seconds, 0.9),
             gflops: cost.flops / median_s * 1e-9,
             gb_per_s: cost.bytes / median_s * 1e-9,
             bound: limit.name(),
-            roofline: median(&rates) * limit.unit().0,
-            share,
+            roofline: median(rates) * limit.unit().0,
+            share: median(shares),
             error_ratio: verdict.ratio,
-            best_s: Some(quantile(&own, 0.0)),
-            worst_s: Some(quantile(&own, 1.0)),
-            thirds_s: Some([median(&own[..third]), median(&own[own.len() - third..])]),
-            calls: Some(calls),
-            shares: thinned(&shares),
+            best_s: Some(quantile(seconds, 0.0)),
+            worst_s: Some(quantile(seconds, 1.0)),
+            thirds_s: Some([median(&seconds[..third]), median(&seconds[seconds.len() - third..])]),
+            calls: Some(*calls),
+            shares: thinned(shares),
             intensity: (cost.bytes > 0.0).then(|| cost.flops / cost.bytes),
-            contract: Some(if strict { "strict" } else { "fast" }.into()),
-            device_bytes: Some(arguments + prepared.scratch_bytes),
+            contract: Some(if shape.strict { "strict" } else { "fast" }.into()),
+            device_bytes: Some(shape.argument_bytes + prepared.scratch_bytes),
             doubt: None,
         };
-        figures.doubt = doubt(&figures, &limit, sets as f64 * cost.bytes, calls as f64 * median_s / least_span, load());
+        let span = *calls as f64 * median_s / shape.least_span;
+        figures.doubt = doubt(&figures, limit, *sets as f64 * cost.bytes, span, load());
         Ok(figures)
     }
 }
@@ -461,18 +550,19 @@ fn thinned(values: &[f64]) -> Vec<f64> {
 }
 
 /// The outputs of the first input set, which are judged.
-struct Poisoned<'a> {
-    written: Vec<&'a wgpu::Buffer>,
+struct Poisoned {
+    written: Vec<wgpu::Buffer>,
     /// With what they held.
-    updated: Vec<(&'a wgpu::Buffer, Vec<u8>)>,
+    updated: Vec<(wgpu::Buffer, Vec<u8>)>,
 }
 
-impl Poisoned<'_> {
-    fn of<'a>(gpu: &Gpu, prepared: &'a Prepared) -> Result<Poisoned<'a>, String> {
+impl Poisoned {
+    fn of(gpu: &Gpu, prepared: &Prepared) -> Result<Poisoned, String> {
         let of = |access| move |(arg, _): &&(crate::kernel::Arg, wgpu::Buffer)| arg.access == access;
         let first = &prepared.sets[0];
-        let written = first.iter().filter(of(Access::Write)).map(|(_, buffer)| buffer).collect();
-        let updated = first.iter().filter(of(Access::Update)).map(|(_, buffer)| Ok((buffer, gpu.read(buffer)?)));
+        let written = first.iter().filter(of(Access::Write)).map(|(_, buffer)| buffer.clone()).collect();
+        let updated =
+            first.iter().filter(of(Access::Update)).map(|(_, buffer)| Ok((buffer.clone(), gpu.read(buffer)?)));
         Ok(Poisoned { written, updated: updated.collect::<Result<_, String>>()? })
     }
 
@@ -494,10 +584,12 @@ impl Poisoned<'_> {
     }
 }
 
-/// The version of a package in the workspace's lock file.
-fn locked(name: &str) -> String {
-    const LOCK: &str = include_str!("../../../../Cargo.lock");
-    let found = LOCK.split("[[package]]").find(|package| package.contains(&format!("\nname = \"{name}\"\n")));
+/// The workspace's lock file.
+const LOCK: &str = include_str!("../../../../Cargo.lock");
+
+/// The version of a package in a lock file.
+pub fn locked(lock: &str, name: &str) -> String {
+    let found = lock.split("[[package]]").find(|package| package.contains(&format!("\nname = \"{name}\"\n")));
     let version =
         found.and_then(|package| package.split("version = \"").nth(1)).and_then(|rest| rest.split('"').next());
     version.unwrap_or("unknown").into()
@@ -508,7 +600,8 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-fn facts(gpu: &Gpu, options: &Options, seed: u64) -> Facts {
+/// What is known of the machine, of `program`, which measures, and of its inputs.
+pub fn facts(gpu: &Gpu, program: &str, suite: &str, seed: u64) -> Facts {
     let line = |file: &str| std::fs::read_to_string(file).ok().map(|text| text.trim().to_string());
     let system = line("/etc/os-release").and_then(|text| {
         let pretty = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
@@ -534,15 +627,14 @@ fn facts(gpu: &Gpu, options: &Options, seed: u64) -> Facts {
         os: system.map_or(os.clone(), |name| format!("{os}, {name}")),
         device_type: format!("{:?}", gpu.kernels.caps().device_type),
         tileloom: env!("CARGO_PKG_VERSION").into(),
-        wgpu: locked("wgpu"),
-        naga: locked("naga"),
+        wgpu: locked(LOCK, "wgpu"),
+        naga: locked(LOCK, "naga"),
         commit: commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()),
         checks: "off: trusted modules".into(),
         power: (!power.is_empty()).then(|| power.join(", ")),
         load: load(),
-        command: format!("loom {}", arguments.join(" ")),
-        // Of a shape that is named alone it is not told: any suite may have it.
-        suite: if options.of_any() { String::new() } else { options.suite().name().into() },
+        command: format!("{program} {}", arguments.join(" ")).trim_end().into(),
+        suite: suite.into(),
         seed,
         time: now(),
     }
@@ -656,8 +748,8 @@ mod tests {
 
     #[test]
     fn versions_are_those_of_the_lock_file() {
-        assert!(locked("wgpu").starts_with("30."), "{}", locked("wgpu"));
-        assert_eq!(locked("no such package"), "unknown");
+        assert!(locked(LOCK, "wgpu").starts_with("30."), "{}", locked(LOCK, "wgpu"));
+        assert_eq!(locked(LOCK, "no such package"), "unknown");
     }
 
     #[test]

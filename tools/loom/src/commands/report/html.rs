@@ -3,13 +3,15 @@
 use std::fmt::Write;
 
 use super::svg::{Chart, Series, escaped};
-use super::{Measured, contract, curve, names, shapes, shares, text};
+use super::{Measured, contract, curve, names, shapes, shares, standing, text};
 use crate::commands::bench::rate;
-use crate::figures::{Figures, Line, Report, bytes, digits, duration};
+use crate::commands::results::by_bench;
+use crate::figures::{Figures, Files, Line, Peers, Report, Side, bytes, digits, duration};
 use crate::stats::median;
 
 /// All of it: nothing is loaded from elsewhere.
-pub fn page(reports: &[Report]) -> String {
+pub fn page(files: &Files) -> String {
+    let reports = files.reports.as_slice();
     let names = names(reports);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -28,7 +30,7 @@ pub fn page(reports: &[Report]) -> String {
     let _ = write!(
         page,
         "<details><summary>Six lines to paste</summary>\n<pre class=\"card\">{}</pre>\n</details>\n",
-        escaped(&text::lines(reports))
+        escaped(&text::lines(files))
     );
     for (i, report) in reports.iter().enumerate() {
         adapter(&mut page, report, &names[i], i);
@@ -41,6 +43,7 @@ pub fn page(reports: &[Report]) -> String {
     }
     curves(&mut page, reports, &names);
     misses(&mut page, reports, &names);
+    files.peers.iter().for_each(|peers| beside(&mut page, peers));
     page + "</body>\n</html>\n"
 }
 
@@ -297,4 +300,89 @@ fn misses(page: &mut String, reports: &[Report], names: &[String]) {
     if !rows.is_empty() {
         let _ = write!(page, "<h2>Without a figure</h2>\n<div class=\"wide\"><table>\n{rows}</table></div>\n");
     }
+}
+
+/// tileloom and others: bars of speed per shape.
+fn beside(page: &mut String, peers: &Peers) {
+    let _ = write!(
+        page,
+        "<h2>Beside others: {}</h2>\n<p class=\"faint\">Bars are speeds, the longest is the fastest of its shape. Each result was \
+         held against a CPU reference before it was timed.</p>\n<div class=\"wide\"><table>\n",
+        escaped(&peers.adapter)
+    );
+    for (name, text) in peers.told() {
+        row(page, name, &text);
+    }
+    row(page, "first", &standing(peers));
+    *page += "</table></div>\n";
+    let mut whos: Vec<&str> = Vec::new();
+    for side in &peers.lines {
+        if !whos.contains(&side.who.as_str()) {
+            whos.push(&side.who);
+        }
+    }
+    let mut last = "";
+    for sides in peers.shapes() {
+        let Side { kernel, shape, .. } = &sides[0];
+        if kernel != last {
+            let _ = writeln!(page, "<h3>{}</h3>", escaped(kernel));
+            last = kernel;
+        }
+        let times = sides.iter().filter_map(|side| Some(side.figures.as_ref()?.median_s));
+        let fastest = times.fold(f64::INFINITY, f64::min);
+        let _ = writeln!(page, "<details><summary>{}", escaped(shape));
+        for side in sides {
+            let colour = whos.iter().position(|who| *who == side.who).unwrap_or(0) % 6;
+            let (width, value) = match &side.figures {
+                Some(f) => {
+                    let times = f.times_tileloom.map_or(String::new(), |times| format!(", {}", digits(times)));
+                    let lost = f.times_tileloom.is_some_and(|times| times < 1.0);
+                    let class = if lost { "bad" } else { "" };
+                    let told = format!("{}{times}", duration(f.median_s));
+                    (100.0 * fastest / f.median_s, format!("<span class=\"{class}\">{told}</span>"))
+                }
+                None => (0.0, "<span class=\"bad\">failed</span>".into()),
+            };
+            let _ = writeln!(
+                page,
+                "<div class=\"bar\"><span class=\"name\">{}</span>\
+                 <span class=\"track c{colour}\"><div class=\"fill\" style=\"width: {width:.1}%\"></div></span>\
+                 <span class=\"value\">{value}</span></div>",
+                escaped(&side.who)
+            );
+        }
+        *page += "</summary>\n<div class=\"wide\"><table>\n";
+        for side in sides {
+            row(page, &side.who, &told(side));
+        }
+        *page += "</table></div>\n</details>\n";
+    }
+}
+
+/// All figures of one side.
+fn told(side: &Side) -> String {
+    let Some(f) = &side.figures else {
+        return format!("failed: {}", side.failed.as_deref().unwrap_or("no figure"));
+    };
+    let mut text = format!("{}; p10 {}, p90 {}", duration(f.median_s), duration(f.p10_s), duration(f.p90_s));
+    let _ = write!(text, "; {} samples of {} calls", f.samples, f.calls_per_sample);
+    for (rate, unit) in [(f.gflops, "GFLOP/s"), (f.gb_per_s, "GB/s"), (f.tokens_per_s, "tokens/s")] {
+        if let Some(rate) = rate {
+            let _ = write!(text, "; {} {unit}", digits(rate));
+        }
+    }
+    if let Some(times) = f.times_tileloom {
+        let _ = write!(text, "; {} of tileloom's time", digits(times));
+    }
+    if let Some(error) = f.error_ratio {
+        let _ = write!(text, "; error {error:.2} of what is allowed");
+    }
+    let by_bench = by_bench(f);
+    if !by_bench.is_empty() {
+        let _ = write!(text, "; by loom bench {by_bench}");
+    }
+    if !side.config.is_empty() {
+        let _ = write!(text, "; {}", side.config);
+    }
+    text
 }

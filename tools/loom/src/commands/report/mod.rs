@@ -7,15 +7,15 @@ mod text;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::figures::{self, Figures, Line, Report};
+use crate::figures::{Figures, Files, Line, Peers, Report};
 
 /// Make one HTML page of measured figures that needs no network, and Markdown, CSV and six lines of text beside it
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Files of `loom bench --out`
+    /// Files of `loom bench --out`, and of `peers --out`
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Write report.html, report.md, report.csv and report.txt to DIR
+    /// Write report.html, report.md, report.csv and report.txt to DIR, and peers.csv where there are peers
     #[arg(long, value_name = "DIR", default_value = "report")]
     pub out: PathBuf,
 }
@@ -25,11 +25,9 @@ pub struct Options {
 /// # Errors
 /// A file that cannot be read or written.
 pub fn run(options: &Options) -> Result<String, String> {
-    let mut reports = Vec::new();
-    for file in &options.files {
-        reports.extend(figures::read(file)?);
-    }
-    if reports.is_empty() {
+    let mut files = Files::default();
+    options.files.iter().try_for_each(|file| files.add(file))?;
+    if files.reports.is_empty() && files.peers.is_empty() {
         return Err("the files hold no adapter's figures".into());
     }
     std::fs::create_dir_all(&options.out).map_err(|error| format!("{}: {error}", options.out.display()))?;
@@ -38,11 +36,14 @@ pub fn run(options: &Options) -> Result<String, String> {
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
     };
-    let lines = text::lines(&reports);
-    write("report.md", &text::markdown(&reports))?;
-    write("report.csv", &text::csv(&reports))?;
+    let lines = text::lines(&files);
+    write("report.md", &text::markdown(&files))?;
+    write("report.csv", &text::csv(&files.reports))?;
+    if !files.peers.is_empty() {
+        write("peers.csv", &text::peers_csv(&files.peers))?;
+    }
     write("report.txt", &lines)?;
-    let page = write("report.html", &html::page(&reports))?;
+    let page = write("report.html", &html::page(&files))?;
     Ok(format!("{lines}\nThe page is {}.\n", absolute(&page)))
 }
 
@@ -92,6 +93,21 @@ fn all_kernels(reports: &[Report], kernel: &str) -> usize {
     names.into_iter().position(|name| name == kernel).unwrap_or(usize::MAX)
 }
 
+/// In how many shapes tileloom is first, and in which not.
+fn standing(peers: &Peers) -> String {
+    let ahead = |side: &crate::figures::Side| side.who == "tileloom" && side.figures.is_some();
+    let (shapes, losses) = (peers.lines.iter().filter(|side| ahead(side)).count(), peers.losses());
+    let told: Vec<String> = losses
+        .iter()
+        .filter_map(|side| {
+            let times = side.figures.as_ref()?.times_tileloom?;
+            Some(format!("{} {}: {} takes {:.2} of tileloom's time", side.kernel, side.shape, side.who, times))
+        })
+        .collect();
+    let behind = if told.is_empty() { String::new() } else { format!("; not in {}", told.join("; ")) };
+    format!("tileloom takes the least time in {} of {shapes} shapes{behind}", shapes - losses.len())
+}
+
 /// The curve that a shape of `--suite sweep` belongs to, and where on it.
 fn curve(shape: &str) -> Option<(&str, f64)> {
     let (curve, n) = shape.rsplit_once(", n=")?;
@@ -119,7 +135,7 @@ fn shares(report: &Report, wanted: &str) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::{Facts, bytes, digits, duration};
+    use crate::figures::{self, ByBench, Facts, Side, SideFigures, bytes, digits, duration};
     use crate::roofline::{Ceiling, Tried};
 
     fn figures(median_s: f64, share: f64, contract: &str) -> Figures {
@@ -192,6 +208,10 @@ mod tests {
         }
     }
 
+    fn files(adapters: &[&str]) -> Files {
+        Files { reports: adapters.iter().map(|adapter| report(adapter)).collect(), peers: Vec::new() }
+    }
+
     /// The text of a page without its tags.
     fn words(page: &str) -> String {
         let (mut text, mut inside) = (String::new(), false);
@@ -209,7 +229,7 @@ mod tests {
     #[test]
     fn every_figure_is_on_the_page() {
         let reports = [report("one"), report("two")];
-        let page = html::page(&reports);
+        let page = html::page(&files(&["one", "two"]));
         let told = words(&page);
         for report in &reports {
             for line in &report.lines {
@@ -242,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_page_is_well_formed_and_alone() {
-        let page = html::page(&[report("one"), report("two")]);
+        let page = html::page(&Files { peers: vec![beside()], ..files(&["one", "two"]) });
         for word in ["http:", "https:", "src=", "@import", "url(", "<link", "<script"] {
             assert!(!page.contains(word), "{word}");
         }
@@ -263,13 +283,13 @@ mod tests {
 
     #[test]
     fn text_is_six_lines_and_csv_has_every_line() {
-        let reports = [report("one")];
-        let lines = text::lines(&reports);
+        let files = files(&["one"]);
+        let lines = text::lines(&files);
         assert_eq!(lines.trim_end().lines().count(), 6, "{lines}");
         for word in ["one", "driver 1.2", "copy 9.50 GB/s", "4 measured, 1 skipped, 1 failed, 1 doubtful", "61 %"] {
             assert!(lines.contains(word), "{word} in {lines}");
         }
-        let csv = text::csv(&reports);
+        let csv = text::csv(&files.reports);
         let rows: Vec<&str> = csv.lines().collect();
         assert_eq!(rows.len(), 7);
         let fields = |row: &str| {
@@ -283,7 +303,7 @@ mod tests {
                 .count()
         };
         assert!(rows.iter().all(|row| fields(row) == fields(rows[0])), "{csv}");
-        let markdown = text::markdown(&reports);
+        let markdown = text::markdown(&files);
         assert!(markdown.contains("| gemm") && markdown.contains("FAILED: wrong: 1 of 2"));
     }
 
@@ -291,9 +311,63 @@ mod tests {
     fn files_of_before_make_a_page() {
         let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/results");
         let old = figures::read(&results.join("2026-11-22-lavapipe-mesa-26.2.6.json")).unwrap();
-        let page = html::page(&old);
+        let mut files = Files { reports: old, ..Files::default() };
+        assert_eq!(text::lines(&files).trim_end().lines().count(), 6);
+        files.add(&results.join("2026-11-22-peers-lavapipe-mesa-26.2.6.json")).unwrap();
+        let page = html::page(&files);
         assert!(page.contains("llvmpipe-mesa-26.2.6-vulkan-w8") && !page.contains("NaN"));
-        assert_eq!(text::lines(&old).trim_end().lines().count(), 6);
+        assert!(page.contains("Beside others") && page.contains("gemm (CPU)"));
+    }
+
+    /// One shape that another computes in less time, and one that nobody else does.
+    fn beside() -> Peers {
+        let figures = |median_s: f64, times: f64| SideFigures {
+            median_s,
+            p10_s: 0.9 * median_s,
+            p90_s: 1.2 * median_s,
+            gflops: Some(12.3),
+            times_tileloom: Some(times),
+            ..SideFigures::default()
+        };
+        let side = |shape: &str, who: &str, figures| Side {
+            kernel: "gemm".into(),
+            shape: shape.into(),
+            who: who.into(),
+            figures,
+            ..Side::default()
+        };
+        let bench = Some(ByBench { median_s: 0.0031, apart: 0.19, bound: "fma".into(), share: 0.61 });
+        let failed = Side { failed: Some("wrong: 1 of 2".into()), ..side("2x2x2", "a <peer>", None) };
+        let lines = vec![
+            side("1x1x1", "tileloom", Some(SideFigures { bench, ..figures(0.0037, 1.0) })),
+            side("1x1x1", "a <peer>", Some(figures(0.0021, 0.57))),
+            side("2x2x2", "tileloom", Some(figures(0.0123, 1.0))),
+            failed,
+        ];
+        Peers {
+            adapter: "one".into(),
+            name: "A <GPU>".into(),
+            peers: vec!["peer 1.2".into()],
+            lines,
+            ..Peers::default()
+        }
+    }
+
+    #[test]
+    fn peers_are_beside_and_what_is_lost_is_told() {
+        let files = Files { peers: vec![beside()], ..Files::default() };
+        let (page, markdown, csv) = (html::page(&files), text::markdown(&files), text::peers_csv(&files.peers));
+        let lost =
+            "tileloom takes the least time in 1 of 2 shapes; not in gemm 1x1x1: a <peer> takes 0.57 of tileloom's time";
+        for text in [words(&page), markdown.clone(), text::lines(&files)] {
+            assert!(text.contains(lost), "{text}");
+        }
+        for text in [words(&page), markdown] {
+            for word in ["Beside others", "peer 1.2", "2.10 ms", "wrong: 1 of 2", "3.10 ms, +19 % APART; 61 % of fma"] {
+                assert!(text.contains(word), "{word} in {text}");
+            }
+        }
+        assert!(csv.lines().count() == 5 && csv.contains("0.57") && csv.contains("3.1e-3"), "{csv}");
     }
 
     #[test]

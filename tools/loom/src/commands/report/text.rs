@@ -1,13 +1,21 @@
 //! The same as text: six lines to paste, Markdown, CSV.
 
-use super::{contract, shares};
-use crate::commands::bench;
-use crate::figures::{Report, digits, duration};
+use super::{contract, shares, standing};
+use crate::commands::{bench, results};
+use crate::figures::{Files, Peers, Report, SideFigures, digits, duration};
 use crate::stats::median;
 
-/// Six lines per adapter.
-pub fn lines(reports: &[Report]) -> String {
-    reports.iter().map(|report| six(report) + "\n").collect::<Vec<_>>().join("\n")
+/// Six lines per adapter, and how tileloom stands beside others.
+pub fn lines(files: &Files) -> String {
+    let beside = |peers: &Peers| format!("{} beside {}: {}", peers.adapter, peers.peers.join(", "), standing(peers));
+    files
+        .reports
+        .iter()
+        .map(six)
+        .chain(files.peers.iter().map(beside))
+        .map(|text| text + "\n")
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn six(report: &Report) -> String {
@@ -52,10 +60,10 @@ fn six(report: &Report) -> String {
     .join("\n")
 }
 
-/// A table per adapter.
-pub fn markdown(reports: &[Report]) -> String {
+/// A table per adapter, then those beside others.
+pub fn markdown(files: &Files) -> String {
     let mut text = "# tileloom: measured\n".to_string();
-    for report in reports {
+    for report in &files.reports {
         let rendered = bench::render(report);
         let (head, table) = rendered.split_once("\n\n").unwrap_or((&rendered, ""));
         text += &format!("\n## {}\n\n", report.adapter);
@@ -63,6 +71,91 @@ pub fn markdown(reports: &[Report]) -> String {
         // Behind the adapter and its clock, the ceilings.
         text += &head.lines().skip(2).map(|line| format!("* {line}\n")).collect::<String>();
         text += &format!("\n{table}");
+    }
+    for peers in &files.peers {
+        text += &format!("\n## Beside others: {}\n\n", peers.adapter);
+        text += &peers.told().iter().map(|(name, told)| format!("* {name}: {told}\n")).collect::<String>();
+        let rendered = results::beside(peers);
+        let (_, table) = rendered.split_once("\n\n").unwrap_or(("", &rendered));
+        text += &format!("* {}\n\n{table}", standing(peers));
+    }
+    text
+}
+
+/// A row per line of each file of `peers`.
+pub fn peers_csv(all: &[Peers]) -> String {
+    let header = [
+        "adapter",
+        "driver",
+        "backend",
+        "system",
+        "tileloom",
+        "commit",
+        "wgpu",
+        "seed",
+        "time",
+        "kernel",
+        "shape",
+        "who",
+        "config",
+        "median_s",
+        "p10_s",
+        "p90_s",
+        "samples",
+        "calls",
+        "gflops",
+        "gb_per_s",
+        "tokens_per_s",
+        "times_tileloom",
+        "error_ratio",
+        "bench_median_s",
+        "bench_apart",
+        "bench_bound",
+        "bench_share",
+        "failed",
+    ];
+    let mut text = header.join(",") + "\n";
+    for (peers, side) in all.iter().flat_map(|peers| peers.lines.iter().map(move |side| (peers, side))) {
+        let f = side.figures.as_ref();
+        let of =
+            |get: fn(&SideFigures) -> Option<f64>| f.and_then(get).map_or(String::new(), |value| format!("{value:e}"));
+        let count = |get: fn(&SideFigures) -> usize| f.map_or(String::new(), |f| get(f).to_string());
+        let told = |number: fn(&crate::figures::Facts) -> u64| {
+            peers.facts.as_ref().map_or(String::new(), |facts| number(facts).to_string())
+        };
+        let facts = peers.facts.clone().unwrap_or_default();
+        let bench = f.and_then(|f| f.bench.as_ref());
+        let row = [
+            peers.adapter.clone(),
+            peers.driver.clone(),
+            peers.backend.clone(),
+            facts.os,
+            facts.tileloom,
+            facts.commit.unwrap_or_default(),
+            facts.wgpu,
+            told(|facts| facts.seed),
+            told(|facts| facts.time),
+            side.kernel.clone(),
+            side.shape.clone(),
+            side.who.clone(),
+            side.config.clone(),
+            of(|f| Some(f.median_s)),
+            of(|f| Some(f.p10_s)),
+            of(|f| Some(f.p90_s)),
+            count(|f| f.samples),
+            count(|f| f.calls_per_sample),
+            of(|f| f.gflops),
+            of(|f| f.gb_per_s),
+            of(|f| f.tokens_per_s),
+            of(|f| f.times_tileloom),
+            of(|f| f.error_ratio),
+            of(|f| Some(f.bench.as_ref()?.median_s)),
+            of(|f| Some(f.bench.as_ref()?.apart)),
+            bench.map_or(String::new(), |bench| bench.bound.clone()),
+            of(|f| Some(f.bench.as_ref()?.share)),
+            side.failed.clone().unwrap_or_default(),
+        ];
+        text += &(row.map(|field| quoted(&field)).join(",") + "\n");
     }
     text
 }
