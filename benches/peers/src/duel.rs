@@ -281,7 +281,7 @@ fn ready(mut side: Side, sets: usize) -> Result<Ready, String> {
 impl Ready {
     /// Calls of a sample.
     fn calls(&self, cost: Cost) -> usize {
-        (SPAN / self.once).ceil().min(OUTPUTS / cost.bytes).clamp(1.0, 256.0) as usize
+        (SPAN / self.once).ceil().min(OUTPUTS / cost.bytes).clamp(1.0, 4096.0) as usize
     }
 
     fn figures(&self, cost: Cost, tileloom: Option<f64>) -> SideFigures {
@@ -302,13 +302,14 @@ impl Ready {
 }
 
 const LOCK: &str = include_str!("../Cargo.lock");
+const CANDLE_LOCK: &str = include_str!("../candle/Cargo.lock");
 
 /// A report without lines.
 pub fn report(machine: &Machine, seed: u64, quick: bool) -> Peers {
     let caps = machine.gpu.kernels.caps();
     let [wgpu, naga] = ["wgpu", "naga"].map(|name| locked(LOCK, name));
     let suite = if quick { "quick" } else { "" };
-    let peer = |(name, how): (&str, &str)| format!("{name} {} ({how})", locked(LOCK, name));
+    let peer = |(lock, name, how)| format!("{name} {} ({how})", locked(lock, name));
     Peers {
         schema: SCHEMA,
         adapter: machine.gpu.slug.clone(),
@@ -318,10 +319,10 @@ pub fn report(machine: &Machine, seed: u64, quick: bool) -> Peers {
         clock: "wall time of submitted calls and a wait, per call".into(),
         facts: Some(Facts { wgpu, naga, ..facts(&machine.gpu, "peers", suite, seed) }),
         peers: [
-            ("burn", "wgpu, WGSL, autotune, fusion"),
-            ("lampshade", "KeyValueSorter"),
-            ("candle-core", "CPU"),
-            ("gemm", "CPU"),
+            (LOCK, "burn", "wgpu, WGSL, autotune, fusion"),
+            (LOCK, "lampshade", "KeyValueSorter"),
+            (CANDLE_LOCK, "candle-core", "CPU"),
+            (LOCK, "gemm", "CPU"),
         ]
         .map(peer)
         .into(),

@@ -367,7 +367,7 @@ mod tests {
                 assert!(text.contains(word), "{word} in {text}");
             }
         }
-        assert!(csv.lines().count() == 5 && csv.contains("0.57") && csv.contains("3.1e-3"), "{csv}");
+        assert!(csv.lines().count() == 5 && csv.contains("5.7e-1") && csv.contains("3.1e-3"), "{csv}");
     }
 
     #[test]
