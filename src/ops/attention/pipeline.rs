@@ -161,6 +161,7 @@ impl Form {
             shader.flag("SEGMENTS", segments).constants([("FULL", Segments::FULL), ("PRIVATE", Segments::PRIVATE)]);
         let shader = shader.flag("CODES", matches!(kv, Storage::Int8 | Storage::E4m3));
         let shader = shader.mask(MASK, mask).table(TABLES, "tables", "f32", tables);
-        shader.table(INDICES, "indices", "u32", indices).writes_if(lse, LSE, "lse", "f32", "lse")
+        let shader = shader.table(INDICES, "indices", "u32", indices).bounded_by(INDICES, "indices");
+        shader.writes_if(lse, LSE, "lse", "f32", "lse")
     }
 }
