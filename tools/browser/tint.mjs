@@ -14,7 +14,7 @@ import { join, resolve } from 'node:path';
 const [dawn, dir, child] = process.argv.slice(2);
 const BARRIER = '@compute @workgroup_size(64) fn f(@builtin(local_invocation_index) i: u32) { if i < 8u { workgroupBarrier(); } }';
 
-/** Of the files that are sent, one by one: what was accepted, left out, and rejected. */
+/** Of the files that are sent, one by one: what is accepted, left out, and rejected. */
 async function validate() {
   const machine = process.platform === 'darwin' ? 'darwin-universal' : `${process.platform}-${process.arch}`;
   const { create } = createRequire(import.meta.url)(resolve(dawn, 'dist', machine, 'dawn.node'));
@@ -36,18 +36,18 @@ async function validate() {
 
   if (!(await compile(BARRIER)).error) throw new Error('Tint accepts a barrier that some invocations do not reach');
   process.on('message', async (file) => {
-    const found = { passed: 0, warnings: 0, left: [], rejected: [] };
+    const found = { accepted: [], warnings: 0, left: [], rejected: [] };
     for (const line of readFileSync(join(dir, file), 'utf8').split('\n').filter(Boolean)) {
       const { what, source, lacks } = JSON.parse(line);
       const stem = what.split(' ')[0];
       if (lacks) {
-        found.left.push(`${stem} needs ${lacks}`);
+        found.left.push([stem, lacks]);
         continue;
       }
       const { error, warnings } = await compile(source);
       found.warnings += warnings;
-      if (error) found.rejected.push([`${stem}: ${error}`, what]);
-      else found.passed += 1;
+      if (error) found.rejected.push([stem, error, what]);
+      else found.accepted.push(stem);
     }
     process.send(found);
   });
@@ -71,17 +71,23 @@ async function all() {
     own.on('exit', (code, signal) => (ended ? done() : fail(new Error(`Dawn ended with ${signal ?? code}`))));
   });
   await Promise.all(Array.from({ length: availableParallelism() }, work));
+  const every = (key) => founds.flatMap((found) => found[key]);
   const count = (words) => words.reduce((counts, word) => counts.set(word, (counts.get(word) ?? 0) + 1), new Map());
-  const sum = (key) => founds.reduce((total, found) => total + found[key], 0);
-  const [left, rejected] = [founds.flatMap((found) => found.left), founds.flatMap((found) => found.rejected)];
-  const example = new Map(rejected);
-  for (const [fault, times] of count(rejected.map(([fault]) => fault))) console.log(`REJECTED ${times} x ${fault}\n  such as ${example.get(fault)}`);
-  for (const [stem, times] of count(left)) console.log(`left out ${times} x ${stem}`);
-  const [passed, failed] = [sum('passed'), rejected.length];
-  console.log(`${sum('warnings')} warnings`);
-  if (passed + failed === 0) console.log(`there is no shader in ${dir}`);
-  const right = passed > 0 && failed === 0;
-  console.log(`test result: ${right ? 'ok' : 'FAILED'}. ${passed} passed; ${failed} failed; ${left.length} ignored`);
+  const [accepted, left, rejected] = [every('accepted'), every('left'), every('rejected')];
+  const example = new Map(rejected.map(([stem, error, what]) => [`${stem}: ${error}`, what]));
+  for (const [fault, times] of count(rejected.map(([stem, error]) => `${stem}: ${error}`))) {
+    console.log(`REJECTED ${times} x ${fault}\n  such as ${example.get(fault)}`);
+  }
+  for (const [reason, times] of count(left.map(([stem, lacks]) => `${stem} needs ${lacks}`))) console.log(`left out ${times} x ${reason}`);
+  const warnings = founds.reduce((sum, found) => sum + found.warnings, 0);
+  console.log(`${accepted.length} shaders accepted, ${rejected.length} rejected, ${left.length} left out, ${warnings} warnings`);
+  // A test is a shader file, in all its forms.
+  const failed = new Set(rejected.map(([stem]) => stem));
+  const passed = new Set(accepted.filter((stem) => !failed.has(stem)));
+  const skipped = new Set(left.map(([stem]) => stem).filter((stem) => !failed.has(stem) && !passed.has(stem)));
+  if (passed.size + failed.size === 0) console.log(`there is no shader in ${dir}`);
+  const right = passed.size > 0 && failed.size === 0;
+  console.log(`test result: ${right ? 'ok' : 'FAILED'}. ${passed.size} passed; ${failed.size} failed; ${skipped.size} ignored`);
   process.exit(right ? 0 : 1);
 }
 
