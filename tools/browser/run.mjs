@@ -2,7 +2,8 @@
 //
 //   node tools/browser/run.mjs LOOM DIR [--full] [--report FILE] [KERNEL..]     DIR: where calls and answers go
 //
-// Without --full, the smallest Problem of each case of `loom check`. Chromium's adapter is SwiftShader, on the CPU.
+// --full: every Problem of `loom check`; else the smallest of each case, where it has at most 2^18 operations and bytes. Chromium's
+// adapter is SwiftShader, on the CPU.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';

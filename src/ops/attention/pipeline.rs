@@ -130,6 +130,7 @@ impl Pipeline for Pass<Config, Form> {
             .flag("PADDED", padded)
             .flag("SOFTCAP", softcap)
             .flag("BRANCH", hide == Hide::Branch)
+            .import(if hide == Hide::Branch { "attention_accumulate_branch" } else { "attention_accumulate_apart" })
             .flag("APART", hide == Hide::Apart)
             .input(Q, "q", x)
             .input(K, "k", kv)
