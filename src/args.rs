@@ -385,6 +385,7 @@ impl<'k> Args<'k> {
     pub fn step<P: Params>(&self, pass: &impl Pipeline, params: &P, grid: [u32; 3]) -> Checked<Step> {
         let pipeline = self.kernels.compiled(pass)?;
         let memory: Vec<(u32, Memory, u64)> = pipeline
+            .shader()
             .bindings()
             .iter()
             .filter_map(|declared| Some((self.get(declared.binding)?, declared.least_bytes)))

@@ -232,6 +232,7 @@ pub struct Shader {
     wg_size: u32,
     wg_bytes: u32,
     writable: Slots,
+    bounding: Vec<(u32, &'static str)>,
 }
 
 /// How one tensor is bound and accessed.
@@ -267,6 +268,7 @@ impl Shader {
             wg_size,
             wg_bytes,
             writable: Slots::NONE,
+            bounding: Vec::new(),
         };
         shader = shader.constant("WG_SIZE", wg_size).constant("VEC", vec);
         shader.import(match vec {
@@ -281,6 +283,21 @@ impl Shader {
     pub fn writable(mut self, slots: Slots) -> Self {
         self.writable = slots;
         self
+    }
+
+    /// What lies in this binding, of this argument, bounds loops in which there may be barriers or subgroup operations.
+    pub fn bounded_by(mut self, binding: u32, argument: &'static str) -> Self {
+        self.bounding.push((binding, argument));
+        self
+    }
+
+    /// The argument that bounds loops with barriers or subgroup operations in them, although its binding may be written: WGSL
+    /// takes what is read of it for different in each invocation, and browsers refuse such a shader.
+    pub fn not_uniform(&self) -> Option<&'static str> {
+        let written = |(slot, _): &&(u32, _)| self.bindings.iter().any(|own| own.binding == *slot && own.writable);
+        let (_, argument) = self.bounding.iter().find(written)?;
+        let body = self.body(true);
+        (body.contains("workgroupBarrier()") || uses_subgroups(&body)).then_some(argument)
     }
 
     /// An input tensor with its accessors.
@@ -712,18 +729,35 @@ impl Shader {
         self.enable_coop
     }
 
-    /// The WGSL source; parameters come as immediates or in the uniform buffer at [`PARAMS_BINDING`].
+    /// The WGSL source as naga takes it; parameters come as immediates or in the uniform buffer at [`PARAMS_BINDING`].
     ///
     /// # Panics
     /// If a file that is named does not exist: a defect of the crate, which its tests would show.
     pub fn source(&self, immediates: bool) -> String {
+        let coop = if self.enable_coop { "enable wgpu_cooperative_matrix;\n" } else { "" };
+        format!("{}{coop}{}", self.enables(), self.body(immediates))
+    }
+
+    /// The WGSL source as Dawn takes it, which wants subgroups to be enabled. There is none of a shader that needs [cooperative
+    /// matrices](Self::needs_coop), since Dawn has others, nor of one that is [not uniform](Self::not_uniform).
+    ///
+    /// # Panics
+    /// As [`source`](Self::source).
+    pub fn dawn_source(&self, immediates: bool) -> Option<String> {
+        if self.enable_coop || self.not_uniform().is_some() {
+            return None;
+        }
+        let body = self.body(immediates);
+        let subgroups = if uses_subgroups(&body) { "enable subgroups;\n" } else { "" };
+        Some(format!("{}{subgroups}{body}", self.enables()))
+    }
+
+    fn enables(&self) -> &'static str {
+        if self.enable_f16 { "enable f16;\n" } else { "" }
+    }
+
+    fn body(&self, immediates: bool) -> String {
         let mut out = String::new();
-        if self.enable_f16 {
-            out.push_str("enable f16;\n");
-        }
-        if self.enable_coop {
-            out.push_str("enable wgpu_cooperative_matrix;\n");
-        }
         if let Some(params) = self.params {
             out.push_str(params.wgsl);
             if immediates {
@@ -746,6 +780,11 @@ impl Display for Shader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.source(true))
     }
+}
+
+/// Whether some line says `subgroup` before its comment.
+fn uses_subgroups(source: &str) -> bool {
+    source.lines().any(|line| line.split("//").next().is_some_and(|code| code.contains("subgroup")))
 }
 
 /// A vector of `n` scalars, or for 1 the scalar.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::Kernels;
 use crate::args::Memory;
-use crate::compose::{MAX_IMMEDIATES, PARAMS_BINDING, Params};
+use crate::compose::{MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader};
 use crate::error::Checked;
 use crate::kernels::Compiled;
 
@@ -46,6 +46,32 @@ pub(crate) struct Step {
     immediates: Option<Immediates>,
     /// What it uses of the scratch of `Kernels`.
     scratch: Option<wgpu::Buffer>,
+    kept: Option<Box<Kept>>,
+}
+
+/// What a step was made of, where [`Options::keep`](crate::KernelsOptions) asks for it.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Kept {
+    pub shader: Shader,
+    pub bindings: Vec<KeptBinding>,
+    /// As the shader reads them.
+    pub params: Vec<u8>,
+    /// They travel in the pass, not in a uniform buffer.
+    pub immediates: bool,
+    pub grid: [u32; 3],
+}
+
+/// What is bound of a buffer.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct KeptBinding {
+    pub slot: u32,
+    pub buffer: wgpu::Buffer,
+    pub offset: u64,
+    pub bytes: u64,
+    /// Of a table.
+    pub words: Option<Vec<u32>>,
 }
 
 /// Parameters as they travel in the pass itself.
@@ -87,6 +113,17 @@ impl Step {
             layout: pipeline.layout(),
             entries: &entries,
         });
+        let kept = kernels.keeps().then(|| {
+            let mut bytes = bytemuck::bytes_of(params).to_vec();
+            bytes.resize(P::BYTES, 0);
+            let bindings = memory.iter().map(|(slot, memory, bytes)| {
+                let wgpu::BufferBinding { buffer, offset, .. } = memory.binding(*bytes);
+                let words = kernels.words(buffer);
+                KeptBinding { slot: *slot, buffer: buffer.clone(), offset, bytes: *bytes, words }
+            });
+            let (shader, bindings) = (pipeline.shader().clone(), bindings.collect());
+            Box::new(Kept { shader, bindings, params: bytes, immediates, grid })
+        });
         let immediates = (immediates && P::BYTES > 0).then(|| {
             let mut held = Immediates { bytes: [0; MAX_IMMEDIATES], len: P::BYTES };
             let bytes = bytemuck::bytes_of(params);
@@ -94,7 +131,7 @@ impl Step {
             held
         });
         let scratch = memory.iter().find_map(|(_, memory, _)| memory.pooled()).cloned();
-        Ok(Step { pipeline, bind_group, grid, immediates, scratch })
+        Ok(Step { pipeline, bind_group, grid, immediates, scratch, kept })
     }
 }
 
@@ -186,6 +223,12 @@ impl Dispatch {
             let bytes = step.immediates.as_ref().map_or(&[][..], |held| &held.bytes[..held.len]);
             (step.pipeline.pipeline(), &step.bind_group, bytes, step.grid)
         })
+    }
+
+    /// What each step was made of, where that is kept.
+    #[doc(hidden)]
+    pub fn kept(&self) -> impl Iterator<Item = &Kept> {
+        self.steps.iter().filter_map(|step| step.kept.as_deref())
     }
 
     /// Bytes of Params that travel in the pass.

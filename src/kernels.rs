@@ -84,6 +84,9 @@ pub struct Options {
     /// Changes sources before they are compiled: for tools that inject faults.
     #[doc(hidden)]
     pub rewrite: Option<Rewrite>,
+    /// Dispatches keep what they were made of ([`Dispatch::kept`](crate::Dispatch::kept)): for tools that write calls down.
+    #[doc(hidden)]
+    pub keep: bool,
 }
 
 /// From a shader's stem and source to the source that is compiled.
@@ -105,7 +108,7 @@ impl Debug for Rewrite {
 pub struct Compiled {
     label: String,
     built: Built,
-    bindings: Vec<Declared>,
+    shader: Shader,
 }
 
 /// What a driver made of a source.
@@ -128,8 +131,8 @@ impl Compiled {
         &self.built.layout
     }
 
-    pub(crate) fn bindings(&self) -> &[Declared] {
-        &self.bindings
+    pub(crate) fn shader(&self) -> &Shader {
+        &self.shader
     }
 }
 
@@ -292,6 +295,10 @@ impl Kernels {
         self.inner.choices.get_or_init(|| Choices::of(self, table.as_ref(), pins))
     }
 
+    pub(crate) fn keeps(&self) -> bool {
+        self.inner.options.keep
+    }
+
     pub(crate) fn allows_banned(&self) -> bool {
         self.inner.options.allow_banned
     }
@@ -361,7 +368,7 @@ impl Kernels {
             let source = Source::of(self, name.shader());
             let label = format!("{} {name:?}", source.shader.stem());
             let built = self.built(&source, &label)?;
-            Ok(Arc::new(Compiled { label, built, bindings: source.shader.bindings().to_vec() }))
+            Ok(Arc::new(Compiled { label, built, shader: source.shader }))
         })
     }
 
@@ -525,6 +532,11 @@ impl Kernels {
         Ok(buffer)
     }
 
+    /// The words of a constant, as long as it is among the last used.
+    pub(crate) fn words(&self, buffer: &wgpu::Buffer) -> Option<Vec<u32>> {
+        lock(&self.inner.constants).iter().find(|(.., have)| have == buffer).map(|(_, words, _)| words.clone())
+    }
+
     /// Runs `plan` under error scopes. On the web the scopes answer later than this returns: use
     /// [`later`](Self::later) there.
     pub(crate) fn now<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -669,6 +681,10 @@ fn check_limits(shader: &Shader, caps: &Caps) -> Checked {
     if shader.needs_f16() && !caps.f16 {
         let reason = format!("{} needs SHADER_F16, which the device lacks", shader.stem());
         return Err(ErrorKind::ConfigUnfit { reason });
+    }
+    if let (wgpu::Backend::BrowserWebGpu, Some(argument)) = (caps.backend, shader.not_uniform()) {
+        let reason = "in a browser it needs a buffer that no output lies in, since it bounds loops with barriers";
+        return Err(ErrorKind::invalid(argument, reason));
     }
     let limit = limits.max_storage_buffers_per_shader_stage;
     if shader.bindings().len() as u32 > limit {

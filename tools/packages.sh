@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by tools/drivers and tools/wasm: Debian packages through apt, without root and without installing anything.
+# Sourced by tools/drivers, tools/wasm and tools/browser/chromium: Debian packages through apt, without root and without installing anything.
 # D is the folder that holds apt's state, the log (setup.log) and what is unpacked; `why` gets the reason of a failure.
 
 # private_apt SUITE: points apt at a state of our own, in which nothing is installed, so that it downloads dependencies
@@ -49,3 +49,20 @@ download() {
   why="cannot download $1: ${why:-see $D/setup.log}"
   return 1
 }
+
+# unpack ROOT [PACKAGE_TO_SKIP..]: the downloaded packages, less what only an installed one needs.
+unpack() {
+  local root=$1 deb skip
+  shift
+  mkdir -p "$root/usr/lib"
+  ln -s usr/lib "$root/lib" # packages before trixie have /lib next to /usr/lib; the link joins them
+  for deb in "$(dirname "$APT_CONFIG")"/cache/archives/*.deb; do
+    for skip; do [[ $(basename "$deb") != "${skip}_"* ]] || continue 2; done
+    dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --keep-directory-symlink --exclude=./etc --exclude=./var \
+      --exclude=./usr/share/{doc,info,locale,lintian,man} || { why="cannot unpack $(basename "$deb")"; return 1; }
+  done
+  rm -f "$(dirname "$APT_CONFIG")"/cache/archives/*.deb
+}
+
+# The folder of libraries in an unpacked root: its name differs between architectures.
+libs() { local l=("$1"/usr/lib/*-linux-gnu*); echo "${l[0]}"; }

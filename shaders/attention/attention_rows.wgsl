@@ -201,25 +201,6 @@ fn accumulate(
   }
 }
 
-// The same where some key is hidden, and branches are cheap: values of no weight are not looked at.
-fn accumulate_seen(
-  rows: ptr<function, Rows>, w: ptr<function, Weighed>, s: ptr<function, array<f32, SCORES>>,
-  places: ptr<function, array<Place, KEYS>>, part: u32,
-) {
-  for (var r = 0u; r < ROWS; r++) {
-    for (var c = 0u; c < V_CHUNKS; c++) { (*rows).o[r * V_CHUNKS + c] *= (*w).rescale[r]; }
-    for (var t = 0u; t < KEYS; t++) {
-      let weight = (*s)[r * KEYS + t];
-      if weight != 0.0 {
-        for (var c = 0u; c < V_CHUNKS; c++) {
-          let x = v_at(t, (*places)[t], c * LANES + part);
-          (*rows).o[r * V_CHUNKS + c] = fma(vec4<f32>(weight), x, (*rows).o[r * V_CHUNKS + c]);
-        }
-      }
-    }
-  }
-}
-
 // One step of the walk, from key j on; `full` if all rows see all of its keys.
 fn step(walk: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, ids: Ids) {
   let may_hide = HAS_MASK || !full;
@@ -241,11 +222,7 @@ fn step(walk: Walk, lane: Lane, rows: ptr<function, Rows>, j: u32, full: bool, i
       for (var i = 0u; i < SCORES; i++) { s[i] = select(s[i] * places[i % KEYS].v_scale, 0.0, s[i] == 0.0); }
     }
     for (var t = 0u; t < KEYS; t++) { v_fetch(t, places[t], ids); }
-    if BRANCH && may_hide && w.hidden {
-      accumulate_seen(rows, &w, &s, &places, lane.part);
-    } else {
-      accumulate(rows, &w, &s, &places, lane.part, !BRANCH && may_hide);
-    }
+    accumulate_step(rows, &w, &s, &places, lane.part, may_hide);
   }
 }
 

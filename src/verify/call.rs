@@ -250,6 +250,16 @@ impl Loaded {
         queue.submit([encoder.finish()]);
     }
 
+    /// What is recorded.
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// All buffers of the arguments, with what they hold before.
+    pub fn buffers(&self) -> impl Iterator<Item = (&wgpu::Buffer, &[u8])> {
+        self.upload.buffers.iter().map(|(buffer, image)| (buffer, &image.bytes[..]))
+    }
+
     /// The buffers that it writes.
     pub fn written(&self) -> impl Iterator<Item = &wgpu::Buffer> {
         self.upload.written().map(|(_, (buffer, _))| buffer)

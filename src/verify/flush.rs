@@ -48,24 +48,57 @@ impl Flushes {
     /// # Errors
     /// What it refuses, or a lost device.
     pub async fn of(kernels: &Kernels, queue: &wgpu::Queue) -> Result<Flushes> {
-        let power = |exponent| 2f64.powi(exponent);
-        let words = [power(-130), power(-126), 0.5, power(24)];
-        let halves = [power(-16), power(-14)];
-        let given = [Dtype::F32.encode(&words), Dtype::F16.encode(&halves)].concat();
-        let want = [power(-106), power(-127), power(-103), power(-129), power(8)];
-        let source = include_str!("../../shaders/verify/flush.wgsl");
-        let found = run(kernels, queue, source, &given, 4 * (want.len() as u64 + 1)).await?;
-        let found = Dtype::F32.decode(&found);
-        let exp = (found[5] / power(-130) - 1.0).abs() > 0.01;
-        let mut flushes = Flushes { f32: found[..4] != want[..4], f16: found[4] != want[4], exp };
-        if kernels.caps().f16 {
-            let given = Dtype::F16.encode(&[power(-16), power(-14), 0.5, 1024.0]);
-            let want = [power(-6), power(-15), power(-5), power(-15), power(-6), power(-15)];
-            let source = include_str!("../../shaders/verify/flush_f16.wgsl");
-            let found = run(kernels, queue, source, &given, 2 * want.len() as u64).await?;
-            flushes.f16 |= Dtype::F16.decode(&found) != want;
+        let mut flushes = Flushes::default();
+        for question in Question::all(kernels.caps().f16) {
+            let found = run(kernels, queue, question.source, &question.given, question.bytes).await?;
+            flushes = (question.told)(flushes, &found);
         }
         Ok(flushes)
+    }
+}
+
+/// What an adapter is asked: one invocation of `flush`, which reads binding 0 and writes binding 1.
+pub struct Question {
+    pub source: &'static str,
+    pub given: Vec<u8>,
+    /// Bytes of the answer.
+    pub bytes: u64,
+    /// Adds what an answer tells.
+    pub told: fn(Flushes, &[u8]) -> Flushes,
+}
+
+fn power(exponent: i32) -> f64 {
+    2f64.powi(exponent)
+}
+
+impl Question {
+    /// Those of f32 and packed halves, and on devices that have them of native halves.
+    pub fn all(f16: bool) -> Vec<Question> {
+        let words = [power(-130), power(-126), 0.5, power(24)];
+        let halves = [power(-16), power(-14)];
+        let mut all = vec![Question {
+            source: include_str!("../../shaders/verify/flush.wgsl"),
+            given: [Dtype::F32.encode(&words), Dtype::F16.encode(&halves)].concat(),
+            bytes: 24,
+            told: |flushes, bytes| {
+                let want = [power(-106), power(-127), power(-103), power(-129), power(8)];
+                let found = Dtype::F32.decode(bytes);
+                let exp = (found[5] / power(-130) - 1.0).abs() > 0.01;
+                Flushes { f32: found[..4] != want[..4], f16: flushes.f16 || found[4] != want[4], exp }
+            },
+        }];
+        if f16 {
+            all.push(Question {
+                source: include_str!("../../shaders/verify/flush_f16.wgsl"),
+                given: Dtype::F16.encode(&[power(-16), power(-14), 0.5, 1024.0]),
+                bytes: 12,
+                told: |flushes, bytes| {
+                    let want = [power(-6), power(-15), power(-5), power(-15), power(-6), power(-15)];
+                    Flushes { f16: flushes.f16 || Dtype::F16.decode(bytes) != want, ..flushes }
+                },
+            });
+        }
+        all
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every shipped shader without a GPU: composed for every Config that the tables give for the Problems of the kernels'
 //! lists and every preset of Caps, validated by naga, and translated for the backend of that preset. And what is chosen.
+//! With `TILELOOM_SHADERS=DIR` the sources are written to that folder, for `tools/browser/tint`.
 
 mod attention;
 mod gemm;
@@ -12,6 +13,8 @@ mod vq_assign;
 mod vq_lookup;
 
 use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::path::Path;
 use std::sync::Mutex;
 
 use loom::kernel::{Depth, Kernel, Run, Use};
@@ -80,6 +83,22 @@ fn check_sources(held: &Held) {
             .into_iter()
             .for_each(|backend| translate(&module, &info, backend, &format!("{what}, for {backend:?}")));
     }
+}
+
+/// What tools/browser/tint.mjs reads: a line of JSON per shader, in the dialect of Dawn, or why it has none.
+fn write_sources(held: &Held, path: &Path) -> std::io::Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    for (source, (shader, what, _)) in held {
+        let line = match (shader.dawn_source(source.contains("var<immediate>")), shader.not_uniform()) {
+            (Some(source), _) => serde_json::json!({ "what": what, "source": source }),
+            (None, Some(argument)) => {
+                serde_json::json!({ "what": what, "lacks": format!("`{argument}` that is not written") })
+            }
+            (None, None) => serde_json::json!({ "what": what, "lacks": "cooperative matrices" }),
+        };
+        writeln!(file, "{line}")?;
+    }
+    file.flush()
 }
 
 /// What the entry point uses of workgroup memory.
@@ -283,6 +302,9 @@ fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
         }
     }
     check_sources(&held);
+    if let Some(dir) = std::env::var_os("TILELOOM_SHADERS") {
+        write_sources(&held, &Path::new(&dir).join(format!("{}.jsonl", kernel.name()))).expect("sources are written");
+    }
     for (run, (able, _)) in list.iter().zip(able) {
         let what = || format!("{} {}: {}", kernel.name(), run.name(), run.problem());
         assert!(able, "no preset can run {} as it is meant", what());

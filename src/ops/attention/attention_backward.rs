@@ -516,7 +516,8 @@ impl Pipeline for Pass<Config, Form> {
                 .reads(ROWS, "rows", "vec4<u32>")
                 .constant("PARTS", if step == Step::Join { self.config.parts } else { 0 })
         };
-        let shader = shader.flag("HAS_SEQUENCES", indices).flag("SOFTCAP", softcap).mask(MASK, mask);
+        let shader =
+            shader.bounded_by(ROWS, "scratch").flag("HAS_SEQUENCES", indices).flag("SOFTCAP", softcap).mask(MASK, mask);
         if step == Step::Sinks {
             let shader = shader
                 .constant("LANES", wg_size)

@@ -130,6 +130,7 @@ impl Pipeline for Pass<Config, Form> {
             .flag("PADDED", padded)
             .flag("SOFTCAP", softcap)
             .flag("BRANCH", hide == Hide::Branch)
+            .import(if hide == Hide::Branch { "attention_accumulate_branch" } else { "attention_accumulate_apart" })
             .flag("APART", hide == Hide::Apart)
             .input(Q, "q", x)
             .input(K, "k", kv)
@@ -161,6 +162,7 @@ impl Form {
             shader.flag("SEGMENTS", segments).constants([("FULL", Segments::FULL), ("PRIVATE", Segments::PRIVATE)]);
         let shader = shader.flag("CODES", matches!(kv, Storage::Int8 | Storage::E4m3));
         let shader = shader.mask(MASK, mask).table(TABLES, "tables", "f32", tables);
-        shader.table(INDICES, "indices", "u32", indices).writes_if(lse, LSE, "lse", "f32", "lse")
+        let shader = shader.table(INDICES, "indices", "u32", indices).bounded_by(INDICES, "indices");
+        shader.writes_if(lse, LSE, "lse", "f32", "lse")
     }
 }

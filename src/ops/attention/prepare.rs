@@ -113,12 +113,6 @@ fn reach(arg: &'static str, tables: &[Option<(usize, [usize; 2])>]) -> Checked<O
     Ok(tables.iter().any(Option::is_some).then(|| Reach::to(end, WORD)))
 }
 
-/// Barriers stand in loops whose bounds come from the indices, which browsers refuse where that binding may be written.
-fn check_uniform(args: &Args) -> Checked {
-    let written = args.caps.backend == wgpu::Backend::BrowserWebGpu && args.writable().has(INDICES);
-    ErrorKind::unless(!written, "indices", format_args!("in a browser they need a buffer that no output lies in"))
-}
-
 impl Plan for Problem {
     type Views = Views;
 
@@ -248,7 +242,6 @@ impl Plan for Problem {
         let params = Params::of(self, views, config, self.flags(), tiles as u32, grid);
         if config.algorithm != Algorithm::Decode {
             call.check()?;
-            check_uniform(&call)?;
             return call.dispatch(&[self.pass(views, config, call.writable())], &params, grid);
         }
 
@@ -271,7 +264,6 @@ impl Plan for Problem {
             sums: product!(rows, config.parts()) as u32,
             ..params
         };
-        check_uniform(&walk)?;
         let walked = walk.step(&self.pass(views, config, walk.writable()), &params, grid)?;
 
         let (join, choice) = self.join(config);

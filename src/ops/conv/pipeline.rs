@@ -238,7 +238,7 @@ impl Pipeline for Pass<(), PackForm> {
             shader = shader.input(BIAS, "bias", bias);
         }
         if phases {
-            shader = shader.reads(PHASES, "phases", "vec4<u32>");
+            shader = shader.reads(PHASES, "phases", "vec4<u32>").bounded_by(PHASES, "phases");
         }
         if snake {
             shader = shader.reads(ALPHA, "alpha", "f32");
@@ -289,7 +289,7 @@ impl Pipeline for Pass<Config, Form> {
         }
         shader = shader.import_if(residual, "conv_residual");
         if phases {
-            shader = shader.reads(PHASES, "phases", "vec4<u32>");
+            shader = shader.reads(PHASES, "phases", "vec4<u32>").bounded_by(PHASES, "phases");
         }
         shader = match snake {
             true => shader.import("conv_snake"),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tileloom::compose::{Shader, Slots};
 use tileloom::reference::{Verdict, Worst};
 pub use tileloom::verify::call::Output;
-use tileloom::verify::call::{self, inputs, judge, rules};
+use tileloom::verify::call::{self, Loaded, inputs, judge, rules};
 use tileloom::{Caps, Error, ErrorKind, Kernels, wgpu};
 
 use crate::Gpu;
@@ -15,7 +15,7 @@ use crate::case::{Case, Expected, Fault, Reader, Shown, Tensor, float};
 use crate::commands::run::Finding;
 use crate::image::{Image, Number, POISON, Rows};
 use crate::kernel::{
-    Access, Arg, Bound, Cost, Entry, List, Listed, Memory, Pick, Prepared, Ran, Replay, Rule, Run, Use, Values,
+    Access, Arg, Bound, Cost, Entry, Held, List, Listed, Memory, Pick, Prepared, Ran, Replay, Rule, Run, Use, Values,
     affordable,
 };
 use crate::pool::Pool;
@@ -221,15 +221,7 @@ impl<D: Listed> Entry<D> {
             if let Some(word) = words.into_iter().find(|word| !said(word)) {
                 return Err(format!("meant to run {word}, ran {:?}", output.steps));
             }
-            if let Some(distance) = self.within {
-                for (name, rule) in self.problem.rules(&call.values, &output.values) {
-                    let out = &output.values[name];
-                    if let Some(i) = rule.beyond(out, distance).map_err(|reason| format!("{name}: {reason}"))? {
-                        let exact = rule.oracle().map(|oracle| oracle[i]);
-                        return Err(format!("{name} at {i} is {}, not within {distance} of {exact:?}", out[i]));
-                    }
-                }
-            }
+            self.within.map_or(Ok(()), |distance| within(&call, &output, distance))?;
             if self.twice {
                 same_bits(&output.values, &call.run(gpu, &gpu.kernels, Some(config))?.values)?;
             }
@@ -243,6 +235,19 @@ impl<D: Listed> Entry<D> {
         }
         Ok(Outcome::Ran(all))
     }
+}
+
+/// # Errors
+/// What is further from the oracle.
+fn within<D: Listed>(call: &Call<D>, output: &Output, distance: f64) -> Result<(), String> {
+    for (name, rule) in call.problem.rules(&call.values, &output.values) {
+        let out = &output.values[name];
+        if let Some(i) = rule.beyond(out, distance).map_err(|reason| format!("{name}: {reason}"))? {
+            let exact = rule.oracle().map(|oracle| oracle[i]);
+            return Err(format!("{name} at {i} is {}, not within {distance} of {exact:?}", out[i]));
+        }
+    }
+    Ok(())
 }
 
 /// # Errors
@@ -342,6 +347,30 @@ impl<D: Listed> Run for Item<D> {
 
     fn test_with(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Outcome {
         self.0.tested(gpu, seen).unwrap_or_else(Outcome::Failed)
+    }
+
+    fn load(&self, kernels: &Kernels) -> Result<Result<Vec<Held>, String>, String> {
+        let configs = match self.0.configs(&kernels.caps())? {
+            Ok(configs) => configs,
+            Err(lack) => return Ok(Err(lack)),
+        };
+        let mut all = Vec::new();
+        for config in configs {
+            let call = self.0.call();
+            let loaded = match call.load(kernels, Some(&config)) {
+                Ok(loaded) => loaded,
+                Err(error) if refused_in_browsers(&error) => return Ok(Err(error.to_string())),
+                Err(error) => return Err(error.to_string()),
+            };
+            let distance = self.0.within;
+            let judge = Box::new(move |loaded: &Loaded, bytes, flushes| {
+                let output = loaded.output(bytes)?;
+                distance.map_or(Ok(()), |distance| within(&call, &output, distance))?;
+                Ok(call.judge_on(&output, flushes))
+            });
+            all.push(Held { config: config.to_string(), loaded, judge });
+        }
+        Ok(Ok(all))
     }
 
     fn case(&self) -> Case {
@@ -466,6 +495,11 @@ impl<D: Listed> Sets<D> {
         let (config, sets) = (config.to_string(), self.all.clone());
         Ok(Prepared { dispatches, config, scratch_bytes, sets, check: Box::new(check) })
     }
+}
+
+/// What only browsers refuse: to bind bytes twice of which some are written, and barriers in loops whose bounds may be.
+fn refused_in_browsers(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::Aliased { .. }) || error.to_string().contains("in a browser")
 }
 
 /// A benchmark of a Problem that no list has.

@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 
 use tileloom::reference::Verdict;
 pub use tileloom::verify::Describe;
+use tileloom::verify::call::Loaded;
 pub use tileloom::verify::call::{Access, Arg, Bound, Memory, Rule, Setter, Values, exact};
-use tileloom::{Caps, Dispatch, Op, wgpu};
+use tileloom::{Caps, Dispatch, Kernels, Op, wgpu};
 
 use crate::Gpu;
 use crate::case::{Case, Expected, Fault, Options, Reader, Shown, Tensor};
@@ -446,6 +447,12 @@ pub trait Run: Send + Sync {
     /// The same; `seen` gets the outputs that are judged, for each Config that it means to run.
     fn test_with(&self, gpu: &Gpu, seen: &mut dyn FnMut(&Values)) -> Outcome;
 
+    /// Its calls in GPU memory, one by each Config that it means to run, or what the device lacks.
+    ///
+    /// # Errors
+    /// What `prepare` says.
+    fn load(&self, kernels: &Kernels) -> Result<Result<Vec<Held>, String>, String>;
+
     /// The call as a case file.
     fn case(&self) -> Case;
 
@@ -469,6 +476,16 @@ pub trait Run: Send + Sync {
         Ok(configs.iter().map(|config| self.prepare(gpu, pool, sets, Some(config))).collect())
     }
 }
+
+/// A call in GPU memory that may run elsewhere.
+pub struct Held {
+    pub config: String,
+    pub loaded: Loaded,
+    pub judge: Judge,
+}
+
+/// Judges the bytes of what a call [has written](Loaded::written), on an adapter that flushes so.
+pub type Judge = Box<dyn Fn(&Loaded, Vec<Vec<u8>>, Flushes) -> Result<Verdict, String>>;
 
 /// A benchmark, ready to run.
 pub struct Prepared {

@@ -9,7 +9,7 @@ use loom::case::{Case, Fault, Tensor};
 use loom::commands::bench;
 use loom::commands::check::{self, Tally};
 use loom::harness;
-use loom::kernel::{Cost, Depth, Kernel, Memory, Prepared, Replay, Run, Use, Values};
+use loom::kernel::{Cost, Depth, Held, Kernel, Memory, Prepared, Replay, Run, Use, Values};
 use loom::pool::Pool;
 use loom::report::{self, Outcome, Record};
 use loom::roofline::{Limit, Roofline};
@@ -19,7 +19,7 @@ use tileloom::compose::Shader;
 use tileloom::reference::Verdict;
 use tileloom::tune::{Entry, Table};
 use tileloom::verify::Subject;
-use tileloom::{Caps, Dtype, Op};
+use tileloom::{Caps, Dtype, Kernels, Op};
 
 /// A folder of one test, gone with it.
 struct Folder(PathBuf);
@@ -619,6 +619,9 @@ impl Run for WrongRun {
             _ => harness::Outcome::Skipped("no such thing".into()),
         }
     }
+    fn load(&self, _: &Kernels) -> Result<Result<Vec<Held>, String>, String> {
+        Ok(Ok(Vec::new()))
+    }
     fn case(&self) -> Case {
         Case::new("wrong")
     }
@@ -654,6 +657,34 @@ fn a_wrong_kernel_gets_no_figure() {
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
+}
+
+/// What a browser does not answer, and what it leaves as it was, is wrong.
+#[test]
+fn a_browser_that_computes_nothing_is_told() {
+    let folder = Folder::new("export");
+    let json = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(folder.file(file)).unwrap()).unwrap()
+    };
+    let (code, out, _) = loom(&[&"export", &folder.0, &"moe_bias", &"--subgroups", &"4:4"]);
+    assert!(code == 0 && out.contains(" calls, "), "{out}");
+    let (code, _, err) = loom(&[&"judge", &folder.0]);
+    assert!(code == 2 && err.contains("there is no answer to flush.0"), "{err}");
+    for id in json("index.json")["calls"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()) {
+        let before = std::fs::read(folder.file(&format!("calls/{id}.bin"))).unwrap();
+        let (mut rest, mut answer) = (&before[..], Vec::new());
+        for buffer in json(&format!("calls/{id}.json"))["buffers"].as_array().unwrap() {
+            let (own, others) = rest.split_at(buffer["bytes"].as_u64().unwrap() as usize);
+            if buffer["written"] == true {
+                answer.extend_from_slice(own);
+            }
+            rest = others;
+        }
+        assert!(rest.is_empty() && !answer.is_empty(), "{id}");
+        std::fs::write(folder.file(&format!("answers/{id}.bin")), answer).unwrap();
+    }
+    let (code, out, _) = loom(&[&"judge", &folder.0, &"--adapter", &"idle"]);
+    assert!(code == 1 && out.contains(" 0/2 ") && out.matches("FAILED  moe_bias on idle").count() == 2, "{out}");
 }
 
 /// What fails leaves a file that fails again.

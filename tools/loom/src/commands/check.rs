@@ -5,7 +5,7 @@ use std::time::Instant;
 use tileloom::reference::Verdict;
 
 use crate::Gpu;
-use crate::kernel::{Depth, Kernel};
+use crate::kernel::{Depth, Kernel, Run};
 use crate::report::{Outcome, Record};
 use crate::runner::listed::{groups, judged};
 use crate::runner::{Tested, pattern};
@@ -36,11 +36,7 @@ impl Tally {
             told(name);
             let (start, mut verdict) = (Instant::now(), Verdict::default());
             let tested = judged(runs, gpu, Depth::Narrow, &mut verdict);
-            tally.max_error = tally.max_error.max(verdict.max_error);
-            let closest = tally.worst.as_ref().is_none_or(|(_, worst)| verdict.ratio > worst.ratio);
-            if closest && verdict.checked > 0 {
-                tally.worst = Some((name.clone(), verdict));
-            }
+            tally.merge(name, verdict);
             once.push((name, runs, tested, start.elapsed()));
         }
         for (name, runs, mut tested, mut took) in once {
@@ -52,6 +48,32 @@ impl Tally {
             tally.push(name, tested, took.as_millis() as u64);
         }
         tally
+    }
+
+    /// Cases that ran elsewhere: what `judge` tells of each.
+    pub fn elsewhere(
+        kernel: &dyn Kernel,
+        adapter: &str,
+        groups: &[(String, Vec<Box<dyn Run>>)],
+        mut judge: impl FnMut(&str, &[Box<dyn Run>], &mut Verdict) -> Tested,
+    ) -> Tally {
+        let mut tally = Tally { adapter: adapter.into(), kernel: kernel.name().into(), ..Tally::default() };
+        for (name, runs) in groups {
+            let (start, mut verdict) = (Instant::now(), Verdict::default());
+            let tested = judge(name, runs, &mut verdict);
+            tally.merge(name, verdict);
+            tally.push(name, tested, start.elapsed().as_millis() as u64);
+        }
+        tally
+    }
+
+    /// Takes up the verdict of a case.
+    fn merge(&mut self, case: &str, verdict: Verdict) {
+        self.max_error = self.max_error.max(verdict.max_error);
+        let closest = self.worst.as_ref().is_none_or(|(_, worst)| verdict.ratio > worst.ratio);
+        if closest && verdict.checked > 0 {
+            self.worst = Some((case.into(), verdict));
+        }
     }
 
     /// An adapter that gave no device.

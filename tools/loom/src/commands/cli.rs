@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::check::Tally;
-use super::{adapters, bench, check, compare, faults, isa, matrix, pack, report, results, run, traps, tune, verify};
+use super::{
+    adapters, bench, check, compare, export, faults, isa, matrix, pack, report, results, run, traps, tune, verify,
+};
 use crate::kernel::Depth;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -55,6 +57,8 @@ enum Command {
         report: Option<PathBuf>,
     },
     Verify(verify::Options),
+    Export(export::Options),
+    Judge(export::Judge),
     /// Replay a case file, or all of a folder, on one adapter
     Run {
         /// A safetensors file that holds one kernel call, or a folder of them
@@ -166,6 +170,12 @@ where
         Command::Adapters { json, verbose, adapter } => list(&mut out, json, verbose, adapter.as_deref()),
         Command::Check { kernels, adapter, report } => check(&mut out, &kernels, adapter.as_deref(), report),
         Command::Verify(options) => verified(&mut out, &options),
+        Command::Export(options) => export::export(&options)
+            .map_err(Stop::Misuse)
+            .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
+        Command::Judge(options) => export::judge(&options)
+            .map_err(Stop::Misuse)
+            .and_then(|(right, text)| Ok(out.write_all(text.as_bytes()).map(|()| right)?)),
         Command::Run { case, out: file, adapter, check } => {
             if case.is_dir() {
                 folder(&mut out, &case, file, adapter.as_deref(), check)

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod compare;
+pub mod export;
 pub mod faults;
 pub mod isa;
 pub mod matrix;

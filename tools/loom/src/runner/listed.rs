@@ -91,12 +91,22 @@ fn add<'a>(hasher: &mut DefaultHasher, outputs: impl IntoIterator<Item = &'a Vec
 /// Runs and judges the entries of one name. What the device lacks for some of them is told if nothing else ran; of those
 /// that fail, the smallest is told. `verdict` takes up those of entries that are right.
 pub fn judged(runs: &[Box<dyn Run>], gpu: &Gpu, depth: Depth, verdict: &mut Verdict) -> Tested {
+    judged_by(runs, depth, verdict, |run, hasher| run.test_with(gpu, &mut |outputs| add(hasher, outputs.values())))
+}
+
+/// The same, wherever they ran: `test` tells how an entry ended.
+pub fn judged_by(
+    runs: &[Box<dyn Run>],
+    depth: Depth,
+    verdict: &mut Verdict,
+    mut test: impl FnMut(&dyn Run, &mut DefaultHasher) -> Ended,
+) -> Tested {
     let mut tested = Tested::new(Outcome::Skipped, "");
     let (mut wrong, mut lack) = (None, None);
     for run in runs {
         let mut hasher = DefaultHasher::new();
         // A driver may bring wgpu to panic: that is a finding, and the other entries go on.
-        let ended = caught(|| run.test_with(gpu, &mut |outputs| add(&mut hasher, outputs.values())));
+        let ended = caught(|| test(&**run, &mut hasher));
         let mut part = part(&**run, Outcome::Passed);
         match ended.unwrap_or_else(Ended::Failed) {
             Ended::Ran(own) => {

@@ -143,23 +143,27 @@ fn roofline(page: &mut String, report: &Report) {
         let mut points = vec![(low.min(ridge), memory * low.min(ridge)), (ridge, *peak)];
         points.push((high.max(2.0 * ridge), *peak));
         titles.push(vec![name.clone(), format!("{name}: {} GFLOP/s", digits(*peak)), name.clone()]);
-        series.push(Series { name: name.clone(), colour: [5, 4, 1][i % 3], points, joined: true });
+        series.push(Series { name: name.clone(), colour: [5, 4, 1, 0][i % 4], points, joined: true });
     }
     for (name, points, told, colour) in [("strict", strict, strict_titles, 2), ("fast", fast, fast_titles, 3)] {
         titles.push(told);
         series.push(Series { name: name.into(), colour, points, joined: false });
     }
-    let mut legend = String::new();
-    for own in &series {
-        let _ = write!(
-            legend,
-            "<span class=\"c{}\"><span class=\"key\"></span></span>{} ",
-            own.colour % 6,
-            escaped(&own.name)
-        );
-    }
-    let chart = Chart { x: "operations per byte".into(), y: "GFLOP/s".into(), base: 10.0, series, titles };
-    let _ = write!(page, "<figure>\n{}<figcaption>{legend}</figcaption>\n</figure>\n", chart.render());
+    figure(page, &Chart { x: "operations per byte".into(), y: "GFLOP/s".into(), base: 10.0, series, titles });
+}
+
+/// A chart, and what its colours mean.
+fn figure(page: &mut String, chart: &Chart) {
+    let shown = chart.series.iter().filter(|series| !series.points.is_empty());
+    let key = |own: &Series| {
+        format!("<span class=\"c{}\"><span class=\"key\"></span></span>{}\n", own.colour % 6, escaped(&own.name))
+    };
+    let _ = write!(
+        page,
+        "<figure>\n{}<figcaption>{}</figcaption>\n</figure>\n",
+        chart.render(),
+        shown.map(key).collect::<String>()
+    );
 }
 
 /// Whether it is no further from the best of its shape than noise.
@@ -272,9 +276,8 @@ fn curves(page: &mut String, reports: &[Report], names: &[String]) {
             series.push(Series { name: adapter.clone(), colour: i, points, joined: true });
             titles.push(told);
         }
-        let chart = Chart { x: "n".into(), y: unit.into(), base: 2.0, series, titles };
-        let _ =
-            write!(page, "<h3>{}: {}</h3>\n<figure>\n{}</figure>\n", escaped(kernel), escaped(name), chart.render());
+        let _ = writeln!(page, "<h3>{}: {}</h3>", escaped(kernel), escaped(name));
+        figure(page, &Chart { x: "n".into(), y: unit.into(), base: 2.0, series, titles });
     }
 }
 

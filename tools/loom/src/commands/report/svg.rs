@@ -24,10 +24,11 @@ pub struct Chart {
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 320.0;
-const LEFT: f64 = 56.0;
-const BOTTOM: f64 = 40.0;
-const TOP: f64 = 12.0;
-const RIGHT: f64 = 12.0;
+// With room for the larger letters of narrow screens.
+const LEFT: f64 = 72.0;
+const BOTTOM: f64 = 52.0;
+const TOP: f64 = 16.0;
+const RIGHT: f64 = 16.0;
 
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -70,11 +71,13 @@ impl Chart {
         let every = ((xs.1 - xs.0) / 10 + 1) as usize;
         for power in (xs.0..=xs.1).step_by(every) {
             let at = x(self.base.powi(power));
-            let (low, text) = (HEIGHT - BOTTOM, HEIGHT - BOTTOM + 16.0);
+            let (low, text) = (HEIGHT - BOTTOM, HEIGHT - BOTTOM + 20.0);
+            // A number in the corner stays within the chart.
+            let (anchor, from) = if power == xs.1 { ("end", WIDTH - 4.0) } else { ("middle", at) };
             let _ = writeln!(
                 svg,
                 "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{low}\"/>\
-                 <text x=\"{at:.1}\" y=\"{text}\" text-anchor=\"middle\">{}</text>",
+                 <text x=\"{from:.1}\" y=\"{text}\" text-anchor=\"{anchor}\">{}</text>",
                 tick(self.base.powi(power))
             );
         }
@@ -93,16 +96,16 @@ impl Chart {
         let _ = writeln!(
             svg,
             "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\
-             <text transform=\"translate(14 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+             <text transform=\"translate(20 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             (LEFT + WIDTH) / 2.0,
-            HEIGHT - 6.0,
+            HEIGHT - 8.0,
             escaped(&self.x),
             HEIGHT / 2.0,
             escaped(&self.y)
         );
         for (series, titles) in self.series.iter().zip(&self.titles) {
             let colour = series.colour % 6;
-            if series.joined {
+            if series.joined && series.points.len() > 1 {
                 let line: Vec<_> = series.points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
                 let _ = writeln!(svg, "<polyline class=\"line c{colour}\" points=\"{}\"/>", line.join(" "));
             }
