@@ -39,7 +39,7 @@ pub struct Figures {
     pub gb_per_s: f64,
     /// The ceiling that bounds this shape on this adapter: its name.
     pub bound: String,
-    /// The bound's rate while the shape was measured: GB/s or GFLOP/s.
+    /// The bound's rate while the shape was measured, in the unit of its ceiling.
     pub roofline: f64,
     /// Of that rate.
     pub share: f64,
@@ -402,8 +402,7 @@ mod tests {
 
     #[test]
     fn files_of_before_are_read() {
-        let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/results");
-        let old = read(&results.join("2026-11-22-lavapipe-mesa-26.2.6.json")).unwrap();
+        let old = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bench-of-0.1.json")).unwrap();
         assert!(old[0].facts.is_none() && old[0].ceilings.is_empty() && old[0].ok());
         let figures = old[0].lines[0].figures.as_ref().unwrap();
         assert!(figures.best_s.is_none() && figures.share > 0.0);

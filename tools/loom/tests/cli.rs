@@ -743,8 +743,7 @@ fn a_roofline_by_wall_time() {
 #[test]
 fn figures_are_shown_and_compared() {
     let folder = Folder::new("figures");
-    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/results");
-    let old = results.join("2026-11-22-lavapipe-mesa-26.2.6.json");
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bench-of-0.1.json");
     let (code, text, err) = loom(&[&"report", &old, &"--out", &folder.file("page")]);
     assert!(code == 0 && text.contains("The page is ") && text.contains("report.html"), "{text}{err}");
     for name in ["report.html", "report.md", "report.csv", "report.txt"] {

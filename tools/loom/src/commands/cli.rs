@@ -110,6 +110,9 @@ enum Command {
         /// Files of `loom bench --out` and `peers --out`
         #[arg(value_name = "DIR", default_value = "benches/results")]
         dir: PathBuf,
+        /// Write the page to RESULTS.md beside DIR, and the small table to the README.md of the folder above
+        #[arg(long)]
+        write: bool,
     },
     /// Print what drivers are known to get wrong, and how that is avoided: the page docs/TRAPS.md; needs no GPU
     Traps {
@@ -197,7 +200,8 @@ where
             .map_err(Stop::Misuse)
             .and_then(|text| Ok(out.write_all(text.as_bytes()).map(|()| true)?)),
         Command::Matrix { files, bench } => join(&mut out, &files, &bench),
-        Command::Results { dir } => page(&mut out, &dir),
+        Command::Results { dir, write: false } => page(&mut out, &dir),
+        Command::Results { dir, write: true } => results::write(&dir).map(|()| true).map_err(Stop::Misuse),
         Command::Traps { write: Some(file) } => std::fs::write(&file, traps::render())
             .map(|()| true)
             .map_err(|error| Stop::Misuse(format!("{}: {error}", file.display()))),

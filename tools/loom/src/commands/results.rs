@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::bench;
-use crate::figures::{ByBench, Files, Peers, SideFigures, digits, duration};
+use crate::figures::{ByBench, Files, Peers, Side, SideFigures, digits, duration};
 use crate::table::table;
 
 /// What the page says before its tables.
 const HEAD: &str = "\
 # Measured
 
-Written by `loom results > benches/RESULTS.md` from the files in [`results/`](results), which also hold the Configs. Do not
-edit it by hand. `tools/demo` makes such tables for your machine.
+Written by `tools/results`, which measures the files in [`results/`](results) anew: they hold the Configs, too. Do not edit it by
+hand. `tools/demo` makes such tables for your machine.
 
 Time is that of GPU timestamps, the median of several runs on several inputs; p10 and p90 are quantiles. Where an adapter
 has no timestamps it is wall time, and the list above the table says so. GB/s counts every input and output byte once,
@@ -35,27 +35,105 @@ that shape, which stores its matrix. `candle (CPU)` and `gemm (CPU)` run on the 
 candle's products with packed weights round activations to int8, as tileloom's `int8` does.
 ";
 
+/// Shapes of the small table: kernel and name.
+const SOME: [(&str, &str); 11] = [
+    ("attention", "8x512x64 f32"),
+    ("attention", "8x512x64 f32 causal"),
+    ("attention", "32/8x1 over 8192x128 f16"),
+    ("gemm", "512x512x512 f32"),
+    ("gemm", "512x512x512 f16"),
+    ("gemm_quant", "1x4096x4096 q4_0"),
+    ("conv", "3 x 3, 64 to 64 at 64 x 64, nhwc"),
+    ("softmax", "4096x4096 f32"),
+    ("norm", "rms 4096x4096 f32"),
+    ("rope", "4x32x512x128 f32"),
+    ("vq_assign", "4096x64 to 8192"),
+];
+
+/// The lines of README.md that the small table stands between.
+const ENDS: [&str; 2] = ["<!-- tools/results -->\n", "<!-- -->\n"];
+
+fn at(path: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// All `*.json` in `dir`, with the names of their files.
+fn files(dir: &Path) -> Result<Vec<(String, Files)>, String> {
+    let entries = std::fs::read_dir(dir).map_err(|error| at(dir, &error))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let mut files = Files::default();
+        files.add(path)?;
+        Ok((path.file_stem().unwrap_or_default().to_string_lossy().into(), files))
+    };
+    paths.iter().map(read).collect()
+}
+
 /// The page of all `*.json` in `dir`: figures of kernels by the names of their files, then those of peers.
 ///
 /// # Errors
 /// A folder or a file that cannot be read, or a file that is none of figures.
 pub fn render(dir: &Path) -> Result<String, String> {
-    let entries = std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    paths.sort();
     let (mut kernels, mut peers) = (String::new(), String::new());
-    for path in &paths {
-        let title = path.file_stem().unwrap_or_default().to_string_lossy();
-        let mut files = Files::default();
-        files.add(path)?;
-        kernels += &files.reports.iter().map(|report| section(&title, &bench::render(report))).collect::<String>();
-        peers += &files.peers.iter().map(|report| section(&title, &beside(report))).collect::<String>();
+    for (title, files) in &files(dir)? {
+        kernels += &files.reports.iter().map(|report| section(title, &bench::render(report))).collect::<String>();
+        peers += &files.peers.iter().map(|report| section(title, &beside(report))).collect::<String>();
     }
     if !peers.is_empty() {
         peers = format!("\n# Beside others\n\n{PEERS}{peers}");
     }
     Ok(format!("{HEAD}{kernels}{peers}"))
+}
+
+/// The small table: some shapes of the adapter that has most, and how many times as long the peers of the same adapter take.
+fn small(dir: &Path) -> Result<String, String> {
+    let files = files(dir)?;
+    let reports = files.iter().flat_map(|(_, files)| &files.reports);
+    let report = reports.max_by_key(|report| report.lines.len()).ok_or("nothing has been measured")?;
+    let peers = files.iter().flat_map(|(_, files)| &files.peers).filter(|peers| peers.adapter == report.adapter);
+    let sides: Vec<&Side> = peers.flat_map(|peers| &peers.lines).collect();
+    let rows = SOME.iter().filter_map(|&(kernel, shape)| {
+        let line = report.lines.iter().find(|line| line.kernel == kernel && line.shape == shape)?;
+        let f = line.figures.as_ref()?;
+        let (rate, unit) = bench::rate(f);
+        let others = sides.iter().filter(|side| side.kernel == kernel && side.shape == shape);
+        let others = others.filter_map(|side| {
+            let figures = side.figures.as_ref().filter(|_| side.who == "burn")?;
+            figures.times_tileloom.map(digits)
+        });
+        Some(vec![
+            kernel.into(),
+            shape.into(),
+            duration(f.median_s),
+            format!("{} {unit}", digits(rate)),
+            format!("{:.0} % of {}", 100.0 * f.share, f.bound),
+            others.collect::<Vec<_>>().join(", "),
+        ])
+    });
+    let table = table(&["kernel", "shape", ">median", ">rate", ">of its ceiling", ">burn takes, times"], rows);
+    Ok(format!("{} ({}, {}):\n\n{table}", report.name, report.backend, report.driver))
+}
+
+/// README.md with the small table of `dir`.
+fn readme(dir: &Path, text: &str) -> Result<String, String> {
+    let [start, end] = ENDS;
+    let parts = text.split_once(start).and_then(|(head, rest)| Some((head, rest.split_once(end)?.1)));
+    let (head, tail) = parts.ok_or_else(|| format!("README.md has no lines {} and {}", start.trim(), end.trim()))?;
+    Ok(format!("{head}{start}{}{end}{tail}", small(dir)?))
+}
+
+/// Writes RESULTS.md beside `dir`, and the small table into the README.md of the folder above.
+///
+/// # Errors
+/// What cannot be read or written, or a README.md without a place for it.
+pub fn write(dir: &Path) -> Result<(), String> {
+    let (page, home) = (dir.join("../RESULTS.md"), dir.join("../../README.md"));
+    let text = std::fs::read_to_string(&home).map_err(|error| at(&home, &error))?;
+    let text = readme(dir, &text)?;
+    std::fs::write(&page, render(dir)?).map_err(|error| at(&page, &error))?;
+    std::fs::write(&home, text).map_err(|error| at(&home, &error))
 }
 
 /// A heading, the lines before the table as a list, and the table.
@@ -124,11 +202,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_is_that_of_the_files() {
-        let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches");
-        let page = std::fs::read_to_string(benches.join("RESULTS.md")).unwrap().replace("\r\n", "\n");
-        let now = render(&benches.join("results")).unwrap();
-        assert!(page == now, "benches/RESULTS.md is not of benches/results: `loom results > benches/RESULTS.md`");
+    fn the_pages_are_those_of_the_files() {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let dir = home.join("benches/results");
+        let read = |name: &str| std::fs::read_to_string(home.join(name)).unwrap().replace("\r\n", "\n");
+        let page = read("benches/RESULTS.md");
+        assert!(page == render(&dir).unwrap(), "benches/RESULTS.md is not of benches/results: `loom results --write`");
+        let text = read("README.md");
+        assert!(
+            text == readme(&dir, &text).unwrap(),
+            "README.md's table is not of benches/results: `loom results --write`"
+        );
+        let small = small(&dir).unwrap();
+        assert!(
+            SOME.iter().all(|(kernel, shape)| small.contains(&format!("| {shape} ")) && small.contains(kernel)),
+            "{small}"
+        );
+    }
+
+    /// Figures of another version are measured again.
+    #[test]
+    fn figures_are_of_this_version() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/results");
+        for (name, files) in files(&dir).unwrap() {
+            let facts = files.reports.iter().map(|report| &report.facts);
+            for facts in facts.chain(files.peers.iter().map(|peers| &peers.facts)) {
+                let version = facts.as_ref().map_or("0.1", |facts| &facts.tileloom);
+                assert_eq!(version, env!("CARGO_PKG_VERSION"), "benches/results/{name}.json is stale: tools/results");
+            }
+        }
     }
 
     #[test]

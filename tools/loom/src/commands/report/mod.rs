@@ -309,11 +309,11 @@ mod tests {
 
     #[test]
     fn files_of_before_make_a_page() {
-        let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/results");
-        let old = figures::read(&results.join("2026-11-22-lavapipe-mesa-26.2.6.json")).unwrap();
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let old = figures::read(&data.join("bench-of-0.1.json")).unwrap();
         let mut files = Files { reports: old, ..Files::default() };
         assert_eq!(text::lines(&files).trim_end().lines().count(), 6);
-        files.add(&results.join("2026-11-22-peers-lavapipe-mesa-26.2.6.json")).unwrap();
+        files.add(&data.join("peers-of-0.1.json")).unwrap();
         let page = html::page(&files);
         assert!(page.contains("llvmpipe-mesa-26.2.6-vulkan-w8") && !page.contains("NaN"));
         assert!(page.contains("Beside others") && page.contains("gemm (CPU)"));

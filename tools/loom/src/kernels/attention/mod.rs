@@ -176,6 +176,11 @@ impl Listed for Problem {
             let mut one = Problem { batch: 1, heads: 1, kv_heads: 1, seq_q: 1, seq_kv: seen, segments: None, ..*self };
             let q = values["q"][row * head_dim..][..head_dim].to_vec();
             let o = outputs["o"][row * value_dim..][..value_dim].to_vec();
+            let mut results: Values = [("o", o)].into();
+            if let Some(statistics) = outputs.get("lse") {
+                results.insert("lse", statistics.chunks(rows).map(|all| all[row]).collect());
+                (one.lse, one.sum) = (Some(0), self.sum.map(|_| 1));
+            }
             let mut inputs: Values = [("q", q), ("k", keys("k", head_dim)), ("v", keys("v", value_dim))].into();
             if let Some(codes) = self.codes {
                 let scales = |at| (0..seen).map(|j| values["tables"][scale_at(self, at, head + j)]).collect::<Vec<_>>();
@@ -187,7 +192,7 @@ impl Listed for Problem {
                 let (numbers, t) = (&numbers[b * seq_kv..][..seq_kv], (i + seq_kv) as i64 - seq_q as i64);
                 inputs.insert("mask", (0..seen).map(|j| f64::from(sees(numbers, flags, t, j))).collect());
             }
-            (one, inputs, [("o", o)].into())
+            (one, inputs, results)
         };
         (0..SAMPLE.min(rows)).map(part).collect()
     }
