@@ -74,14 +74,14 @@ fn broken(gpu: &Gpu, configs: &[softmax::Config], first: &'static str) -> Gpu {
 }
 
 fn tuned(gpu: &Gpu, skip: &HashSet<(String, u64)>) -> Result<Tuned, String> {
-    let (pool, mut begun) = (Pool::new(1), |_: &loom::tune::Wrong| {});
+    let (pool, mut tell) = (Pool::new(1), |_: loom::tune::Step| {});
     let effort = Effort { budget: Duration::from_millis(100), sets: 1.0 };
     let group = Group {
         op: softmax::Problem::NAME,
         class: problem(2000).class(),
         runs: vec![bench("2000x1000 f32", problem(2000))],
     };
-    Search::new(gpu, &pool, effort, &mut begun)?.group(&group, skip)
+    Search::new(gpu, &pool, effort, &mut tell)?.group(&group, skip)
 }
 
 pub fn cases(suite: &mut Suite) {
