@@ -10,7 +10,7 @@ fn accumulate_step(
   }
 }
 
-// The same where some key is hidden, and branches are cheap: values of no weight are not looked at.
+// `accumulate` where some key is hidden, and branches are cheap: values of no weight are not looked at.
 fn accumulate_seen(
   rows: ptr<function, Rows>, w: ptr<function, Weighed>, s: ptr<function, array<f32, SCORES>>,
   places: ptr<function, array<Place, KEYS>>, part: u32,

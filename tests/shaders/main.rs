@@ -87,6 +87,7 @@ fn check_sources(held: &Held) {
 
 /// What tools/browser/tint.mjs reads: a line of JSON per shader, in the dialect of Dawn, or why it has none.
 fn write_sources(held: &Held, path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(path.parent().expect("a file in a folder"))?;
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     for (source, (shader, what, _)) in held {
         let line = match (shader.dawn_source(source.contains("var<immediate>")), shader.not_uniform()) {

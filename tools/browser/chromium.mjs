@@ -64,6 +64,7 @@ export async function launch(...flags) {
         session: sessionId,
         hear(method, params) {
           if (method === 'Page.loadEventFired') resolve();
+          if (method === 'Inspector.targetCrashed') for (const { reject } of answers.values()) reject(new Error('the page has crashed'));
           if (method === 'Network.requestWillBeSent') page.requests.push(params.request.url);
           if (method === 'Runtime.exceptionThrown') page.errors.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
           if (method === 'Log.entryAdded' && params.entry.level === 'error') page.errors.push(params.entry.text);
@@ -79,7 +80,7 @@ export async function launch(...flags) {
       if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
       return result.value;
     };
-    for (const domain of ['Page', 'Runtime', 'Network', 'Log']) await page.send(`${domain}.enable`);
+    for (const domain of ['Page', 'Runtime', 'Network', 'Log', 'Inspector']) await page.send(`${domain}.enable`);
     await prepare(page);
     await page.send('Page.navigate', { url });
     await loaded;

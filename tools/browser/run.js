@@ -16,30 +16,26 @@ async function facts() {
 
 const text = async (path) => (await fetch(path)).text();
 const json = async (path) => (await fetch(path)).json();
-const modules = new Map();
 const pipelines = new Map();
 
-/** One answer for equal keys. */
-function once(map, key, make) {
-  if (!map.has(key)) map.set(key, make());
-  return map.get(key);
+async function compiled(device, { shader, entry }) {
+  const module = device.createShaderModule({ code: await text(`shaders/${shader}.wgsl`) });
+  const { messages } = await module.getCompilationInfo();
+  const error = messages.find(({ type }) => type === 'error');
+  if (error) throw new Error(`${entry}: line ${error.lineNum}: ${error.message}`);
+  return device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: entry } });
 }
 
 /** The pipeline of a step; one for equal shaders. */
 function pipeline(device, step) {
-  return once(pipelines, step.shader, async () => {
-    const module = device.createShaderModule({ code: await once(modules, step.shader, () => text(`shaders/${step.shader}.wgsl`)) });
-    const { messages } = await module.getCompilationInfo();
-    const error = messages.find(({ type }) => type === 'error');
-    if (error) throw new Error(`${step.entry}: line ${error.lineNum}: ${error.message}`);
-    return device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: step.entry } });
-  });
+  if (!pipelines.has(step.shader)) pipelines.set(step.shader, compiled(device, step));
+  return pipelines.get(step.shader);
 }
 
 /** The buffers that a call has written, one after the other. */
 async function answer(device, id) {
   const [{ steps, buffers }, bytes] = await Promise.all([json(`calls/${id}.json`), fetch(`calls/${id}.bin`).then((r) => r.arrayBuffer())]);
-  const compiled = await Promise.all(steps.map((step) => pipeline(device, step)));
+  const ready = await Promise.all(steps.map((step) => pipeline(device, step)));
   const made = [];
   const make = (size, usage) => {
     const buffer = device.createBuffer({ size: Math.max(4, size), usage });
@@ -61,7 +57,7 @@ async function answer(device, id) {
   steps.forEach((step, i) => {
     const entries = step.bindings.map(({ slot, buffer, offset, bytes: size }) => ({ binding: slot, resource: { buffer: own[buffer], offset, size } }));
     const params = new Uint8Array(step.params);
-    pass.setPipeline(compiled[i]);
+    pass.setPipeline(ready[i]);
     if (params.length > 0 && step.params_binding != null) {
       const buffer = make(params.length, UNIFORM | COPY_DST);
       device.queue.writeBuffer(buffer, 0, params);
@@ -69,7 +65,7 @@ async function answer(device, id) {
     } else if (params.length > 0) {
       pass.setImmediates(0, params);
     }
-    pass.setBindGroup(0, device.createBindGroup({ layout: compiled[i].getBindGroupLayout(0), entries }));
+    pass.setBindGroup(0, device.createBindGroup({ layout: ready[i].getBindGroupLayout(0), entries }));
     pass.dispatchWorkgroups(...step.grid);
   });
   pass.end();
@@ -94,14 +90,9 @@ async function answer(device, id) {
 async function run(together) {
   const { features, calls } = await json('index.json');
   const adapter = await navigator.gpu.requestAdapter();
-  const open = async () => {
-    pipelines.clear();
-    const device = await adapter.requestDevice({ requiredFeatures: features });
-    device.lost.then(({ message }) => (lost = message || 'the device is lost'));
-    return device;
-  };
+  const device = await adapter.requestDevice({ requiredFeatures: features });
   let lost = null;
-  let device = await open();
+  device.lost.then(({ message }) => (lost = message || 'the device is lost'));
   let [next, failed] = [0, 0];
   const took = [];
   const work = async () => {

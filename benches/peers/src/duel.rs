@@ -190,7 +190,8 @@ pub fn fight(
         Err(reason) => sides.push(("tileloom", Err(reason))),
     }
     let begun = |run: &&dyn Run| bench.begin(*run, None, &mut String::new()).map_err(|miss| miss.to_string());
-    let mut shapes = runs.iter().map(begun).collect::<Result<Vec<_>, String>>().unwrap_or_else(|reason| {
+    let right = if sides[0].1.is_ok() { &runs[..] } else { &[] };
+    let mut shapes = right.iter().map(begun).collect::<Result<Vec<_>, String>>().unwrap_or_else(|reason| {
         sides[0].1 = Err(reason);
         Vec::new()
     });

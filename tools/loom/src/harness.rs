@@ -391,9 +391,14 @@ impl<D: Listed> Run for Item<D> {
         pool: &Pool,
         sets: usize,
         configs: &[&str],
+        before: &mut dyn FnMut(&str),
     ) -> Result<Vec<Result<Prepared, String>>, String> {
         let loaded = self.0.loaded(gpu, pool, sets)?;
-        Ok(configs.iter().map(|text| loaded.by(gpu, &text.parse()?)).collect())
+        let prepared = configs.iter().map(|text| {
+            before(text);
+            loaded.by(gpu, &text.parse()?)
+        });
+        Ok(prepared.collect())
     }
 }
 

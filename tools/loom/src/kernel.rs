@@ -462,7 +462,7 @@ pub trait Run: Send + Sync {
     /// What `prepare` says.
     fn prepare(&self, gpu: &Gpu, pool: &Pool, sets: usize, config: Option<&str>) -> Result<Prepared, String>;
 
-    /// The same by each of these Configs, all of them in the same memory.
+    /// The same by each of these Configs, all of them in the same memory; `before` is told each one before its turn.
     ///
     /// # Errors
     /// What keeps them all from it; within, what `prepare` says.
@@ -472,8 +472,13 @@ pub trait Run: Send + Sync {
         pool: &Pool,
         sets: usize,
         configs: &[&str],
+        before: &mut dyn FnMut(&str),
     ) -> Result<Vec<Result<Prepared, String>>, String> {
-        Ok(configs.iter().map(|config| self.prepare(gpu, pool, sets, Some(config))).collect())
+        let prepared = configs.iter().map(|config| {
+            before(config);
+            self.prepare(gpu, pool, sets, Some(config))
+        });
+        Ok(prepared.collect())
     }
 }
 

@@ -292,8 +292,18 @@ impl<'a> Search<'a> {
             shape: run.name().into(),
             reason: subject.tune_class(),
         };
+        let wrong_of = |config: &str| {
+            let sources = subject.sources(config).map_err(|error| error.to_string())?;
+            Ok::<_, String>(Wrong { config: config.into(), sources, reason: String::new(), ..several.clone() })
+        };
         (self.tell)(Step::Cpu(&several));
-        let prepared = run.prepare_each(gpu, self.pool, sets, &texts)?;
+        let mut before = |config: &str| {
+            if let Ok(wrong) = wrong_of(config) {
+                (self.tell)(Step::Calls(&wrong));
+            }
+        };
+        let prepared = run.prepare_each(gpu, self.pool, sets, &texts, &mut before)?;
+        (self.tell)(Step::Calls(&several));
         let mut lanes: Vec<Lane> = Vec::new();
         let memory = match prepared.iter().flatten().next() {
             Some(first) => Memory::of(gpu, first)?,
@@ -301,13 +311,7 @@ impl<'a> Search<'a> {
         };
         let mut judged = HashSet::new();
         for (config, prepared) in right.iter().zip(prepared) {
-            let mut wrong = Wrong {
-                op: subject.op().into(),
-                config: config.clone(),
-                sources: subject.sources(config).map_err(|error| error.to_string())?,
-                shape: run.name().into(),
-                reason: String::new(),
-            };
+            let mut wrong = wrong_of(config)?;
             (self.tell)(Step::Calls(&wrong));
             let best = lanes.iter().map(|lane| lane.one).fold(f64::INFINITY, f64::min);
             let large = prepared.map_err(Miss::Skipped).and_then(|prepared| {

@@ -622,7 +622,12 @@ pub fn facts(gpu: &Gpu, program: &str, suite: &str, seed: u64) -> Facts {
         false => Some("battery".into()),
     };
     let power: Vec<String> = source.into_iter().chain(governor).collect();
-    let arguments: Vec<String> = std::env::args().skip(1).map(quoted).collect();
+    // Where the file goes is the user's own matter.
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--out") {
+        arguments.drain(at..arguments.len().min(at + 2));
+    }
+    let arguments: Vec<String> = arguments.into_iter().map(quoted).collect();
     Facts {
         os: system.map_or(os.clone(), |name| format!("{os}, {name}")),
         device_type: format!("{:?}", gpu.kernels.caps().device_type),
@@ -692,10 +697,11 @@ pub fn render(report: &Report) -> String {
                 digits(f.gb_per_s),
                 digits(f.gflops),
                 format!(
-                    "{:.0} % of {} {}{}",
+                    "{:.0} % of {} {}{}{}",
                     f.share * 100.0,
                     f.bound,
                     digits(f.roofline),
+                    if f.bound == "dispatch" { " k/s" } else { "" },
                     f.doubt.as_ref().map_or(String::new(), |doubt| format!(" ({doubt})"))
                 ),
                 f.device_bytes.map_or(String::new(), bytes),

@@ -169,13 +169,15 @@ fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), String> {
 /// A kernel that is not known, and what cannot be prepared or written.
 pub fn export(options: &Options) -> Result<String, String> {
     let Options { dir, device } = options;
-    let (kernels, gpu) = (registry::named(&device.kernels)?, device.open()?);
+    let kernels = registry::named(&device.kernels)?;
     for folder in ["calls", "shaders", "answers"] {
         let folder = dir.join(folder);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     let told = each(&kernels, |kernel| {
+        // Of its own: other threads would drive tables out of what is kept.
+        let gpu = device.open()?;
         let (mut calls, mut bytes) = (Vec::new(), 0);
         for (case, runs) in device.groups(kernel) {
             for (at, run) in runs.iter().enumerate() {

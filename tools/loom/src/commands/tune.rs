@@ -804,6 +804,7 @@ mod tests {
         assert!(export(&[dir.join("none")]).unwrap_err().contains("none"));
         std::fs::remove_dir_all(&dir).unwrap();
     }
+
     fn one(config: &str) -> Wrong {
         Wrong { op: "softmax".into(), config: config.into(), sources: 1, shape: "s".into(), reason: String::new() }
     }
@@ -813,8 +814,7 @@ mod tests {
     fn searched(first: &str, then: &str, dir: &Path) -> (Result<(), String>, Vec<Wrong>, Vec<Tuned>) {
         let told = |told: &Told| serde_json::to_string(told).unwrap();
         let opened = Opened { key: "k".into(), slug: "k".into(), groups: 1, ..Opened::default() };
-        let begun =
-            Wrong { op: "softmax".into(), config: "c".into(), sources: 1, shape: "s".into(), reason: "".into() };
+        let begun = one("c");
         let tuned = Tuned { op: "softmax".into(), class: "rows=1".into(), gain: 1.0, ..Tuned::default() };
         let say = |text: &str| text.replace("BEGIN", &format!("echo '{}'", told(&Told::Begun(begun.clone()))));
         let script = format!(

@@ -55,7 +55,7 @@ impl Limit {
     pub fn unit(self) -> (f64, &'static str) {
         match self {
             Limit::Dot8 => (1e-9, "Gop/s"),
-            Limit::Dispatch => (1e-6, "M/s"),
+            Limit::Dispatch => (1e-3, "k/s"),
             limit if limit.of_bytes() => (1e-9, "GB/s"),
             _ => (1e-9, "GFLOP/s"),
         }
@@ -71,7 +71,7 @@ impl Limit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ceiling {
     pub name: String,
-    /// `GB/s`, `GFLOP/s`, `Gop/s` or `M/s`.
+    /// `GB/s`, `GFLOP/s`, `Gop/s` or `k/s`.
     pub unit: String,
     /// Of the fastest shape.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -229,7 +229,8 @@ fn numbers(page: &mut String, report: &Report, name: &str, own: &Measured) {
     let calls = f.calls.map_or(String::new(), |calls| format!(" of {calls} calls"));
     row(page, "samples", &format!("{}{calls}, {} sets of inputs", f.samples, f.input_sets));
     row(page, "rates", &format!("{} GFLOP/s, {} GB/s", digits(f.gflops), digits(f.gb_per_s)));
-    row(page, "ceiling", &format!("{:.0} % of {}, {}", 100.0 * f.share, f.bound, digits(f.roofline)));
+    let unit = if f.bound == "dispatch" { " k/s" } else { "" };
+    row(page, "ceiling", &format!("{:.0} % of {}, {}{unit}", 100.0 * f.share, f.bound, digits(f.roofline)));
     if let Some(need) = f.device_bytes {
         row(page, "device memory", &bytes(need));
     }
