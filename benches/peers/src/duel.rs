@@ -155,8 +155,8 @@ pub fn tileloom(
 
 /// Seconds of a sample at least, so that submitting and waiting is little of it.
 const SPAN: f64 = 0.02;
-/// Samples of tileloom in a turn, each beside one by the method of `loom bench`.
-const PAIRS: usize = 3;
+/// Samples of a side in a turn; each of tileloom's has one by the method of `loom bench` behind it.
+const TOGETHER: usize = 3;
 /// Bytes that the outputs of a sample have at most: there are peers who allocate theirs.
 const OUTPUTS: f64 = 1e9;
 
@@ -196,7 +196,7 @@ pub fn fight(
         Vec::new()
     });
 
-    let (least, most, budget) = if quick { (3, 20, 1.0) } else { (5, 200, 6.0) };
+    let (least, most, budget) = if quick { (3, 10, 1.0) } else { (5, 100, 6.0) };
     let (start, mut turns, mut apart) = (Instant::now(), 0, Vec::new());
     while turns < least || (turns < most && start.elapsed() < Duration::from_secs_f64(budget)) {
         let count = sides.len();
@@ -204,7 +204,7 @@ pub fn fight(
             // Nobody always follows the same other.
             let who = (i + turns) % count;
             let Ok(side) = &mut sides[who].1 else { continue };
-            for _ in 0..if who == 0 { PAIRS } else { 1 } {
+            for _ in 0..TOGETHER {
                 let (calls, first) = (side.calls(cost), side.samples.len() * side.calls(cost));
                 let seconds = clock(|| (side.run)(first..first + calls))? / calls as f64;
                 side.samples.push(seconds);
@@ -215,6 +215,14 @@ pub fn fight(
             }
         }
         turns += 1;
+    }
+    // What was timed is held to the same as what was not.
+    for (_, side) in &mut sides {
+        if let Ok(ready) = side
+            && let Err(reason) = ready.judged(cost)
+        {
+            *side = Err(reason);
+        }
     }
     let figures = shapes.into_iter().map(|shape| bench.end(shape).map_err(|miss| miss.to_string()));
     let figures = figures.collect::<Result<Vec<_>, String>>().unwrap_or_else(|reason| {
@@ -246,6 +254,8 @@ pub fn fight(
 struct Ready {
     #[allow(clippy::type_complexity)]
     run: Box<dyn FnMut(Range<usize>) -> Result<(), String>>,
+    #[allow(clippy::type_complexity)]
+    check: Box<dyn FnMut() -> Result<Verdict, String>>,
     config: String,
     error_ratio: f64,
     /// Seconds of one call.
@@ -276,13 +286,23 @@ fn ready(mut side: Side, sets: usize) -> Result<Ready, String> {
     if !verdict.ok() {
         return Err(format!("wrong once warm: {verdict}"));
     }
-    Ok(Ready { run: side.run, config: side.config, error_ratio: verdict.ratio, once, samples: Vec::new() })
+    let Side { run, check, config } = side;
+    Ok(Ready { run, check, config, error_ratio: verdict.ratio, once, samples: Vec::new() })
 }
 
 impl Ready {
     /// Calls of a sample.
     fn calls(&self, cost: Cost) -> usize {
         (SPAN / self.once).ceil().min(OUTPUTS / cost.bytes).clamp(1.0, 4096.0) as usize
+    }
+
+    /// Runs and checks one more sample.
+    fn judged(&mut self, cost: Cost) -> Result<(), String> {
+        let calls = self.calls(cost);
+        (self.run)(0..calls)?;
+        let verdict = (self.check)()?;
+        self.error_ratio = self.error_ratio.max(verdict.ratio);
+        if verdict.ok() { Ok(()) } else { Err(format!("wrong once timed: {verdict}")) }
     }
 
     fn figures(&self, cost: Cost, tileloom: Option<f64>) -> SideFigures {
