@@ -159,7 +159,7 @@ fn laid_out(op: &str, set: &mut Set) -> Result<()> {
     Ok(())
 }
 
-/// Six deviations of d `[m, n]`, where each element of a is off by up to half a step of its block: candle rounds a to int8.
+/// Eight deviations of d `[m, n]`, where each element of a is off by up to half a step of its block: candle rounds a to int8.
 fn rounding(set: &Set) -> Result<f64> {
     const BLOCK: usize = 32;
     let (Some(a), Some(weights)) = (set.tensors.get("a"), &set.weights) else { bail!("no a, or no weights") };
@@ -168,5 +168,5 @@ fn rounding(set: &Set) -> Result<f64> {
     let variances = (steps.sqr()?.broadcast_as((m, k / BLOCK, BLOCK))?.contiguous()?.reshape((m, k))? / 12.0)?;
     let weights = weights.dequantize_f16()?.to_dtype(DType::F32)?;
     let variances = variances.matmul(&weights.sqr()?.t()?)?;
-    Ok(6.0 * f64::from(variances.flatten_all()?.max(0)?.to_scalar::<f32>()?).sqrt())
+    Ok(8.0 * f64::from(variances.flatten_all()?.max(0)?.to_scalar::<f32>()?).sqrt())
 }
