@@ -30,6 +30,13 @@ pub enum ErrorKind {
         /// What is wrong with it.
         reason: String,
     },
+    /// The buffer bounds loops with barriers and may be written: browsers, which take what is read of it for different in each
+    /// invocation, refuse the shader.
+    #[error("buffer `{buffer}` bounds loops with barriers: in a browser it needs a buffer that no output lies in")]
+    NotUniform {
+        /// The argument.
+        buffer: &'static str,
+    },
     /// The buffer or its binding holds fewer bytes than the layout reaches.
     #[error("buffer `{buffer}` is too small: {need} bytes are needed, the binding has {have}")]
     BufferTooSmall {

@@ -682,9 +682,8 @@ fn check_limits(shader: &Shader, caps: &Caps) -> Checked {
         let reason = format!("{} needs SHADER_F16, which the device lacks", shader.stem());
         return Err(ErrorKind::ConfigUnfit { reason });
     }
-    if let (wgpu::Backend::BrowserWebGpu, Some(argument)) = (caps.backend, shader.not_uniform()) {
-        let reason = "in a browser it needs a buffer that no output lies in, since it bounds loops with barriers";
-        return Err(ErrorKind::invalid(argument, reason));
+    if let (wgpu::Backend::BrowserWebGpu, Some(buffer)) = (caps.backend, shader.not_uniform()) {
+        return Err(ErrorKind::NotUniform { buffer });
     }
     let limit = limits.max_storage_buffers_per_shader_stage;
     if shader.bindings().len() as u32 > limit {

@@ -1,6 +1,6 @@
-//! d `[m, n]` = a `[m, k]` of f32 by packed weights `[n, k]`. candle's product takes the same blocks, and rounds a to int8 by blocks
-//! of 32 first: what that may change, 8 deviations of the sum of k roundings, is allowed to it. `int8` is tileloom's product that
-//! rounds, too.
+//! d `[m, n]` = a `[m, k]` of f32 by packed weights `[n, k]`. candle's product takes the same blocks, and rounds a to int8 first,
+//! by blocks of 32, or beside q8_0 of 256: what that may change, 6 deviations of the sum of k roundings, is allowed to it. `int8` is
+//! tileloom's product that rounds, too.
 
 use tileloom::Dtype;
 use tileloom::weights::Format;

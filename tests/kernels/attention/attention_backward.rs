@@ -5,10 +5,11 @@ use loom::kernel::Values;
 use loom::kernels::attention::attention_backward::shape;
 use loom::kernels::attention::{packed, segmented};
 use tileloom::attention::{self, Paged, Tree};
-use tileloom::attention_backward::{Algorithm, Buffers, Problem, prepare, scratch_bytes};
+use tileloom::attention_backward::{Algorithm, Buffers, Problem, prepare, prepare_with, scratch_bytes};
+use tileloom::caps::presets;
 use tileloom::softmax::{Mask, MaskKind};
 use tileloom::verify::attention::attention_backward::of;
-use tileloom::{AttentionOptions, AttentionResults, Context, Dtype, Error, ErrorKind, Layout, Op};
+use tileloom::{AttentionOptions, AttentionResults, Caps, Context, Dtype, Error, ErrorKind, Layout, Op, wgpu};
 
 use crate::Suite;
 
@@ -122,6 +123,36 @@ pub fn cases(suite: &mut Suite) {
             }
         }
         Ok(())
+    });
+    suite.case("in a browser no output lies in the buffer of scratch", |gpu| {
+        let caps = Caps { backend: wgpu::Backend::BrowserWebGpu, ..(*gpu.kernels.caps()).clone() };
+        let kernels = gpu.kernels.with_caps(caps.clone());
+        let (inputs, arena) = (gpu.buffer(&[0; 4096]), gpu.buffer(&[0; 1 << 16]));
+        let [dq, dk, dv] = [(); 3].map(|()| gpu.buffer(&[0; 4096]));
+        let part = |from: u64, bytes: u64| wgpu::BufferBinding {
+            buffer: &arena,
+            offset: from,
+            size: wgpu::BufferSize::new(bytes),
+        };
+        let problem = Problem::new(attention::Problem { lse: Some(0), ..attention::Problem::new(1, 2, 1, 4) });
+        // Those of GPUs, too: on a CPU none may have a barrier.
+        let all = presets().iter().filter_map(|preset| problem.candidates(preset).ok()).flatten().collect::<Vec<_>>();
+        let mut refused = 0;
+        for config in all.into_iter().filter(|config| problem.fits(&caps, config).is_ok()) {
+            let i = &inputs;
+            let apart = Buffers::new(i, i, i, i, i, i, &dq, &dk, &dv).scratch(part(1 << 15, 1 << 15));
+            prepare_with(&kernels, &problem, &config, apart).map_err(|error| format!("{config}: {error}"))?;
+            let shared = Buffers::new(i, i, i, i, i, i, part(0, 4096), &dk, &dv).scratch(part(1 << 15, 1 << 15));
+            match prepare_with(&kernels, &problem, &config, shared) {
+                Ok(_) => {}
+                Err(Error { kind: ErrorKind::NotUniform { buffer: "scratch" }, .. }) => refused += 1,
+                Err(error) => return Err(format!("{config}: {error}")),
+            }
+            // Elsewhere it is fine.
+            let shared = Buffers::new(i, i, i, i, i, i, part(0, 4096), &dk, &dv).scratch(part(1 << 15, 1 << 15));
+            prepare_with(&gpu.kernels, &problem, &config, shared).map_err(|error| format!("{config}: {error}"))?;
+        }
+        if refused > 0 { Ok(()) } else { Err("no candidate has a barrier in a loop".into()) }
     });
     suite.case("errors name what is wrong", |gpu| {
         let (bytes, small) = (gpu.buffer(&[0; 4096]), gpu.buffer(&[0; 16]));

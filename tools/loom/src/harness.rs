@@ -359,7 +359,7 @@ impl<D: Listed> Run for Item<D> {
             let call = self.0.call();
             let loaded = match call.load(kernels, Some(&config)) {
                 Ok(loaded) => loaded,
-                Err(error) if refused_in_browsers(&error) => return Ok(Err(error.to_string())),
+                Err(error) if refused_in_browsers(&error, &self.0.memory) => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error.to_string()),
             };
             let distance = self.0.within;
@@ -502,9 +502,13 @@ impl<D: Listed> Sets<D> {
     }
 }
 
-/// What only browsers refuse: to bind bytes twice of which some are written, and barriers in loops whose bounds may be.
-fn refused_in_browsers(error: &Error) -> bool {
-    matches!(error.kind, ErrorKind::Aliased { .. }) || error.to_string().contains("in a browser")
+/// What only browsers refuse: bytes of one buffer that are bound twice and written, and barriers in loops whose bounds may be written.
+fn refused_in_browsers(error: &Error, memory: &Memory) -> bool {
+    match error.kind {
+        ErrorKind::NotUniform { .. } => true,
+        ErrorKind::Aliased { .. } => !matches!(memory, Memory::Separate),
+        _ => false,
+    }
 }
 
 /// A benchmark of a Problem that no list has.

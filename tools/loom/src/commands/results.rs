@@ -1,9 +1,11 @@
 //! `loom results`: the measured figures of `benches/results` as one Markdown page, `benches/RESULTS.md`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::bench;
 use crate::figures::{ByBench, Files, Peers, Side, SideFigures, digits, duration};
+use crate::stats::quantile;
 use crate::table::table;
 
 /// What the page says before its tables.
@@ -87,19 +89,32 @@ pub fn render(dir: &Path) -> Result<String, String> {
     Ok(format!("{HEAD}{kernels}{peers}"))
 }
 
-/// The small table: some shapes of the adapter that has most, and how many times as long the peers of the same adapter take.
+/// Some shapes of the adapter that has most, with how many times as long burn takes, and how all peers of it stand.
 fn small(dir: &Path) -> Result<String, String> {
     let files = files(dir)?;
     let reports = files.iter().flat_map(|(_, files)| &files.reports);
     let report = reports.max_by_key(|report| report.lines.len()).ok_or("nothing has been measured")?;
     let peers = files.iter().flat_map(|(_, files)| &files.peers).filter(|peers| peers.adapter == report.adapter);
     let sides: Vec<&Side> = peers.flat_map(|peers| &peers.lines).collect();
+    let mut others: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for side in sides.iter().filter(|side| !side.who.starts_with("tileloom")) {
+        others.entry(&side.who).or_default().extend(side.figures.as_ref().and_then(|f| f.times_tileloom));
+    }
+    let others = others.into_iter().filter(|(_, times)| !times.is_empty()).map(|(who, times)| {
+        let [least, most] = [0.0, 1.0].map(|part| digits(quantile(&times, part)));
+        format!(
+            "| {who} | {} | {least} to {most} | {} |\n",
+            times.len(),
+            times.iter().filter(|&&times| times < 1.0).count()
+        )
+    });
+    let others: String = others.collect();
     let rows = SOME.iter().filter_map(|&(kernel, shape)| {
         let line = report.lines.iter().find(|line| line.kernel == kernel && line.shape == shape)?;
         let f = line.figures.as_ref()?;
         let (rate, unit) = bench::rate(f);
-        let others = sides.iter().filter(|side| side.kernel == kernel && side.shape == shape);
-        let others = others.filter_map(|side| {
+        let same = sides.iter().filter(|side| side.kernel == kernel && side.shape == shape);
+        let burn = same.filter_map(|side| {
             let figures = side.figures.as_ref().filter(|_| side.who == "burn")?;
             figures.times_tileloom.map(digits)
         });
@@ -109,11 +124,14 @@ fn small(dir: &Path) -> Result<String, String> {
             duration(f.median_s),
             format!("{} {unit}", digits(rate)),
             format!("{:.0} % of {}", 100.0 * f.share, f.bound),
-            others.collect::<Vec<_>>().join(", "),
+            burn.collect::<Vec<_>>().join(", "),
         ])
     });
     let table = table(&["kernel", "shape", ">median", ">rate", ">of its ceiling", ">burn takes, times"], rows);
-    Ok(format!("{} ({}, {}):\n\n{table}", report.name, report.backend, report.driver))
+    const BESIDE: &str =
+        "| beside tileloom | shapes | times its time | shapes in which it is ahead |\n|---|---|---|---|\n";
+    let others = if others.is_empty() { others } else { format!("\n{BESIDE}{others}") };
+    Ok(format!("{} ({}, {}):\n\n{table}{others}", report.name, report.backend, report.driver))
 }
 
 /// README.md with the small table of `dir`.

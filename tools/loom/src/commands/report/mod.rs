@@ -15,7 +15,7 @@ pub struct Options {
     /// Files of `loom bench --out`, and of `peers --out`
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Write report.html, report.md, report.csv and report.txt to DIR, and peers.csv where there are peers
+    /// Write report.html, report.md and report.txt to DIR, report.csv of adapters, and peers.csv of peers
     #[arg(long, value_name = "DIR", default_value = "report")]
     pub out: PathBuf,
 }
@@ -38,7 +38,9 @@ pub fn run(options: &Options) -> Result<String, String> {
     };
     let lines = text::lines(&files);
     write("report.md", &text::markdown(&files))?;
-    write("report.csv", &text::csv(&files.reports))?;
+    if !files.reports.is_empty() {
+        write("report.csv", &text::csv(&files.reports))?;
+    }
     if !files.peers.is_empty() {
         write("peers.csv", &text::peers_csv(&files.peers))?;
     }

@@ -2,7 +2,7 @@
 
 use super::{contract, shares, standing};
 use crate::commands::{bench, results};
-use crate::figures::{Files, Peers, Report, SideFigures, digits, duration};
+use crate::figures::{Facts, Figures, Files, Peers, Report, SideFigures, digits, duration};
 use crate::stats::median;
 
 /// Six lines per adapter, and how tileloom stands beside others.
@@ -82,166 +82,114 @@ pub fn markdown(files: &Files) -> String {
     text
 }
 
+/// The fields of a row, with the names of their columns.
+type Row = Vec<(&'static str, String)>;
+
 /// A row per line of each file of `peers`.
 pub fn peers_csv(all: &[Peers]) -> String {
-    let header = [
-        "adapter",
-        "driver",
-        "backend",
-        "system",
-        "tileloom",
-        "commit",
-        "wgpu",
-        "seed",
-        "time",
-        "kernel",
-        "shape",
-        "who",
-        "config",
-        "median_s",
-        "p10_s",
-        "p90_s",
-        "samples",
-        "calls",
-        "gflops",
-        "gb_per_s",
-        "tokens_per_s",
-        "times_tileloom",
-        "error_ratio",
-        "bench_median_s",
-        "bench_apart",
-        "bench_bound",
-        "bench_share",
-        "failed",
-    ];
-    let mut text = header.join(",") + "\n";
-    for (peers, side) in all.iter().flat_map(|peers| peers.lines.iter().map(move |side| (peers, side))) {
-        let f = side.figures.as_ref();
-        let of =
-            |get: fn(&SideFigures) -> Option<f64>| f.and_then(get).map_or(String::new(), |value| format!("{value:e}"));
-        let count = |get: fn(&SideFigures) -> usize| f.map_or(String::new(), |f| get(f).to_string());
-        let told = |number: fn(&crate::figures::Facts) -> u64| {
-            peers.facts.as_ref().map_or(String::new(), |facts| number(facts).to_string())
-        };
-        let facts = peers.facts.clone().unwrap_or_default();
-        let bench = f.and_then(|f| f.bench.as_ref());
-        let row = [
-            peers.adapter.clone(),
-            peers.driver.clone(),
-            peers.backend.clone(),
-            facts.os,
-            facts.tileloom,
-            facts.commit.unwrap_or_default(),
-            facts.wgpu,
-            told(|facts| facts.seed),
-            told(|facts| facts.time),
-            side.kernel.clone(),
-            side.shape.clone(),
-            side.who.clone(),
-            side.config.clone(),
-            of(|f| Some(f.median_s)),
-            of(|f| Some(f.p10_s)),
-            of(|f| Some(f.p90_s)),
-            count(|f| f.samples),
-            count(|f| f.calls_per_sample),
-            of(|f| f.gflops),
-            of(|f| f.gb_per_s),
-            of(|f| f.tokens_per_s),
-            of(|f| f.times_tileloom),
-            of(|f| f.error_ratio),
-            of(|f| Some(f.bench.as_ref()?.median_s)),
-            of(|f| Some(f.bench.as_ref()?.apart)),
-            bench.map_or(String::new(), |bench| bench.bound.clone()),
-            of(|f| Some(f.bench.as_ref()?.share)),
-            side.failed.clone().unwrap_or_default(),
-        ];
-        text += &(row.map(|field| quoted(&field)).join(",") + "\n");
-    }
-    text
+    table(all.iter().flat_map(|peers| {
+        peers.lines.iter().map(move |side| {
+            let f = side.figures.as_ref();
+            let of = |get: fn(&SideFigures) -> f64| number(f.map(get));
+            let some = |get: fn(&SideFigures) -> Option<f64>| number(f.and_then(get));
+            let bench = f.and_then(|f| f.bench.as_ref());
+            let mut row = origin([&peers.adapter, &peers.driver, &peers.backend], peers.facts.as_ref());
+            row.extend([
+                ("kernel", side.kernel.clone()),
+                ("shape", side.shape.clone()),
+                ("who", side.who.clone()),
+                ("config", side.config.clone()),
+                ("median_s", of(|f| f.median_s)),
+                ("p10_s", of(|f| f.p10_s)),
+                ("p90_s", of(|f| f.p90_s)),
+                ("samples", count(f.map(|f| f.samples as u64))),
+                ("calls", count(f.map(|f| f.calls_per_sample as u64))),
+                ("gflops", some(|f| f.gflops)),
+                ("gb_per_s", some(|f| f.gb_per_s)),
+                ("tokens_per_s", some(|f| f.tokens_per_s)),
+                ("times_tileloom", some(|f| f.times_tileloom)),
+                ("error_ratio", some(|f| f.error_ratio)),
+                ("bench_median_s", number(bench.map(|bench| bench.median_s))),
+                ("bench_apart", number(bench.map(|bench| bench.apart))),
+                ("bench_bound", bench.map_or(String::new(), |bench| bench.bound.clone())),
+                ("bench_share", number(bench.map(|bench| bench.share))),
+                ("failed", side.failed.clone().unwrap_or_default()),
+            ]);
+            row
+        })
+    }))
 }
 
 /// A row per line of each report.
 pub fn csv(reports: &[Report]) -> String {
-    let header = [
-        "adapter",
-        "driver",
-        "backend",
-        "system",
-        "tileloom",
-        "commit",
-        "wgpu",
-        "suite",
-        "seed",
-        "time",
-        "kernel",
-        "shape",
-        "contract",
-        "config",
-        "median_s",
-        "p10_s",
-        "p90_s",
-        "best_s",
-        "worst_s",
-        "wall_s",
-        "samples",
-        "calls",
-        "gflops",
-        "gb_per_s",
-        "bound",
-        "ceiling",
-        "share",
-        "error_ratio",
-        "device_bytes",
-        "doubt",
-        "failed",
-        "skipped",
-        "command",
-    ];
-    let mut text = header.join(",") + "\n";
-    for (report, line) in reports.iter().flat_map(|report| report.lines.iter().map(move |line| (report, line))) {
-        let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:e}"));
-        let f = line.figures.as_ref();
-        let of = |get: fn(&crate::figures::Figures) -> f64| number(f.map(get));
-        let some = |text: &Option<String>| text.clone().unwrap_or_default();
-        let count = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
-        let facts = report.facts.clone().unwrap_or_default();
-        let told = |number: u64| if report.facts.is_some() { number.to_string() } else { String::new() };
-        let row = [
-            report.adapter.clone(),
-            report.driver.clone(),
-            report.backend.clone(),
-            facts.os,
-            facts.tileloom,
-            facts.commit.unwrap_or_default(),
-            facts.wgpu,
-            facts.suite,
-            told(facts.seed),
-            told(facts.time),
-            line.kernel.clone(),
-            line.shape.clone(),
-            if f.is_some() { contract(line).into() } else { String::new() },
-            line.config.clone(),
-            of(|f| f.median_s),
-            of(|f| f.p10_s),
-            of(|f| f.p90_s),
-            number(f.and_then(|f| f.best_s)),
-            number(f.and_then(|f| f.worst_s)),
-            of(|f| f.wall_s),
-            count(f.map(|f| f.samples as u64)),
-            count(f.and_then(|f| f.calls).map(|calls| calls as u64)),
-            of(|f| f.gflops),
-            of(|f| f.gb_per_s),
-            f.map_or(String::new(), |f| f.bound.clone()),
-            of(|f| f.roofline),
-            of(|f| f.share),
-            of(|f| f.error_ratio),
-            count(f.and_then(|f| f.device_bytes)),
-            f.map_or(String::new(), |f| some(&f.doubt)),
-            some(&line.failed),
-            some(&line.skipped),
-            report.command(line),
-        ];
-        text += &(row.map(|field| quoted(&field)).join(",") + "\n");
+    table(reports.iter().flat_map(|report| {
+        report.lines.iter().map(move |line| {
+            let f = line.figures.as_ref();
+            let of = |get: fn(&Figures) -> f64| number(f.map(get));
+            let mut row = origin([&report.adapter, &report.driver, &report.backend], report.facts.as_ref());
+            row.extend([
+                ("kernel", line.kernel.clone()),
+                ("shape", line.shape.clone()),
+                ("contract", f.map_or(String::new(), |_| contract(line).into())),
+                ("config", line.config.clone()),
+                ("median_s", of(|f| f.median_s)),
+                ("p10_s", of(|f| f.p10_s)),
+                ("p90_s", of(|f| f.p90_s)),
+                ("best_s", number(f.and_then(|f| f.best_s))),
+                ("worst_s", number(f.and_then(|f| f.worst_s))),
+                ("wall_s", of(|f| f.wall_s)),
+                ("samples", count(f.map(|f| f.samples as u64))),
+                ("calls", count(f.and_then(|f| f.calls).map(|calls| calls as u64))),
+                ("gflops", of(|f| f.gflops)),
+                ("gb_per_s", of(|f| f.gb_per_s)),
+                ("bound", f.map_or(String::new(), |f| f.bound.clone())),
+                ("ceiling", of(|f| f.roofline)),
+                ("share", of(|f| f.share)),
+                ("error_ratio", of(|f| f.error_ratio)),
+                ("device_bytes", count(f.and_then(|f| f.device_bytes))),
+                ("doubt", f.and_then(|f| f.doubt.clone()).unwrap_or_default()),
+                ("failed", line.failed.clone().unwrap_or_default()),
+                ("skipped", line.skipped.clone().unwrap_or_default()),
+                ("command", report.command(line)),
+            ]);
+            row
+        })
+    }))
+}
+
+/// Of which adapter and run figures are.
+fn origin([adapter, driver, backend]: [&str; 3], known: Option<&Facts>) -> Row {
+    let facts = known.cloned().unwrap_or_default();
+    vec![
+        ("adapter", adapter.into()),
+        ("driver", driver.into()),
+        ("backend", backend.into()),
+        ("system", facts.os),
+        ("tileloom", facts.tileloom),
+        ("commit", facts.commit.unwrap_or_default()),
+        ("wgpu", facts.wgpu),
+        ("suite", facts.suite),
+        ("seed", count(known.map(|facts| facts.seed))),
+        ("time", count(known.map(|facts| facts.time))),
+    ]
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("{value:e}"))
+}
+
+fn count(value: Option<u64>) -> String {
+    value.map_or(String::new(), |value| value.to_string())
+}
+
+/// A line of names, and one per row.
+fn table(rows: impl Iterator<Item = Row>) -> String {
+    let mut text = String::new();
+    for row in rows {
+        if text.is_empty() {
+            text += &(row.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",") + "\n");
+        }
+        text += &(row.iter().map(|(_, field)| quoted(field)).collect::<Vec<_>>().join(",") + "\n");
     }
     text
 }
