@@ -67,3 +67,10 @@ on() {
 
 # With the examples, which nobody needs here, cargo resolves the same features as for tests, and builds nothing twice.
 build_loom() { cargo build --workspace --bin loom --examples; }
+
+# Where crates outside of the workspace are built.
+outside() {
+  local target=${CARGO_TARGET_DIR:-target}
+  [[ $target == /* ]] || target=$PWD/$target
+  echo "$target/outside"
+}
