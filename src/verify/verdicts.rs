@@ -262,7 +262,7 @@ fn parse(text: &str, key: &str) -> std::result::Result<Parsed, &'static str> {
         return Err("they are of another form");
     }
     let count = lines.pop().and_then(|last| last.strip_prefix(END)?.parse::<usize>().ok());
-    if count != Some(lines.len() - 1) {
+    if count.and_then(|count| count.checked_add(1)) != Some(lines.len()) {
         return Err("lines are missing");
     }
     let (mut entries, mut foreign, mut section) = (BTreeMap::new(), BTreeMap::<String, Vec<String>>::new(), None);

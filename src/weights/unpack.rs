@@ -96,12 +96,11 @@ impl Row<'_> {
 fn unpack(packed: &Packed, name: Named) -> Checked<Unpacked> {
     let Packed { format, n, k, codes, scales } = packed;
     let (n, k) = (*n, *k);
-    format.check(k).or_else(|kind| name.fault(kind.to_string()))?;
+    let need = format.words(name.0, n, k).map_err(|error| error.kind)?;
     if let Some((_, of)) = format.ggml_block().filter(|(_, of)| !k.is_multiple_of(*of)) {
         return name.fault(format!("k of {k} is no multiple of {of}, the codes of a block"));
     }
-    let need = [format.code_bytes(n, k), format.scale_bytes(n, k)].map(|bytes| bytes / 4);
-    if [codes.len() as u64, scales.len() as u64] != need {
+    if [codes.len(), scales.len()] != need {
         return name.fault(format!("codes and scales have {} and {} words, not {need:?}", codes.len(), scales.len()));
     }
     let rows = || (0..n).map(|r| Row { packed, r });

@@ -187,7 +187,7 @@ fn parse(file: Vec<u8>) -> Read<Gguf> {
         Some(&Value::Int(value)) if (value as u64).is_power_of_two() => value as u64,
         _ => 32,
     };
-    let data = (cursor.at as u64).next_multiple_of(alignment);
+    let data = (cursor.at as u64).checked_next_multiple_of(alignment).ok_or("its alignment is past its end")?;
     let mut tensors = HashMap::new();
     for (name, shape, number, offset) in told {
         let Some(&(_, kind, of, block)) = TYPES.iter().find(|(known, ..)| *known == number) else {

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use tileloom::{Binding, Caps, Dispatch, Error, ErrorKind, Kernels, Op, Result};
 
 use crate::dice::Dice;
-use crate::gpu::{Gpu, OWN};
+use crate::data;
+use crate::gpu::Gpu;
 
 /// Gives the binding of the argument of this name, if it has one.
 pub type Get<'g, 'a> = &'g mut dyn FnMut(&'static str) -> Option<Binding<'a>>;
@@ -81,17 +82,24 @@ struct Place {
     buffer: usize,
     offset: u64,
     size: Option<u64>,
+    /// Bytes that are bound behind these, and that the call must leave alone.
+    slack: u64,
 }
 
 impl Place {
     fn any(dice: &mut Dice, gpu: &Gpu, arg: usize, careful: bool) -> Place {
         match careful {
-            true => Place { own: true, buffer: arg, offset: 0, size: Some(4 * dice.below(64) as u64) },
+            // Nothing, so that an error tells how much is needed.
+            true if gpu.runs => {
+                Place { own: true, buffer: arg, offset: 256 * dice.below(3) as u64, size: Some(4), slack: 0 }
+            }
+            true => Place { own: true, buffer: arg, offset: 0, size: Some(4 * dice.below(64) as u64), slack: 0 },
             false => {
-                let own = dice.one_in(2);
+                // The data of the odd ones are not looked at.
+                let own = gpu.runs || dice.one_in(2);
                 let buffer = dice.below(if own { arg + 1 } else { gpu.odd.len() });
                 let size = if dice.one_in(2) { None } else { Some(dice.bytes()) };
-                Place { own, buffer, offset: dice.bytes(), size }
+                Place { own, buffer, offset: dice.bytes(), size, slack: 0 }
             }
         }
     }
@@ -99,7 +107,7 @@ impl Place {
     /// The same with its place or its size changed.
     fn altered(self, dice: &mut Dice, gpu: &Gpu, arg: usize) -> Place {
         match dice.below(4) {
-            0 => Place { size: Some(self.size.unwrap_or(0).saturating_sub(4).max(4)), ..self },
+            0 => Place { size: Some(self.size.unwrap_or(0).saturating_sub(4).max(4)), slack: 0, ..self },
             1 => Place { offset: dice.bytes(), ..self },
             2 => Place { own: true, buffer: dice.below(gpu.own.len()), ..self },
             _ => Place::any(dice, gpu, arg, false),
@@ -110,8 +118,26 @@ impl Place {
         let buffer = if self.own { &gpu.own[self.buffer] } else { &gpu.odd[self.buffer] };
         match (self.offset, self.size) {
             (0, None) => buffer.into(),
-            (offset, size) => wgpu::BufferBinding { buffer, offset, size: size.and_then(wgpu::BufferSize::new) }.into(),
+            (offset, size) => {
+                let size = size.and_then(|size| wgpu::BufferSize::new(size.saturating_add(self.slack)));
+                wgpu::BufferBinding { buffer, offset, size }.into()
+            }
         }
+    }
+
+    /// Binds so much more than is needed, if it is there.
+    fn widen(&mut self, slack: u64, room: u64) {
+        let end = self.size.and_then(|size| self.offset.checked_add(size)?.checked_add(slack));
+        if self.own && end.is_some_and(|end| end <= room) {
+            self.slack = slack;
+        }
+    }
+
+    /// What the call may touch of a buffer of `room` bytes, if it is one of its own.
+    fn view(&self, name: &'static str, room: u64) -> Option<data::View> {
+        let size = self.size.filter(|size| size.saturating_add(self.slack) > 0);
+        let end = size.map_or(room, |size| self.offset.saturating_add(size).min(room));
+        self.own.then_some(data::View { name, buffer: self.buffer, bytes: self.offset.min(end)..end })
     }
 }
 
@@ -125,9 +151,12 @@ pub fn case<T: Target>(
     kernels: &Kernels,
     tally: &mut Tally,
 ) -> std::result::Result<End, String> {
+    if gpu.runs {
+        dice.small();
+    }
     let problem = T::any(dice);
     let caps = kernels.caps();
-    if dice.one_in(4) {
+    if !gpu.runs && dice.one_in(4) {
         let presets = tileloom::caps::presets();
         let preset = &presets[dice.below(presets.len())];
         if let Ok(found) = problem.candidates(preset) {
@@ -151,13 +180,13 @@ pub fn case<T: Target>(
         None => false,
     };
 
-    let careful = !dice.one_in(4);
+    let careful = gpu.runs || !dice.one_in(4);
     let arg_names: Vec<&'static str> = T::ARGS.concat();
     let places = (0..arg_names.len())
         .map(|arg| (arg < T::ARGS[0].len() || dice.one_in(4)).then(|| Place::any(dice, gpu, arg, careful)))
         .collect();
     let mut call = Call { problem, config, meant, names: arg_names, places };
-    let end = call.until_recorded(gpu, kernels, tally)?;
+    let end = call.until_recorded(dice, gpu, kernels, tally)?;
     // The same with one thing changed, for which there is a pipeline already.
     for _ in 0..VARIANTS {
         let mut call = call.clone();
@@ -165,6 +194,13 @@ pub fn case<T: Target>(
             0 => {
                 call.problem.vary_one(dice);
                 call.meant = false;
+                if gpu.runs {
+                    // What is needed is told anew.
+                    let own = call.places.iter_mut().flatten().filter(|place| place.own);
+                    own.for_each(|place| (place.size, place.slack) = (Some(4), 0));
+                    call.until_recorded(dice, gpu, kernels, tally)?;
+                    continue;
+                }
             }
             _ => {
                 let arg = dice.below(call.names.len());
@@ -172,7 +208,7 @@ pub fn case<T: Target>(
             }
         }
         if let Ok(dispatch) = call.once(gpu, kernels, tally)? {
-            call.record(gpu, kernels, &dispatch, tally)?;
+            call.record(dice, gpu, kernels, &dispatch, tally)?;
         }
     }
     Ok(end)
@@ -225,12 +261,25 @@ impl<T: Target> Call<T> {
     }
 
     /// `prepare` until it can be recorded, doing what each error says.
-    fn until_recorded(&mut self, gpu: &Gpu, kernels: &Kernels, tally: &mut Tally) -> std::result::Result<End, String> {
-        let mut before = String::new();
+    fn until_recorded(
+        &mut self,
+        dice: &mut Dice,
+        gpu: &Gpu,
+        kernels: &Kernels,
+        tally: &mut Tally,
+    ) -> std::result::Result<End, String> {
+        let (mut before, mut slack) = (String::new(), false);
         for _ in 0..24 {
             let error = match self.once(gpu, kernels, tally)? {
+                Ok(_) if gpu.runs && !slack => {
+                    slack = true;
+                    for place in self.places.iter_mut().flatten() {
+                        place.widen(dice.of_these(&[0, 4, 12, 256, 4096]), gpu.room);
+                    }
+                    continue;
+                }
                 Ok(dispatch) => {
-                    self.record(gpu, kernels, &dispatch, tally)?;
+                    self.record(dice, gpu, kernels, &dispatch, tally)?;
                     return Ok(End::Recorded);
                 }
                 Err(error) => error,
@@ -240,7 +289,7 @@ impl<T: Target> Call<T> {
                 return Err(self.told(gpu, kernels, format!("refused again once its word was followed: {text}")));
             }
             before = text;
-            if !self.follow(&error).map_err(|what| self.told(gpu, kernels, what))? {
+            if !self.follow(&error, gpu.room).map_err(|what| self.told(gpu, kernels, what))? {
                 return Ok(End::Refused);
             }
         }
@@ -248,7 +297,7 @@ impl<T: Target> Call<T> {
     }
 
     /// Does what an error says, if there is anything to do.
-    fn follow(&mut self, error: &Error) -> std::result::Result<bool, String> {
+    fn follow(&mut self, error: &Error, room: u64) -> std::result::Result<bool, String> {
         let find = |name: &str| {
             // A field cannot have this name.
             let name = if name == "do" { "d_o" } else { name };
@@ -259,12 +308,14 @@ impl<T: Target> Call<T> {
         match &error.kind {
             ErrorKind::MissingBuffer { buffer } => {
                 let arg = find(buffer)?;
-                places[arg] = Some(Place { own: true, buffer: arg, offset: 0, size: Some(4) });
+                places[arg] = Some(Place { own: true, buffer: arg, offset: 0, size: Some(4), slack: 0 });
             }
             ErrorKind::UnusedBuffer { buffer } => places[find(buffer)?] = None,
-            ErrorKind::BufferTooSmall { buffer, need, .. } if *need <= OWN => {
+            ErrorKind::BufferTooSmall { buffer, need, .. } if *need <= room => {
                 let arg = find(buffer)?;
-                places[arg] = Some(Place { own: true, buffer: arg, offset: 0, size: Some(*need) });
+                let offset = places[arg].map_or(0, |place| place.offset);
+                let offset = if offset.saturating_add(*need) <= room { offset } else { 0 };
+                places[arg] = Some(Place { own: true, buffer: arg, offset, size: Some(*need), slack: 0 });
             }
             ErrorKind::MissingUsage { buffer, .. } => {
                 let arg = find(buffer)?;
@@ -293,16 +344,25 @@ impl<T: Target> Call<T> {
         Ok(true)
     }
 
-    /// Records and submits.
+    /// Records and submits; on a device that runs, with data of all kinds.
     fn record(
         &self,
+        dice: &mut Dice,
         gpu: &Gpu,
         kernels: &Kernels,
         dispatch: &Dispatch,
         tally: &mut Tally,
     ) -> std::result::Result<(), String> {
         tally.recorded += 1;
-        gpu.submit(dispatch).map_err(|what| self.told(gpu, kernels, what))
+        let ran = match gpu.runs {
+            false => gpu.submit(dispatch),
+            true => {
+                let args = self.names.iter().zip(&self.places);
+                let views: Vec<_> = args.filter_map(|(&name, place)| (*place)?.view(name, gpu.room)).collect();
+                data::rounds(dice, gpu, dispatch, &views)
+            }
+        };
+        ran.map_err(|what| self.told(gpu, kernels, what))
     }
 }
 

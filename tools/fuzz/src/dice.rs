@@ -11,6 +11,8 @@ pub struct Dice {
     rate: usize,
     /// One size in so many is absurd; 0: none.
     absurd: usize,
+    /// Ordinary sizes are the first so many of [`SIZES`].
+    sizes: usize,
 }
 
 /// Sizes that calls have, and those around tiles.
@@ -56,12 +58,20 @@ impl Dice {
         let rate = [1, 2, 4, 8][random.below(4)];
         // Where a usize is narrow, absurd sizes are what the run is about.
         let absurd = [0, if usize::BITS < 64 { 3 } else { 0 }, 16, 3][random.below(4)];
-        Dice { random, rate, absurd }
+        Dice { random, rate, absurd, sizes: SIZES.len() }
     }
 
-    /// From now on one field in sixteen is drawn anew, and sizes are often absurd.
+    /// From now on sizes are those of calls that a driver on the CPU runs in milliseconds.
+    pub fn small(&mut self) {
+        (self.absurd, self.sizes) = (0, 22);
+    }
+
+    /// From now on one field in sixteen is drawn anew, and sizes are often absurd, where they are not small.
     pub fn rarely(&mut self) {
-        (self.rate, self.absurd) = (16, 3);
+        self.rate = 16;
+        if self.sizes == SIZES.len() {
+            self.absurd = 3;
+        }
     }
 
     pub fn below(&mut self, n: usize) -> usize {
@@ -90,7 +100,7 @@ impl Dice {
     pub fn size(&mut self) -> usize {
         let absurd = self.absurd;
         match absurd > 0 && self.one_in(absurd) {
-            false => self.of_these(&SIZES),
+            false => SIZES[self.below(self.sizes)],
             true => match self.below(4) {
                 0 => usize::MAX - self.of_these(&SIZES),
                 1 => (usize::MAX >> self.below(usize::BITS as usize)).wrapping_add(self.below(2)),

@@ -1,4 +1,4 @@
-//! Devices of wgpu's noop backend, with memory to bind.
+//! Devices with memory to bind: of wgpu's noop backend, or one that runs.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,13 +13,14 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     /// Of any size and usage.
     pub odd: Vec<wgpu::Buffer>,
-    /// Storage of [`OWN`] bytes: for each argument its own.
+    /// Storage of [`Gpu::room`] bytes: for each argument its own.
     pub own: Vec<wgpu::Buffer>,
+    /// Bytes of such a buffer.
+    pub room: u64,
+    /// Dispatches run, on data that [`crate::data`] makes up.
+    pub runs: bool,
     heard: Arc<Mutex<Option<String>>>,
 }
-
-/// Bytes of the buffers that arguments have for themselves.
-pub const OWN: u64 = 1 << 20;
 
 /// Arguments of a call, at most.
 const ARGS: usize = 16;
@@ -73,7 +74,19 @@ impl Gpu {
         if name != "all" {
             descriptor.required_features = wgpu::Features::empty();
         }
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a noop device");
+        Gpu::of(name, adapter, &descriptor, false)
+    }
+
+    /// The first adapter that `WGPU_BACKEND` leaves, with all that kernels make use of; none where there is no adapter.
+    pub fn first() -> Option<Gpu> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let adapter = pollster::block_on(instance.request_adapter(&Default::default())).ok()?;
+        let descriptor = Caps::device_descriptor(&adapter);
+        Some(Gpu::of("an adapter", adapter, &descriptor, true))
+    }
+
+    fn of(name: &'static str, adapter: wgpu::Adapter, descriptor: &wgpu::DeviceDescriptor, runs: bool) -> Gpu {
+        let (device, queue) = pollster::block_on(adapter.request_device(descriptor)).expect("a device");
         let heard = Arc::new(Mutex::new(None));
         let ear = heard.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -88,17 +101,27 @@ impl Gpu {
                 .map(|usage| (size, usage))
         });
         let odd = odd.map(|(size, usage)| buffer(size, usage)).collect();
-        let own = (0..ARGS).map(|_| buffer(OWN, Usage::STORAGE)).collect();
-        Gpu { name, adapter, device, queue, odd, own, heard }
+        let room = if runs { 1 << 17 } else { 1 << 20 };
+        let own = (0..ARGS).map(|_| buffer(room, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)).collect();
+        Gpu { name, adapter, device, queue, odd, own, room, runs, heard }
     }
 
-    /// Kernels with the device's own Caps, and some with those of a preset.
+    /// Kernels with the device's own Caps. Where dispatches run, one in four with naga's checks; elsewhere some with the Caps of a preset.
     pub fn kernels(&self) -> Vec<Kernels> {
+        let caps = Caps::of(&self.adapter, &self.device);
+        if self.runs {
+            let of = |checked| {
+                let options = KernelsOptions { checked, ..KernelsOptions::default() };
+                Kernels::with_options(&self.device, caps.clone(), options)
+            };
+            let plain = of(false);
+            return vec![plain.clone(), plain.clone(), plain, of(true)];
+        }
         let of = |caps| {
             let options = KernelsOptions { cache_dir: Some(std::env::temp_dir()), ..KernelsOptions::default() };
             Kernels::with_options(&self.device, caps, options)
         };
-        let own = of(Caps::of(&self.adapter, &self.device));
+        let own = of(caps);
         // On the first device alone, since each compiles its own pipelines.
         let some = presets()
             .into_iter()

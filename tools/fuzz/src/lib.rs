@@ -4,7 +4,9 @@
 //! complaint of wgpu's. Nothing may panic, and nothing may reach the device's handler of uncaptured errors.
 
 pub mod call;
+pub mod data;
 pub mod dice;
 pub mod gpu;
 pub mod ops;
+pub mod session;
 pub mod tensors;

@@ -115,7 +115,7 @@ pub fn tensors(file: &[u8]) -> Result<Vec<Tensor>, String> {
         let shape = (0..axes).map(|_| cursor.u64()).collect::<Result<Vec<_>, _>>()?;
         told.push((name, shape, cursor.u32()?, cursor.u64()?));
     }
-    let data = (cursor.at as u64).next_multiple_of(alignment);
+    let data = (cursor.at as u64).checked_next_multiple_of(alignment).ok_or("has an alignment past its end")?;
     let mut tensors = Vec::new();
     for (name, shape, kind, offset) in told {
         let k = shape.first().copied().unwrap_or(1);
@@ -125,7 +125,7 @@ pub fn tensors(file: &[u8]) -> Result<Vec<Tensor>, String> {
             None => 0..0,
             Some((_, _, of, bytes)) => {
                 let start = data.saturating_add(offset);
-                let end = start.saturating_add(n.saturating_mul(k) / of * bytes);
+                let end = start.saturating_add((n.saturating_mul(k) / of).saturating_mul(*bytes));
                 if end > file.len() as u64 {
                     return Err(format!("ends at byte {}, tensor `{name}` at {end}", file.len()));
                 }
@@ -140,26 +140,63 @@ pub fn tensors(file: &[u8]) -> Result<Vec<Tensor>, String> {
 
 #[cfg(test)]
 mod tests {
+    use tileloom::verify::random::Random;
+
     use super::*;
 
-    #[test]
-    fn a_file_is_read() {
+    /// A file of version 3: an alignment of 64, an array of two words, and q4_0 of three rows of 64; and where its data begin.
+    fn file() -> (Vec<u8>, usize) {
         let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
         let mut file = [&b"GGUF"[..], &3u32.to_le_bytes(), &1u64.to_le_bytes(), &2u64.to_le_bytes()].concat();
-        // An alignment of 64, and an array of two words.
         file.extend([text("general.alignment"), 4u32.to_le_bytes().to_vec(), 64u32.to_le_bytes().to_vec()].concat());
         file.extend([text("words"), 9u32.to_le_bytes().to_vec(), 8u32.to_le_bytes().to_vec()].concat());
         file.extend([2u64.to_le_bytes().to_vec(), text("one"), text("two")].concat());
-        // q4_0 of three rows of 64.
         file.extend([text("blk.0.w"), 2u32.to_le_bytes().to_vec(), 64u64.to_le_bytes().to_vec()].concat());
         file.extend([&3u64.to_le_bytes()[..], &2u32.to_le_bytes(), &0u64.to_le_bytes()].concat());
         let start = file.len().next_multiple_of(64);
         file.resize(start + 3 * 36, 7);
+        (file, start)
+    }
+
+    #[test]
+    fn a_file_is_read() {
+        let (mut file, start) = file();
         let expected = Tensor { name: "blk.0.w".into(), kind: "q4_0".into(), n: 3, k: 64, bytes: start..start + 108 };
         assert_eq!(tensors(&file).unwrap(), [expected]);
         file.pop();
         assert!(tensors(&file).unwrap_err().contains("tensor `blk.0.w`"));
         assert!(tensors(&file[..60]).unwrap_err().contains("ends at byte 60"));
         assert!(tensors(b"GGML").unwrap_err().contains("is not a GGUF file"));
+    }
+
+    /// Words of the head changed to any value: refused, or read to what is in the file.
+    #[test]
+    fn files_that_lie() {
+        let (file, start) = file();
+        let odd = [0, 1, 3, 0x20, 0x80, 0xff];
+        let (mut random, mut read) = (Random::new(1), 0);
+        for case in 0..200_000 {
+            let mut file = file.clone();
+            for _ in 0..=random.below(3) {
+                let (at, len) = (random.below(start), [1, 1, 4, 8][random.below(4)]);
+                let (byte, same) = (odd[random.below(odd.len())], random.below(2) == 0);
+                let end = (at + len).min(start);
+                file[at..end].iter_mut().for_each(|own| *own = if same { byte } else { random.word() as u8 });
+            }
+            if random.below(8) == 0 {
+                file.truncate(random.below(file.len()));
+            }
+            match tensors(&file) {
+                Ok(told) => {
+                    read += 1;
+                    for tensor in told {
+                        let (start, end) = (tensor.bytes.start, tensor.bytes.end);
+                        assert!(start <= end && end <= file.len(), "case {case}: {tensor:?}");
+                    }
+                }
+                Err(fault) => assert!(!fault.is_empty(), "case {case}"),
+            }
+        }
+        assert!((2_000..198_000).contains(&read), "{read}");
     }
 }
