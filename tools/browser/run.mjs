@@ -6,40 +6,17 @@
 // adapter is SwiftShader, on the CPU.
 
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { launch } from './chromium.mjs';
+import { serve } from './serve.mjs';
 
 const [loom, dir, ...rest] = process.argv.slice(2);
 const full = rest.includes('--full');
 const file = rest.includes('--report') ? rest[rest.indexOf('--report') + 1] : null;
 const kernels = rest.filter((word, i) => !word.startsWith('--') && rest[i - 1] !== '--report');
 
-const here = new URL('.', import.meta.url).pathname;
-const types = { html: 'text/html', js: 'text/javascript', json: 'application/json', wgsl: 'text/plain' };
 /** The page itself, calls and shaders; answers are written beside them. */
-const server = createServer((request, response) => {
-  const path = decodeURIComponent(request.url.slice(1));
-  const answer = (status, body, type = 'text/plain') => response.writeHead(status, { 'content-type': type }).end(body);
-  if (!/^([\w-]+\/)?[\w.-]+$/.test(path) || path.includes('..')) return answer(404, 'no such file');
-  if (request.method === 'POST' && path.startsWith('answers/')) {
-    const parts = [];
-    request.on('data', (part) => parts.push(part));
-    request.on('end', () => {
-      writeFileSync(join(dir, path), Buffer.concat(parts));
-      answer(200, '');
-    });
-    return undefined;
-  }
-  try {
-    const folder = ['run.html', 'run.js'].includes(path) ? here : dir;
-    return answer(200, readFileSync(join(folder, path)), types[path.split('.').pop()] ?? 'application/octet-stream');
-  } catch {
-    return answer(404, 'no such file');
-  }
-});
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
+const server = await serve(new URL('.', import.meta.url).pathname, dir);
 
 function timed(what, start) {
   console.log(`${what}: ${((Date.now() - start) / 1000).toFixed(1)} s`);
@@ -47,7 +24,7 @@ function timed(what, start) {
 
 let start = Date.now();
 const browser = await launch('--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader');
-const page = await browser.open(`http://localhost:${server.address().port}/run.html`);
+const page = await browser.open(`${server.url}/run.html`);
 const facts = await page.evaluate('facts()');
 console.log(`Chromium on ${facts.name}: f16 ${facts.f16}, subgroups ${facts.subgroups ?? 'none'}, ${facts.immediates} bytes of immediates`);
 const device = [...(facts.f16 ? ['--f16'] : []), ...(facts.subgroups ? ['--subgroups', facts.subgroups] : [])];
