@@ -44,7 +44,7 @@ async function run() {
   }
   at('state').textContent = 'Tensors.';
   row('checks', ['tensors', 'upload, softmax, read', counted(await page.tensors()), '']);
-  for (const { call, told, right } of page.refused()) {
+  for (const { call, told, right } of await page.refused()) {
     row('refused', [call, right ? (counted(right), 'refused') : counted(right), [told, 'faint']]);
   }
   at('state').textContent = 'Small calls of each kernel, for the report.';

@@ -1,7 +1,9 @@
 //! A device, buffers, and what is awaited.
 
+use std::sync::Arc;
+
 use futures_channel::oneshot;
-use tileloom::{Caps, Dispatch, Dtype, Kernels, wgpu};
+use tileloom::{Caps, Dispatch, Dtype, Kernels, KernelsOptions, wgpu};
 use wasm_bindgen::JsError;
 
 use crate::now;
@@ -50,13 +52,13 @@ impl Read {
 }
 
 impl Gpu {
-    /// The adapter that the browser prefers, with all that kernels make use of. What no error scope hears is told to the console.
-    pub async fn open() -> Result<Gpu, JsError> {
+    /// The adapter that the browser prefers, with all that kernels make use of. `heard` gets what no error scope hears.
+    pub async fn open(options: KernelsOptions, heard: impl Fn(String) + Send + Sync + 'static) -> Result<Gpu, JsError> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let adapter = instance.request_adapter(&Default::default()).await?;
         let (device, queue) = adapter.request_device(&Caps::device_descriptor(&adapter)).await?;
-        device.on_uncaptured_error(std::sync::Arc::new(|error| crate::error(&error.to_string())));
-        let kernels = Kernels::new(&device, Caps::of(&adapter, &device));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| heard(error.to_string())));
+        let kernels = Kernels::with_options(&device, Caps::of(&adapter, &device), options);
         Ok(Gpu { queue, kernels })
     }
 
@@ -111,7 +113,8 @@ impl Gpu {
         Ok(all)
     }
 
-    async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, JsError> {
+    /// What a buffer holds.
+    pub async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, JsError> {
         let device = self.kernels.device();
         let staging = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,

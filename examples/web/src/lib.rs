@@ -8,7 +8,7 @@ mod refused;
 use std::ops::ControlFlow;
 
 use tileloom::verify::{Progress, Verdicts, verify};
-use tileloom::{Context, SoftmaxOptions};
+use tileloom::{Context, KernelsOptions, SoftmaxOptions, wgpu};
 use wasm_bindgen::prelude::*;
 
 use cases::Work;
@@ -63,7 +63,7 @@ pub struct Page {
 impl Page {
     /// Opens the adapter that the browser prefers.
     pub async fn open() -> Result<Page, JsError> {
-        Ok(Page { gpu: Gpu::open().await? })
+        Ok(Page { gpu: Gpu::open(KernelsOptions::default(), |message| error(&message)).await? })
     }
 
     /// What the crate knows of it: names and facts, in turns.
@@ -121,19 +121,25 @@ impl Page {
         })
     }
 
-    /// A tensor's way: its own device, upload, op, read.
+    /// A tensor's way: its own device, upload, op, read; and an error of the device, which the next read tells.
     pub async fn tensors(&self) -> Result<bool, JsError> {
         let context = Context::new().await?;
         let x = context.upload(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3])?;
-        let y = x.softmax(&SoftmaxOptions::default())?.read().await?;
+        let y = x.softmax(&SoftmaxOptions::default())?;
+        let values = y.read().await?;
         // e^0, e^1 and e^2 over their sum.
         let expected = [0.090_030_57, 0.244_728_48, 0.665_240_94];
-        Ok(y.len() == 6 && y.iter().zip(expected.iter().cycle()).all(|(y, e)| (y - e).abs() < 1e-6))
+        let right = values.len() == 6 && values.iter().zip(expected.iter().cycle()).all(|(y, e)| (y - e).abs() < 1e-6);
+        let source = wgpu::ShaderSource::Wgsl("fault".into());
+        context.device().create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        Ok(right && y.read().await.is_err() && y.read().await? == values)
     }
 
-    /// Calls with sizes near 2^32, or past it.
-    pub fn refused(&self) -> Vec<Refusal> {
-        refused::all(&self.gpu)
+    /// Calls with sizes past 2^32, and a shader with a fault.
+    pub async fn refused(&self) -> Result<Vec<Refusal>, JsError> {
+        let mut all = refused::sizes(&self.gpu);
+        all.push(refused::shader().await?);
+        Ok(all)
     }
 
     /// What `verify` says of the same Problems: six lines. wgpu's web backend does not tell the adapter: `browser` is what the browser does, for

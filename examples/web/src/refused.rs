@@ -1,6 +1,14 @@
-//! Sizes that 32 bits cannot hold. `usize` has 32 bits here: a product that wraps comes out small, and would pass.
+//! What must be refused. Sizes that 32 bits cannot hold: `usize` has 32 bits here, and a product that wraps comes out small, and would
+//! pass. A shader that the browser does not take.
 
-use tileloom::{Error, ErrorKind, Op, attention, gemm, gemm_quant, rope, softmax, vq_assign, vq_lookup, wgpu};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tileloom::kernels::Rewrite;
+use tileloom::{
+    Error, ErrorKind, KernelsOptions, Op, attention, gemm, gemm_quant, rope, softmax, vq_assign, vq_lookup, wgpu,
+};
+use wasm_bindgen::JsError;
 
 use crate::Refusal;
 use crate::gpu::Gpu;
@@ -24,7 +32,7 @@ fn refusal<T>(call: String, result: Result<T, Error>) -> Refusal {
 }
 
 /// Calls whose buffers have 4096 bytes each.
-pub fn all(gpu: &Gpu) -> Vec<Refusal> {
+pub fn sizes(gpu: &Gpu) -> Vec<Refusal> {
     let buffers: Vec<wgpu::Buffer> = (0..4).map(|_| gpu.buffer(&[0; 4096])).collect();
     let [a, b, c, d] = [&buffers[0], &buffers[1], &buffers[2], &buffers[3]];
     let kernels = &gpu.kernels;
@@ -62,4 +70,35 @@ pub fn all(gpu: &Gpu) -> Vec<Refusal> {
             vectors.prepare(kernels, vq_lookup::Buffers::new(a, b, c)),
         ),
     ]
+}
+
+/// On a device of its own, whose kernels have a fault: `prepare_async` tells it each time; `prepare` cannot wait, and the handler of the
+/// device hears of it.
+pub async fn shader() -> Result<Refusal, JsError> {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = heard.clone();
+    let rewrite = Rewrite(Arc::new(|_, source| source + "fault"));
+    let options = KernelsOptions { rewrite: Some(rewrite), ..Default::default() };
+    let hear = move |_| drop(count.fetch_add(1, Ordering::Relaxed));
+    let gpu = Gpu::open(options, hear).await?;
+    let [x, y] = [gpu.buffer(&[0; 4096]), gpu.buffer(&[0; 4096])];
+    let problem = softmax::Problem { rows: 4, cols: 256, ..Default::default() };
+    let buffers = softmax::Buffers::new(&x, &y);
+    let first = softmax::prepare_async(&gpu.kernels, &problem, buffers).await;
+    let second = softmax::prepare_async(&gpu.kernels, &problem, buffers).await;
+    let before = heard.load(Ordering::Relaxed);
+    let at_once = softmax::prepare(&gpu.kernels, &problem, buffers);
+    gpu.read(&y).await?;
+    let after = heard.load(Ordering::Relaxed);
+    let told = |result: Result<_, Error>| result.err().map_or("nothing".into(), |error| error.to_string());
+    Ok(Refusal {
+        call: "a shader with a fault".into(),
+        right: first.is_err() && second.is_err() && at_once.is_ok() && before == 0 && after > 0,
+        told: format!(
+            "prepare_async: {}; again: {}; prepare: {}, and {after} errors go to the device's handler",
+            told(first),
+            told(second),
+            told(at_once),
+        ),
+    })
 }
