@@ -9,12 +9,14 @@ const FLAGS = [
   '--headless=new', '--no-sandbox', '--no-first-run', '--disable-quic', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--disable-dev-shm-usage', '--hide-scrollbars', '--remote-debugging-pipe',
 ];
+// Its adapter on the CPU.
+const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
-/** Starts it: `open(url)` gives a page, `close()` ends it. */
-export async function launch(...flags) {
+/** Starts it, with WebGPU on this adapter of tools/browser/chromium: `open(url)` gives a page, `close()` ends it. */
+export async function launch(adapter, ...flags) {
   const profile = mkdtempSync(join(tmpdir(), 'tileloom-chromium-'));
   const start = new URL('chromium', import.meta.url).pathname;
-  const browser = spawn(start, ['run', ...FLAGS, `--user-data-dir=${profile}`, ...flags], {
+  const browser = spawn(start, ['run', adapter, ...FLAGS, ...WEBGPU, `--user-data-dir=${profile}`, ...flags], {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
   });
   const [, , errors, to, from] = browser.stdio;

@@ -66,7 +66,7 @@ function opened() {
   };
 }
 
-const browser = await launch('--allow-file-access-from-files', '--host-resolver-rules=MAP * ~NOTFOUND');
+const browser = await launch('swiftshader', '--allow-file-access-from-files', '--host-resolver-rules=MAP * ~NOTFOUND');
 const { check, worn, end } = checks();
 
 const url = pathToFileURL(resolve(dir, 'report.html')).href;

@@ -69,6 +69,9 @@ struct Device {
     /// Of each case the smallest Problem alone, and none of more than 2^18 operations and bytes
     #[arg(long)]
     quick: bool,
+    /// Only calls of shaders that enable f16 or subgroups
+    #[arg(long)]
+    enabled: bool,
 }
 
 /// Operations and bytes of a Problem, at most, where it is to be quick.
@@ -101,21 +104,32 @@ impl Device {
         let descriptor = Caps::device_descriptor(&adapter);
         let (device, _) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())?;
         let options = KernelsOptions { keep: true, ..Default::default() };
-        let kernels = Kernels::with_options(&device, Caps::of(&adapter, &device), options);
+        let own = Caps::of(&adapter, &device);
+        let kernels = Kernels::with_options(&device, own.clone(), options);
         let browser = |caps: &Caps| caps.backend == wgpu::Backend::BrowserWebGpu;
         let baseline = presets().into_iter().find(browser).ok_or("there is no preset of a browser")?;
         Ok(kernels.with_caps(Caps {
             f16: self.f16,
             subgroup: self.subgroups.map(|(min, max)| caps::Subgroup { min, max }),
             immediate_bytes: self.immediates,
+            overrides: own.overrides,
             ..baseline
         }))
     }
 
-    fn groups(&self, kernel: &dyn Kernel) -> Vec<(String, Vec<Box<dyn Run>>)> {
+    /// Cases by name, with their entries.
+    fn groups(&self, kernel: &dyn Kernel, gpu: &Kernels) -> Vec<(String, Vec<Box<dyn Run>>)> {
         let mut groups = groups(kernel, Depth::Narrow);
         if self.quick {
             groups.iter_mut().for_each(|(_, runs)| drop(runs.drain(..runs.len() - 1)));
+        }
+        if self.enabled {
+            // What fails stays, and is told.
+            let wanted = |run: &dyn Run| {
+                self.load(run, gpu).map_or(true, |held| held.is_ok_and(|held| held.iter().any(enables)))
+            };
+            groups.iter_mut().for_each(|(_, runs)| runs.retain(|run| wanted(&**run)));
+            groups.retain(|(_, runs)| !runs.is_empty());
         }
         groups
     }
@@ -127,6 +141,12 @@ impl Device {
             false => run.load(gpu),
         }
     }
+}
+
+/// Whether a shader of the call enables anything.
+fn enables(held: &Held) -> bool {
+    let mut sources = held.loaded.dispatch().kept().filter_map(|kept| kept.shader.dawn_source(kept.immediates));
+    sources.any(|source| source.starts_with("enable "))
 }
 
 fn cost(run: &dyn Run) -> f64 {
@@ -179,7 +199,7 @@ pub fn export(options: &Options) -> Result<String, String> {
         // Of its own: other threads would drive tables out of what is kept.
         let gpu = device.open()?;
         let (mut calls, mut bytes) = (Vec::new(), 0);
-        for (case, runs) in device.groups(kernel) {
+        for (case, runs) in device.groups(kernel, &gpu) {
             for (at, run) in runs.iter().enumerate() {
                 let id = ids(kernel, &case, at);
                 // What cannot be prepared is told by `judge`.
@@ -331,15 +351,17 @@ pub fn judge(options: &Judge) -> Result<(bool, String), String> {
         flushes = (question.told)(flushes, &answer(dir, &format!("flush.{i}"))?);
     }
     let tallies = each(&kernels, |kernel| {
-        let groups = device.groups(kernel);
-        Ok(Tally::elsewhere(kernel, adapter, &groups, |case, runs, verdict| {
+        let groups = device.groups(kernel, &gpu);
+        let tally = Tally::elsewhere(kernel, adapter, &groups, |case, runs, verdict| {
             let mut at = 0;
             judged_by(runs, Depth::Narrow, verdict, |run, _| {
                 at += 1;
                 ended(options, &device, &gpu, flushes, run, ids(kernel, case, at - 1))
             })
-        }))
+        });
+        Ok((!groups.is_empty()).then_some(tally))
     })?;
+    let tallies: Vec<Tally> = tallies.into_iter().flatten().collect();
     if let Some(file) = report {
         let records: Vec<_> = tallies.iter().flat_map(|tally| tally.records.clone()).collect();
         append(file, &records).map_err(|error| format!("{}: {error}", file.display()))?;
