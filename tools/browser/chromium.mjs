@@ -32,11 +32,12 @@ export async function launch(adapter, ...flags) {
     for (const { reject } of answers.values()) reject(ended);
   });
 
-  let rest = Buffer.alloc(0);
+  // Parts of a message that has no end yet: those with what a page has posted are long.
+  let parts = [];
   from.on('data', (bytes) => {
-    rest = Buffer.concat([rest, bytes]);
-    for (let end; (end = rest.indexOf(0)) >= 0; rest = rest.subarray(end + 1)) {
-      const { id, result, error, method, params, sessionId } = JSON.parse(rest.subarray(0, end).toString());
+    for (let end; (end = bytes.indexOf(0)) >= 0; bytes = bytes.subarray(end + 1)) {
+      const { id, result, error, method, params, sessionId } = JSON.parse(Buffer.concat([...parts, bytes.subarray(0, end)]).toString());
+      parts = [];
       if (!id) {
         for (const listener of listeners) if (listener.session === sessionId) listener.hear(method, params);
         continue;
@@ -46,6 +47,7 @@ export async function launch(adapter, ...flags) {
       if (error) reject(new Error(error.message));
       else resolve(result);
     }
+    if (bytes.length > 0) parts.push(bytes);
   });
 
   function send(method, params = {}, sessionId = undefined) {
