@@ -1,7 +1,7 @@
 //! `loom export` and `loom judge`: calls of each kernel as files that a browser runs without Rust, and the judgement of what it
 //! gave. The calls are prepared on wgpu's noop backend, with the limits of WebGPU and the rules of browsers.
 //!
-//! A call `ID` is `calls/ID.json` (steps: shader, entry point, bindings, parameters, grid; buffers) and `calls/ID.bin` (what the
+//! A call `ID` is `calls/ID.json` (steps: shader, entry point, bindings, parameters, grid; buffers; shape, Config, what it costs) and `calls/ID.bin` (what the
 //! buffers hold before, poison included, one after the other). Its answer is `answers/ID.bin`: the buffers that are written, one
 //! after the other; or `answers/ID.txt`: why there is none. `index.json` lists the calls, and what the browser must have.
 
@@ -16,13 +16,12 @@ use serde_json::json;
 use tileloom::caps::presets;
 use tileloom::compose::PARAMS_BINDING;
 use tileloom::reference::Verdict;
-use tileloom::verify::call::Loaded;
 use tileloom::{Caps, Kernels, KernelsOptions, caps, wgpu};
 
 use super::check::{self, Tally};
 use crate::flush::{Flushes, Question};
 use crate::harness::Outcome as Ended;
-use crate::kernel::{Depth, Held, Kernel, Run};
+use crate::kernel::{Cost, Depth, Held, Kernel, Run, Use};
 use crate::registry;
 use crate::report::append;
 use crate::runner::listed::{groups, judged_by};
@@ -72,6 +71,12 @@ struct Device {
     /// Only calls of shaders that enable f16 or subgroups
     #[arg(long)]
     enabled: bool,
+    /// In place of cases what others compute in a browser, too: see tools/browser/peers.mjs
+    #[arg(long)]
+    beside: bool,
+    /// Its shaders run on the CPU
+    #[arg(long)]
+    cpu: bool,
 }
 
 /// Operations and bytes of a Problem, at most, where it is to be quick.
@@ -113,12 +118,17 @@ impl Device {
             subgroup: self.subgroups.map(|(min, max)| caps::Subgroup { min, max }),
             immediate_bytes: self.immediates,
             overrides: own.overrides,
+            device_type: if self.cpu { wgpu::DeviceType::Cpu } else { baseline.device_type },
             ..baseline
         }))
     }
 
     /// Cases by name, with their entries.
     fn groups(&self, kernel: &dyn Kernel, gpu: &Kernels) -> Vec<(String, Vec<Box<dyn Run>>)> {
+        if self.beside {
+            let list = kernel.list().into_iter().filter(|run| run.what() == Use::Beside);
+            return list.map(|run| (run.name().to_string(), vec![run])).collect();
+        }
         let mut groups = groups(kernel, Depth::Narrow);
         if self.quick {
             groups.iter_mut().for_each(|(_, runs)| drop(runs.drain(..runs.len() - 1)));
@@ -204,8 +214,8 @@ pub fn export(options: &Options) -> Result<String, String> {
                 let id = ids(kernel, &case, at);
                 // What cannot be prepared is told by `judge`.
                 let Ok(Ok(held)) = device.load(&**run, &gpu) else { continue };
-                for (config, Held { loaded, .. }) in held.iter().enumerate() {
-                    bytes += written(dir, &id(config), loaded)?;
+                for (config, held) in held.iter().enumerate() {
+                    bytes += written(dir, &id(config), held, &**run)?;
                     calls.push((cost(&**run), id(config)));
                 }
             }
@@ -239,7 +249,7 @@ fn shader(dir: &Path, source: &str) -> Result<String, String> {
 }
 
 /// Writes one call; how many bytes its buffers have.
-fn written(dir: &Path, id: &str, loaded: &Loaded) -> Result<usize, String> {
+fn written(dir: &Path, id: &str, Held { config, loaded, .. }: &Held, run: &dyn Run) -> Result<usize, String> {
     let (mut places, mut bytes, mut buffers) = (HashMap::new(), Vec::new(), Vec::new());
     for (buffer, before) in loaded.buffers() {
         places.insert(buffer.clone(), buffers.len());
@@ -274,7 +284,9 @@ fn written(dir: &Path, id: &str, loaded: &Loaded) -> Result<usize, String> {
             "params": kept.params, "params_binding": (!kept.immediates).then_some(PARAMS_BINDING),
         }));
     }
-    write(&dir.join(format!("calls/{id}.json")), json!({ "steps": steps, "buffers": buffers }).to_string())?;
+    let Cost { flops, bytes: moved } = run.cost();
+    let call = json!({ "steps": steps, "buffers": buffers, "shape": run.name(), "config": config, "flops": flops, "bytes": moved });
+    write(&dir.join(format!("calls/{id}.json")), call.to_string())?;
     write(&dir.join(format!("calls/{id}.bin")), &bytes)?;
     Ok(bytes.len())
 }
