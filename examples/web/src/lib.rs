@@ -131,7 +131,7 @@ impl Page {
         let expected = [0.090_030_57, 0.244_728_48, 0.665_240_94];
         let right = values.len() == 6 && values.iter().zip(expected.iter().cycle()).all(|(y, e)| (y - e).abs() < 1e-6);
         let source = wgpu::ShaderSource::Wgsl("fault".into());
-        context.device().create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        let _ = context.device().create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
         Ok(right && y.read().await.is_err() && y.read().await? == values)
     }
 

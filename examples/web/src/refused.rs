@@ -79,7 +79,9 @@ pub async fn shader() -> Result<Refusal, JsError> {
     let count = heard.clone();
     let rewrite = Rewrite(Arc::new(|_, source| source + "fault"));
     let options = KernelsOptions { rewrite: Some(rewrite), ..Default::default() };
-    let hear = move |_| drop(count.fetch_add(1, Ordering::Relaxed));
+    let hear = move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    };
     let gpu = Gpu::open(options, hear).await?;
     let [x, y] = [gpu.buffer(&[0; 4096]), gpu.buffer(&[0; 4096])];
     let problem = softmax::Problem { rows: 4, cols: 256, ..Default::default() };
