@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::scopes::{fault, lock, ready, scoped};
+use crate::scopes::{fault, guarded, lock};
 use crate::tensor::Scalar;
 use crate::{Caps, Dispatch, Error, ErrorKind, Kernels, Result, Tensor};
 
@@ -183,7 +183,7 @@ impl Context {
         let Some(bytes) = bytes.filter(|&bytes| bytes <= limit) else {
             return Err(ErrorKind::OutOfMemory { bytes }.of(op));
         };
-        let (buffer, errors) = scoped(self.device(), || {
+        let buffer = guarded(self.device(), || {
             let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
                 label: Some(op),
                 size: bytes,
@@ -203,11 +203,11 @@ impl Context {
             }
             buffer
         });
-        match ready(errors) {
-            Some(wgpu::Error::OutOfMemory { .. }) => return Err(ErrorKind::OutOfMemory { bytes: Some(bytes) }.of(op)),
-            Some(error) => return Err(fault(error).of(op)),
-            None => self.fault(op)?,
-        }
+        let buffer = buffer.map_err(|error| match error {
+            wgpu::Error::OutOfMemory { .. } => ErrorKind::OutOfMemory { bytes: Some(bytes) }.of(op),
+            error => fault(error).of(op),
+        })?;
+        self.fault(op)?;
         Ok(Tensor::new(self.clone(), buffer, shape))
     }
 
@@ -262,7 +262,7 @@ impl Batch {
     pub fn submit(self) -> Result<()> {
         const OP: &str = "submit";
         self.context.fault(OP)?;
-        let ((), errors) = scoped(self.context.device(), || {
+        let submitted = guarded(self.context.device(), || {
             let mut encoder = self.context.device().create_command_encoder(&Default::default());
             {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -272,9 +272,7 @@ impl Batch {
             }
             self.context.queue().submit([encoder.finish()]);
         });
-        if let Some(error) = ready(errors) {
-            return Err(fault(error).of(OP));
-        }
+        submitted.map_err(|error| fault(error).of(OP))?;
         self.context.fault(OP)
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use crate::compose::{Declared, MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader, Slots};
 use crate::error::Checked;
 use crate::poll::Poller;
-use crate::scopes::{fault, guarded, lock, ready, scoped};
+use crate::scopes::{fault, guarded, lock, scoped};
 use crate::tune::{Choices, Table};
 use crate::verify::{Known, Subject, Tried, Verdicts};
 use crate::{Caps, Error, ErrorKind, Misfit, Op, Result};
@@ -537,14 +537,10 @@ impl Kernels {
         lock(&self.inner.constants).iter().find(|(.., have)| have == buffer).map(|(_, words, _)| words.clone())
     }
 
-    /// Runs `plan` under error scopes. On the web the scopes answer later than this returns: use
-    /// [`later`](Self::later) there.
+    /// Runs `plan` under error scopes. On the web they would answer later than this returns: there the device's own handler hears of
+    /// errors; use [`later`](Self::later).
     pub(crate) fn now<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {
-        let (result, errors) = scoped(&self.inner.device, plan);
-        match ready(errors) {
-            Some(error) => Err(fault(error).of(op)),
-            None => result,
-        }
+        guarded(&self.inner.device, plan).unwrap_or_else(|error| Err(fault(error).of(op)))
     }
 
     /// Runs `plan` under error scopes and waits for them.
@@ -552,9 +548,13 @@ impl Kernels {
         let (result, errors) = scoped(&self.inner.device, plan);
         match errors.await {
             Some(error) => {
-                // A buffer that was made may be none.
+                // A buffer or a pipeline that was made may be none.
                 lock(&self.inner.scratch).take();
                 lock(&self.inner.constants).clear();
+                if cfg!(target_arch = "wasm32") {
+                    lock(&self.inner.pipelines).clear();
+                    lock(&self.inner.built).clear();
+                }
                 Err(fault(error).of(op))
             }
             None => result,

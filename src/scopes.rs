@@ -26,8 +26,8 @@ pub(crate) fn scoped<T, F: FnOnce() -> T>(
     })
 }
 
-/// Runs `f` under error scopes of its own. On the web they would answer too late and keep the errors
-/// from the scopes of `Kernels::later`, which then hear of them.
+/// Runs `f` under error scopes of its own. On the web they would answer too late, and keep the errors from who waits for them: the
+/// scopes of `Kernels::later`, or else the handler of the device.
 pub(crate) fn guarded<T>(device: &wgpu::Device, f: impl FnOnce() -> T) -> std::result::Result<T, wgpu::Error> {
     if cfg!(target_arch = "wasm32") {
         return Ok(f());

@@ -174,7 +174,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = env!("CARGO_PKG_VERSION");
         let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
-        writeln!(f, "tileloom {version} (wgpu 30) on {}, {system}", self.adapter)?;
+        // A browser tells no name, and wasm32 no system.
+        let adapter = if self.adapter.is_empty() { "an adapter without a name" } else { &self.adapter };
+        writeln!(f, "tileloom {version} (wgpu 30) on {adapter}, {}", system.trim())?;
         writeln!(f, "driver:  {}", self.driver)?;
         let right = self.findings.iter().filter(|finding| finding.ok());
         let stopped = if self.cancelled { " (stopped early)" } else { "" };
@@ -251,7 +253,10 @@ pub async fn verify(
     let caps = kernels.caps();
     let mut report = Report {
         adapter: caps.name.clone(),
-        driver: format!("{}, {:?}", caps.driver, caps.backend),
+        driver: match caps.driver.as_str() {
+            "" => format!("{:?}", caps.backend),
+            driver => format!("{driver}, {:?}", caps.backend),
+        },
         findings: Vec::new(),
         // The cap of bindings holds nearly everywhere.
         avoided: caps

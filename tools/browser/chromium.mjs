@@ -9,12 +9,14 @@ const FLAGS = [
   '--headless=new', '--no-sandbox', '--no-first-run', '--disable-quic', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--disable-dev-shm-usage', '--hide-scrollbars', '--remote-debugging-pipe',
 ];
+// Its adapter on the CPU.
+const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
-/** Starts it: `open(url)` gives a page, `close()` ends it. */
-export async function launch(...flags) {
+/** Starts it, with WebGPU on this adapter of tools/browser/chromium: `open(url)` gives a page, `close()` ends it. */
+export async function launch(adapter, ...flags) {
   const profile = mkdtempSync(join(tmpdir(), 'tileloom-chromium-'));
   const start = new URL('chromium', import.meta.url).pathname;
-  const browser = spawn(start, ['run', ...FLAGS, `--user-data-dir=${profile}`, ...flags], {
+  const browser = spawn(start, ['run', adapter, ...FLAGS, ...WEBGPU, `--user-data-dir=${profile}`, ...flags], {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
   });
   const [, , errors, to, from] = browser.stdio;
@@ -30,11 +32,12 @@ export async function launch(...flags) {
     for (const { reject } of answers.values()) reject(ended);
   });
 
-  let rest = Buffer.alloc(0);
+  // Parts of a message that has no end yet: those with what a page has posted are long.
+  let parts = [];
   from.on('data', (bytes) => {
-    rest = Buffer.concat([rest, bytes]);
-    for (let end; (end = rest.indexOf(0)) >= 0; rest = rest.subarray(end + 1)) {
-      const { id, result, error, method, params, sessionId } = JSON.parse(rest.subarray(0, end).toString());
+    for (let end; (end = bytes.indexOf(0)) >= 0; bytes = bytes.subarray(end + 1)) {
+      const { id, result, error, method, params, sessionId } = JSON.parse(Buffer.concat([...parts, bytes.subarray(0, end)]).toString());
+      parts = [];
       if (!id) {
         for (const listener of listeners) if (listener.session === sessionId) listener.hear(method, params);
         continue;
@@ -44,6 +47,7 @@ export async function launch(...flags) {
       if (error) reject(new Error(error.message));
       else resolve(result);
     }
+    if (bytes.length > 0) parts.push(bytes);
   });
 
   function send(method, params = {}, sessionId = undefined) {

@@ -1,7 +1,7 @@
 // Runs the calls of `loom export` on this browser's WebGPU, and sends back the bytes of what they have written.
 
 /** What the adapter offers, in the words of `loom export`. */
-async function facts() {
+export async function facts() {
   const adapter = await navigator.gpu?.requestAdapter();
   if (!adapter) throw new Error('the browser gives no WebGPU adapter');
   const { vendor, architecture, device, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
@@ -10,6 +10,7 @@ async function facts() {
     name: [vendor, architecture, device, description].filter(Boolean).join(' '),
     f16: has('shader-f16'),
     subgroups: has('subgroups') ? `${subgroupMinSize}:${subgroupMaxSize}` : null,
+    cpu: adapter.info.isFallbackAdapter ?? false,
     immediates: navigator.gpu.wgslLanguageFeatures.has('immediate_address_space') ? adapter.limits.maxImmediateSize ?? 0 : 0,
   };
 }
@@ -32,57 +33,83 @@ function pipeline(device, step) {
   return pipelines.get(step.shader);
 }
 
-/** The buffers that a call has written, one after the other. */
-async function answer(device, id) {
-  const [{ steps, buffers }, bytes] = await Promise.all([json(`calls/${id}.json`), fetch(`calls/${id}.bin`).then((r) => r.arrayBuffer())]);
+/** What `f` gives, if the device takes all that it asks for; scopes are a stack of the device, so that `f` must not wait. */
+async function scoped(device, f) {
+  const kinds = ['validation', 'internal', 'out-of-memory'];
+  for (const kind of kinds) device.pushErrorScope(kind);
+  const result = f();
+  const errors = await Promise.all(kinds.map(() => device.popErrorScope()));
+  const error = errors.find((found) => found);
+  if (error) throw new Error(error.message);
+  return result;
+}
+
+/**
+ * A call in buffers of its own: `call` and `bytes` are its files, `run(times)` submits it, `read()` gives what it has written, one buffer
+ * after the other, and `free()` ends it.
+ */
+export async function load(device, id) {
+  const [call, bytes] = await Promise.all([json(`calls/${id}.json`), fetch(`calls/${id}.bin`).then((r) => r.arrayBuffer())]);
+  const { steps, buffers } = call;
   const ready = await Promise.all(steps.map((step) => pipeline(device, step)));
+  const { STORAGE, UNIFORM, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
   const made = [];
-  const make = (size, usage) => {
+  const make = (size, usage, from = null, at = 0) => {
     const buffer = device.createBuffer({ size: Math.max(4, size), usage });
+    if (from) device.queue.writeBuffer(buffer, 0, from, at, size);
     made.push(buffer);
     return buffer;
   };
-  const { STORAGE, UNIFORM, COPY_SRC, COPY_DST, MAP_READ } = GPUBufferUsage;
-
-  for (const kind of ['validation', 'internal', 'out-of-memory']) device.pushErrorScope(kind);
-  let at = 0;
-  const own = buffers.map((buffer) => {
-    const gpu = make(buffer.bytes, STORAGE | COPY_SRC | COPY_DST);
-    device.queue.writeBuffer(gpu, 0, bytes, at, buffer.bytes);
-    at += buffer.bytes;
-    return gpu;
+  const [own, bound] = await scoped(device, () => {
+    let at = 0;
+    const own = buffers.map(({ bytes: size }) => make(size, STORAGE | COPY_SRC | COPY_DST, bytes, (at += size) - size));
+    const bound = steps.map((step, i) => {
+      const entries = step.bindings.map(({ slot, buffer, offset, bytes: size }) => ({ binding: slot, resource: { buffer: own[buffer], offset, size } }));
+      const params = new Uint8Array(step.params);
+      const immediates = params.length > 0 && step.params_binding == null ? params : null;
+      if (params.length > 0 && !immediates) {
+        entries.push({ binding: step.params_binding, resource: { buffer: make(params.length, UNIFORM | COPY_DST, params) } });
+      }
+      return { immediates, group: device.createBindGroup({ layout: ready[i].getBindGroupLayout(0), entries }) };
+    });
+    return [own, bound];
   });
-  const encoder = device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  steps.forEach((step, i) => {
-    const entries = step.bindings.map(({ slot, buffer, offset, bytes: size }) => ({ binding: slot, resource: { buffer: own[buffer], offset, size } }));
-    const params = new Uint8Array(step.params);
-    pass.setPipeline(ready[i]);
-    if (params.length > 0 && step.params_binding != null) {
-      const buffer = make(params.length, UNIFORM | COPY_DST);
-      device.queue.writeBuffer(buffer, 0, params);
-      entries.push({ binding: step.params_binding, resource: { buffer } });
-    } else if (params.length > 0) {
-      pass.setImmediates(0, params);
+  const run = (times) => scoped(device, () => {
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (let time = 0; time < times; time += 1) {
+      steps.forEach(({ grid }, i) => {
+        pass.setPipeline(ready[i]);
+        if (bound[i].immediates) pass.setImmediates(0, bound[i].immediates);
+        pass.setBindGroup(0, bound[i].group);
+        pass.dispatchWorkgroups(...grid);
+      });
     }
-    pass.setBindGroup(0, device.createBindGroup({ layout: ready[i].getBindGroupLayout(0), entries }));
-    pass.dispatchWorkgroups(...step.grid);
+    pass.end();
+    device.queue.submit([encoder.finish()]);
   });
-  pass.end();
-  const written = buffers.map((buffer, i) => ({ ...buffer, gpu: own[i] })).filter((buffer) => buffer.written);
-  const staging = make(written.reduce((sum, { bytes: size }) => sum + size, 0), MAP_READ | COPY_DST);
-  at = 0;
-  for (const { gpu, bytes: size } of written) {
-    encoder.copyBufferToBuffer(gpu, 0, staging, at, size);
-    at += size;
-  }
-  device.queue.submit([encoder.finish()]);
-  const errors = await Promise.all([1, 2, 3].map(() => device.popErrorScope()));
-  const error = errors.find((found) => found);
-  if (error) throw new Error(error.message);
-  await staging.mapAsync(GPUMapMode.READ);
-  const found = staging.getMappedRange().slice(0, at);
-  made.forEach((buffer) => buffer.destroy());
+  const read = async () => {
+    const written = buffers.flatMap(({ written, bytes: size }, i) => (written ? [[own[i], size]] : []));
+    const staging = await scoped(device, () => {
+      const staging = make(written.reduce((sum, [, size]) => sum + size, 0), MAP_READ | COPY_DST);
+      const encoder = device.createCommandEncoder();
+      let at = 0;
+      for (const [buffer, size] of written) encoder.copyBufferToBuffer(buffer, 0, staging, (at += size) - size, size);
+      device.queue.submit([encoder.finish()]);
+      return staging;
+    });
+    await staging.mapAsync(GPUMapMode.READ);
+    return staging.getMappedRange();
+  };
+  return { call, bytes, run, read, free: () => made.forEach((buffer) => buffer.destroy()) };
+}
+
+/** What a call has written. */
+async function answer(device, id) {
+  const { run, read, free } = await load(device, id);
+  await run(1);
+  const found = (await read()).slice(0);
+  free();
   return found;
 }
 

@@ -14,6 +14,7 @@ use crate::case::{Case, Expected, Fault, Options, Reader, Shown, Tensor};
 use crate::flush::Flushes;
 use crate::harness::{Call, Item, Outcome, Replayed};
 use crate::pool::Pool;
+use crate::random::Random;
 
 /// Whether no argument of a case takes more than a case may ask for: told before anything of that size is made.
 ///
@@ -53,6 +54,8 @@ pub enum Use {
     Model,
     /// One of a row of sizes; measured by `loom bench --suite sweep`.
     Sweep,
+    /// Computed beside others in a browser.
+    Beside,
     /// Of a size for large GPUs: what is chosen there is compiled by `loom isa`.
     Large,
     /// Nothing else.
@@ -236,6 +239,15 @@ impl<P: Op> List<P> {
     /// One of a row of sizes, at `n` of a curve.
     pub fn sweep(&mut self, curve: &str, n: usize, problem: P) -> &mut Entry<P> {
         self.push(Use::Sweep, format!("{curve}, n={n}"), problem)
+    }
+
+    /// What others compute in a browser, too: see tools/browser/peers.mjs. All inputs are normal numbers: of rows far from 0, and the like,
+    /// others lose more digits than the rule allows.
+    pub fn beside(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {
+        self.push(Use::Beside, shape.into(), problem).set(|_, values| {
+            let mut random = Random::new(1);
+            values.values_mut().flatten().for_each(|value| *value = random.normal());
+        })
     }
 
     pub fn large(&mut self, shape: impl Into<String>, problem: P) -> &mut Entry<P> {

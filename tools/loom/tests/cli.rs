@@ -687,6 +687,33 @@ fn a_browser_that_computes_nothing_is_told() {
     assert!(code == 1 && out.contains(" 0/2 ") && out.matches("FAILED  moe_bias on idle").count() == 2, "{out}");
 }
 
+/// `--enabled` leaves calls of which a shader enables f16 or subgroups, and those alone.
+#[test]
+fn an_export_of_what_enables_f16_or_subgroups() {
+    let folder = Folder::new("enabled");
+    let read = |file: &str| std::fs::read_to_string(folder.file(file)).unwrap();
+    let json = |file: &str| -> serde_json::Value { serde_json::from_str(&read(file)).unwrap() };
+    let export = |more: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let mut words: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"export", &folder.0, &"moe_bias", &"axpby", &"--quick"];
+        words.extend(more);
+        let (code, out, err) = loom(&words);
+        assert!(code == 0, "{out}{err}");
+        let index = json("index.json");
+        let ids = index["calls"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_string());
+        ids.filter(|id| !id.starts_with("flush")).collect::<Vec<_>>()
+    };
+    let enables = |id: &String| {
+        let call = json(&format!("calls/{id}.json"));
+        let shaders = call["steps"].as_array().unwrap().iter().map(|step| step["shader"].as_str().unwrap());
+        shaders.into_iter().any(|shader| read(&format!("shaders/{shader}.wgsl")).starts_with("enable f16;"))
+    };
+    let all = export(&[&"--f16"]);
+    let wanted: Vec<String> = all.iter().filter(|id| enables(id)).cloned().collect();
+    assert!(!wanted.is_empty() && wanted.len() < all.len(), "{wanted:?} of {all:?}");
+    assert_eq!(export(&[&"--f16", &"--enabled"]).len(), wanted.len());
+    assert!(export(&[&"--enabled"]).is_empty());
+}
+
 /// What fails leaves a file that fails again.
 #[test]
 fn a_failure_leaves_its_case_file() {

@@ -1,7 +1,7 @@
 //! `loom export` and `loom judge`: calls of each kernel as files that a browser runs without Rust, and the judgement of what it
 //! gave. The calls are prepared on wgpu's noop backend, with the limits of WebGPU and the rules of browsers.
 //!
-//! A call `ID` is `calls/ID.json` (steps: shader, entry point, bindings, parameters, grid; buffers) and `calls/ID.bin` (what the
+//! A call `ID` is `calls/ID.json` (steps: shader, entry point, bindings, parameters, grid; buffers; shape, Config, what it costs) and `calls/ID.bin` (what the
 //! buffers hold before, poison included, one after the other). Its answer is `answers/ID.bin`: the buffers that are written, one
 //! after the other; or `answers/ID.txt`: why there is none. `index.json` lists the calls, and what the browser must have.
 
@@ -16,13 +16,12 @@ use serde_json::json;
 use tileloom::caps::presets;
 use tileloom::compose::PARAMS_BINDING;
 use tileloom::reference::Verdict;
-use tileloom::verify::call::Loaded;
 use tileloom::{Caps, Kernels, KernelsOptions, caps, wgpu};
 
 use super::check::{self, Tally};
 use crate::flush::{Flushes, Question};
 use crate::harness::Outcome as Ended;
-use crate::kernel::{Depth, Held, Kernel, Run};
+use crate::kernel::{Cost, Depth, Held, Kernel, Run, Use};
 use crate::registry;
 use crate::report::append;
 use crate::runner::listed::{groups, judged_by};
@@ -69,6 +68,15 @@ struct Device {
     /// Of each case the smallest Problem alone, and none of more than 2^18 operations and bytes
     #[arg(long)]
     quick: bool,
+    /// Only calls of shaders that enable f16 or subgroups
+    #[arg(long)]
+    enabled: bool,
+    /// In place of cases what others compute in a browser, too: see tools/browser/peers.mjs
+    #[arg(long)]
+    beside: bool,
+    /// Its shaders run on the CPU
+    #[arg(long)]
+    cpu: bool,
 }
 
 /// Operations and bytes of a Problem, at most, where it is to be quick.
@@ -101,21 +109,37 @@ impl Device {
         let descriptor = Caps::device_descriptor(&adapter);
         let (device, _) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())?;
         let options = KernelsOptions { keep: true, ..Default::default() };
-        let kernels = Kernels::with_options(&device, Caps::of(&adapter, &device), options);
+        let own = Caps::of(&adapter, &device);
+        let kernels = Kernels::with_options(&device, own.clone(), options);
         let browser = |caps: &Caps| caps.backend == wgpu::Backend::BrowserWebGpu;
         let baseline = presets().into_iter().find(browser).ok_or("there is no preset of a browser")?;
         Ok(kernels.with_caps(Caps {
             f16: self.f16,
             subgroup: self.subgroups.map(|(min, max)| caps::Subgroup { min, max }),
             immediate_bytes: self.immediates,
+            overrides: own.overrides,
+            device_type: if self.cpu { wgpu::DeviceType::Cpu } else { baseline.device_type },
             ..baseline
         }))
     }
 
-    fn groups(&self, kernel: &dyn Kernel) -> Vec<(String, Vec<Box<dyn Run>>)> {
+    /// Cases by name, with their entries.
+    fn groups(&self, kernel: &dyn Kernel, gpu: &Kernels) -> Vec<(String, Vec<Box<dyn Run>>)> {
+        if self.beside {
+            let list = kernel.list().into_iter().filter(|run| run.what() == Use::Beside);
+            return list.map(|run| (run.name().to_string(), vec![run])).collect();
+        }
         let mut groups = groups(kernel, Depth::Narrow);
         if self.quick {
             groups.iter_mut().for_each(|(_, runs)| drop(runs.drain(..runs.len() - 1)));
+        }
+        if self.enabled {
+            // What fails stays, and is told.
+            let wanted = |run: &dyn Run| {
+                self.load(run, gpu).map_or(true, |held| held.is_ok_and(|held| held.iter().any(enables)))
+            };
+            groups.iter_mut().for_each(|(_, runs)| runs.retain(|run| wanted(&**run)));
+            groups.retain(|(_, runs)| !runs.is_empty());
         }
         groups
     }
@@ -127,6 +151,12 @@ impl Device {
             false => run.load(gpu),
         }
     }
+}
+
+/// Whether a shader of the call enables anything.
+fn enables(held: &Held) -> bool {
+    let mut sources = held.loaded.dispatch().kept().filter_map(|kept| kept.shader.dawn_source(kept.immediates));
+    sources.any(|source| source.starts_with("enable "))
 }
 
 fn cost(run: &dyn Run) -> f64 {
@@ -179,13 +209,13 @@ pub fn export(options: &Options) -> Result<String, String> {
         // Of its own: other threads would drive tables out of what is kept.
         let gpu = device.open()?;
         let (mut calls, mut bytes) = (Vec::new(), 0);
-        for (case, runs) in device.groups(kernel) {
+        for (case, runs) in device.groups(kernel, &gpu) {
             for (at, run) in runs.iter().enumerate() {
                 let id = ids(kernel, &case, at);
                 // What cannot be prepared is told by `judge`.
                 let Ok(Ok(held)) = device.load(&**run, &gpu) else { continue };
-                for (config, Held { loaded, .. }) in held.iter().enumerate() {
-                    bytes += written(dir, &id(config), loaded)?;
+                for (config, held) in held.iter().enumerate() {
+                    bytes += written(dir, &id(config), held, &**run)?;
                     calls.push((cost(&**run), id(config)));
                 }
             }
@@ -219,7 +249,7 @@ fn shader(dir: &Path, source: &str) -> Result<String, String> {
 }
 
 /// Writes one call; how many bytes its buffers have.
-fn written(dir: &Path, id: &str, loaded: &Loaded) -> Result<usize, String> {
+fn written(dir: &Path, id: &str, Held { config, loaded, .. }: &Held, run: &dyn Run) -> Result<usize, String> {
     let (mut places, mut bytes, mut buffers) = (HashMap::new(), Vec::new(), Vec::new());
     for (buffer, before) in loaded.buffers() {
         places.insert(buffer.clone(), buffers.len());
@@ -254,7 +284,9 @@ fn written(dir: &Path, id: &str, loaded: &Loaded) -> Result<usize, String> {
             "params": kept.params, "params_binding": (!kept.immediates).then_some(PARAMS_BINDING),
         }));
     }
-    write(&dir.join(format!("calls/{id}.json")), json!({ "steps": steps, "buffers": buffers }).to_string())?;
+    let Cost { flops, bytes: moved } = run.cost();
+    let call = json!({ "steps": steps, "buffers": buffers, "shape": run.name(), "config": config, "flops": flops, "bytes": moved });
+    write(&dir.join(format!("calls/{id}.json")), call.to_string())?;
     write(&dir.join(format!("calls/{id}.bin")), &bytes)?;
     Ok(bytes.len())
 }
@@ -331,15 +363,17 @@ pub fn judge(options: &Judge) -> Result<(bool, String), String> {
         flushes = (question.told)(flushes, &answer(dir, &format!("flush.{i}"))?);
     }
     let tallies = each(&kernels, |kernel| {
-        let groups = device.groups(kernel);
-        Ok(Tally::elsewhere(kernel, adapter, &groups, |case, runs, verdict| {
+        let groups = device.groups(kernel, &gpu);
+        let tally = Tally::elsewhere(kernel, adapter, &groups, |case, runs, verdict| {
             let mut at = 0;
             judged_by(runs, Depth::Narrow, verdict, |run, _| {
                 at += 1;
                 ended(options, &device, &gpu, flushes, run, ids(kernel, case, at - 1))
             })
-        }))
+        });
+        Ok((!groups.is_empty()).then_some(tally))
     })?;
+    let tallies: Vec<Tally> = tallies.into_iter().flatten().collect();
     if let Some(file) = report {
         let records: Vec<_> = tallies.iter().flat_map(|tally| tally.records.clone()).collect();
         append(file, &records).map_err(|error| format!("{}: {error}", file.display()))?;

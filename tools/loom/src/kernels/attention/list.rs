@@ -695,6 +695,7 @@ fn benches(list: &mut List<Problem>) {
             }
         }
     }
+    list.beside("8x256x64 f32", Problem { seq_q: 256, seq_kv: 256, ..Problem::new(1, 8, 8, 64) });
     let f16 = |seq_q, seq_kv, heads, kv_heads, d| Problem {
         seq_q,
         seq_kv,

@@ -715,6 +715,7 @@ fn benches(list: &mut List<Problem>) {
             list.model(format!("{} {}, {name}", own.name, own.dtype), problem);
         }
     }
+    list.beside("3 x 3, 64 to 64 at 32 x 32, nchw", shape(64, 64, 32, 3, Nchw));
     for n in [8, 16, 32, 64, 128, 256] {
         list.sweep("3 x 3, 64 to 64 at n x n, nhwc", n, shape(64, 64, n, 3, Nhwc));
     }

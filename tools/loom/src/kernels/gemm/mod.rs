@@ -630,6 +630,8 @@ fn benches(list: &mut List<Problem>) {
     list.bench("256x256x256 f32", f32s(256, 256, 256));
     list.bench("512x512x512 f32", f32s(512, 512, 512)).quick();
     list.bench("1024x1024x1024 f32", f32s(1024, 1024, 1024));
+    list.beside("256x256x256 f32", f32s(256, 256, 256));
+    list.beside("512x512x512 f32", f32s(512, 512, 512));
     list.bench("512x512x512 f16", plain(512, 512, 512, [F16; 3])).quick();
     list.bench("1024x1024x1024 f16", plain(1024, 1024, 1024, [F16; 3]));
     list.bench("1x2048x2048 f32 NT", transposed(1, 2048, 2048, F32)).quick();

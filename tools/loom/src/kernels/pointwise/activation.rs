@@ -226,6 +226,7 @@ fn benches(list: &mut List<Problem>) {
             entry.quick();
         }
     }
+    list.beside("gelu 1024x1024 f32", shape(Activation::Gelu, 1024, 1024));
     for activation in [Activation::Silu, Activation::Relu] {
         let problem = typed([F16; 3], shape(activation, 4096, 4096));
         list.bench(format!("{} 4096x4096 f16", activation.name()), problem);

@@ -347,6 +347,8 @@ fn benches(list: &mut List<Problem>) {
     let rms = |rows, cols| typed(Dtype::F32, shape(Kind::Rms, rows, cols));
     let layer = |rows, cols| typed(Dtype::F32, shape(Kind::Layer, rows, cols));
     list.bench("rms 4096x4096 f32", rms(4096, 4096)).quick();
+    list.beside("rms 1024x1024 f32", rms(1024, 1024));
+    list.beside("layer 1024x1024 f32", layer(1024, 1024));
     list.bench("rms 4096x4096 f16", typed(Dtype::F16, shape(Kind::Rms, 4096, 4096)));
     list.bench("layer 4096x4096 f32", layer(4096, 4096)).quick();
     list.bench("rms 4096x4096 f32 residual", residual(Dtype::F32, rms(4096, 4096)));

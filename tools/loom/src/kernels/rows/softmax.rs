@@ -453,6 +453,7 @@ fn benches(list: &mut List<Problem>) {
     let scores = Problem { dims: [16, 512], ..shape(8 * 16 * 512, 512) };
     let mask = Mask::shared(F32_MASK, 512);
     list.bench("4096x4096 f32", shape(4096, 4096)).quick();
+    list.beside("1024x1024 f32", shape(1024, 1024));
     list.bench("4096x4096 f16", typed(Dtype::F16, shape(4096, 4096)));
     list.bench("65536x64 f32", shape(65_536, 64));
     list.bench("8192x1000 f32", shape(8192, 1000)).quick();
