@@ -162,6 +162,12 @@ fn broken_rule(module: &naga::Module, info: &ModuleInfo) -> Option<&'static str>
         if function.expressions.iter().any(|(_, e)| tanh(e)) {
             return Some("tanh is called");
         }
+        let dots = |e: &Expression| {
+            matches!(e, Expression::Math { fun: MathFunction::Dot4I8Packed | MathFunction::Dot4U8Packed, .. })
+        };
+        if function.expressions.iter().filter(|(_, e)| dots(e)).count() > 1 {
+            return Some("two dots of bytes are in one function");
+        }
         matrices |= function.expressions.iter().any(|(_, e)| matches!(e, Expression::CooperativeLoad { .. }));
         let mut all = Vec::new();
         statements(&function.body, &mut all);
@@ -176,26 +182,48 @@ fn broken_rule(module: &naga::Module, info: &ModuleInfo) -> Option<&'static str>
             }
         }
     }
-    let lane = Some(naga::Binding::BuiltIn(BuiltIn::SubgroupInvocationId));
-    let arguments = module.entry_points.iter().flat_map(|entry| &entry.function.arguments);
-    let mut asks = arguments.map(|argument| &argument.binding).any(|binding| *binding == lane);
-    for (_, ty) in module.types.iter() {
-        if let TypeInner::Struct { members, .. } = &ty.inner {
-            asks |= members.iter().any(|member| member.binding == lane);
-        }
+    let of = |binding: &Option<naga::Binding>, all: &[BuiltIn]| matches!(binding, Some(naga::Binding::BuiltIn(b)) if all.contains(b));
+    let lane = [BuiltIn::SubgroupInvocationId];
+    let subgroup = [BuiltIn::SubgroupInvocationId, BuiltIn::SubgroupId, BuiltIn::NumSubgroups, BuiltIn::SubgroupSize];
+    let arguments = || module.entry_points.iter().flat_map(|entry| &entry.function.arguments);
+    let alone = |all: &[BuiltIn]| arguments().any(|argument| of(&argument.binding, all));
+    let member = |all: &[BuiltIn]| {
+        arguments().find_map(|argument| match &module.types[argument.ty].inner {
+            TypeInner::Struct { members, .. } => members.iter().find(|member| of(&member.binding, all)),
+            _ => None,
+        })
+    };
+    if matrices && (alone(&lane) || member(&lane).is_some()) {
+        return Some("a kernel with matrices asks for the number in the subgroup");
     }
-    (matrices && asks).then_some("a kernel with matrices asks for the number in the subgroup")
+    // What naga itself calls `local` counts, too.
+    let functions =
+        module.functions.iter().map(|(_, f)| f).chain(module.entry_points.iter().map(|entry| &entry.function));
+    let mut names: HashSet<&str> = HashSet::from(["local"]);
+    for function in functions {
+        names.extend(function.arguments.iter().filter_map(|argument| argument.name.as_deref()));
+        names.extend(function.local_variables.iter().filter_map(|(_, variable)| variable.name.as_deref()));
+        names.extend(function.named_expressions.values().map(String::as_str));
+    }
+    let index = member(&[BuiltIn::LocalInvocationIndex]).and_then(|member| member.name.as_deref());
+    if index.is_some_and(|name| names.contains(name)) {
+        return Some("something else has the name of the number in the workgroup");
+    }
+    (member(&subgroup).is_some() && !alone(&subgroup)).then_some("a struct alone has builtins of subgroups")
 }
 
 #[test]
 fn broken_rules_are_found() {
     let found = |body: &str, arguments: &str| {
+        let local = if arguments.contains("Index") { "" } else { "@builtin(local_invocation_index) local: u32" };
         let source = format!(
             "enable f16;
             @group(0) @binding(0) var<storage, read_write> x: array<f16, 256>;
             fn inner(v: f32) -> f32 {{ return v; }}
+            struct Ids {{ @builtin(subgroup_invocation_id) lane: u32 }}
+            struct Index {{ @builtin(local_invocation_index) index: u32 }}
             @compute @workgroup_size(64)
-            fn main(@builtin(local_invocation_index) local: u32{arguments}) {{ {body} }}"
+            fn main({local}{arguments}) {{ {body} }}"
         );
         let source = if body.contains("coop") { format!("enable wgpu_cooperative_matrix;{source}") } else { source };
         let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&source)));
@@ -215,6 +243,17 @@ fn broken_rules_are_found() {
     assert_eq!(found("x[local] = f16(tanh(inner(3.0 * f32(local))));", ""), Some("tanh is called"));
     assert_eq!(found(matrix, ""), None);
     assert_eq!(found(matrix, lane), Some("a kernel with matrices asks for the number in the subgroup"));
+    assert_eq!(found("_ = ids.lane;", ", ids: Ids"), Some("a struct alone has builtins of subgroups"));
+    assert_eq!(found("_ = ids.lane;", ", ids: Ids, @builtin(subgroup_size) size: u32"), None);
+    let renamed = Some("something else has the name of the number in the workgroup");
+    assert_eq!(found("let index = ids.index;", "ids: Index"), renamed);
+    assert_eq!(found("let other = ids.index;", "ids: Index"), None);
+    let dots = "x[local] = f16(dot4I8Packed(local, 1u)";
+    assert_eq!(found(&format!("{dots});"), ""), None);
+    assert_eq!(
+        found(&format!("{dots} + dot4I8Packed(1u, 2u * local));"), ""),
+        Some("two dots of bytes are in one function")
+    );
 }
 
 fn translate(module: &naga::Module, info: &ModuleInfo, backend: wgpu::Backend, what: &str) {
