@@ -1,6 +1,7 @@
 //! Every shipped shader without a GPU: composed for every Config that the tables give for the Problems of the kernels'
 //! lists and every preset of Caps, validated by naga, and translated for the backend of that preset. And what is chosen.
-//! With `TILELOOM_SHADERS=DIR` the sources are written to that folder, for `tools/browser/tint`.
+//! With `TILELOOM_SHADERS=DIR` the sources are written to that folder, for `tools/browser/tint`, and what naga makes of them
+//! for Direct3D 12 and Metal, for `tools/compilers`.
 
 mod attention;
 mod gemm;
@@ -11,6 +12,7 @@ mod rope;
 mod softmax;
 mod vq_assign;
 mod vq_lookup;
+mod written;
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -19,10 +21,12 @@ use std::sync::Mutex;
 
 use loom::kernel::{Depth, Kernel, Run, Use};
 use loom::registry;
+use naga::back::hlsl::ShaderModel;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use tileloom::caps::presets;
 use tileloom::compose::{PARAMS_BINDING, Shader};
 use tileloom::{Caps, wgpu};
+use written::{Files, Valid};
 
 /// Sources that naga is to go through: a shader of each, what it is, and the backends and capabilities of its devices.
 type Held = HashMap<String, (Shader, String, HashSet<(wgpu::Backend, u64)>)>;
@@ -53,7 +57,9 @@ fn hold(caps: &Caps, shader: &Shader, what: &str, held: &mut Held) {
 }
 
 /// Each source is parsed once, is valid by each set of capabilities, and translates for each backend.
-fn check_sources(held: &Held) {
+fn check_sources(held: &Held, mut files: Option<&mut Files>) {
+    let mut held: Vec<_> = held.iter().collect();
+    held.sort_by_key(|(source, (_, what, _))| (what.as_str(), source.as_str()));
     for (source, (shader, what, devices)) in held {
         let module = naga::front::wgsl::parse_str(source)
             .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(source)));
@@ -78,10 +84,13 @@ fn check_sources(held: &Held) {
         params_agree(&module, shader, what);
         declared_are_used(&module, &info, shader, what);
         assert_eq!(broken_rule(&module, &info), None, "{what}");
+        let valid = Valid { module: &module, info: &info, shader, immediates: source.contains("var<immediate>") };
         let backends: HashSet<_> = devices.iter().map(|(backend, _)| *backend).collect();
-        backends
-            .into_iter()
-            .for_each(|backend| translate(&module, &info, backend, &format!("{what}, for {backend:?}")));
+        backends.into_iter().for_each(|backend| translate(&valid, backend, &format!("{what}, for {backend:?}")));
+        if let Some(files) = files.as_deref_mut() {
+            let metal = devices.iter().any(|(backend, _)| *backend == wgpu::Backend::Metal);
+            files.write(&valid, source, what, metal).expect("texts are written");
+        }
     }
 }
 
@@ -256,8 +265,9 @@ fn broken_rules_are_found() {
     );
 }
 
-fn translate(module: &naga::Module, info: &ModuleInfo, backend: wgpu::Backend, what: &str) {
-    let stem = &module.entry_points[0].name;
+fn translate(valid: &Valid, backend: wgpu::Backend, what: &str) {
+    let Valid { module, info, shader, .. } = *valid;
+    let stem = shader.stem();
     match backend {
         wgpu::Backend::Vulkan => {
             let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
@@ -265,32 +275,14 @@ fn translate(module: &naga::Module, info: &ModuleInfo, backend: wgpu::Backend, w
                 naga::back::spv::write_vec(module, info, &options, None).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_eq!(words[0], 0x0723_0203, "{what}");
         }
-        wgpu::Backend::Metal => {
-            let options =
-                naga::back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
-            let (text, _) = naga::back::msl::write_string(module, info, &options, &Default::default())
-                .unwrap_or_else(|e| panic!("{what}: {e}"));
-            assert!(text.contains(stem.as_str()), "{what}");
-        }
-        wgpu::Backend::Dx12 => {
-            let options = naga::back::hlsl::Options {
-                shader_model: naga::back::hlsl::ShaderModel::V6_2,
-                fake_missing_bindings: true,
-                immediates_target: Some(naga::back::hlsl::BindTarget::default()),
-                ..Default::default()
-            };
-            let mut text = String::new();
-            naga::back::hlsl::Writer::new(&mut text, &options, &Default::default())
-                .write(module, info, None)
-                .unwrap_or_else(|e| panic!("{what}: {e}"));
-            assert!(text.contains(stem.as_str()), "{what}");
-        }
+        wgpu::Backend::Metal => assert!(valid.msl((2, 4), false).contains(stem), "{what}"),
+        wgpu::Backend::Dx12 => assert!(valid.hlsl(ShaderModel::V6_2, false).0.contains(stem), "{what}"),
         wgpu::Backend::Gl => {
             let options =
                 naga::back::glsl::Options { version: naga::back::glsl::Version::Desktop(450), ..Default::default() };
             let pipeline = naga::back::glsl::PipelineOptions {
                 shader_stage: naga::ShaderStage::Compute,
-                entry_point: stem.clone(),
+                entry_point: stem.to_string(),
                 multiview: None,
             };
             let mut text = String::new();
@@ -341,9 +333,14 @@ fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
             }
         }
     }
-    check_sources(&held);
     if let Some(dir) = std::env::var_os("TILELOOM_SHADERS") {
-        write_sources(&held, &Path::new(&dir).join(format!("{}.jsonl", kernel.name()))).expect("sources are written");
+        let dir = Path::new(&dir);
+        let mut files = Files::create(dir, kernel.name()).expect("a folder to write to");
+        check_sources(&held, Some(&mut files));
+        files.finish().expect("texts are written");
+        write_sources(&held, &dir.join(format!("{}.jsonl", kernel.name()))).expect("sources are written");
+    } else {
+        check_sources(&held, None);
     }
     for (run, (able, _)) in list.iter().zip(able) {
         let what = || format!("{} {}: {}", kernel.name(), run.name(), run.problem());
