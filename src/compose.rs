@@ -529,14 +529,16 @@ impl Shader {
         self
     }
 
-    /// A file whose functions read or write what the Problem may lack: without it they do nothing, and return zeros.
+    /// A file whose functions read or write what the Problem may lack: without it they do nothing, and return zeros. These are
+    /// variables, since naga 30 defines `u32()` twice in HLSL where a name for u32 has a zero, too.
     pub fn import_if(mut self, given: bool, name: &'static str) -> Self {
         if given {
             return self.import(name);
         }
         for signature in file(name).lines().filter(|line| line.starts_with("fn ")) {
             let signature = signature.split('{').next().unwrap_or(signature).trim_end();
-            let result = signature.split(" -> ").nth(1).map_or(String::new(), |ty| format!(" return {ty}();"));
+            let result =
+                signature.split(" -> ").nth(1).map_or(String::new(), |ty| format!(" var zero: {ty}; return zero;"));
             let _ = writeln!(self.header, "{signature} {{{result} }}");
         }
         self
@@ -772,6 +774,11 @@ impl Shader {
             import(name, &mut seen, &mut out);
         }
         paste(file(self.stem), &mut seen, &mut out);
+        // In HLSL naga 30 gives what a struct has of subgroups a value only where an argument by itself is of subgroups, too.
+        if out.contains("@builtin(subgroup_") {
+            const ARGUMENTS: &str = "(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids";
+            out = out.replace(ARGUMENTS, &format!("{ARGUMENTS}, @builtin(subgroup_size) subgroup_size: u32"));
+        }
         out
     }
 }

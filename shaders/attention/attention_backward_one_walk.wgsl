@@ -15,7 +15,7 @@ fn attention_backward_one_walk(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let seq = sequence(b);
   for (var g = 0u; g < params.group; g++) {
     let base = part_at(b, kv_head * params.group + g, seq.q, w % PARTS);
-    for (var e = ids.local; e < seq.q_len * A_CHUNKS; e += WG_SIZE) { rows[base + e] = vec4<u32>(0u); }
+    for (var e = ids.invocation; e < seq.q_len * A_CHUNKS; e += WG_SIZE) { rows[base + e] = vec4<u32>(0u); }
   }
   storageBarrier();
   for (var tile = w % PARTS * TILE_OWN; tile < seq.kv_room; tile += PARTS * TILE_OWN) {

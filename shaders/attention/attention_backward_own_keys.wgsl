@@ -5,8 +5,8 @@
 
 // The tile of a head of k and v that starts at key `tile`.
 fn own_keys(b: u32, kv_head: u32, seq: Sequence, tile: u32, ids: Ids) {
-  let part = ids.local % LANES;
-  let lane = ids.local / LANES;
+  let part = ids.invocation % LANES;
+  let lane = ids.invocation / LANES;
 
   var own: Owned;
   for (var r = 0u; r < OWN; r++) {

@@ -15,8 +15,8 @@ fn attention_backward_queries(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let count = params.group * seq.q_len;
   let tile = w % params.tiles * TILE_OWN;
   if tile >= count { return; }
-  let part = ids.local % LANES;
-  let lane = ids.local / LANES;
+  let part = ids.invocation % LANES;
+  let lane = ids.invocation / LANES;
 
   var own: Owned;
   for (var r = 0u; r < OWN; r++) {

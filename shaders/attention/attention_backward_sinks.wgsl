@@ -19,14 +19,14 @@ fn attention_backward_sinks(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   if bitcast<u32>(sink) != NEG_INF_BITS {
     for (var b = 0u; b < params.batch; b++) {
       let seq = sequence(b);
-      for (var i = ids.local; i < seq.q_len; i += WG_SIZE) {
+      for (var i = ids.invocation; i < seq.q_len; i += WG_SIZE) {
         let row = row_of(b, h, seq.q + i);
         sum -= exp2((finite(sink) - row.x) * LOG2_E) * row.y * row.z;
       }
     }
   }
   sum = reduce_sum(sum, ids);
-  if ids.local == 0u {
+  if ids.invocation == 0u {
     let at = params.dsinks + h;
     if (params.flags & ADD_A) != 0u { sum += dsinks[at]; }
     dsinks[at] = sum;

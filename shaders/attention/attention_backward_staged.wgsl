@@ -9,11 +9,11 @@ var<workgroup> y_tile: array<vec4<f32>, TILE * Y_ROW>;
 fn stage(walk: Walk, first: i32, may_hide: bool, ids: Ids) {
   let last = i32(walk.end) - 1;
   workgroupBarrier(); // the tile before is still read
-  for (var e = ids.local; e < TILE * X_ROW; e += WG_SIZE) {
+  for (var e = ids.invocation; e < TILE * X_ROW; e += WG_SIZE) {
     let at = u32(clamp(first + i32(e / X_ROW), i32(walk.begin), last));
     x_tile[e] = x_clean(place(walk, at).x, e % X_ROW, true);
   }
-  for (var e = ids.local; e < TILE * Y_ROW; e += WG_SIZE) {
+  for (var e = ids.invocation; e < TILE * Y_ROW; e += WG_SIZE) {
     let at = u32(clamp(first + i32(e / Y_ROW), i32(walk.begin), last));
     y_tile[e] = y_clean(place(walk, at).y, e % Y_ROW, true);
   }

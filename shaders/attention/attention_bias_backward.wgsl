@@ -22,10 +22,10 @@ fn attention_bias_backward(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     let begin = u32(clamp(run.x + shift, 0, width));
     let end = u32(clamp(run.y + shift, 0, width));
     let first = (head * params.blocks + block) * params.width;
-    for (var c = begin + ids.local; c < end; c += WG_SIZE) { own = fma(factor_of(i32(c) - shift), sums[first + c], own); }
+    for (var c = begin + ids.invocation; c < end; c += WG_SIZE) { own = fma(factor_of(i32(c) - shift), sums[first + c], own); }
   }
   let sum = reduce_sum(own, ids);
-  if ids.local == 0u {
+  if ids.invocation == 0u {
     let i = params.out.x + bucket * params.out.z + head * params.out.w;
     var v = sum;
     if params.add != 0u { v += out[i]; }

@@ -55,7 +55,7 @@ struct Lane {
 }
 
 fn lane_of(ids: Ids) -> Lane {
-  return Lane(ids.local % LANES, ids.local / LANES % ROW_LANES, ids.local / LANES / ROW_LANES);
+  return Lane(ids.invocation % LANES, ids.invocation / LANES % ROW_LANES, ids.invocation / LANES / ROW_LANES);
 }
 
 fn load_rows(walk: Walk, lane: Lane, rows: ptr<function, Rows>) {

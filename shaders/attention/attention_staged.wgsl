@@ -17,10 +17,10 @@ var<workgroup> v_tile: array<vec4<f32>, TILE * V_ROW>;
 
 fn stage(s: Sequence, first: u32, last: u32, ids: Ids) {
   workgroupBarrier(); // the tile before is still read
-  for (var e = ids.local; e < TILE * K_ROW; e += WG_SIZE) {
+  for (var e = ids.invocation; e < TILE * K_ROW; e += WG_SIZE) {
     k_tile[e] = key_chunk(place(s, min(first + e / K_ROW, last)), e % K_ROW);
   }
-  for (var e = ids.local; e < TILE * V_ROW; e += WG_SIZE) {
+  for (var e = ids.invocation; e < TILE * V_ROW; e += WG_SIZE) {
     v_tile[e] = value_chunk(place(s, min(first + e / V_ROW, last)), e % V_ROW);
   }
   workgroupBarrier();

@@ -1,6 +1,6 @@
 // One invocation has all chunks of its rows, and hands loads round in its subgroup.
 struct Ids {
-  @builtin(local_invocation_index) local: u32,
+  @builtin(local_invocation_index) invocation: u32,
   @builtin(subgroup_invocation_id) subgroup_lane: u32,
 }
 

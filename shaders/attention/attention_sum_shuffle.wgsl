@@ -1,7 +1,7 @@
 // Sums over runs of LANES neighbours by a butterfly within the subgroup. LANES is a power of two, at most the
 // least size of a subgroup, on which the device's word is trusted.
 struct Ids {
-  @builtin(local_invocation_index) local: u32,
+  @builtin(local_invocation_index) invocation: u32,
 }
 
 fn sum_lanes(s: ptr<function, array<f32, SCORES>>, ids: Ids) {

@@ -100,8 +100,8 @@ fn largest(p: Pairs) -> u32 {
 
 @compute @workgroup_size(WG_SIZE)
 fn kv_append(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  let lane = ids.local % LANES;
-  let number = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + ids.local / LANES;
+  let lane = ids.invocation % LANES;
+  let number = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + ids.invocation / LANES;
   // Past the last one that again, which is not stored: all take part in the reductions.
   let i = min(number, params.items - 1u);
   let token = i / params.groups;

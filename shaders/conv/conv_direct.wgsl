@@ -23,8 +23,8 @@ fn conv_direct(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let phase = phase_of(at.part);
   if at.row >= phase.rows { return; }
   // Where all invocations have the same rows, a constant 0 says so.
-  let row = at.row + select(ids.local / LANES_N, 0u, LANES_N == WG_SIZE) * THREAD_M;
-  let col = at.col + ids.local % LANES_N * 4u;
+  let row = at.row + select(ids.invocation / LANES_N, 0u, LANES_N == WG_SIZE) * THREAD_M;
+  let col = at.col + ids.invocation % LANES_N * 4u;
   var origins = origins_of(phase, at.group, row, ids);
 
   var acc: array<vec4<f32>, SUMS>;

@@ -1,5 +1,5 @@
 // Each invocation loads the rows of x that it multiplies.
-struct Ids { @builtin(local_invocation_index) local: u32 }
+struct Ids { @builtin(local_invocation_index) invocation: u32 }
 
 fn origins_of(phase: Phase, group: u32, row: u32, ids: Ids) -> array<Origin, THREAD_M> {
   var origins: array<Origin, THREAD_M>;

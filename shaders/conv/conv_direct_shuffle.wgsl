@@ -1,7 +1,7 @@
 // The invocations of a subgroup (LANES of them, on the device's word) have the same rows of x: each loads some, and all hand
 // them round.
 struct Ids {
-  @builtin(local_invocation_index) local: u32,
+  @builtin(local_invocation_index) invocation: u32,
   @builtin(subgroup_invocation_id) subgroup_lane: u32,
 }
 

@@ -17,12 +17,12 @@ fn multiply_add(acc: vec4<f32>, x: vec4<f32>, w: mat4x4<f32>) -> vec4<f32> {
 
 @compute @workgroup_size(WG_SIZE)
 fn gemm_direct(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  b_start(ids.local);
+  b_start(ids.invocation);
   let at = place(wg);
   if at.batch >= params.batches { return; }
   // Where all invocations have the same rows, a constant 0 says so.
-  let row = at.row + select(ids.local / LANES_N, 0u, LANES_N == WG_SIZE) * THREAD_M;
-  let col = at.col + ids.local % LANES_N * 4u;
+  let row = at.row + select(ids.invocation / LANES_N, 0u, LANES_N == WG_SIZE) * THREAD_M;
+  let col = at.col + ids.invocation % LANES_N * 4u;
   let a0 = a_base(at);
   let b0 = b_base(at);
   let b20 = b2_base(at);

@@ -1,5 +1,5 @@
 // Each invocation loads the rows of a that it multiplies.
-struct Ids { @builtin(local_invocation_index) local: u32 }
+struct Ids { @builtin(local_invocation_index) invocation: u32 }
 
 fn a_fetch(base: u32, row: u32, k: u32, ids: Ids) -> array<vec4<f32>, THREAD_M> {
   var x: array<vec4<f32>, THREAD_M>;

@@ -15,8 +15,11 @@ fn token_words(row: u32, k: u32) -> vec2<u32> {
     select(0u, tokens[i + min(w + 1u, words - 1u)], w + 1u < words));
 }
 
+// One in a function: in Metal naga 30 defines a factor twice that two of them have.
+fn dot_one(w: u32, x: u32) -> i32 { return dot4I8Packed(w, x); }
+
 fn dot_four(w: vec4<u32>, x: u32) -> vec4<i32> {
-  return vec4<i32>(dot4I8Packed(w.x, x), dot4I8Packed(w.y, x), dot4I8Packed(w.z, x), dot4I8Packed(w.w, x));
+  return vec4<i32>(dot_one(w.x, x), dot_one(w.y, x), dot_one(w.z, x), dot_one(w.w, x));
 }
 
 alias Sums = array<vec4<f32>, THREAD_M>;
@@ -34,7 +37,7 @@ fn take(at: Place, sums: ptr<function, Sums>, row: u32, k0: u32) {
     for (var r = 0u; r < THREAD_M; r++) {
       let x = as_bytes(token_words(at.row + r, k0 + 8u * i));
       dots[r] += dot_four(w[0], x.x) + dot_four(w[1], x.y);
-      if AFFINE { alone[r] += dot4I8Packed(0x01010101u, x.x) + dot4I8Packed(0x01010101u, x.y); }
+      if AFFINE { alone[r] += dot_one(0x01010101u, x.x) + dot_one(0x01010101u, x.y); }
     }
   }
   for (var r = 0u; r < THREAD_M; r++) {
@@ -51,8 +54,8 @@ fn over_lanes(v: vec4<f32>, ids: Ids) -> vec4<f32> {
 fn gemm_quant_int8(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let at = place(wg);
   if at.batch >= params.batches { return; } // uniform: a whole workgroup
-  let lane = select(ids.local % LANES, 0u, LANES == 1u);
-  let col = at.col + ids.local / LANES * 4u;
+  let lane = select(ids.invocation % LANES, 0u, LANES == 1u);
+  let col = at.col + ids.invocation / LANES * 4u;
   let row = b_base(at) + four_from(col);
   let gate_row = b2_base(at) + four_from(col);
 

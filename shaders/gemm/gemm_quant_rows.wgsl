@@ -92,12 +92,12 @@ fn over_lanes(v: vec4<f32>, ids: Ids) -> vec4<f32> {
 
 @compute @workgroup_size(WG_SIZE)
 fn gemm_quant_rows(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  b_start(ids.local);
+  b_start(ids.invocation);
   let at = place(wg);
   if at.batch >= params.batches { return; } // uniform: a whole workgroup
   // Without lanes a constant 0 says that all have the same k.
-  let lane = select(ids.local % LANES, 0u, LANES == 1u);
-  let col = at.col + ids.local / LANES * 4u;
+  let lane = select(ids.invocation % LANES, 0u, LANES == 1u);
+  let col = at.col + ids.invocation / LANES * 4u;
   let a0 = a_base(at);
   let row = b_base(at) + four_from(col);
   let gate_row = b2_base(at) + four_from(col);

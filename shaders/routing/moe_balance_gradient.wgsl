@@ -13,8 +13,8 @@
 
 @compute @workgroup_size(WG_SIZE)
 fn moe_balance_gradient(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  let lane = ids.local % LANES;
-  let item = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + ids.local / LANES;
+  let lane = ids.invocation % LANES;
+  let item = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + ids.invocation / LANES;
   // Past the last token that one again, which is not stored: all take part in the reduction.
   let token = min(item, params.n - 1u);
   let row = params.logits.x + token * params.logits.w;

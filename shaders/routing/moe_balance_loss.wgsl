@@ -16,7 +16,7 @@ fn moe_balance_loss(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let tokens = f32(max(range.y - range.x, 1u));
   let even = tokens * f32(params.top_k) / f32(params.experts);
   var own = 0.0;
-  for (var e = ids.local; e < params.experts; e += WG_SIZE) {
+  for (var e = ids.invocation; e < params.experts; e += WG_SIZE) {
     var sum = 0.0;
     for (var part = 0u; part < params.parts; part++) {
       sum += bitcast<f32>(scratch[params.sums_at + (s * params.parts + part) * params.experts + e]);
@@ -27,5 +27,5 @@ fn moe_balance_loss(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
     own += share * sum;
   }
   let total = reduce_sum(own, ids);
-  if ids.local == 0u { loss[params.loss_offset + s] = total; }
+  if ids.invocation == 0u { loss[params.loss_offset + s] = total; }
 }

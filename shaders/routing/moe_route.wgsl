@@ -23,7 +23,7 @@ fn after(key: u32, number: u32, last: vec2<u32>) -> bool { return key < last.x |
 fn next_best(keys: ptr<function, array<u32, KEEP>>, range: vec2<u32>, last: vec2<u32>, ids: Ids) -> vec2<u32> {
   var best = vec2<u32>(0u);
   for (var k = 0u; k < KEEP; k++) {
-    let e = ids.local % LANES + k * LANES;
+    let e = ids.invocation % LANES + k * LANES;
     let key = (*keys)[k];
     if e >= range.x && e < range.y && key > best.x && after(key, e, last) { best = vec2<u32>(key, e); }
   }
@@ -43,8 +43,8 @@ fn score_of_key(key: u32, reference: f32) -> f32 {
 
 @compute @workgroup_size(WG_SIZE)
 fn moe_route(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  let lane = ids.local % LANES;
-  let item = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + ids.local / LANES;
+  let lane = ids.invocation % LANES;
+  let item = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + ids.invocation / LANES;
   let live = item < params.n;
   // Past the last token that one again, which is not stored: all take part in the reductions.
   let token = min(item, params.n - 1u);

@@ -10,11 +10,11 @@ fn norm_backward_split_reduce(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
   let r = row_at(w / params.parts);
   let first = (w % params.parts) * params.part_chunks;
-  let own = part_moments(r, ids.local, first, min(first + params.part_chunks, r.chunks));
+  let own = part_moments(r, ids.invocation, first, min(first + params.part_chunks, r.chunks));
   var count = 0.0;
   if LAYER { count = reduce_sum(h_sum(own.count), ids); }
   let m = gathered(own, max(count, 1.0), ids);
-  if ids.local == 0u {
+  if ids.invocation == 0u {
     parts[6u * w] = r.pivot;
     parts[6u * w + 1u] = count;
     for (var i = 0u; i < 4u; i++) { parts[6u * w + 2u + i] = m[i]; }

@@ -15,7 +15,7 @@ fn norm_backward_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   var mean = 0.0;
   var g_mean = 0.0;
   if LAYER {
-    for (var p = ids.local; p < params.parts; p += LANES) {
+    for (var p = ids.invocation; p < params.parts; p += LANES) {
       let at = all + 6u * p;
       mean += parts[at + 1u] * parts[at + 2u];
       g_mean += parts[at + 1u] * parts[at + 3u];
@@ -25,7 +25,7 @@ fn norm_backward_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   }
   var m2 = 0.0;
   var product = 0.0;
-  for (var p = ids.local; p < params.parts; p += LANES) {
+  for (var p = ids.invocation; p < params.parts; p += LANES) {
     let at = all + 6u * p;
     let d = params.scale * (parts[at + 2u] - mean);
     m2 += parts[at + 4u] + parts[at + 1u] * d * d;
@@ -35,6 +35,6 @@ fn norm_backward_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let s = stats_of(mean, g_mean, m2_all, reduce_sum(product, ids));
 
   let first = (w % params.parts) * params.part_chunks;
-  write_part(r, ids.local, first, min(first + params.part_chunks, r.chunks), s);
-  if ids.local == 0u && w % params.parts == 0u { stats_store(row, r.pivot, s); }
+  write_part(r, ids.invocation, first, min(first + params.part_chunks, r.chunks), s);
+  if ids.invocation == 0u && w % params.parts == 0u { stats_store(row, r.pivot, s); }
 }

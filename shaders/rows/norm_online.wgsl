@@ -7,8 +7,8 @@
 
 @compute @workgroup_size(WG_SIZE)
 fn norm_online(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  let lane = ids.local % LANES;
-  let row = row_of(wg, ids.local);
+  let lane = ids.invocation % LANES;
+  let row = row_of(wg, ids.invocation);
   let r = row_at(min(row, params.rows - 1u));
   let m = gathered(part_moments(r, lane, 0u, r.chunks), f32(params.cols), ids);
   let s = Stats(m.x, rstd_of(m.y));

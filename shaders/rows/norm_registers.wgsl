@@ -7,8 +7,8 @@
 
 @compute @workgroup_size(WG_SIZE)
 fn norm_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  let lane = ids.local % LANES;
-  let row = row_of(wg, ids.local);
+  let lane = ids.invocation % LANES;
+  let row = row_of(wg, ids.invocation);
   // Invocations past the last row repeat it without writing: the reductions need all of them.
   let r = row_at(min(row, params.rows - 1u));
 

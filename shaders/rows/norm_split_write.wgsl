@@ -14,11 +14,11 @@ fn norm_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
 
   var mean = 0.0;
   if LAYER {
-    for (var p = ids.local; p < params.parts; p += LANES) { mean += scratch[all + p].y * scratch[all + p].z; }
+    for (var p = ids.invocation; p < params.parts; p += LANES) { mean += scratch[all + p].y * scratch[all + p].z; }
     mean = reduce_sum(mean, ids) / f32(params.cols);
   }
   var m2 = 0.0;
-  for (var p = ids.local; p < params.parts; p += LANES) {
+  for (var p = ids.invocation; p < params.parts; p += LANES) {
     let part = scratch[all + p];
     let d = params.scale * (part.z - mean);
     m2 += part.w + part.y * d * d;
@@ -26,6 +26,6 @@ fn norm_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   let s = Stats(mean, rstd_of(reduce_sum(m2, ids)));
 
   let first = (w % params.parts) * params.part_chunks;
-  write_part(r, ids.local, first, min(first + params.part_chunks, r.chunks), s);
-  if ids.local == 0u && w % params.parts == 0u { stats_store(row, r.pivot + s.mean, s.rstd); }
+  write_part(r, ids.invocation, first, min(first + params.part_chunks, r.chunks), s);
+  if ids.invocation == 0u && w % params.parts == 0u { stats_store(row, r.pivot + s.mean, s.rstd); }
 }

@@ -33,8 +33,8 @@ fn inverse_of(scale: u32) -> f32 {
 
 @compute @workgroup_size(WG_SIZE)
 fn quantize(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  let item = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + ids.local / LANES;
-  let lane = ids.local % LANES;
+  let item = (wg.y * params.grid_x + wg.x) * (WG_SIZE / LANES) + ids.invocation / LANES;
+  let lane = ids.invocation % LANES;
   let live = item < params.items;
   // Past the last item, that one again: all take part in the reductions.
   let i = min(item, params.items - 1u);

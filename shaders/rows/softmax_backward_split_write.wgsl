@@ -10,8 +10,8 @@ fn softmax_backward_split_write(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) 
   let row = w / params.parts;
   let r = locate(row);
   var sum_own = 0.0;
-  for (var p = ids.local; p < params.parts; p += LANES) { sum_own += scratch[row * params.parts + p]; }
+  for (var p = ids.invocation; p < params.parts; p += LANES) { sum_own += scratch[row * params.parts + p]; }
   let sum = reduce_sum(sum_own, ids);
   let first = (w % params.parts) * params.part_chunks;
-  write_part(r, ids.local, first, min(first + params.part_chunks, r.chunks), sum);
+  write_part(r, ids.invocation, first, min(first + params.part_chunks, r.chunks), sum);
 }

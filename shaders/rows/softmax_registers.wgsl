@@ -10,8 +10,8 @@ const ROWS_PER_WG: u32 = WG_SIZE / LANES;
 
 @compute @workgroup_size(WG_SIZE)
 fn softmax_registers(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
-  let lane = ids.local % LANES;
-  let row = (wg.y * params.grid_x + wg.x) * ROWS_PER_WG + ids.local / LANES;
+  let lane = ids.invocation % LANES;
+  let row = (wg.y * params.grid_x + wg.x) * ROWS_PER_WG + ids.invocation / LANES;
   // Invocations past the last row repeat it without writing: the reductions need all of them.
   let r = locate(min(row, params.rows - 1u));
 

@@ -10,6 +10,6 @@ fn softmax_split_reduce(@builtin(workgroup_id) wg: vec3<u32>, ids: Ids) {
   if w >= params.rows * params.parts { return; } // uniform: a whole workgroup
   let r = locate(w / params.parts);
   let first = (w % params.parts) * params.part_chunks;
-  let part = joined(online_part(r, ids.local, first, min(first + params.part_chunks, r.reach)), ids);
-  if ids.local == 0u { scratch[w] = vec2<f32>(part.row_max, part.exp_sum); }
+  let part = joined(online_part(r, ids.invocation, first, min(first + params.part_chunks, r.reach)), ids);
+  if ids.invocation == 0u { scratch[w] = vec2<f32>(part.row_max, part.exp_sum); }
 }

@@ -1,6 +1,6 @@
 // One invocation per row: nothing to reduce across invocations.
 struct Ids {
-  @builtin(local_invocation_index) local: u32,
+  @builtin(local_invocation_index) invocation: u32,
 }
 
 fn reduce_max(v: f32, ids: Ids) -> f32 { return v; }

@@ -2,7 +2,7 @@
 // workgroup memory and no barrier. LANES is a power of two, at most the smallest subgroup size, and
 // the device's word on that size is trusted.
 struct Ids {
-  @builtin(local_invocation_index) local: u32,
+  @builtin(local_invocation_index) invocation: u32,
 }
 
 fn reduce_max(v: f32, ids: Ids) -> f32 {

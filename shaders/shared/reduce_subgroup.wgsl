@@ -2,7 +2,7 @@
 // over the subgroups through workgroup memory. Right for any subgroup size from 4 up, which may
 // differ from pipeline to pipeline. Call in uniform control flow.
 struct Ids {
-  @builtin(local_invocation_index) local: u32,
+  @builtin(local_invocation_index) invocation: u32,
   @builtin(subgroup_invocation_id) subgroup_lane: u32,
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) num_subgroups: u32,

@@ -14,6 +14,7 @@
 //! * `TILELOOM_FULL=1`: the full product of forms and Configs, and bits are compared of all Problems. Without it, of those of
 //!   1 MiB and 1e8 operations at most.
 //! * `TILELOOM_REPORT=FILE`: appends a record per case, for `loom matrix`. `TILELOOM_JUNIT=FILE`: writes them as JUnit XML.
+//! * `WGPU_VALIDATION=1 WGPU_DEBUG=1 VK_LAYER_PATH=DIR`: Khronos' validation layer is on, and what it says fails the case (`tools/layer`).
 //! * `TILELOOM_PATIENCE=SECONDS`: how long a case may take until it hangs and its process is killed.
 //! * `TILELOOM_CHILD=0`: everything in one process, for a debugger.
 
@@ -26,6 +27,7 @@ mod conv;
 mod gemm;
 mod gradients;
 mod invariant;
+mod layer;
 mod ledger;
 mod networks;
 mod pointwise;
@@ -117,7 +119,8 @@ impl Suite {
     }
 
     fn push(&mut self, name: impl Into<String>, test: impl Fn() -> Tested + Send + Sync + 'static) {
-        self.cases.push(Case { kernel: self.kernel.into(), name: name.into(), test: Box::new(test), again: None });
+        let test = Box::new(move || silent(&test));
+        self.cases.push(Case { kernel: self.kernel.into(), name: name.into(), test, again: None });
     }
 
     /// What a kernel's list holds.
@@ -129,9 +132,17 @@ impl Suite {
                 let (gpu_again, runs_again) = (gpu.clone(), runs.clone());
                 self.push(name, move || judged(&runs, &gpu, depth, &mut Verdict::default()));
                 let repeat = move || again(&runs_again, &gpu_again, depth);
-                self.cases.last_mut().expect("one was pushed").again = Some(Box::new(repeat));
+                self.cases.last_mut().expect("one was pushed").again = Some(Box::new(move || silent(&repeat)));
             }
         }
+    }
+}
+
+/// A case fails of which the validation layer says something.
+fn silent(test: &dyn Fn() -> Tested) -> Tested {
+    match loom::layer::during(test) {
+        (tested, said) if said.is_empty() || tested.outcome == Outcome::Failed => tested,
+        (_, said) => Tested::new(Outcome::Failed, format!("the validation layer says\n{}", said.join("\n"))),
     }
 }
 
@@ -215,6 +226,6 @@ impl Site for Opened {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    loom::layer::init();
     runner::main(Arc::new(Machine))
 }

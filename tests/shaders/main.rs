@@ -1,6 +1,7 @@
 //! Every shipped shader without a GPU: composed for every Config that the tables give for the Problems of the kernels'
 //! lists and every preset of Caps, validated by naga, and translated for the backend of that preset. And what is chosen.
-//! With `TILELOOM_SHADERS=DIR` the sources are written to that folder, for `tools/browser/tint`.
+//! With `TILELOOM_SHADERS=DIR` the sources are written to that folder, for `tools/browser/tint`, and what naga makes of them
+//! for Direct3D 12 and Metal, for `tools/compilers`.
 
 mod attention;
 mod gemm;
@@ -11,6 +12,7 @@ mod rope;
 mod softmax;
 mod vq_assign;
 mod vq_lookup;
+mod written;
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -19,10 +21,12 @@ use std::sync::Mutex;
 
 use loom::kernel::{Depth, Kernel, Run, Use};
 use loom::registry;
+use naga::back::hlsl::ShaderModel;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use tileloom::caps::presets;
 use tileloom::compose::{PARAMS_BINDING, Shader};
 use tileloom::{Caps, wgpu};
+use written::{Files, Valid};
 
 /// Sources that naga is to go through: a shader of each, what it is, and the backends and capabilities of its devices.
 type Held = HashMap<String, (Shader, String, HashSet<(wgpu::Backend, u64)>)>;
@@ -53,7 +57,9 @@ fn hold(caps: &Caps, shader: &Shader, what: &str, held: &mut Held) {
 }
 
 /// Each source is parsed once, is valid by each set of capabilities, and translates for each backend.
-fn check_sources(held: &Held) {
+fn check_sources(held: &Held, mut files: Option<&mut Files>) {
+    let mut held: Vec<_> = held.iter().collect();
+    held.sort_by_key(|(source, (_, what, _))| (what.as_str(), source.as_str()));
     for (source, (shader, what, devices)) in held {
         let module = naga::front::wgsl::parse_str(source)
             .unwrap_or_else(|error| panic!("{what}: {}\n{source}", error.emit_to_string(source)));
@@ -78,10 +84,13 @@ fn check_sources(held: &Held) {
         params_agree(&module, shader, what);
         declared_are_used(&module, &info, shader, what);
         assert_eq!(broken_rule(&module, &info), None, "{what}");
+        let valid = Valid { module: &module, info: &info, shader, immediates: source.contains("var<immediate>") };
         let backends: HashSet<_> = devices.iter().map(|(backend, _)| *backend).collect();
-        backends
-            .into_iter()
-            .for_each(|backend| translate(&module, &info, backend, &format!("{what}, for {backend:?}")));
+        backends.into_iter().for_each(|backend| translate(&valid, backend, &format!("{what}, for {backend:?}")));
+        if let Some(files) = files.as_deref_mut() {
+            let metal = devices.iter().any(|(backend, _)| *backend == wgpu::Backend::Metal);
+            files.write(&valid, source, what, metal).expect("texts are written");
+        }
     }
 }
 
@@ -162,6 +171,12 @@ fn broken_rule(module: &naga::Module, info: &ModuleInfo) -> Option<&'static str>
         if function.expressions.iter().any(|(_, e)| tanh(e)) {
             return Some("tanh is called");
         }
+        let dots = |e: &Expression| {
+            matches!(e, Expression::Math { fun: MathFunction::Dot4I8Packed | MathFunction::Dot4U8Packed, .. })
+        };
+        if function.expressions.iter().filter(|(_, e)| dots(e)).count() > 1 {
+            return Some("two dots of bytes are in one function");
+        }
         matrices |= function.expressions.iter().any(|(_, e)| matches!(e, Expression::CooperativeLoad { .. }));
         let mut all = Vec::new();
         statements(&function.body, &mut all);
@@ -176,26 +191,48 @@ fn broken_rule(module: &naga::Module, info: &ModuleInfo) -> Option<&'static str>
             }
         }
     }
-    let lane = Some(naga::Binding::BuiltIn(BuiltIn::SubgroupInvocationId));
-    let arguments = module.entry_points.iter().flat_map(|entry| &entry.function.arguments);
-    let mut asks = arguments.map(|argument| &argument.binding).any(|binding| *binding == lane);
-    for (_, ty) in module.types.iter() {
-        if let TypeInner::Struct { members, .. } = &ty.inner {
-            asks |= members.iter().any(|member| member.binding == lane);
-        }
+    let of = |binding: &Option<naga::Binding>, all: &[BuiltIn]| matches!(binding, Some(naga::Binding::BuiltIn(b)) if all.contains(b));
+    let lane = [BuiltIn::SubgroupInvocationId];
+    let subgroup = [BuiltIn::SubgroupInvocationId, BuiltIn::SubgroupId, BuiltIn::NumSubgroups, BuiltIn::SubgroupSize];
+    let arguments = || module.entry_points.iter().flat_map(|entry| &entry.function.arguments);
+    let alone = |all: &[BuiltIn]| arguments().any(|argument| of(&argument.binding, all));
+    let member = |all: &[BuiltIn]| {
+        arguments().find_map(|argument| match &module.types[argument.ty].inner {
+            TypeInner::Struct { members, .. } => members.iter().find(|member| of(&member.binding, all)),
+            _ => None,
+        })
+    };
+    if matrices && (alone(&lane) || member(&lane).is_some()) {
+        return Some("a kernel with matrices asks for the number in the subgroup");
     }
-    (matrices && asks).then_some("a kernel with matrices asks for the number in the subgroup")
+    // What naga itself calls `local` counts, too.
+    let functions =
+        module.functions.iter().map(|(_, f)| f).chain(module.entry_points.iter().map(|entry| &entry.function));
+    let mut names: HashSet<&str> = HashSet::from(["local"]);
+    for function in functions {
+        names.extend(function.arguments.iter().filter_map(|argument| argument.name.as_deref()));
+        names.extend(function.local_variables.iter().filter_map(|(_, variable)| variable.name.as_deref()));
+        names.extend(function.named_expressions.values().map(String::as_str));
+    }
+    let index = member(&[BuiltIn::LocalInvocationIndex]).and_then(|member| member.name.as_deref());
+    if index.is_some_and(|name| names.contains(name)) {
+        return Some("something else has the name of the number in the workgroup");
+    }
+    (member(&subgroup).is_some() && !alone(&subgroup)).then_some("a struct alone has builtins of subgroups")
 }
 
 #[test]
 fn broken_rules_are_found() {
     let found = |body: &str, arguments: &str| {
+        let local = if arguments.contains("Index") { "" } else { "@builtin(local_invocation_index) local: u32" };
         let source = format!(
             "enable f16;
             @group(0) @binding(0) var<storage, read_write> x: array<f16, 256>;
             fn inner(v: f32) -> f32 {{ return v; }}
+            struct Ids {{ @builtin(subgroup_invocation_id) lane: u32 }}
+            struct Index {{ @builtin(local_invocation_index) index: u32 }}
             @compute @workgroup_size(64)
-            fn main(@builtin(local_invocation_index) local: u32{arguments}) {{ {body} }}"
+            fn main({local}{arguments}) {{ {body} }}"
         );
         let source = if body.contains("coop") { format!("enable wgpu_cooperative_matrix;{source}") } else { source };
         let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&source)));
@@ -215,10 +252,22 @@ fn broken_rules_are_found() {
     assert_eq!(found("x[local] = f16(tanh(inner(3.0 * f32(local))));", ""), Some("tanh is called"));
     assert_eq!(found(matrix, ""), None);
     assert_eq!(found(matrix, lane), Some("a kernel with matrices asks for the number in the subgroup"));
+    assert_eq!(found("_ = ids.lane;", ", ids: Ids"), Some("a struct alone has builtins of subgroups"));
+    assert_eq!(found("_ = ids.lane;", ", ids: Ids, @builtin(subgroup_size) size: u32"), None);
+    let renamed = Some("something else has the name of the number in the workgroup");
+    assert_eq!(found("let index = ids.index;", "ids: Index"), renamed);
+    assert_eq!(found("let other = ids.index;", "ids: Index"), None);
+    let dots = "x[local] = f16(dot4I8Packed(local, 1u)";
+    assert_eq!(found(&format!("{dots});"), ""), None);
+    assert_eq!(
+        found(&format!("{dots} + dot4I8Packed(1u, 2u * local));"), ""),
+        Some("two dots of bytes are in one function")
+    );
 }
 
-fn translate(module: &naga::Module, info: &ModuleInfo, backend: wgpu::Backend, what: &str) {
-    let stem = &module.entry_points[0].name;
+fn translate(valid: &Valid, backend: wgpu::Backend, what: &str) {
+    let Valid { module, info, shader, .. } = *valid;
+    let stem = shader.stem();
     match backend {
         wgpu::Backend::Vulkan => {
             let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
@@ -226,32 +275,14 @@ fn translate(module: &naga::Module, info: &ModuleInfo, backend: wgpu::Backend, w
                 naga::back::spv::write_vec(module, info, &options, None).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_eq!(words[0], 0x0723_0203, "{what}");
         }
-        wgpu::Backend::Metal => {
-            let options =
-                naga::back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
-            let (text, _) = naga::back::msl::write_string(module, info, &options, &Default::default())
-                .unwrap_or_else(|e| panic!("{what}: {e}"));
-            assert!(text.contains(stem.as_str()), "{what}");
-        }
-        wgpu::Backend::Dx12 => {
-            let options = naga::back::hlsl::Options {
-                shader_model: naga::back::hlsl::ShaderModel::V6_2,
-                fake_missing_bindings: true,
-                immediates_target: Some(naga::back::hlsl::BindTarget::default()),
-                ..Default::default()
-            };
-            let mut text = String::new();
-            naga::back::hlsl::Writer::new(&mut text, &options, &Default::default())
-                .write(module, info, None)
-                .unwrap_or_else(|e| panic!("{what}: {e}"));
-            assert!(text.contains(stem.as_str()), "{what}");
-        }
+        wgpu::Backend::Metal => assert!(valid.msl((2, 4), false).contains(stem), "{what}"),
+        wgpu::Backend::Dx12 => assert!(valid.hlsl(ShaderModel::V6_2, false).0.contains(stem), "{what}"),
         wgpu::Backend::Gl => {
             let options =
                 naga::back::glsl::Options { version: naga::back::glsl::Version::Desktop(450), ..Default::default() };
             let pipeline = naga::back::glsl::PipelineOptions {
                 shader_stage: naga::ShaderStage::Compute,
-                entry_point: stem.clone(),
+                entry_point: stem.to_string(),
                 multiview: None,
             };
             let mut text = String::new();
@@ -302,9 +333,14 @@ fn compose_list(kernel: &dyn Kernel) -> HashSet<&'static str> {
             }
         }
     }
-    check_sources(&held);
     if let Some(dir) = std::env::var_os("TILELOOM_SHADERS") {
-        write_sources(&held, &Path::new(&dir).join(format!("{}.jsonl", kernel.name()))).expect("sources are written");
+        let dir = Path::new(&dir);
+        let mut files = Files::create(dir, kernel.name()).expect("a folder to write to");
+        check_sources(&held, Some(&mut files));
+        files.finish().expect("texts are written");
+        write_sources(&held, &dir.join(format!("{}.jsonl", kernel.name()))).expect("sources are written");
+    } else {
+        check_sources(&held, None);
     }
     for (run, (able, _)) in list.iter().zip(able) {
         let what = || format!("{} {}: {}", kernel.name(), run.name(), run.problem());

@@ -12,6 +12,7 @@ pub mod harness;
 pub mod isa;
 pub mod kernel;
 pub mod kernels;
+pub mod layer;
 pub mod models;
 pub mod packed;
 pub mod pool;

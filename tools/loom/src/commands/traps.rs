@@ -105,7 +105,8 @@ mod tests {
                 let is_test = text.contains(&format!("#[test]\n    fn {name}()"))
                     || text.contains(&format!("#[test]\nfn {name}()"))
                     || text.contains(&format!("(\"{name}\""))
-                    || text.contains(&format!("lack, \"{name}\""));
+                    || text.contains(&format!("lack, \"{name}\""))
+                    || text.contains(&format!("\ndef {name}("));
                 assert!(is_test, "{file} has no test `{name}`, which guards {}: {}", trap.place, trap.what);
             }
         }

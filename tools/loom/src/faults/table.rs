@@ -161,7 +161,7 @@ pub static FAULTS: &[Fault] = &[
         after: "a slip",
         edits: &[
             All("", "r = max(r,", "r = min(r,"),
-            All("", "max(tree[ids.local],", "min(tree[ids.local],"),
+            All("", "max(tree[ids.invocation],", "min(tree[ids.invocation],"),
             All("", "return max(v.x, v.y); }", "return min(v.x, v.y); }"),
             All("", "return max(max(v.x, v.y), max(v.z, v.w)); }", "return min(min(v.x, v.y), min(v.z, v.w)); }"),
             Each("softmax", "row_max = max(", "row_max = min("),
@@ -324,8 +324,8 @@ pub static FAULTS: &[Fault] = &[
             All("", "r += subgroupShuffleXor(r, step)", "r = quantizeToF16(r + subgroupShuffleXor(r, step))"),
             All(
                 "",
-                "tree[ids.local] = tree[ids.local] + tree[ids.local + half];",
-                "tree[ids.local] = quantizeToF16(tree[ids.local] + tree[ids.local + half]);",
+                "tree[ids.invocation] = tree[ids.invocation] + tree[ids.invocation + half];",
+                "tree[ids.invocation] = quantizeToF16(tree[ids.invocation] + tree[ids.invocation + half]);",
             ),
             All("", "r += partial[i]; }", "r = quantizeToF16(r + partial[i]); }"),
             All("attention", "add += (*s)[i];", "add = quantizeToF16(add + (*s)[i]);"),
