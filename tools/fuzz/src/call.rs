@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use tileloom::{Binding, Caps, Dispatch, Error, ErrorKind, Kernels, Op, Result};
 
-use crate::dice::Dice;
 use crate::data;
+use crate::dice::Dice;
 use crate::gpu::Gpu;
 
 /// Gives the binding of the argument of this name, if it has one.

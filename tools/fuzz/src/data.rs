@@ -125,7 +125,9 @@ fn run(
     }
     gpu.queue.submit([encoder.finish()]);
     copy.map_async(wgpu::MapMode::Read, .., |_| ());
-    gpu.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| format!("the device does not finish: {error}"))?;
+    gpu.device
+        .poll(wgpu::PollType::wait_indefinitely())
+        .map_err(|error| format!("the device does not finish: {error}"))?;
     if let Some(error) = gpu.heard() {
         return Err(format!("nothing caught: {error}"));
     }
@@ -169,7 +171,10 @@ fn filling(dice: &mut Dice, len: usize) -> Vec<u32> {
         1 => dice.below(8) as u32,
         2 => dice.below(100) as u32,
         // Halves in f16: 0.5 to 2, either sign.
-        3 => [0, 16].map(|shift| (0x3800 + dice.below(0x800) as u32 + 0x8000 * dice.below(2) as u32) << shift).iter().sum(),
+        3 => [0, 16]
+            .map(|shift| (0x3800 + dice.below(0x800) as u32 + 0x8000 * dice.below(2) as u32) << shift)
+            .iter()
+            .sum(),
         4 => dice.word() as u32,
         _ => dice.of_these(&ODD),
     };

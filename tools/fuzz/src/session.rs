@@ -81,9 +81,8 @@ pub fn run(open: fn() -> Vec<Gpu>) -> ExitCode {
             let until = start + Duration::from_secs(seconds);
             let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
             std::thread::scope(|scope| {
-                let workers: Vec<_> = (0..threads)
-                    .map(|_| scope.spawn(|| worker(&found, open(), seed, 0..u64::MAX, until)))
-                    .collect();
+                let workers: Vec<_> =
+                    (0..threads).map(|_| scope.spawn(|| worker(&found, open(), seed, 0..u64::MAX, until))).collect();
                 while !workers.iter().all(|worker| worker.is_finished()) {
                     std::thread::sleep(Duration::from_millis(50));
                     let running = found.running.lock().expect("what runs");

@@ -107,10 +107,10 @@ fn packers() {
         };
         match format.pack("w", n, k, source) {
             Ok(packed) => {
-                assert_eq!([packed.codes.len(), packed.scales.len()].map(|len| 4 * len as u64), [
-                    format.code_bytes(n, k),
-                    format.scale_bytes(n, k)
-                ]);
+                assert_eq!(
+                    [packed.codes.len(), packed.scales.len()].map(|len| 4 * len as u64),
+                    [format.code_bytes(n, k), format.scale_bytes(n, k)]
+                );
                 if let Err(error) = packed.unpack("w") {
                     assert!(format.name() == Some("gptq"), "{format:?} is packed and not unpacked: {error}");
                 }
@@ -133,11 +133,15 @@ fn what_has_no_columns_is_not_unpacked() {
 #[test]
 fn packed_and_plain() {
     cases("packed and plain matrices", |dice| {
-        let format = if dice.one_in(3) { Format::any(dice) } else { dice.of_these(&[Format::INT8, Format::Q8_0, Format::Q4_1]) };
-        let (n, k) = if dice.one_in(8) { (dice.size(), dice.size()) } else { (1 + dice.below(9), 32 * (1 + dice.below(9))) };
+        let format =
+            if dice.one_in(3) { Format::any(dice) } else { dice.of_these(&[Format::INT8, Format::Q8_0, Format::Q4_1]) };
+        let (n, k) =
+            if dice.one_in(8) { (dice.size(), dice.size()) } else { (1 + dice.below(9), 32 * (1 + dice.below(9))) };
         let small = n.checked_mul(k).is_some_and(|elements| elements < 1 << 14);
-        let len = |dice: &mut Dice, bytes: u64| if small && !dice.one_in(16) { bytes as usize / 4 } else { dice.below(64) };
-        let fits = small && format.groups(k) > 0 && format.code_bytes(n, k) < 1 << 20 && format.scale_bytes(n, k) < 1 << 20;
+        let len =
+            |dice: &mut Dice, bytes: u64| if small && !dice.one_in(16) { bytes as usize / 4 } else { dice.below(64) };
+        let fits =
+            small && format.groups(k) > 0 && format.code_bytes(n, k) < 1 << 20 && format.scale_bytes(n, k) < 1 << 20;
         let [codes, scales] = if fits { [format.code_bytes(n, k), format.scale_bytes(n, k)] } else { [0, 0] };
         let [codes, scales] = [codes, scales].map(|bytes| {
             let len = len(dice, bytes);
