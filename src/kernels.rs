@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::compose::{Declared, MAX_IMMEDIATES, PARAMS_BINDING, Params, Shader, Slots};
@@ -116,6 +116,8 @@ pub struct Compiled {
 struct Built {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
+    /// The device has said nothing against it: natively at once, on the web once scopes have answered.
+    proven: Arc<AtomicBool>,
 }
 
 impl Compiled {
@@ -144,12 +146,12 @@ type AnyMap = Box<dyn Any>;
 /// Made once, by whoever comes first; others wait for it.
 type Slot<T> = Arc<Mutex<Option<T>>>;
 
-/// What is in `slot`, made now if it is empty.
-fn once<T: Clone>(slot: &Slot<T>, make: impl FnOnce() -> Checked<T>) -> Checked<T> {
+/// What is in `slot`, made now if it is empty or does not do.
+fn once<T: Clone>(slot: &Slot<T>, does: impl Fn(&T) -> bool, make: impl FnOnce() -> Checked<T>) -> Checked<T> {
     let mut slot = lock(slot);
     match &*slot {
-        Some(made) => Ok(made.clone()),
-        None => Ok(slot.insert(make()?).clone()),
+        Some(made) if does(made) => Ok(made.clone()),
+        _ => Ok(slot.insert(make()?).clone()),
     }
 }
 
@@ -170,6 +172,8 @@ struct Inner {
     pipelines: Mutex<HashMap<TypeId, AnyMap>>,
     /// By two hashes of what the driver gets: passes with equal sources share a pipeline.
     built: Mutex<HashMap<[u64; 2], Slot<Built>>>,
+    /// On the web, while a plan of [`Kernels::later`] runs: `proven` of what it has compiled.
+    fresh: Mutex<Option<Vec<Arc<AtomicBool>>>>,
     compiled: AtomicUsize,
     cache: Option<(wgpu::PipelineCache, PathBuf)>,
     /// Configs that are not used, and why.
@@ -220,6 +224,7 @@ impl Kernels {
                 options,
                 pipelines: Mutex::default(),
                 built: Mutex::default(),
+                fresh: Mutex::new(None),
                 compiled: AtomicUsize::new(0),
                 cache,
                 bans: RwLock::default(),
@@ -364,22 +369,39 @@ impl Kernels {
                 None => map.entry(name.clone()).or_default().clone(),
             }
         };
-        once(&slot, || {
-            let source = Source::of(self, name.shader());
-            let label = format!("{} {name:?}", source.shader.stem());
-            let built = self.built(&source, &label)?;
-            Ok(Arc::new(Compiled { label, built, shader: source.shader }))
-        })
+        once(
+            &slot,
+            |compiled| self.does(&compiled.built),
+            || {
+                let source = Source::of(self, name.shader());
+                let label = format!("{} {name:?}", source.shader.stem());
+                let built = self.built(&source, &label)?;
+                Ok(Arc::new(Compiled { label, built, shader: source.shader }))
+            },
+        )
     }
 
     /// What the driver makes of a source; now if it is new.
     fn built(&self, source: &Source, label: &str) -> Checked<Built> {
         let slot = lock(&self.inner.built).entry(source.key).or_default().clone();
-        once(&slot, || {
-            let built = self.build(source, label)?;
-            self.inner.compiled.fetch_add(1, Ordering::Relaxed);
-            Ok(built)
-        })
+        once(
+            &slot,
+            |built| self.does(built),
+            || {
+                let built = self.build(source, label)?;
+                if let Some(fresh) = &mut *lock(&self.inner.fresh) {
+                    fresh.push(built.proven.clone());
+                }
+                self.inner.compiled.fetch_add(1, Ordering::Relaxed);
+                Ok(built)
+            },
+        )
+    }
+
+    /// Whether it can be used as it is. A plan of [`later`](Self::later) compiles what nothing has answered for once more, in its own scopes.
+    fn does(&self, built: &Built) -> bool {
+        let own = |fresh: &Vec<_>| fresh.iter().any(|proven| Arc::ptr_eq(proven, &built.proven));
+        built.proven.load(Ordering::Relaxed) || lock(&self.inner.fresh).as_ref().is_none_or(own)
     }
 
     fn build(&self, source: &Source, label: &str) -> Checked<Built> {
@@ -446,7 +468,7 @@ impl Kernels {
                 },
                 cache: self.inner.cache.as_ref().map(|(cache, _)| cache),
             });
-            Built { pipeline, layout }
+            Built { pipeline, layout, proven: Arc::new(AtomicBool::new(!cfg!(target_arch = "wasm32"))) }
         });
         built.map_err(fault)
     }
@@ -545,7 +567,11 @@ impl Kernels {
 
     /// Runs `plan` under error scopes and waits for them.
     pub(crate) async fn later<T>(&self, op: &'static str, plan: impl FnOnce() -> Result<T>) -> Result<T> {
+        if cfg!(target_arch = "wasm32") {
+            *lock(&self.inner.fresh) = Some(Vec::new());
+        }
         let (result, errors) = scoped(&self.inner.device, plan);
+        let fresh = lock(&self.inner.fresh).take();
         match errors.await {
             Some(error) => {
                 // A buffer or a pipeline that was made may be none.
@@ -553,11 +579,17 @@ impl Kernels {
                 lock(&self.inner.constants).clear();
                 if cfg!(target_arch = "wasm32") {
                     lock(&self.inner.pipelines).clear();
-                    lock(&self.inner.built).clear();
+                    let proven = |slot: &Slot<Built>| {
+                        lock(slot).as_ref().is_some_and(|built| built.proven.load(Ordering::Relaxed))
+                    };
+                    lock(&self.inner.built).retain(|_, slot| proven(slot));
                 }
                 Err(fault(error).of(op))
             }
-            None => result,
+            None => {
+                fresh.iter().flatten().for_each(|proven| proven.store(true, Ordering::Relaxed));
+                result
+            }
         }
     }
 

@@ -36,8 +36,8 @@ pub(crate) fn guarded<T>(device: &wgpu::Device, f: impl FnOnce() -> T) -> std::r
     ready(errors).map_or(Ok(result), Err)
 }
 
-/// The output of a future that is ready; of one that is not (the web), nothing.
-pub(crate) fn ready<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
+/// The output of a future that is ready; of another one nothing.
+fn ready<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
     let mut future = pin!(future);
     match Pin::as_mut(&mut future).poll(&mut std::task::Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,

@@ -1,8 +1,11 @@
 //! What must be refused. Sizes that 32 bits cannot hold: `usize` has 32 bits here, and a product that wraps comes out small, and would
 //! pass. A shader that the browser does not take.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use tileloom::kernels::Rewrite;
 use tileloom::{
@@ -72,8 +75,8 @@ pub fn sizes(gpu: &Gpu) -> Vec<Refusal> {
     ]
 }
 
-/// On a device of its own, whose kernels have a fault: `prepare_async` tells it each time; `prepare` cannot wait, and the handler of the
-/// device hears of it.
+/// On a device of its own, whose kernels have a fault: `prepare_async` tells it each time, also of two at once and after `prepare`, which cannot
+/// wait: the handler of the device hears of it.
 pub async fn shader() -> Result<Refusal, JsError> {
     let heard = Arc::new(AtomicUsize::new(0));
     let count = heard.clone();
@@ -86,19 +89,49 @@ pub async fn shader() -> Result<Refusal, JsError> {
     let [x, y] = [gpu.buffer(&[0; 4096]), gpu.buffer(&[0; 4096])];
     let problem = softmax::Problem { rows: 4, cols: 256, ..Default::default() };
     let buffers = softmax::Buffers::new(&x, &y);
-    let first = softmax::prepare_async(&gpu.kernels, &problem, buffers).await;
-    let second = softmax::prepare_async(&gpu.kernels, &problem, buffers).await;
+    let asked = || softmax::prepare_async(&gpu.kernels, &problem, buffers);
+    let first = asked().await;
+    let second = asked().await;
+    let (third, fourth) = both(asked(), asked()).await;
     let before = heard.load(Ordering::Relaxed);
     let at_once = softmax::prepare(&gpu.kernels, &problem, buffers);
+    let behind = asked().await;
     gpu.read(&y).await?;
     let after = heard.load(Ordering::Relaxed);
+    let each = [&second, &third, &fourth, &behind].into_iter().all(Result::is_err);
     Ok(Refusal {
         call: "a shader with a fault".into(),
-        right: first.is_err() && second.is_err() && at_once.is_ok() && before == 0 && after > 0,
+        right: first.is_err() && each && at_once.is_ok() && before == 0 && after > 0,
         told: format!(
             "prepare_async, {}: {}; prepare: the device's handler has heard of it {after} times",
-            if second.is_err() { "each time" } else { "the first time" },
+            if each { "each time" } else { "the first time" },
             first.err().map_or("nothing".into(), |error| error.to_string()),
         ),
     })
+}
+
+/// Two futures by turns.
+async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut of_a, mut of_b) = (None, None);
+    poll_fn(|context| {
+        if of_a.is_none()
+            && let Poll::Ready(output) = a.as_mut().poll(context)
+        {
+            of_a = Some(output);
+        }
+        if of_b.is_none()
+            && let Poll::Ready(output) = b.as_mut().poll(context)
+        {
+            of_b = Some(output);
+        }
+        match (of_a.take(), of_b.take()) {
+            (Some(a), Some(b)) => Poll::Ready((a, b)),
+            waiting => {
+                (of_a, of_b) = waiting;
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
