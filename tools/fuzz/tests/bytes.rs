@@ -1,6 +1,6 @@
 //! Bytes that lie: checkpoints for the packers, tables of measured choices, verdicts. Each is refused or read; nothing panics.
 //!
-//! `TILELOOM_FUZZ_SECONDS` and `TILELOOM_FUZZ_SEED` as for the other tests here: each of these takes a tenth of the time.
+//! `TILELOOM_FUZZ_SECONDS`, `TILELOOM_FUZZ_SEED` and `TILELOOM_FUZZ_CASE` as for the other tests here: each of these takes a tenth of the time.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,10 @@ use tileloom::{Caps, Dtype, Kernels, KernelsOptions, Op, softmax};
 /// Cases until the time is over; says how many, and how many of them were taken.
 fn cases(what: &str, mut case: impl FnMut(&mut Dice) -> bool) {
     let of = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect(name));
+    if let Ok(text) = std::env::var("TILELOOM_FUZZ_CASE") {
+        case(&mut Dice::of(of("TILELOOM_FUZZ_SEED", 1), text.parse().expect("a number")));
+        return;
+    }
     let (seed, until) = (of("TILELOOM_FUZZ_SEED", 1), of("TILELOOM_FUZZ_SECONDS", 10));
     let until = Instant::now() + Duration::from_secs(until).max(Duration::from_secs(10)) / 10;
     let (mut count, mut taken) = (0u64, 0u64);
