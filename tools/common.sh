@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # what is set here is read where this is sourced
-# Sourced by tools/test and tools/demo: goes to the repository's root, sees to Rust, a C linker and drivers, and knows
+# Sourced by scripts of tools: goes to the repository's root, sees to Rust, a C linker and drivers, and knows
 # how to run something on one driver. Works with bash 3.2 (macOS) and git-bash (Windows), too.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # what is set here is read where this is sourced
-# Sourced by tools/wasm and tools/narrow: builds for another target than the machine's own. `why` gets the reason of a
+# Sourced by tools/wasm, tools/narrow and tools/package: builds for another target or by another Rust than the machine's own. `why` gets the reason of a
 # failure.
 
 rustup_patience=120 # seconds: it may hang without a network
@@ -19,11 +19,12 @@ own_folder() {
 # has_std TRIPLE: whether rustc has a compiled standard library for it.
 has_std() { compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*.rlib" >/dev/null; }
 
+# patient CMD..: is stopped where it hangs.
+patient() { if command -v timeout >/dev/null; then timeout "$rustup_patience" "$@"; else "$@"; fi; }
+
 # std_from_rustup TRIPLE
 std_from_rustup() {
-  local limit=()
   command -v rustup >/dev/null || { why="there is no rustup"; return 1; }
-  if command -v timeout >/dev/null; then limit=(timeout "$rustup_patience"); fi
   why="rustup cannot fetch it"
-  ${limit[@]+"${limit[@]}"} rustup target add "$1" && has_std "$1"
+  patient rustup target add "$1" && has_std "$1"
 }

@@ -77,6 +77,10 @@ impl Valid<'_> {
         let mut told = hlsl::Writer::new(&mut text, &options, &pipeline)
             .write(self.module, self.info, None)
             .unwrap_or_else(|e| panic!("{}: {e}", self.shader.stem()));
+        let mut zeros = HashSet::new();
+        for zero in text.lines().filter(|line| line.contains(" ZeroValue") && line.ends_with('{')) {
+            assert!(zeros.insert(zero), "{}: `{zero}` is there twice", self.shader.stem());
+        }
         let entry = told.entry_point_names.pop().expect("an entry point");
         (text, entry.unwrap_or_else(|e| panic!("{}: {e}", self.shader.stem())))
     }

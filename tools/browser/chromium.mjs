@@ -12,6 +12,12 @@ const FLAGS = [
 // Its adapter on the CPU.
 const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
+/** What `loom export` takes of an adapter, of the facts that run.js tells. */
+export function device({ f16, subgroups, immediates, cpu }) {
+  const number = immediates ? ['--immediates', String(immediates)] : [];
+  return [...(f16 ? ['--f16'] : []), ...(subgroups ? ['--subgroups', subgroups] : []), ...(cpu ? ['--cpu'] : []), ...number];
+}
+
 /** Starts it, with WebGPU on this adapter of tools/browser/chromium: `open(url)` gives a page, `close()` ends it. */
 export async function launch(adapter, ...flags) {
   const profile = mkdtempSync(join(tmpdir(), 'tileloom-chromium-'));

@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg, platform, arch } from 'node:os';
 import { join, resolve } from 'node:path';
-import { launch } from './chromium.mjs';
+import { device, launch } from './chromium.mjs';
 import { serve } from './serve.mjs';
 
 const PEERS = {
@@ -42,9 +42,7 @@ const server = await serve(here, packages, dir);
 const browser = await launch(adapter);
 const page = await browser.open(`${server.url}/peers.html`);
 const facts = await page.evaluate('facts()');
-const has = [...(facts.f16 ? ['--f16'] : []), ...(facts.subgroups ? ['--subgroups', facts.subgroups] : []), ...(facts.cpu ? ['--cpu'] : [])];
-if (facts.immediates) has.push('--immediates', String(facts.immediates));
-execFileSync(loom, ['export', dir, ...kernels, '--beside', ...has]);
+execFileSync(loom, ['export', dir, ...kernels, '--beside', ...device(facts)]);
 // The same calls for each side, with answers of its own.
 for (const who of Object.keys(NAMES)) {
   const own = join(dir, 'sides', who);
@@ -74,7 +72,7 @@ function wrong(who) {
 const faults = Object.fromEntries(Object.keys(NAMES).map((who) => [who, wrong(who)]));
 
 function quantile(values, q) {
-  const sorted = values.toSorted((a, b) => a - b);
+  const sorted = [...values].sort((a, b) => a - b);
   const [at, low] = [q * (sorted.length - 1), Math.floor(q * (sorted.length - 1))];
   return sorted[low] + (sorted[Math.ceil(at)] - sorted[low]) * (at - low);
 }

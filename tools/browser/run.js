@@ -107,10 +107,12 @@ export async function load(device, id) {
 /** What a call has written. */
 async function answer(device, id) {
   const { run, read, free } = await load(device, id);
-  await run(1);
-  const found = (await read()).slice(0);
-  free();
-  return found;
+  try {
+    await run(1);
+    return (await read()).slice(0);
+  } finally {
+    free();
+  }
 }
 
 /** Runs all calls, `together` of them at a time; how many had no answer. */

@@ -7,7 +7,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { resolve } from 'node:path';
-import { launch } from './chromium.mjs';
+import { device, launch } from './chromium.mjs';
 import { serve } from './serve.mjs';
 
 const [loom, dir, ...rest] = process.argv.slice(2);
@@ -35,13 +35,16 @@ const browser = await launch(adapter);
 const page = await browser.open(`${server.url}/run.html`);
 const facts = await page.evaluate('facts()');
 console.log(`Chromium on ${facts.name}: f16 ${facts.f16}, subgroups ${facts.subgroups ?? 'none'}, ${facts.immediates} bytes of immediates`);
-const device = [...(facts.f16 ? ['--f16'] : []), ...(facts.subgroups ? ['--subgroups', facts.subgroups] : [])];
-if (facts.immediates) device.push('--immediates', String(facts.immediates));
 timed('browser', start);
 
 start = Date.now();
-console.log(execFileSync(loom, ['export', resolve(dir), ...kernels, ...device, ...only], { encoding: 'utf8', env }).trim());
+// Choices for GPUs, since these are what browsers run.
+console.log(execFileSync(loom, ['export', resolve(dir), ...kernels, ...device({ ...facts, cpu: false }), ...only], { encoding: 'utf8', env }).trim());
 timed('export', start);
+if (rest.includes('--enabled') && !facts.f16 && !facts.subgroups) {
+  console.log('this browser enables neither f16 nor subgroups: nothing is tested');
+  process.exit(1);
+}
 
 start = Date.now();
 const { calls, failed, slowest } = await page.evaluate('run(4)');

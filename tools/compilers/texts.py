@@ -31,7 +31,7 @@ def hold(folder, start, arguments, check, known=()):
     and a part of the message, are waived; who no longer has one fails. Returns the exit code."""
     lines = [line for file in sorted(folder.glob("*.jsonl")) for line in file.read_text().splitlines()]
     of = sum(int(file.read_text()) for file in folder.glob("*.count"))
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     places = [multiprocessing.Array("c", 401) for _ in range(cores)]
     passed, failed, waived, faults, examples, texts = set(), set(), Counter(), Counter(), {}, 0
     try:

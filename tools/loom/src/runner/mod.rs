@@ -522,11 +522,12 @@ fn run(tests: Arc<dyn Tests>, mut arguments: Arguments) -> Result<bool, String> 
         trials.retain(|trial| pattern.is_match(trial.name()));
     }
     if let Some(Partition { own, of }) = arguments.partition {
-        // An adapter that cannot be opened fails each part. Where the same few cases follow each other for each op, every part gets some
+        // An adapter that cannot be opened fails each part, as does a layer that is not on. Where the same few cases follow each other for each op, every part gets some
         // of each kind: after 64 tests parts change places.
         let mut at = 0usize..;
         let mut chosen = || at.next().is_some_and(|at| (at + at / 64) % of == own - 1);
-        trials.retain(|trial| trial.name().ends_with("::device") || chosen());
+        let each = |name: &str| name.ends_with("::device") || name.contains("::validation_layer::");
+        trials.retain(|trial| each(trial.name()) || chosen());
     }
     let conclusion = libtest_mimic::run(&arguments.mimic, trials);
     let mut right = !conclusion.has_failed();
