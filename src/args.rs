@@ -104,6 +104,11 @@ impl Memory {
         self.pooled.then_some(&self.buffer)
     }
 
+    /// All of it, in words.
+    pub(crate) fn whole(&self) -> u64 {
+        self.size / 4 * 4
+    }
+
     pub(crate) fn binding(&self, bytes: u64) -> wgpu::BufferBinding<'_> {
         wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size: wgpu::BufferSize::new(bytes) }
     }

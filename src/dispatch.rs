@@ -96,11 +96,12 @@ impl Step {
             true => None,
             false => Some(kernels.uniform(params)?),
         };
+        let wide = kernels.binds_wide();
         let mut entries: Vec<_> = memory
             .iter()
             .map(|(slot, memory, bytes)| wgpu::BindGroupEntry {
                 binding: *slot,
-                resource: wgpu::BindingResource::Buffer(memory.binding(*bytes)),
+                resource: wgpu::BindingResource::Buffer(memory.binding(if wide { memory.whole() } else { *bytes })),
             })
             .collect();
         entries.extend(

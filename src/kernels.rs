@@ -87,6 +87,10 @@ pub struct Options {
     /// Dispatches keep what they were made of ([`Dispatch::kept`](crate::Dispatch::kept)): for tools that write calls down.
     #[doc(hidden)]
     pub keep: bool,
+    /// Binds all of what the caller gives, not only what is reached of it: for tests of what is, since drivers hide what reaches past a
+    /// binding.
+    #[doc(hidden)]
+    pub wide: bool,
 }
 
 /// From a shader's stem and source to the source that is compiled.
@@ -302,6 +306,11 @@ impl Kernels {
 
     pub(crate) fn keeps(&self) -> bool {
         self.inner.options.keep
+    }
+
+    /// See [`Options::wide`].
+    pub(crate) fn binds_wide(&self) -> bool {
+        self.inner.options.wide
     }
 
     pub(crate) fn allows_banned(&self) -> bool {

@@ -111,7 +111,7 @@ impl Gpu {
         let caps = Caps::of(&self.adapter, &self.device);
         if self.runs {
             let of = |checked| {
-                let options = KernelsOptions { checked, ..KernelsOptions::default() };
+                let options = KernelsOptions { checked, wide: true, ..KernelsOptions::default() };
                 Kernels::with_options(&self.device, caps.clone(), options)
             };
             let plain = of(false);
