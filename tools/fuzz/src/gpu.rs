@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use tileloom::caps::presets;
+use tileloom::kernels::Rewrite;
 use tileloom::{Caps, Dispatch, Kernels, KernelsOptions};
 
 /// A device, and what its handler of uncaptured errors has heard.
@@ -19,6 +20,8 @@ pub struct Gpu {
     pub room: u64,
     /// Dispatches run, on data that [`crate::data`] makes up.
     pub runs: bool,
+    /// A fault in its shaders.
+    rewrite: Option<Rewrite>,
     heard: Arc<Mutex<Option<String>>>,
 }
 
@@ -78,11 +81,11 @@ impl Gpu {
     }
 
     /// The first adapter that `WGPU_BACKEND` leaves, with all that kernels make use of; none where there is no adapter.
-    pub fn first() -> Option<Gpu> {
+    pub fn first(rewrite: Option<Rewrite>) -> Option<Gpu> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
         let adapter = pollster::block_on(instance.request_adapter(&Default::default())).ok()?;
         let descriptor = Caps::device_descriptor(&adapter);
-        Some(Gpu::of("an adapter", adapter, &descriptor, true))
+        Some(Gpu { rewrite, ..Gpu::of("an adapter", adapter, &descriptor, true) })
     }
 
     fn of(name: &'static str, adapter: wgpu::Adapter, descriptor: &wgpu::DeviceDescriptor, runs: bool) -> Gpu {
@@ -103,7 +106,7 @@ impl Gpu {
         let odd = odd.map(|(size, usage)| buffer(size, usage)).collect();
         let room = if runs { 1 << 17 } else { 1 << 20 };
         let own = (0..ARGS).map(|_| buffer(room, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)).collect();
-        Gpu { name, adapter, device, queue, odd, own, room, runs, heard }
+        Gpu { name, adapter, device, queue, odd, own, room, runs, rewrite: None, heard }
     }
 
     /// Kernels with the device's own Caps. Where dispatches run, one in four with naga's checks; elsewhere some with the Caps of a preset.
@@ -111,7 +114,8 @@ impl Gpu {
         let caps = Caps::of(&self.adapter, &self.device);
         if self.runs {
             let of = |checked| {
-                let options = KernelsOptions { checked, wide: true, ..KernelsOptions::default() };
+                let options =
+                    KernelsOptions { checked, wide: true, rewrite: self.rewrite.clone(), ..KernelsOptions::default() };
                 Kernels::with_options(&self.device, caps.clone(), options)
             };
             let plain = of(false);

@@ -72,17 +72,19 @@ pub fn run(open: fn() -> Vec<Gpu>) -> ExitCode {
     }));
     let found = Found::default();
     let start = Instant::now();
+    let only = std::env::var("TILELOOM_FUZZ_OP").ok();
     match number("TILELOOM_FUZZ_CASE") {
         Some(case) => {
             found.next.store(case, Ordering::Relaxed);
-            worker(&found, open(), seed, case..case + 1, start);
+            worker(&found, open(), seed, case..case + 1, start, only.as_deref());
         }
         None => {
             let until = start + Duration::from_secs(seconds);
             let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
             std::thread::scope(|scope| {
-                let workers: Vec<_> =
-                    (0..threads).map(|_| scope.spawn(|| worker(&found, open(), seed, 0..u64::MAX, until))).collect();
+                let workers: Vec<_> = (0..threads)
+                    .map(|_| scope.spawn(|| worker(&found, open(), seed, 0..u64::MAX, until, only.as_deref())))
+                    .collect();
                 while !workers.iter().all(|worker| worker.is_finished()) {
                     std::thread::sleep(Duration::from_millis(50));
                     let running = found.running.lock().expect("what runs");
@@ -114,11 +116,17 @@ pub fn run(open: fn() -> Vec<Gpu>) -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
+/// Whether so many cases of an op show a fault of these devices.
+pub fn shows(open: fn() -> Vec<Gpu>, op: &str, cases: u64) -> bool {
+    let found = Found::default();
+    worker(&found, open(), 1, 0..cases * OPS.len() as u64, Instant::now(), Some(op));
+    !found.faults.into_inner().expect("the faults").is_empty()
+}
+
 /// Takes cases, one after the other, as long as there is time.
-fn worker(found: &Found, gpus: Vec<Gpu>, seed: u64, cases: std::ops::Range<u64>, until: Instant) {
+fn worker(found: &Found, gpus: Vec<Gpu>, seed: u64, cases: std::ops::Range<u64>, until: Instant, only: Option<&str>) {
     let mut kernels: Vec<Vec<Kernels>> = Vec::new();
     let (mut own, mut made) = (Counts::default(), 0);
-    let only = std::env::var("TILELOOM_FUZZ_OP");
     while !found.done.load(Ordering::Relaxed) {
         let case = found.next.fetch_add(1, Ordering::Relaxed);
         if !cases.contains(&case) || (Instant::now() >= until && cases.end == u64::MAX) {
@@ -134,7 +142,7 @@ fn worker(found: &Found, gpus: Vec<Gpu>, seed: u64, cases: std::ops::Range<u64>,
         let kernels = &kernels[of];
         let kernels = &kernels[dice.below(kernels.len())];
         let (op, run) = OPS[dice.below(OPS.len())];
-        if only.as_ref().is_ok_and(|only| only != op) {
+        if only.is_some_and(|only| only != op) {
             continue;
         }
         own.cases += 1;
