@@ -50,7 +50,8 @@ pub fn rounds(dice: &mut Dice, gpu: &Gpu, dispatch: &Dispatch, views: &[View]) -
         .collect();
     for _ in 0..ROUNDS {
         let inside: Vec<Vec<u32>> = parts.iter().map(|(_, words, _)| filling(dice, words.len())).collect();
-        let (mut results, mut given): (Vec<Vec<Vec<u32>>>, Vec<Vec<Vec<u32>>>) = Default::default();
+        let mut given = Vec::with_capacity(2);
+        let mut results = Vec::with_capacity(2);
         for turn in 0..2 {
             let mut before = inside.clone();
             for (words, (_, _, within)) in before.iter_mut().zip(&parts) {
