@@ -311,8 +311,8 @@ impl Shader {
         let (element, value) = match storage {
             Storage::F32 => ("f32", format!("{name}[i]")),
             Storage::F16 => ("f16", format!("f32({name}[i])")),
-            Storage::F16Packed => ("u32", format!("unpack2x16float({name}[i >> 1u])[i & 1u]")),
-            _ => ("u32", format!("unpack_bf16({name}[i >> 1u])[i & 1u]")),
+            Storage::F16Packed => ("u32", format!("unpack2x16float({name}[i >> 1u] >> (16u * (i & 1u))).x")),
+            _ => ("u32", format!("unpack_bf16({name}[i >> 1u] >> (16u * (i & 1u))).x")),
         };
         self.enable_f16 |= storage == Storage::F16;
         if storage.packed() {
@@ -659,7 +659,7 @@ impl Shader {
                 }
                 Storage::F32 => format!("{memory}[i]"),
                 Storage::F16 => format!("f32({memory}[i])"),
-                _ => format!("{unpack}({})[i & 1u]", word("i >> 1u")),
+                _ => format!("{unpack}({} >> (16u * (i & 1u))).x", word("i >> 1u")),
             };
             let _ = writeln!(text, "fn {name}_load(i: u32) -> f32 {{ return {load}; }}");
             self.header.push_str(&std::mem::take(&mut text));

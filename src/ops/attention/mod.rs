@@ -249,8 +249,9 @@ impl Segments {
     pub const PRIVATE: u32 = 2;
 }
 
-/// Sequences one after the other, without padding: sequence `b` has tokens `cu[b]` up to `cu[b + 1]`. Rows of `o` and
-/// `lse` that are of no sequence are not specified.
+/// Sequences one after the other, without padding: sequence `b` has tokens `cu[b]` up to `cu[b + 1]`, and starts never fall.
+/// Rows of `o` and `lse` that are of no sequence are not specified, nor are those of several where starts do fall; nothing
+/// outside of the buffers is reached then either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Packed {
     /// The element of the indices at which the starts of queries begin, u32 `[batch + 1]`.
