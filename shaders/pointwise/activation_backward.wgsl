@@ -34,7 +34,7 @@ fn activation_backward(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invo
     let phase = phase_of(select(dx, dup, BY_UP));
     let chunks = chunk_count(params.cols, phase);
     for (var k = 0u; k < COLUMNS; k++) {
-      let c = at.c + k * params.lanes;
+      let c = chunk_at(at, k);
       if c < chunks {
         var pre = x_chunk(x, c, phase, params.cols);
         if HAS_BIAS { pre += bias_chunk(params.bias_at, c, phase, params.cols); }
@@ -58,10 +58,11 @@ fn activation_backward(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invo
         }
       }
     }
+    if ONE_ROW { break; }
   }
   if SUMS && at.block < params.blocks {
     for (var k = 0u; k < COLUMNS; k++) {
-      let c = at.c + k * params.lanes;
+      let c = chunk_at(at, k);
       if c < chunk_count(params.cols, 0u) {
         let first = OUTPUTS * at.block * params.cols;
         sums_store(first, c, 0u, params.cols, dx_sum[k]);

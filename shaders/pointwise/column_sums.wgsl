@@ -16,11 +16,11 @@ fn column_sums(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_i
     let x = start_of(params.x, at.i);
     // Past the last chunk, that one again: it is not stored.
     for (var k = 0u; k < COLUMNS; k++) {
-      sum[k] += x_chunk(x, min(at.c + k * params.lanes, chunks - 1u), 0u, params.cols);
+      sum[k] += x_chunk(x, min(chunk_at(at, k), chunks - 1u), 0u, params.cols);
     }
   }
   for (var k = 0u; k < COLUMNS; k++) {
-    let c = at.c + k * params.lanes;
+    let c = chunk_at(at, k);
     if c < chunks { sums_store(at.block * params.cols, c, 0u, params.cols, sum[k]); }
   }
 }

@@ -14,11 +14,12 @@ fn each_chunk(wg: vec3<u32>, local: u32) {
     let phase = phase_of(y);
     let chunks = chunk_count(params.cols, phase);
     for (var k = 0u; k < COLUMNS; k++) {
-      let c = at.c + k * params.lanes;
+      let c = chunk_at(at, k);
       if c < chunks {
         let of_x = x_chunk(x, c, phase, params.cols);
         y_store(y, c, phase, params.cols, value_of(at.row, c, phase, of_x, other_chunk(other, c, phase, params.cols)));
       }
     }
+    if ONE_ROW { break; }
   }
 }

@@ -79,6 +79,7 @@ walk_params! {
 struct Form {
     /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
     vec: u32,
+    one_row: bool,
     activation: Activation,
     x: Storage,
     up: Option<Storage>,
@@ -162,6 +163,7 @@ impl Problem {
         };
         Form {
             vec,
+            one_row: views.rows == 1,
             activation: self.activation,
             x: held(self.x),
             up: self.up.map(held),
@@ -212,11 +214,10 @@ slots!(X, UP, DY, DX, DUP, BIAS, UP_BIAS, DBIAS, DUP_BIAS, SUMS);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        let Form { vec, activation, x, up, dy, outputs, by_up, edge, over, writes, sums, .. } = self.form;
+        let Form { vec, one_row, activation, x, up, dy, outputs, by_up, edge, over, writes, sums, .. } = self.form;
         let shader = self.begin(self.config.wg_size, 0, vec).params::<Params>();
         let mut shader = activation
-            .declare(shader, vec)
-            .constant("COLUMNS", self.config.columns)
+            .declare(self.config.declare(shader, one_row), vec)
             .constant("OUTPUTS", if up.is_some() { 2 } else { 1 })
             .flag("GATED", up.is_some())
             .flag("BY_UP", by_up)

@@ -76,11 +76,8 @@ slots!(X, Y, SUMS);
 
 impl Pipeline for Pass<Config, Form> {
     fn shader(&self) -> Shader {
-        self.begin(self.config.wg_size, 0, self.form.vec)
-            .params::<Params>()
-            .constant("COLUMNS", self.config.columns)
-            .input(X, "x", self.form.x)
-            .output(SUMS, "sums", Storage::F32, false)
+        let shader = self.begin(self.config.wg_size, 0, self.form.vec).params::<Params>();
+        self.config.declare(shader, false).input(X, "x", self.form.x).output(SUMS, "sums", Storage::F32, false)
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) struct Pair {
 pub(super) struct Form {
     /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
     pub vec: u32,
+    one_row: bool,
     x: Storage,
     other: Option<Storage>,
     y: Storage,
@@ -95,7 +96,15 @@ impl Pair {
         let inputs = [&self.x].into_iter().chain(&self.other).map(|tensor| &tensor.view).chain(&self.along);
         let all: Vec<&View<3>> = inputs.chain([&self.y.view]).collect();
         let (vec, edge) = chunking(&all, &self.y.view, held(self.y));
-        Form { vec, x: held(self.x), other: self.other.map(held), y: held(self.y), edge, in_place: [false; 2] }
+        Form {
+            vec,
+            one_row: self.rows == 1,
+            x: held(self.x),
+            other: self.other.map(held),
+            y: held(self.y),
+            edge,
+            in_place: [false; 2],
+        }
     }
 
     pub fn area(&self, native_f16: bool) -> Area {
@@ -139,10 +148,9 @@ impl Pair {
 impl Form {
     /// What `pointwise_pair.wgsl` needs.
     pub fn declare(&self, shader: Shader, config: &Config) -> Shader {
-        let Form { x, other, y, edge, in_place, .. } = *self;
+        let Form { one_row, x, other, y, edge, in_place, .. } = *self;
         let of = |i: usize| in_place[i].then_some(("y", edge));
-        let shader =
-            shader.constant("COLUMNS", config.columns).flag("HAS_OTHER", other.is_some()).output(Y, "y", y, edge);
+        let shader = config.declare(shader, one_row).flag("HAS_OTHER", other.is_some()).output(Y, "y", y, edge);
         let shader = tile::input(shader, (X, "x", x), of(0));
         match other {
             Some(other) => tile::input(shader, (OTHER, "other", other), of(1)),

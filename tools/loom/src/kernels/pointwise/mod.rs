@@ -15,12 +15,14 @@ use crate::kernel::Values;
 
 /// A chunk of a row at a time, in small workgroups: needs no feature.
 pub fn plain() -> Config {
-    Config { wg_size: 8, columns: 1, rows: 2, native_f16: false }
+    Config { wg_size: 8, columns: 1, adjacent: false, rows: 2, native_f16: false }
 }
 
 /// Both Configs of a table, f16 held both ways.
 fn shipped() -> Vec<String> {
-    ["columns=1", "columns=4", "native_f16=true", "native_f16=false"].map(String::from).into()
+    ["columns=1", "columns=4", "adjacent=true", "adjacent=false", "native_f16=true", "native_f16=false"]
+        .map(String::from)
+        .into()
 }
 
 /// Three layouts of rows `[n0, 2, 5]` of `cols` elements with gaps between, of which `i` is which.
