@@ -1,8 +1,8 @@
 // How the invocations of an op on elements share rows and columns.
 //
 // An invocation has COLUMNS chunks of each row of a block of `block_rows`: c, c + lanes, .., so that neighbours have neighbouring
-// chunks; or where ADJACENT c, c + 1, ... Of `groups` runs of COLUMNS * lanes chunks, workgroup w = y * grid_x + x has run w % groups, and blocks from
-// (w / groups) * (WG_SIZE / lanes).
+// chunks; or where ADJACENT c, c + 1, ... Of `groups` runs of COLUMNS * lanes chunks, workgroup w = y * grid_x + x has run w % groups, and
+// blocks from (w / groups) * (WG_SIZE / lanes).
 #import view
 
 struct Walk {
