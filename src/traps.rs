@@ -404,7 +404,7 @@ pub const TRAPS: &[Trap] = &[
         act: Act::Always,
         place: "Metal",
         what: "an index at run time into a local vector reads 0 in large kernels (one of 29,000 lines)",
-        how: "no half of a word is picked by an index, and a kernel has less than 4000 lines of Metal's language; other vectors and arrays are indexed in loops",
+        how: "no half of a word is picked by an index, and a kernel has less than 4000 lines of Metal's language; vectors of four and arrays still are indexed at run time",
         threads: &["Genesis-Embodied-AI/quadrants#835"],
         guards: &[COMPOSED, BROKEN],
     },

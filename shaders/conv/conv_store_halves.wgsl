@@ -5,7 +5,7 @@
 fn y_one(i: u32, v: f32) {
   let shift = 16u * (i & 1u);
   var sum = v;
-  if ADD { sum += unpack_y(atomicLoad(&y[i >> 1u]) >> (16u * (i & 1u))).x; }
+  if ADD { sum += unpack_y(atomicLoad(&y[i >> 1u]) >> shift).x; }
   atomicAnd(&y[i >> 1u], 0xffff0000u >> shift);
   atomicOr(&y[i >> 1u], (pack_y(vec2<f32>(sum, 0.0)) & 0xffffu) << shift);
 }

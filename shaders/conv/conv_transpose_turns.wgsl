@@ -5,7 +5,7 @@ fn y_one(i: u32, v: f32) {
   let shift = 16u * (i & 1u);
   let w = y[i >> 1u];
   var sum = v;
-  if ADD { sum += unpack_y(w >> (16u * (i & 1u))).x; }
+  if ADD { sum += unpack_y(w >> shift).x; }
   y[i >> 1u] = (w & (0xffff0000u >> shift)) | ((pack_y(vec2<f32>(sum, 0.0)) & 0xffffu) << shift);
 }
 

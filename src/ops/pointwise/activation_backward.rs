@@ -79,6 +79,7 @@ walk_params! {
 struct Form {
     /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
     vec: u32,
+    /// There is no other row.
     one_row: bool,
     activation: Activation,
     x: Storage,

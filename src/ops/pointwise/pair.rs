@@ -32,6 +32,7 @@ pub(crate) struct Pair {
 pub(super) struct Form {
     /// Elements per chunk: 4, 2 (a word of packed 16-bit output) or 1.
     pub vec: u32,
+    /// There is no other row.
     one_row: bool,
     x: Storage,
     other: Option<Storage>,

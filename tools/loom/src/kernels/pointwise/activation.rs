@@ -5,7 +5,7 @@ use tileloom::norm::Vector;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{X, plain, sharing_words, some_rows, strided};
+use super::{X, adjacent_and_apart, plain, sharing_words, some_rows, strided};
 use crate::case::{Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
@@ -174,6 +174,8 @@ fn everywhere(list: &mut List<Problem>) {
         list.narrow("sizes", shape(Activation::Silu, rows, cols)).seed(cols as u64);
         list.narrow("sizes, gated", gated(shape(Activation::Silu, rows, cols))).seed(cols as u64);
     }
+    let one = shape(Activation::Gelu, 21, 1000);
+    adjacent_and_apart(list, [one, gated(one)]);
     list.narrow("the same bits again", gated(shape(Activation::Gelu, 300, 100))).twice();
     let strides = Problem {
         dims: [2, 5],

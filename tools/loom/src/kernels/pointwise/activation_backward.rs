@@ -7,7 +7,7 @@ use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
 use super::activation::{Read, operations, option, range, read, starts};
-use super::{X, plain, sharing_words, some_rows, strided};
+use super::{X, adjacent_and_apart, plain, sharing_words, some_rows, strided};
 use crate::case::{Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values};
 
@@ -149,6 +149,9 @@ fn everywhere(list: &mut List<Problem>) {
     let one = Problem { dbias: None, ..gated(shape(Activation::Gelu, 70, 36)) };
     list.narrow("one of two sums", one).seed(1);
     list.narrow("one of two sums", Problem { dbias: Some(0), dup_bias: None, ..one }).seed(2);
+    let all = |rows, cols| gated(shape(Activation::Gelu, rows, cols));
+    // Of the only row, more invocations than there are chunks have none.
+    adjacent_and_apart(list, [shape(Activation::Gelu, 21, 1000), all(21, 1000), all(1, 40)]);
     list.narrow("the same bits again", gated(shape(Activation::Gelu, 3000, 36))).twice();
     list.narrow("no rows", gated(shape(Activation::Silu, 0, 9))).says(&["column_sums_join"]);
     list.narrow("nothing to compute", shape(Activation::Silu, 0, 9)).alone();

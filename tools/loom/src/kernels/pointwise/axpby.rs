@@ -4,7 +4,7 @@ use tileloom::axpby::{Factor, Problem};
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{X, plain, sharing_words, some_rows, strided};
+use super::{X, adjacent_and_apart, plain, sharing_words, some_rows, strided};
 use crate::case::{self, Fault, OptionValue, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
@@ -109,6 +109,8 @@ fn everywhere(list: &mut List<Problem>) {
         list.narrow("a x + b z", both(rows, cols)).seed(cols as u64);
     }
     list.narrow("chosen tiles, twice", both(300, 1000)).twice();
+    let rows = Problem { x_layout: Layout::strided(4, [1004; 3]), ..both(21, 1000) };
+    adjacent_and_apart(list, [both(21, 1000), rows]);
     let strides = Problem {
         dims: [2, 5],
         x_layout: strided(0, 11),

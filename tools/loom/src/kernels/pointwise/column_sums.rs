@@ -4,7 +4,7 @@ use tileloom::column_sums::Problem;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{X, plain, strided};
+use super::{X, adjacent_and_apart, plain, strided};
 use crate::case::{Fault, Options, Reader, Shown};
 use crate::kernel::{Access, Arg, Cost, Given, List, Listed, Values};
 
@@ -23,6 +23,7 @@ impl Listed for Problem {
             list.narrow("sums", shape(rows, cols)).seed(cols as u64);
             list.narrow("added to what is there", Problem { add: true, y: 3, ..shape(rows, cols) }).seed(cols as u64);
         }
+        adjacent_and_apart(list, [shape(100, 1000)]);
         list.narrow("the same bits again", shape(9000, 36)).twice();
         list.narrow("no rows", Problem { add: true, ..shape(0, 9) });
         list.narrow("no rows", shape(0, 9)).says(&["column_sums_join"]);

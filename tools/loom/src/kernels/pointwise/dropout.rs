@@ -5,7 +5,7 @@ use tileloom::sample::Step;
 use tileloom::verify::Describe;
 use tileloom::{Dtype, Layout};
 
-use super::{X, plain, sharing_words, strided};
+use super::{X, adjacent_and_apart, plain, sharing_words, strided};
 use crate::case::{self, Fault, Options, Reader, Shown};
 use crate::kernel::{Arg, Cost, Given, List, Listed, Values};
 
@@ -90,6 +90,8 @@ fn everywhere(list: &mut List<Problem>) {
         list.narrow("without residual", shape(rows, cols)).seed(cols as u64);
         list.narrow("with residual", with_residual(shape(rows, cols))).seed(cols as u64);
     }
+    let rows = Problem { x_layout: Layout::strided(4, [1004; 3]), ..shape(21, 1000) };
+    adjacent_and_apart(list, [shape(21, 1000), rows]);
     for p in [0.0, 0.1, 0.9, 1.0, 2f32.powi(-24), 1.0 - 2f32.powi(-24)] {
         list.narrow("shares that are dropped", with_residual(Problem { p, ..shape(9, 300) })).seed(2);
     }

@@ -11,7 +11,7 @@ use tileloom::{Dtype, Layout};
 
 use super::rows::{axes, sample};
 use crate::case::{self, Fault, Reader, Tensor};
-use crate::kernel::Values;
+use crate::kernel::{List, Listed, Values};
 
 /// A chunk of a row at a time, in small workgroups: needs no feature.
 pub fn plain() -> Config {
@@ -23,6 +23,15 @@ fn shipped() -> Vec<String> {
     ["columns=1", "columns=4", "adjacent=true", "adjacent=false", "native_f16=true", "native_f16=false"]
         .map(String::from)
         .into()
+}
+
+/// An invocation's chunks next to each other, and those of its neighbours: each driver sees both, whatever is chosen there.
+fn adjacent_and_apart<P: Listed + Clone, const N: usize>(list: &mut List<P>, problems: [P; N]) {
+    for word in ["adjacent=true", "adjacent=false"] {
+        for problem in problems.clone() {
+            list.narrow(format!("chunks, {word}"), problem).candidate(word).seed(8);
+        }
+    }
 }
 
 /// Three layouts of rows `[n0, 2, 5]` of `cols` elements with gaps between, of which `i` is which.
