@@ -16,6 +16,7 @@
 //! * `TILELOOM_REPORT=FILE`: appends a record per case, for `loom matrix`. `TILELOOM_JUNIT=FILE`: writes them as JUnit XML.
 //! * `WGPU_VALIDATION=1 WGPU_DEBUG=1 VK_LAYER_PATH=DIR`: Khronos' validation layer is on, and what it says fails the case (`tools/layer`).
 //! * `TILELOOM_PATIENCE=SECONDS`: how long a case may take until it hangs and its process is killed.
+//! * `TILELOOM_SECONDS=SECONDS`: cases whose turn comes later are skipped, and say so. Kernels take turns then.
 //! * `TILELOOM_CHILD=0`: everything in one process, for a debugger.
 
 mod allocations;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Trial::test("a closed stdout hides no answer", unread),
         Trial::test("one process runs the same", here),
         Trial::test("processes share the cases of an adapter", shared),
+        Trial::test("cases that no time is left for say so, and kernels take turns", limited),
         Trial::test("names are chosen by regular expressions", filter),
         Trial::test("a waiver cites a thread", waivers),
     ];
@@ -203,7 +204,8 @@ impl Shared {
                 running.store(false, Ordering::SeqCst);
                 passed()
             };
-            Case { kernel: "k".into(), name: format!("turn {number}"), test: Box::new(test), again: None }
+            let kernel = if number < 6 { "k" } else { "l" }.into();
+            Case { kernel, name: format!("turn {number}"), test: Box::new(test), again: None }
         };
         Shared((0..8).map(case).collect())
     }
@@ -225,7 +227,7 @@ impl Folder {
 
     fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, Failed> {
         let mut command = Command::new(std::env::current_exe()?);
-        for name in ["TILELOOM_REPORT", "TILELOOM_JUNIT", "TILELOOM_CHILD", "TILELOOM_FULL"] {
+        for name in ["TILELOOM_REPORT", "TILELOOM_JUNIT", "TILELOOM_CHILD", "TILELOOM_FULL", "TILELOOM_SECONDS"] {
             command.env_remove(name);
         }
         command.args(arguments).env(FOLDER, &self.0).env("TILELOOM_PATIENCE", "10").env("CARGO_TARGET_DIR", &self.0);
@@ -370,7 +372,7 @@ fn here() -> Result<(), Failed> {
 fn shared() -> Result<(), Failed> {
     let folder = Folder::new("shared")?;
     std::fs::write(folder.0.join("many"), "")?;
-    let output = folder.run(&["--test-threads", "4", "--filter", "shared::k::"], &[])?;
+    let output = folder.run(&["--test-threads", "4", "--filter", "shared::"], &[])?;
     assert!(output.status.success(), "{}", text(&output));
     let lines = std::fs::read_to_string(folder.0.join("shared"))?;
     let mut processes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -381,6 +383,24 @@ fn shared() -> Result<(), Failed> {
     assert!(processes.values().all(|of| of.len() == 3 && of.iter().all(|process| *process == of[0])), "{lines}");
     let firsts: std::collections::BTreeSet<_> = processes.values().map(|of| of[0]).collect();
     assert_eq!(firsts.len(), 2, "{lines}");
+    Ok(())
+}
+
+fn limited() -> Result<(), Failed> {
+    let folder = Folder::new("limited")?;
+    std::fs::write(folder.0.join("many"), "")?;
+    let arguments = ["--test-threads", "1", "--filter", "shared::"];
+    let output = folder.run(&arguments, &[("TILELOOM_SECONDS", "0")])?;
+    let said = text(&output);
+    assert!(output.status.success() && !folder.0.join("shared").exists(), "{said}");
+    assert!(said.contains("Skipped shared::l::turn 7: no time was left: TILELOOM_SECONDS"), "{said}");
+    let records = folder.records("shared")?;
+    assert!(records.len() == 8 && records.values().all(|record| record.outcome == Outcome::Skipped), "{records:?}");
+    folder.run(&arguments, &[("TILELOOM_SECONDS", "600")])?;
+    assert!(folder.records("shared")?.values().all(|record| record.outcome == Outcome::Passed));
+    let lines = std::fs::read_to_string(folder.0.join("shared"))?;
+    let order: Vec<_> = lines.lines().filter_map(|line| line.split(' ').next()).take(8).collect();
+    assert_eq!(order, ["0", "6", "1", "7", "2", "3", "4", "5"], "{lines}");
     Ok(())
 }
 
@@ -411,8 +431,11 @@ fn filter() -> Result<(), Failed> {
     assert!(!folder.0.join("report").exists());
     let output = folder.run(&["--filter", "("], &[])?;
     assert!(output.status.code() == Some(2) && text(&output).contains("regex parse error"), "{}", text(&output));
-    let output = folder.run(&[], &[("TILELOOM_PATIENCE", "long")])?;
-    assert!(output.status.code() == Some(2) && text(&output).contains("no number of seconds"), "{}", text(&output));
+    for name in ["TILELOOM_PATIENCE", "TILELOOM_SECONDS"] {
+        let output = folder.run(&[], &[(name, "long")])?;
+        let wrong = format!("{name} is `long`, no number of seconds");
+        assert!(output.status.code() == Some(2) && text(&output).contains(&wrong), "{}", text(&output));
+    }
     Ok(())
 }
 

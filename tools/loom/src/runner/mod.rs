@@ -196,6 +196,8 @@ pub struct Options {
     pub here: bool,
     /// `TILELOOM_PATIENCE`, in seconds: a case that takes longer hangs. 240, or 3600 with `TILELOOM_FULL`.
     pub patience: Duration,
+    /// `TILELOOM_SECONDS`: cases whose turn comes later are skipped, and say so. Kernels take turns then, so that each has some.
+    pub limit: Option<Duration>,
 }
 
 impl Options {
@@ -204,16 +206,20 @@ impl Options {
     pub fn from_env() -> Result<Options, String> {
         let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let set = |name, value: &str| std::env::var(name).is_ok_and(|have| have == value);
-        let patience = match std::env::var("TILELOOM_PATIENCE") {
-            Ok(text) => text.parse().map_err(|_| format!("TILELOOM_PATIENCE is `{text}`, no number of seconds"))?,
-            Err(_) if set("TILELOOM_FULL", "1") => 3600,
-            Err(_) => 240,
+        let seconds = |name| match std::env::var(name) {
+            Ok(text) => match text.parse() {
+                Ok(number) => Ok(Some(Duration::from_secs(number))),
+                Err(_) => Err(format!("{name} is `{text}`, no number of seconds")),
+            },
+            Err(_) => Ok(None),
         };
+        let patience = if set("TILELOOM_FULL", "1") { 3600 } else { 240 };
         Ok(Options {
             report: path("TILELOOM_REPORT"),
             junit: path("TILELOOM_JUNIT"),
             here: set("TILELOOM_CHILD", "0"),
-            patience: Duration::from_secs(patience),
+            patience: seconds("TILELOOM_PATIENCE")?.unwrap_or(Duration::from_secs(patience)),
+            limit: seconds("TILELOOM_SECONDS")?,
         })
     }
 }
@@ -285,6 +291,8 @@ struct Known {
 #[derive(Default)]
 struct Run {
     report: Option<PathBuf>,
+    /// What comes later is skipped.
+    end: Option<Instant>,
     records: Mutex<Vec<Record>>,
     /// What has run.
     ran: Mutex<Vec<Arc<Known>>>,
@@ -310,6 +318,11 @@ impl Run {
     /// Runs a case for the first time; a failure again.
     fn test(&self, known: &Arc<Known>) -> Tested {
         let start = Instant::now();
+        if self.end.is_some_and(|end| start >= end) {
+            let tested = Tested::new(Outcome::Skipped, "no time was left: TILELOOM_SECONDS");
+            self.record(known.record(&tested, start));
+            return tested;
+        }
         let mut tested = known.place.ask(known.index, false);
         if tested.outcome == Outcome::Failed && !tested.settled {
             let others = |other: &&Arc<Known>| {
@@ -404,12 +417,15 @@ impl Run {
 
 /// One case of each kernel after the other.
 fn in_turns(order: &mut [Arc<Known>]) {
-    let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
-    order.sort_by_cached_key(|known| {
-        let turn = seen.entry((known.adapter.clone(), known.kernel.clone())).or_default();
-        *turn += 1;
-        *turn
-    });
+    let mut seen = BTreeMap::new();
+    order.sort_by_cached_key(|known| turn(&mut seen, (known.adapter.clone(), known.kernel.clone())));
+}
+
+/// How often `kernel` has had its turn, this one included.
+fn turn<K: Ord>(seen: &mut BTreeMap<K, usize>, kernel: K) -> usize {
+    let turn = seen.entry(kernel).or_default();
+    *turn += 1;
+    *turn
 }
 
 /// What a later run of a case says, if it is not what the first did.
@@ -477,6 +493,7 @@ pub fn main(tests: Arc<dyn Tests>) -> ExitCode {
 /// Whether nothing failed.
 fn run(tests: Arc<dyn Tests>, mut arguments: Arguments) -> Result<bool, String> {
     let options = Options::from_env()?;
+    let end = options.limit.map(|limit| Instant::now() + limit);
     tests.waivers().iter().try_for_each(Waiver::check)?;
     let cache = process::cache_folder();
     let found = match options.here {
@@ -487,7 +504,7 @@ fn run(tests: Arc<dyn Tests>, mut arguments: Arguments) -> Result<bool, String> 
         }),
     };
 
-    let run = Arc::new(Run { report: options.report, ..Run::default() });
+    let run = Arc::new(Run { report: options.report, end, ..Run::default() });
     let mut trials = Vec::new();
     for (name, reason) in found.broken {
         let run = run.clone();
@@ -522,12 +539,17 @@ fn run(tests: Arc<dyn Tests>, mut arguments: Arguments) -> Result<bool, String> 
         trials.retain(|trial| pattern.is_match(trial.name()));
     }
     if let Some(Partition { own, of }) = arguments.partition {
-        // An adapter that cannot be opened fails each part, as does a layer that is not on. Where the same few cases follow each other for each op, every part gets some
-        // of each kind: after 64 tests parts change places.
+        // An adapter that cannot be opened fails each part, as does a layer that is not on. Where the same few cases follow each
+        // other for each op, every part gets some of each kind: after 64 tests parts change places.
         let mut at = 0usize..;
         let mut chosen = || at.next().is_some_and(|at| (at + at / 64) % of == own - 1);
         let each = |name: &str| name.ends_with("::device") || name.contains("::validation_layer::");
         trials.retain(|trial| each(trial.name()) || chosen());
+    }
+    if end.is_some() {
+        let mut seen = BTreeMap::new();
+        let kernel = |trial: &Trial| trial.name().splitn(3, "::").take(2).collect::<String>();
+        trials.sort_by_cached_key(|trial| turn(&mut seen, kernel(trial)));
     }
     let conclusion = libtest_mimic::run(&arguments.mimic, trials);
     let mut right = !conclusion.has_failed();
