@@ -23,6 +23,7 @@ use crate::figures::duration;
 use crate::kernel::{Kernel, Run};
 use crate::pool::Pool;
 use crate::progress::Progress;
+use crate::runner::turn;
 use crate::table::table;
 use crate::tune::{Effort, Group, Search, Step, Timed, Tuned, Wrong, groups};
 use crate::{Gpu, gpu, registry};
@@ -52,7 +53,7 @@ pub struct Options {
     /// Leave out what TABLE has of this adapter and driver
     #[arg(long, requires = "out")]
     pub resume: bool,
-    /// Start nothing new after so many seconds per adapter; --resume goes on from there
+    /// Start nothing new after so many seconds per adapter, and let ops take turns; --resume goes on from there
     #[arg(long, value_name = "SECONDS")]
     pub budget: Option<f64>,
     /// Keep what is banned in FILE, as `loom verify` does
@@ -83,10 +84,14 @@ impl Options {
 
     fn groups(&self) -> Result<Vec<Group>, String> {
         let kernels: Vec<&dyn Kernel> = registry::named(&self.kernels)?;
-        let found = groups(&kernels, |run| self.wants(run));
+        let mut found = groups(&kernels, |run| self.wants(run));
         if found.is_empty() {
             let name = self.shape.as_deref().unwrap_or_default();
             return Err(format!("no shape is called `{name}`: `loom bench` tells their names"));
+        }
+        if self.budget.is_some() {
+            let mut seen = BTreeMap::new();
+            found.sort_by_cached_key(|group| turn(&mut seen, group.op));
         }
         Ok(found)
     }
@@ -738,6 +743,18 @@ mod tests {
     use super::*;
     #[cfg(unix)]
     use std::path::Path;
+
+    #[test]
+    fn within_a_budget_ops_take_turns() {
+        let kernels = ["softmax", "norm"].map(String::from).to_vec();
+        let ops = |budget| {
+            let options = Options { kernels: kernels.clone(), budget, ..Options::default() };
+            options.groups().unwrap().iter().map(|group| group.op).collect::<Vec<_>>()
+        };
+        let (turns, one) = (ops(Some(60.0)), ops(None));
+        assert!(turns[0] != turns[1] && turns[..2] == turns[2..4], "{turns:?}");
+        assert_eq!(one[0], one[1]);
+    }
 
     fn line(adapter: &str, configs: &[(&str, f64)], wrong: &[&str]) -> String {
         let timed = configs.iter().map(|&(config, ratio)| Timed {

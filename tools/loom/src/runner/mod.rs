@@ -422,7 +422,7 @@ fn in_turns(order: &mut [Arc<Known>]) {
 }
 
 /// How often `kernel` has had its turn, this one included.
-fn turn<K: Ord>(seen: &mut BTreeMap<K, usize>, kernel: K) -> usize {
+pub fn turn<K: Ord>(seen: &mut BTreeMap<K, usize>, kernel: K) -> usize {
     let turn = seen.entry(kernel).or_default();
     *turn += 1;
     *turn
