@@ -167,9 +167,12 @@ fn broken_rule(module: &naga::Module, info: &ModuleInfo) -> Option<&'static str>
     let mut matrices = false;
     let entries = module.entry_points.iter().enumerate().map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
     for (function, info) in module.functions.iter().map(|(handle, function)| (function, &info[handle])).chain(entries) {
-        let tanh = |e: &Expression| matches!(e, Expression::Math { fun: MathFunction::Tanh, .. });
-        if function.expressions.iter().any(|(_, e)| tanh(e)) {
-            return Some("tanh is called");
+        for (_, expression) in function.expressions.iter() {
+            match expression {
+                Expression::Math { fun: MathFunction::Tanh, .. } => return Some("tanh is called"),
+                Expression::Math { fun: MathFunction::Round, .. } => return Some("round is called"),
+                _ => {}
+            }
         }
         let dots = |e: &Expression| {
             matches!(e, Expression::Math { fun: MathFunction::Dot4I8Packed | MathFunction::Dot4U8Packed, .. })
@@ -261,6 +264,7 @@ fn broken_rules_are_found() {
     assert_eq!(found("if local < 8u { x[local] = subgroupShuffleXor(x[local], 1u); }", ""), f16s);
     assert_eq!(found("loop { x[local] = subgroupAdd(vec2(x[local])).y; break; }", ""), f16s);
     assert_eq!(found("x[local] = f16(tanh(inner(3.0 * f32(local))));", ""), Some("tanh is called"));
+    assert_eq!(found("x[local] = round(x[local]);", ""), Some("round is called"));
     assert_eq!(found(matrix, ""), None);
     assert_eq!(found(matrix, lane), Some("a kernel with matrices asks for the number in the subgroup"));
     assert_eq!(found("_ = ids.lane;", ", ids: Ids"), Some("a struct alone has builtins of subgroups"));

@@ -27,10 +27,17 @@ fn worked_out(gpu: &Gpu) -> Result<(), String> {
         Ok((gpu.read(&codes)?, f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]])))
     };
     let int8 = Problem { cols: 6, ..Problem::default() };
-    // 1.0625 and 1.1875 lie in the middle of two codes, 2^-10 between 0 and the least one.
+    // 1.0625 and 1.1875 lie in the middle of two codes, 2^-10 between 0 and the least one; of int8 odd numbers do.
     let e4m3 = Problem { format: Format::E4m3, power_of_two: true, ..int8 };
     for (problem, x, right, by) in [
         (int8, [254.0, -254.0, 2.0, -2.0, 0.0, 1.0e-3], [127, 129, 1, 255, 0, 0, 0, 0], 2.0),
+        (int8, [254.0, 1.0, -1.0, 3.0, -5.0, 249.0], [127, 0, 0, 2, 254, 124, 0, 0], 2.0),
+        (
+            e4m3,
+            [448.0, 2.5 * 2f32.powi(-9), -1.5 * 2f32.powi(-9), 7.5 * 2f32.powi(-9), 2f32.powi(-9), 6.5 * 2f32.powi(-9)],
+            [0x7e, 2, 0x82, 8, 1, 6, 0, 0],
+            1.0,
+        ),
         (e4m3, [448.0, -1.0625, 1.1875, 0.0, 2.0f32.powi(-10), -3.0], [0x7e, 0xb8, 0x3a, 0, 0, 0xc4, 0, 0], 1.0),
     ] {
         let (codes, scale) = run(&problem, &row(&x))?;
