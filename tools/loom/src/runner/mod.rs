@@ -493,7 +493,7 @@ pub fn main(tests: Arc<dyn Tests>) -> ExitCode {
 /// Whether nothing failed.
 fn run(tests: Arc<dyn Tests>, mut arguments: Arguments) -> Result<bool, String> {
     let options = Options::from_env()?;
-    let end = options.limit.map(|limit| Instant::now() + limit);
+    let end = options.limit.and_then(|limit| Instant::now().checked_add(limit));
     tests.waivers().iter().try_for_each(Waiver::check)?;
     let cache = process::cache_folder();
     let found = match options.here {

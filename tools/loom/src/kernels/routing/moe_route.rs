@@ -48,6 +48,9 @@ impl Listed for Problem {
         for (problem, seed) in [(deepseek(19), 4), (Problem { bias: None, ..deepseek(70) }, 5), (shape(9, 33, 32), 6)] {
             list.wide("every candidate", problem).seed(seed).every_candidate().twice();
         }
+        for way in ["reduce=tree", "reduce=none"] {
+            list.narrow(format!("256 experts, {way}"), deepseek(19)).candidate(way).seed(4);
+        }
         for logits in [Dtype::F16, Dtype::Bf16] {
             let strided = Problem {
                 logits,
